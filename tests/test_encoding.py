@@ -1,0 +1,159 @@
+"""The regression against statsmodels, the components against scikit-learn, and properties that hold for any data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.decomposition import PCA
+
+from tpe_core.components import principal_components
+from tpe_core.encoding import CHUNK_COLUMNS, Design, Encoding, fit_encoding
+from tpe_core.errors import NumericalError
+
+
+def data(rows: int, width: int, seed: int = 0, noise: float = 0.5) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """(columns [d, V] float32, W [V, d] float64, -log alpha [V]) with correlated columns of unequal scale and mean."""
+    rng = np.random.default_rng(seed)
+    mix = rng.normal(size=(width, width)) / np.sqrt(width) + np.eye(width)
+    W = (rng.normal(size=(rows, width)) @ mix * rng.uniform(0.05, 2, width) + rng.normal(size=width)).astype(np.float32)
+    slopes = rng.standard_t(3, width)
+    y = W.astype(float) @ slopes / np.sqrt(width) + 9 + noise * rng.normal(size=rows)
+    return torch.from_numpy(np.ascontiguousarray(W.T)), W.astype(float), y
+
+
+@pytest.mark.parametrize(("rows", "width"), [(60, 1), (300, 7), (2000, 64), (CHUNK_COLUMNS + 900, 256)])
+def test_ols_is_statsmodels(rows: int, width: int) -> None:
+    columns, W, y = data(rows, width)
+    ours = fit_encoding(Design(columns), y)
+    theirs = sm.OLS(y, sm.add_constant(W)).fit()
+    np.testing.assert_allclose(ours.slope, theirs.params[1:], rtol=1e-8)
+    assert ours.intercept == pytest.approx(theirs.params[0], rel=1e-8)
+    np.testing.assert_allclose(ours.stderr, theirs.bse[1:], rtol=1e-6)
+    np.testing.assert_allclose(ours.t, theirs.tvalues[1:], rtol=1e-6)
+    np.testing.assert_allclose(ours.p, theirs.pvalues[1:], rtol=1e-5, atol=1e-300)
+    np.testing.assert_allclose(ours.confidence_interval(0.9), theirs.conf_int(0.1)[1:], rtol=1e-6)
+    assert ours.r2 == pytest.approx(theirs.rsquared, abs=1e-10)
+    assert ours.r2_adjusted == pytest.approx(theirs.rsquared_adj, abs=1e-10)
+    assert ours.f_statistic == pytest.approx(theirs.fvalue, rel=1e-7)
+    np.testing.assert_allclose(ours.predicted, theirs.fittedvalues, rtol=1e-8)
+    assert ours.degrees_of_freedom == theirs.df_resid
+    assert ours.condition_number == pytest.approx(np.linalg.cond(W - W.mean(0)), rel=1e-5)
+
+
+def test_held_out_and_nested_r2_are_direct_fits() -> None:
+    columns, W, y = data(900, 24)
+    design = Design(columns, seed=3)
+    ours = fit_encoding(design, y)
+    half = design.half
+    assert half.sum() == 450
+    fit = sm.OLS(y[half], sm.add_constant(W[half])).fit()
+    error = y[~half] - fit.predict(sm.add_constant(W[~half]))
+    scatter = y[~half] - y[~half].mean()
+    assert ours.r2_heldout_vocab == pytest.approx(1 - error @ error / (scatter @ scatter), abs=1e-10)
+    for k in (1, 2, 8, 24):
+        best = np.argsort(-np.abs(ours.slope * W.std(0)))[:k]
+        assert ours.nested_r2[k - 1] == pytest.approx(sm.OLS(y, sm.add_constant(W[:, best])).fit().rsquared, abs=1e-10)
+    assert set(ours.r2_by_k()) == {1, 2, 4, 8, 16, 24}
+    k = ours.dimensions_for(0.9)
+    assert ours.nested_r2[k - 1] >= 0.9 * ours.r2 > (ours.nested_r2[k - 2] if k > 1 else -1)
+
+
+def test_permuted_r2_is_the_null() -> None:
+    columns, _, y = data(4000, 40)
+    ours = fit_encoding(Design(columns), y)
+    assert ours.r2_permuted == pytest.approx(40 / 3999, rel=0.5)
+    assert ours.r2 > 0.5
+
+
+def test_offset_enters_with_coefficient_minus_one() -> None:
+    columns, W, y = data(500, 6)
+    b = np.random.default_rng(1).normal(size=500)
+    ours = fit_encoding(Design(columns), y - b, offset=b)
+    theirs = sm.OLS(y, sm.add_constant(W)).fit()
+    np.testing.assert_allclose(ours.slope, theirs.params[1:], rtol=1e-8)
+    np.testing.assert_allclose(ours.residual, theirs.resid, atol=1e-9)
+    assert ours.r2_without_offset == pytest.approx(sm.OLS(y - b, sm.add_constant(W)).fit().rsquared, abs=1e-10)
+
+
+def test_checks_against_the_mean_hidden_state() -> None:
+    columns, W, y = data(500, 6)
+    mean = np.random.default_rng(2).normal(size=6)
+    ours = fit_encoding(Design(columns), y, mean_hidden=mean)
+    assert ours.cosine_to_mean_hidden == pytest.approx(-ours.slope @ mean / np.linalg.norm(ours.slope) / np.linalg.norm(mean))
+    assert ours.jensen_correlation == pytest.approx(np.corrcoef(y, -(W @ mean))[0, 1], abs=1e-9)
+
+
+@pytest.mark.parametrize("width", [2, 30, 256])
+def test_components_are_scikit_learn(width: int) -> None:
+    columns, W, y = data(1200, width)
+    ours = principal_components(Design(columns), y)
+    theirs = PCA(svd_solver="full").fit(W)
+    scores = theirs.transform(W)
+    correlations = [np.corrcoef(scores[:, i], y)[0, 1] for i in range(width)]
+    np.testing.assert_allclose(ours.explained_variance_ratio, theirs.explained_variance_ratio_, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(ours.correlations), np.abs(correlations), atol=1e-6)
+    np.testing.assert_allclose(np.abs(ours.scores), np.abs(scores[:, :2]), atol=1e-4)
+    raw = fit_encoding(Design(columns), y)
+    np.testing.assert_allclose(raw.r, [np.corrcoef(W[:, i], y)[0, 1] for i in range(width)], atol=1e-10)
+
+
+def test_rank_deficient_heads_get_the_minimum_norm_fit() -> None:
+    columns, W, y = data(400, 8)
+    columns[5] = columns[2]  # a copy
+    columns[7] = 1.5  # a constant
+    W[:, 5], W[:, 7] = W[:, 2], 1.5
+    ours = fit_encoding(Design(columns), y)
+    theirs = sm.OLS(y, sm.add_constant(W[:, [0, 1, 2, 3, 4, 6]])).fit()
+    assert ours.rank == 6
+    assert ours.r2 == pytest.approx(theirs.rsquared, abs=1e-9)
+    assert ours.slope[7] == 0
+    assert ours.slope[2] == pytest.approx(theirs.params[3] / 2, rel=1e-6)
+    assert ours.nested_r2[-1] == pytest.approx(theirs.rsquared, abs=1e-8)
+    assert np.isfinite(ours.condition_number)
+    assert np.isfinite(ours.q[:5]).all()
+
+
+def test_sparsity_indices_at_their_ends() -> None:
+    def indices(slope: np.ndarray) -> Encoding:
+        columns, W, _ = data(3000, 10, seed=5)
+        W = (W - W.mean(0)) / W.std(0)
+        return fit_encoding(Design(torch.from_numpy(np.ascontiguousarray(W.T)).float()), W @ slope + 1e-3 * np.random.default_rng(0).normal(size=3000))
+
+    one = indices(np.eye(10)[3])
+    assert one.participation_ratio == pytest.approx(1, abs=1e-3)
+    assert one.gini == pytest.approx(0.9, abs=1e-2)
+    even = indices(np.ones(10))
+    assert even.participation_ratio == pytest.approx(10, abs=1e-2)
+    assert even.gini == pytest.approx(0, abs=1e-2)
+
+
+def test_too_few_rows_is_a_sentence() -> None:
+    columns, _, _ = data(8, 8)
+    with pytest.raises(NumericalError, match="8 usable vocabulary rows cannot determine 8 slopes"):
+        Design(columns)
+
+
+def test_flat_or_infinite_alpha_is_a_sentence() -> None:
+    columns, _, y = data(50, 3)
+    with pytest.raises(NumericalError, match="nothing to explain"):
+        fit_encoding(Design(columns), np.full(50, 2.0))
+    y[4] = np.inf
+    with pytest.raises(NumericalError, match="not finite for 1 rows"):
+        fit_encoding(Design(columns), y)
+    keep = np.isfinite(y)
+    assert fit_encoding(Design(columns, keep), y[keep]).rows == 49
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 12), st.floats(0.1, 10), st.floats(-5, 5))
+def test_slopes_follow_the_units_of_the_columns(seed: int, width: int, scale: float, shift: float) -> None:
+    columns, _, y = data(80, width, seed)
+    first = fit_encoding(Design(columns), y)
+    moved = fit_encoding(Design(columns.double() * scale + shift), y)
+    np.testing.assert_allclose(moved.slope * scale, first.slope, rtol=1e-5, atol=1e-7)
+    assert moved.r2 == pytest.approx(first.r2, abs=1e-8)
+    np.testing.assert_allclose(np.abs(moved.t), np.abs(first.t), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,49 @@
+"""The bundled model's training recipe: every choice that decides its weights, with the reason beside it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A small GPT-2 on docstrings, sized so that its float16 weights stay under 12 MB and two cores train it in an hour or two."""
+
+    vocab_size: int = 8192  # large enough for a long tail of rare tokens, the regression's subject
+    hidden_size: int = 256
+    n_layer: int = 4
+    n_head: int = 4
+    context: int = 256  # tokens; also the block length of detection
+    batch_size: int = 16  # blocks per step: 4,096 tokens
+    steps: int = 4500
+    matrix_lr: float = 0.02  # Muon, for the weight matrices inside the blocks
+    other_lr: float = 0.003  # AdamW, for embeddings, norms and biases
+    warmup_steps: int = 100
+    cooldown_share: float = 0.45  # the last share of the steps decays linearly to `final_lr`
+    final_lr: float = 0.02  # as a share of the peak
+    weight_decay: float = 0.1  # on matrices and embeddings
+    clip: float = 1.0
+    seed: int = 0
+
+    def learning_rate(self, step: int) -> float:
+        """Share of the peak learning rate at `step`: linear warm-up, constant, linear cool-down."""
+        start = self.steps * (1 - self.cooldown_share)
+        warm = min(1.0, (step + 1) / self.warmup_steps)
+        cool = 1.0 if step < start else 1 - (1 - self.final_lr) * (step - start) / max(1, self.steps - start)
+        return warm * cool
+
+    def checkpoint_steps(self) -> list[int]:
+        """Log-spaced steps (two per doubling) whose head and distance to the final weights the run records."""
+        steps = {0, self.steps}
+        value = 1.0
+        while value < self.steps:
+            steps.add(round(value))
+            value *= 2**0.5
+        return sorted(steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON-ready values."""
+        return asdict(self)

@@ -1,0 +1,179 @@
+"""What an intervention does to the logits, from h alone: the definition, and the live form that follows single toggles.
+
+Head edits never change h, so nothing here runs the model. Pruning replaces entries of h at the head's input
+(equal to zeroing columns of W, and out of reach of a tied input embedding); steering adds to single logits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tpe_core.detection import Detection
+from tpe_core.errors import TpeError
+from tpe_core.head import OutputHead
+from tpe_core.intervention import Intervention, Method
+from tpe_core.steering import steering_direction
+
+__all__ = ["EditBasis", "EditedHead", "edited_logits"]
+
+Floats = NDArray[np.float64]
+
+REFRESH_EVERY = 256  # toggled columns between two full products; also the point where one product is cheaper
+
+
+@dataclass
+class EditBasis:
+    """The measured vectors that edits are made of: E[h] for ``mean`` replacement, one direction per steering method.
+
+    Directions are made on first use. `given` directions (from a manifest) take precedence over the detection's.
+    """
+
+    slope: Floats  # [d]
+    detection: Detection
+    mean_hidden: Floats  # [d]
+    given: Mapping[Method, Floats] = field(default_factory=dict)
+    _made: dict[Method, Floats] = field(default_factory=dict)
+
+    @staticmethod
+    def of(slope: Floats, detection: Detection) -> EditBasis:
+        """The basis that a detection and its fitted slopes imply."""
+        return EditBasis(slope, detection, detection.mean_hidden)
+
+    def direction(self, method: Method) -> Floats:
+        """[d] v of a method."""
+        if method in self.given:
+            return self.given[method]
+        if method not in self._made:
+            self._made[method] = steering_direction(method, self.slope, self.detection)
+        return self._made[method]
+
+    def overridden(self, dims: tuple[int, ...], values: Floats | None, directions: Mapping[Method, Floats]) -> EditBasis:
+        """This basis with replacement values of `dims` and directions taken from a manifest."""
+        mean = self.mean_hidden.copy()
+        if values is not None:
+            mean[list(dims)] = values
+        return EditBasis(self.slope, self.detection, mean, dict(directions), self._made)
+
+
+def _checked(head: OutputHead, intervention: Intervention) -> None:
+    if intervention.pruned and intervention.pruned[-1] >= head.hidden_size:
+        raise TpeError(f"dimension {intervention.pruned[-1]} does not exist: this head has {head.hidden_size} (0 to {head.hidden_size - 1}).")
+    for entry in intervention.steering:
+        if entry.token_id >= head.vocab_rows:
+            raise TpeError(f"token id {entry.token_id} does not exist: this head has {head.vocab_rows} rows in use.")
+
+
+def _replaced(h: Tensor, intervention: Intervention, basis: EditBasis) -> Tensor:
+    """h' in float32: h [..., d] with the pruned dimensions replaced."""
+    edited = h.float().clone()
+    if intervention.pruned:
+        dims = list(intervention.pruned)
+        fill = basis.mean_hidden[dims] if intervention.replacement == "mean" else np.zeros(len(dims))
+        edited[..., dims] = torch.from_numpy(fill).to(edited)
+    return edited
+
+
+def _steer(z: Tensor, h: Tensor, intervention: Intervention, basis: EditBasis) -> Tensor:
+    """Add ``log r * h'.v`` to the steered tokens' entries of z [..., V_all], in place."""
+    for entry in intervention.steering:
+        direction = torch.from_numpy(basis.direction(entry.method)).to(h.device)
+        z[..., entry.token_id] += (math.log(entry.ratio) * (h.double() @ direction)).to(z.dtype)
+    return z
+
+
+def edited_logits(head: OutputHead, intervention: Intervention, basis: EditBasis, h: Tensor) -> Tensor:
+    """[..., V_all] logits of the edited head for hidden states [..., d]: ``post(W' h' + b)``, by one full product.
+
+    The definition that `EditedHead` follows. Raises `TpeError` for a dimension or token the head does not have.
+    """
+    _checked(head, intervention)
+    edited = _replaced(h.to(head.columns.device), intervention, basis)
+    return head.post(_steer(head.raw(edited), edited, intervention, basis))
+
+
+class EditedHead:
+    """The edited logits of one hidden state, kept up to date as the intervention changes.
+
+    Toggling dimension i costs one column, ``z -= W_:i (h_i - fill_i)``, instead of a product. The running z is
+    float64, so that a thousand toggles leave no trace; every `REFRESH_EVERY` columns it is computed afresh all the
+    same, and with nothing pruned it is the base itself, bit for bit.
+    """
+
+    def __init__(self, head: OutputHead, basis: EditBasis) -> None:
+        self.head = head
+        self.basis = basis
+        self._empty = Intervention()
+        self._hidden = torch.zeros(head.hidden_size, device=head.columns.device)
+        self.set_hidden(self._hidden)
+
+    def set_hidden(self, hidden: Tensor) -> None:
+        """Start from another hidden state [d], unedited."""
+        self._hidden = hidden.to(self.head.columns.device).float()
+        self._base = self.head.raw(self._hidden).to(self._double)
+        self._reset()
+
+    def set_basis(self, basis: EditBasis) -> None:
+        """Use other replacement values and directions."""
+        self.basis = basis
+        self._reset()
+
+    @property
+    def _double(self) -> torch.dtype:
+        return torch.float32 if self._hidden.device.type == "mps" else torch.float64
+
+    def _reset(self) -> None:
+        self._z = self._base.clone()
+        self._at = self._empty
+        self._columns = 0
+        self._removed: dict[int, float] = {}  # dim -> h_i - fill_i as subtracted
+
+    def base_logits(self) -> Tensor:
+        """[V_all] logits of the unedited head, float64."""
+        return self.head.post(self._base)
+
+    def logits(self, intervention: Intervention) -> Tensor:
+        """[V_all] logits under an intervention, float64. Raises `TpeError` as `edited_logits` does."""
+        _checked(self.head, intervention)
+        if intervention.replacement != self._at.replacement:
+            self._reset()
+        self._prune(intervention)
+        self._at = intervention
+        if not intervention.steering:
+            return self.head.post(self._z)
+        return self.head.post(_steer(self._z.clone(), _replaced(self._hidden, intervention, self.basis), intervention, self.basis))
+
+    def _prune(self, intervention: Intervention) -> None:
+        wanted, present = set(intervention.pruned), set(self._removed)
+        changed = sorted(wanted ^ present)
+        if not changed:
+            return
+        if not wanted:
+            self._reset()
+            return
+        self._columns += len(changed)
+        if self._columns > REFRESH_EVERY:
+            self._refresh(intervention)
+            return
+        for dim in changed:
+            if dim in present:
+                amount = -self._removed.pop(dim)
+            else:
+                fill = float(self.basis.mean_hidden[dim]) if intervention.replacement == "mean" else 0.0
+                amount = float(self._hidden[dim]) - fill
+                self._removed[dim] = amount
+            self._z.add_(self.head.columns[dim], alpha=-amount)
+
+    def _refresh(self, intervention: Intervention) -> None:
+        dims = list(intervention.pruned)
+        edited = _replaced(self._hidden, intervention, self.basis)
+        self._z = self.head.raw(edited).to(self._double)
+        differences = (self._hidden - edited)[dims].tolist()
+        self._removed = dict(zip(dims, differences, strict=True))
+        self._columns = 0

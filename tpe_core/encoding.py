@@ -1,0 +1,360 @@
+"""The log-linear law: regress -log alpha on the output embedding's rows, with every statistic that says how far it holds.
+
+``-log alpha_w ≈ A . W_w + B`` by ordinary least squares with intercept (METHOD section 2; Cho et al. 2025, section 2.1),
+solved from the centred Gram matrix, which `components` shares. A head bias b enters as an offset: ``-log alpha + b``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.linalg
+import scipy.special
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tpe_core.errors import NumericalError
+
+__all__ = ["Design", "Encoding", "fit_encoding"]
+
+CHUNK_COLUMNS = 8192  # vocabulary rows turned to float64 at a time
+PERMUTATIONS = 8  # draws of the permutation null
+RANK_TOLERANCE = 1e-12  # eigenvalues of the scaled Gram matrix below this share of the largest count as zero
+
+Floats = NDArray[np.float64]
+
+
+class Design:
+    """The regressors: W's rows in use as a float64 Gram matrix, made in one chunked pass over float32 columns.
+
+    `columns` is W transposed [d, V] (a view is fine); `keep` [V] bool leaves rows out. `seed` draws the half of the
+    rows on which the held-out-vocabulary fit is made.
+    """
+
+    def __init__(self, columns: Tensor, keep: NDArray[np.bool_] | None = None, seed: int = 0) -> None:
+        if keep is not None and not keep.all():
+            columns = columns[:, torch.from_numpy(np.flatnonzero(keep)).to(columns.device)]
+        self.columns = columns
+        self.width, self.rows = (int(size) for size in columns.shape)
+        if self.rows < self.width + 2:
+            raise NumericalError(
+                f"{self.rows} usable vocabulary rows cannot determine {self.width} slopes and an intercept: "
+                f"at least {self.width + 2} are needed."
+            )
+        self._device = columns.device if columns.device.type in ("cpu", "cuda") else torch.device("cpu")
+        half = np.zeros(self.rows, dtype=bool)
+        half[np.random.default_rng(seed).permutation(self.rows)[: self.rows // 2]] = True
+        self.half = half  # [V] the rows of the held-out-vocabulary fit
+        total = torch.zeros(self.width, dtype=torch.float64, device=self._device)
+        for _, part in self._parts():
+            total += part.sum(1)
+        mean = total / self.rows
+        if not bool(torch.isfinite(mean).all()):
+            raise NumericalError("the output embedding holds NaN or infinity: check the checkpoint.")
+        self._mean = mean
+        grams = [torch.zeros(self.width, self.width, dtype=torch.float64, device=self._device) for _ in range(2)]
+        sums = torch.zeros(self.width, dtype=torch.float64, device=self._device)
+        for where, part in self._parts():
+            centred = part - mean[:, None]
+            inside = torch.from_numpy(half[where]).to(self._device)
+            first, second = centred[:, inside], centred[:, ~inside]
+            grams[0].addmm_(first, first.T)
+            grams[1].addmm_(second, second.T)
+            sums += first.sum(1)
+        self.mean: Floats = mean.cpu().numpy()
+        self.gram: Floats = (grams[0] + grams[1]).cpu().numpy()
+        shift = (sums / max(1, half.sum())).cpu().numpy()
+        self.half_mean: Floats = self.mean + shift
+        self.half_gram: Floats = grams[0].cpu().numpy() - half.sum() * np.outer(shift, shift)
+
+    def _parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """(rows, columns [d, c] in float64) chunk by chunk."""
+        for first in range(0, self.rows, CHUNK_COLUMNS):
+            where = slice(first, min(first + CHUNK_COLUMNS, self.rows))
+            yield where, self.columns[:, where].to(self._device).double()
+
+    @cached_property
+    def scale(self) -> Floats:
+        """[d] population standard deviation of each column of W."""
+        result: Floats = np.sqrt(np.maximum(np.diag(self.gram), 0.0) / self.rows)
+        return result
+
+    @cached_property
+    def eigen(self) -> tuple[Floats, Floats]:
+        """(eigenvalues [d] largest first, eigenvectors [d, d] in columns) of the centred Gram matrix."""
+        values, vectors = scipy.linalg.eigh(self.gram, check_finite=False, driver="evd")
+        return np.maximum(values[::-1], 0.0), np.ascontiguousarray(vectors[:, ::-1])
+
+    def cross(self, targets: Floats) -> Floats:
+        """[d, m] centred cross-products of W with centred targets [V, m]."""
+        wanted = torch.from_numpy(np.ascontiguousarray(targets - targets.mean(0))).to(self._device)
+        out = torch.zeros(self.width, targets.shape[1], dtype=torch.float64, device=self._device)
+        for where, part in self._parts():
+            out += (part - self._mean[:, None]) @ wanted[where]
+        result: Floats = out.cpu().numpy()
+        return result
+
+    def project(self, directions: Floats) -> Floats:
+        """[V, m] uncentred projections W @ directions for directions [d, m]."""
+        wanted = torch.from_numpy(np.ascontiguousarray(directions)).to(self._device)
+        out = np.empty((self.rows, directions.shape[1]))
+        for where, part in self._parts():
+            out[where] = (part.T @ wanted).cpu().numpy()
+        return out
+
+    def column(self, index: int) -> Floats:
+        """[V] one raw column of W."""
+        result: Floats = self.columns[index].double().cpu().numpy()
+        return result
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A fitted log-linear law. Slopes are nats per unit of weight; all arrays are over dimensions [d] or rows [V]."""
+
+    slope: Floats  # [d] A
+    intercept: float  # B
+    stderr: Floats  # [d] sqrt(s2 * diag((XᵀX)^-1)), s2 = SSE / (V - rank - 1)
+    r: Floats  # [d] Pearson correlation of each raw column with -log alpha
+    scale: Floats  # [d] population standard deviation of each column
+    surprisal: Floats  # [V] -log alpha of the fitted rows, nats
+    predicted: Floats  # [V] A . W_w + B - offset: the law's prediction of -log alpha
+    r2: float  # 1 - SSE / SST, of -log alpha + offset
+    r2_without_offset: float  # the same without the head bias as offset; equal where there is no bias
+    r2_heldout_vocab: float  # fitted on a random half of the rows, scored on the other
+    r2_permuted: float  # mean over `PERMUTATIONS` shuffles of -log alpha
+    condition_number: float  # 2-norm, of the centred W
+    rank: int  # numerical rank of the centred W
+    cosine_to_mean_hidden: float  # cosine(A, -E[h]); NaN where E[h] is not given
+    jensen_correlation: float  # corr(-log alpha, E[-log p]); NaN where E[h] is not given
+    nested_order: NDArray[np.int64]  # [d] dimensions by |A| sd, largest first
+    nested_r2: Floats  # [d] R2 of the first k of them
+
+    @property
+    def rows(self) -> int:
+        """V, the rows fitted."""
+        return len(self.surprisal)
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """V - rank - 1, of the residuals."""
+        return self.rows - self.rank - 1
+
+    @property
+    def r2_adjusted(self) -> float:
+        """1 - (1 - R2) (V - 1) / (V - rank - 1)."""
+        return 1 - (1 - self.r2) * (self.rows - 1) / self.degrees_of_freedom
+
+    @property
+    def slope_std(self) -> Floats:
+        """[d] standardised slopes A_i sd(W_:i), nats: comparable across dimensions."""
+        return self.slope * self.scale
+
+    @property
+    def residual(self) -> Floats:
+        """[V] -log alpha minus its prediction, nats: positive where a token is rarer than its row says."""
+        return self.surprisal - self.predicted
+
+    @cached_property
+    def t(self) -> Floats:
+        """[d] slope / stderr; NaN where a column is constant."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.slope / self.stderr
+
+    @cached_property
+    def p(self) -> Floats:
+        """[d] two-sided p of t with V - rank - 1 degrees of freedom."""
+        result: Floats = 2 * scipy.special.stdtr(self.degrees_of_freedom, -np.abs(self.t))
+        return result
+
+    @cached_property
+    def q(self) -> Floats:
+        """[d] Benjamini-Hochberg adjusted p (statsmodels' multipletests); NaN where p is."""
+        from statsmodels.stats.multitest import multipletests
+
+        result = np.full(len(self.p), np.nan)
+        known = np.isfinite(self.p)
+        if known.any():
+            result[known] = multipletests(self.p[known], method="fdr_bh")[1]
+        return result
+
+    @property
+    def f_statistic(self) -> float:
+        """(R2 / rank) / ((1 - R2) / (V - rank - 1))."""
+        return (self.r2 / self.rank) / ((1 - self.r2) / self.degrees_of_freedom) if self.r2 < 1 else float("inf")
+
+    @property
+    def f_p(self) -> float:
+        """p of the F statistic."""
+        return float(scipy.special.fdtrc(self.rank, self.degrees_of_freedom, self.f_statistic))
+
+    def confidence_interval(self, level: float = 0.95) -> Floats:
+        """[d, 2] confidence intervals of the slopes."""
+        half = scipy.special.stdtrit(self.degrees_of_freedom, 0.5 + level / 2) * self.stderr
+        return np.stack([self.slope - half, self.slope + half], 1)
+
+    def r2_by_k(self) -> dict[int, float]:
+        """R2 of the k best dimensions by |A| sd, for k = 1, 2, 4, ... and d."""
+        sizes = [2**power for power in range(len(self.nested_r2).bit_length()) if 2**power < len(self.nested_r2)]
+        return {k: float(self.nested_r2[k - 1]) for k in [*sizes, len(self.nested_r2)]}
+
+    def dimensions_for(self, share: float = 0.9) -> int:
+        """The smallest k whose nested R2 reaches `share` of the full R2."""
+        return int(np.searchsorted(self.nested_r2, share * self.nested_r2[-1]) + 1)
+
+    @property
+    def gini(self) -> float:
+        """Gini coefficient of |A| sd: 0 where all dimensions count alike, towards 1 where one does."""
+        values = np.sort(np.abs(self.slope_std))
+        n = len(values)
+        return float((2 * np.arange(1, n + 1) - n - 1) @ values / (n * values.sum())) if values.any() else 0.0
+
+    @property
+    def participation_ratio(self) -> float:
+        """(sum v)^2 / sum v^2 of v = (A sd)^2: the effective number of dimensions."""
+        v = self.slope_std**2
+        return float(v.sum() ** 2 / (v @ v)) if v.any() else 0.0
+
+
+class _Solver:
+    """Solves with a Gram matrix scaled to unit diagonal: Cholesky, or a pseudo-inverse where it is singular."""
+
+    def __init__(self, gram: Floats) -> None:
+        diagonal = np.sqrt(np.maximum(np.diag(gram), 0.0))
+        constant = diagonal <= 1e-12 * max(float(diagonal.max(initial=0.0)), 1e-300)
+        self.weight = np.where(constant, 0.0, 1 / np.where(constant, 1.0, diagonal))
+        scaled = gram * np.outer(self.weight, self.weight)
+        self.rank = len(gram)
+        try:
+            factor = scipy.linalg.cholesky(scaled, lower=True, check_finite=False)
+            if np.diag(factor).min() ** 2 < RANK_TOLERANCE:
+                raise scipy.linalg.LinAlgError
+            half = scipy.linalg.solve_triangular(factor, np.eye(len(gram)), lower=True, check_finite=False)
+            self.inverse: Floats = half.T @ half
+        except scipy.linalg.LinAlgError:
+            values, vectors = scipy.linalg.eigh(scaled, check_finite=False)
+            real = values > RANK_TOLERANCE * max(float(values[-1]), 1e-300)
+            self.rank = int(real.sum())
+            self.inverse = (vectors[:, real] / values[real]) @ vectors[:, real].T
+        self.scaled = scaled
+
+    def solve(self, cross: Floats) -> Floats:
+        """[d, m] coefficients; one step of refinement takes the inverse's rounding out."""
+        wanted = cross * self.weight[:, None]
+        solution = self.inverse @ wanted
+        solution += self.inverse @ (wanted - self.scaled @ solution)
+        return solution * self.weight[:, None]
+
+    def inverse_diagonal(self) -> Floats:
+        """[d] diagonal of the inverse Gram matrix."""
+        return np.diag(self.inverse) * self.weight**2
+
+
+def fit_encoding(
+    design: Design,
+    surprisal: Floats,
+    *,
+    offset: Floats | None = None,
+    mean_hidden: Floats | None = None,
+    seed: int = 0,
+) -> Encoding:
+    """Fit the law to -log alpha [V] (nats) on a `Design` of the same rows.
+
+    `offset` [V] is the head bias of those rows: it enters with coefficient -1, so ``-log alpha + b`` is fitted.
+    `mean_hidden` [d] is E[h], for the two checks against it. Raises `NumericalError` where -log alpha is not finite.
+    """
+    if surprisal.shape != (design.rows,):
+        raise NumericalError(f"-log alpha has {len(surprisal)} values for {design.rows} rows of W.")
+    if not np.isfinite(surprisal).all():
+        raise NumericalError(f"-log alpha is not finite for {int((~np.isfinite(surprisal)).sum())} rows: leave them out.")
+    shift = np.zeros(design.rows) if offset is None else offset
+    y = surprisal + shift
+    rng = np.random.default_rng([seed, 1])
+    half = design.half
+    inside = np.where(half, y - y[half].mean(), 0.0)
+    shuffles = [y[rng.permutation(design.rows)] for _ in range(PERMUTATIONS)]
+    cross = design.cross(np.stack([y, surprisal, *shuffles], 1))
+    total = _sum_of_squares(y)
+    solver = _Solver(design.gram)
+    coefficients = solver.solve(cross)
+    slope = coefficients[:, 0]
+    # The half's cross-product: rows outside it are 0 after centring on the half's mean, and so is its sum.
+    half_slope = _Solver(design.half_gram).solve(design.cross(inside[:, None]))[:, 0]
+    fitted = design.project(np.stack([slope, half_slope], 1))
+    intercept = float(y.mean() - design.mean @ slope)
+    error = _sum_of_squares_about(y - fitted[:, 0] - intercept)
+    other = ~half
+    half_error = y[other] - (fitted[other, 1] - design.half_mean @ half_slope + y[half].mean())
+    values = design.eigen[0]
+    smallest = values[values > RANK_TOLERANCE * values[0]][-1]
+    degrees = design.rows - solver.rank - 1
+    order = np.argsort(-np.abs(slope * design.scale), kind="stable")
+    raw_total = _sum_of_squares(surprisal)
+    norms = np.sqrt(np.diag(design.gram) * raw_total)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = np.where(norms > 0, cross[:, 1] / norms, 0.0)
+    cosine, jensen = float("nan"), float("nan")
+    if mean_hidden is not None:
+        cosine = float(-slope @ mean_hidden / (np.linalg.norm(slope) * np.linalg.norm(mean_hidden)))
+        # E[-log p] = -(W E[h] + b) + E[log Z] is linear: its correlation needs no second pass.
+        linear = -design.project(mean_hidden[:, None])[:, 0] - shift
+        jensen = float(np.corrcoef(surprisal, linear)[0, 1])
+    return Encoding(
+        slope=slope,
+        intercept=intercept,
+        stderr=np.sqrt(error / degrees * solver.inverse_diagonal()),
+        r=r,
+        scale=design.scale,
+        surprisal=surprisal,
+        predicted=fitted[:, 0] + intercept - shift,
+        r2=1 - error / total,
+        r2_without_offset=float(cross[:, 1] @ coefficients[:, 1] / raw_total),
+        r2_heldout_vocab=1 - float(half_error @ half_error) / _sum_of_squares(y[other]),
+        r2_permuted=float(np.mean(np.sum(cross[:, 2:] * coefficients[:, 2:], 0)) / total),
+        condition_number=float(np.sqrt(values[0] / smallest)),
+        rank=solver.rank,
+        cosine_to_mean_hidden=cosine,
+        jensen_correlation=jensen,
+        nested_order=order,
+        nested_r2=_nested_r2(design.gram, cross[:, 0], order, total),
+    )
+
+
+def _sum_of_squares(values: Floats) -> float:
+    """About the mean. Raises `NumericalError` where the values do not vary."""
+    total = _sum_of_squares_about(values - values.mean())
+    if total == 0:
+        raise NumericalError("-log alpha is the same for every row: there is nothing to explain.")
+    return total
+
+
+def _sum_of_squares_about(values: Floats) -> float:
+    return float(values @ values)
+
+
+def _nested_r2(gram: Floats, cross: Floats, order: NDArray[np.int64], total: float) -> Floats:
+    """[d] R2 of the first k dimensions of `order` for every k, from one Cholesky factor.
+
+    With L the factor of the ordered Gram matrix and u = L^-1 c, the explained sum of squares of the first k
+    regressors is the sum of the first k squares of u. Columns that add nothing (pivot 0) explain nothing.
+    """
+    diagonal = np.sqrt(np.maximum(np.diag(gram), 1e-300))
+    scaled = (gram / np.outer(diagonal, diagonal))[np.ix_(order, order)]
+    wanted = (cross / diagonal)[order]
+    try:
+        factor = scipy.linalg.cholesky(scaled, lower=True, check_finite=False)
+        parts = scipy.linalg.solve_triangular(factor, wanted, lower=True, check_finite=False) ** 2
+        if np.diag(factor).min() ** 2 < RANK_TOLERANCE:
+            raise scipy.linalg.LinAlgError
+        result: Floats = np.cumsum(parts) / total
+    except scipy.linalg.LinAlgError:
+        explained = [0.0] * len(order)
+        for k in range(1, len(order) + 1):  # rank-deficient heads are rare and small: exactness over speed
+            solved = np.linalg.lstsq(scaled[:k, :k], wanted[:k], rcond=RANK_TOLERANCE)[0]
+            explained[k - 1] = float(solved @ wanted[:k]) / total
+        result = np.maximum.accumulate(np.array(explained))
+    return result

@@ -1,0 +1,213 @@
+"""The engine behind an inspector: prompt and intervention in, next-token distribution out, within a keystroke.
+
+Lives in one thread and is called from there only. The model runs once per prompt; every edit after that is
+`EditedHead`'s business. What a front end keeps (prompt, edits, undo) is in `inspector`, not here.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tpe_core.analysis import Analysis, analyze
+from tpe_core.edited_head import EditBasis, EditedHead
+from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, TokenDetail
+from tpe_core.intervention import Intervention
+from tpe_core.options import DEMO, RunOptions
+from tpe_core.progress import Steps
+
+__all__ = ["LiveSession", "open_session"]
+
+DEMO_PROMPT = "Returns the number of elements in the"
+PROMPT = "The capital of France is"
+
+
+def open_session(options: RunOptions) -> Steps[LiveSession]:
+    """Analyse what `options` names and return a session on it: a job."""
+    analysis = yield from analyze(options)
+    return LiveSession(analysis)
+
+
+class LiveSession:
+    """One analysed model, one prompt at a time, any intervention."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self.table: EncodingTable = analysis.table()
+        self.warnings = analysis.warnings
+        self.default_prompt = DEMO_PROMPT if analysis.model.name == DEMO else PROMPT
+        self._edited = EditedHead(analysis.model.head, EditBasis.of(analysis.encoding.slope, analysis.detection))
+        self._prompt: str | None = None
+        self._size = (0, 0)  # tokens of the prompt, tokens dropped
+        self._base = torch.empty(0)
+
+    def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
+        """The distribution after `prompt` under `intervention`: the `keep` most probable tokens of either side, and steered ones.
+
+        Divergences run over the model's whole softmax, padding rows included. Raises `TpeError` for a prompt or an
+        edit that does not exist.
+        """
+        started = time.perf_counter()
+        base, now = self._log_probabilities(prompt, intervention)
+        p, q = base.exp(), now.exp()
+        vocab = self.analysis.model.head.vocab_rows
+        count = min(keep, vocab)
+        steered = torch.tensor([entry.token_id for entry in intervention.steering], dtype=torch.int64, device=q.device)
+        ids = torch.unique(torch.cat([q[:vocab].topk(count).indices, p[:vocab].topk(count).indices, steered]))
+        ids = ids[torch.argsort(q[ids], descending=True, stable=True)]
+        changed = not intervention.is_empty
+        return NextTokens(
+            prompt=prompt,
+            prompt_tokens=self._size[0],
+            truncated=self._size[1],
+            intervention=intervention,
+            ids=ids.cpu().numpy(),
+            base=p[ids].cpu().numpy(),
+            now=q[ids].cpu().numpy(),
+            kl=_divergence(p, base, now) if changed else 0.0,
+            js=_jensen_shannon(base, now) if changed else 0.0,
+            top1_changed=bool(p[:vocab].argmax() != q[:vocab].argmax()),
+            entropy_base=-_sum(p, base),
+            entropy_now=-_sum(q, now),
+            milliseconds=(time.perf_counter() - started) * 1000,
+        )
+
+    def probabilities(self, prompt: str, intervention: Intervention) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """([V_all] p, [V_all] p'): the whole distribution before and after the edit."""
+        base, now = self._log_probabilities(prompt, intervention)
+        return base.exp().double().cpu().numpy(), now.exp().double().cpu().numpy()
+
+    def _log_probabilities(self, prompt: str, intervention: Intervention) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode():
+            if prompt != self._prompt:
+                hidden, *size = self.analysis.model.last_hidden(prompt)
+                self._edited.set_hidden(hidden)
+                self._base = torch.log_softmax(self._edited.base_logits(), 0)
+                self._prompt, self._size = prompt, (size[0], size[1])
+            now = self._edited.logits(intervention)
+            return self._base, self._base if intervention.is_empty else torch.log_softmax(now, 0)
+
+    def dimension(self, dim: int, count: int = 12) -> DimensionDetail:
+        """The tokens with the largest and the smallest weights in one dimension, `count` of each."""
+        head = self.analysis.model.head
+        column = head.columns[dim, : head.vocab_rows]
+        count = min(count, head.vocab_rows)
+        top, bottom = column.topk(count), column.topk(count, largest=False)
+        return DimensionDetail(
+            dim=dim,
+            top=tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)),
+            bottom=tuple(zip(bottom.indices.tolist(), bottom.values.tolist(), strict=True)),
+            mean_hidden=float(self.analysis.detection.mean_hidden[dim]),
+            sd_hidden=float(np.sqrt(self.analysis.detection.variance_hidden[dim])),
+            sd_weight=float(self.analysis.encoding.scale[dim]),
+        )
+
+    def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
+        """One token on average (alpha, residual, rank) and after the prompt (base, now)."""
+        base, now = self._log_probabilities(prompt, intervention)
+        surprisal = self.table.surprisal
+        own, predicted = float(surprisal[token_id]), float(self.table.predicted[token_id])
+        return TokenDetail(
+            token_id=token_id,
+            text=self.table.tokens[token_id],
+            alpha=math.exp(-own),
+            surprisal=own,
+            predicted=predicted,
+            residual=own - predicted,
+            rank=1 + int((surprisal < own).sum()),
+            count=int(self.analysis.detection.counts[token_id]),
+            base=float(base[token_id].exp()),
+            now=float(now[token_id].exp()),
+            ratio=intervention.ratio(token_id),
+        )
+
+    def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
+        """Write an intervention as a JSON manifest with what it was made on and what it does here, atomically."""
+        from tpe_core import manifest as files
+
+        head, analysis, basis = self.analysis.model.head, self.analysis, self._edited.basis
+        measured = self.evaluate(prompt, intervention)
+        arrays: dict[str, NDArray[np.float64]] = {}
+        if intervention.pruned and intervention.replacement == "mean":
+            arrays["replacement_values"] = basis.mean_hidden[list(intervention.pruned)]
+        for entry in intervention.steering:
+            arrays[f"direction.{entry.method}"] = basis.direction(entry.method)
+        document = files.Manifest(
+            pruned=intervention.pruned,
+            replacement=intervention.replacement,
+            steering=tuple(
+                files.SteeredToken(token_id=entry.token_id, token=self.table.tokens[entry.token_id], ratio=entry.ratio, method=entry.method)
+                for entry in intervention.steering
+            ),
+            made_on=files.MadeOn(
+                model=analysis.model.name,
+                revision=analysis.model.revision,
+                head_sha256=head.sha256,
+                vocab_rows=head.vocab_rows,
+                hidden_size=head.hidden_size,
+                tokenizer_sha256=analysis.tokenizer_sha256,
+                post=files.PostRecord(kind=head.post.kind, scale=head.post.scale, cap=head.post.cap),
+                tied=head.tied,
+            ),
+            measured=files.Measured(
+                text=analysis.text,
+                corpus_fingerprint=analysis.corpus_fingerprint,
+                positions=analysis.detection.positions,
+                prompt=prompt,
+                kl=measured.kl,
+                js=measured.js,
+            ),
+            versions=_versions(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        return files.write_manifest(path, document, arrays)
+
+    def load(self, path: Path) -> Intervention:
+        """Read a manifest made for this head, and take over its replacement values and directions.
+
+        Raises `ManifestError` in one sentence where it is broken or made for another head; nothing is changed then.
+        """
+        from tpe_core import manifest as files
+
+        head = self.analysis.model.head
+        document, arrays = files.read_manifest(path)
+        files.check_fits(
+            document,
+            head_sha256=head.sha256,
+            vocab_rows=head.vocab_rows,
+            hidden_size=head.hidden_size,
+            tokenizer_sha256=self.analysis.tokenizer_sha256,
+        )
+        intervention = document.intervention()
+        directions = {entry.method: arrays[f"direction.{entry.method}"] for entry in intervention.steering}
+        fresh = EditBasis.of(self.analysis.encoding.slope, self.analysis.detection)
+        self._edited.set_basis(fresh.overridden(intervention.pruned, arrays.get("replacement_values"), directions))
+        return intervention
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(distribution) for name, distribution in (("tpe", "tpe-tui"), ("torch", "torch"), ("transformers", "transformers"))}
+
+
+def _sum(p: Tensor, values: Tensor) -> float:
+    """Sum of p * values, where p = 0 contributes nothing even against -inf."""
+    return float(torch.where(p > 0, p * values, torch.zeros_like(p)).sum())
+
+
+def _divergence(p: Tensor, base: Tensor, now: Tensor) -> float:
+    """KL(P||P') in nats, never below 0 by rounding."""
+    return max(0.0, _sum(p, base - now))
+
+
+def _jensen_shannon(base: Tensor, now: Tensor) -> float:
+    """Jensen-Shannon divergence in nats."""
+    middle = torch.logaddexp(base, now) - math.log(2)
+    return 0.5 * (_divergence(base.exp(), base, middle) + _divergence(now.exp(), now, middle))

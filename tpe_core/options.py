@@ -1,0 +1,33 @@
+"""What a run is asked to do: which model, which text, how much of it. Plain values, shared by every front end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DEMO", "RunOptions"]
+
+DEMO = "demo"
+"""The name of the bundled model."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Options of `tpe_core.analysis.analyze` and `tpe_core.live.open_session`.
+
+    `text` names files or folders, ``-`` for standard input; empty means the built-in text. `positions` is how
+    many next-token positions detection averages over, `sample` how many of them keep their hidden state.
+    `threads` is the number of torch threads (None: torch's choice).
+    """
+
+    model: str = DEMO
+    revision: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    text: tuple[str, ...] = ()
+    positions: int = 32768
+    sample: int = 4096
+    seed: int = 0
+    cache: bool = True
+    offline: bool = False
+    trust_remote_code: bool = False
+    threads: int | None = None

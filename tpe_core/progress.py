@@ -1,0 +1,46 @@
+"""Progress of long computations: each is a generator that yields `Progress` and returns its result.
+
+The caller decides when the next step runs, so cancelling is closing the generator: no flags, no
+threads, and never more than one step late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TypeVar
+
+__all__ = ["Progress", "Steps", "run"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of a job: `done` of `total` (None where unknown) of what `label` names, with an optional note."""
+
+    label: str
+    done: int
+    total: int | None = None
+    note: str = ""
+
+    @property
+    def fraction(self) -> float | None:
+        """Share done in [0, 1], or None where the total is unknown."""
+        return None if not self.total else min(1.0, self.done / self.total)
+
+
+Steps = Generator[Progress, None, T]
+"""A job: yields `Progress`, returns `T`."""
+
+
+def run(steps: Steps[T], on_progress: Callable[[Progress], object] | None = None) -> T:
+    """Drive a job to its end and return its result, telling `on_progress` of every step."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        if on_progress is not None:
+            on_progress(event)

@@ -1,0 +1,185 @@
+"""The inspector application: one screen over one engine thread, its start, its memory and its exit.
+
+Importing it costs no torch; the engine starts after the first frame is painted.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, cast
+
+from textual.app import App
+from textual.command import Provider
+from textual.message import Message
+
+from tpe_core.options import RunOptions
+from tpe_tui.commands import TpeCommands
+from tpe_tui.host import EngineHost, open_live
+from tpe_tui.keymap import BY_ID, default_keys_file, load_keymap
+from tpe_tui.messages import Answer, Failure, JobUpdate
+from tpe_tui.screens.inspect import InspectScreen
+from tpe_tui.session import Opener, Session
+from tpe_tui.state import Memory, default_state_dir
+from tpe_tui.theme import THEME
+
+__all__ = ["TpeApp", "run_app"]
+
+COPY_NAME = "copied.txt"
+
+
+class TpeApp(App[int]):
+    """`tpe`: inspect the output embedding of `options.model`; its return value is the exit code.
+
+    `mask` is a manifest to load once the model is open. `opener`, `state_dir`, `keys_file` and `clock` are
+    the engine, the user's folders and the time; tests hand in their own.
+    """
+
+    CSS_PATH = "app.tcss"
+    TITLE = "tpe"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {TpeCommands}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        options: RunOptions,
+        mask: Path | None = None,
+        opener: Opener | None = None,
+        state_dir: Path | None = None,
+        keys_file: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.mask = mask
+        self.opener: Opener = open_live if opener is None else opener
+        self.state_dir = default_state_dir() if state_dir is None else state_dir
+        self.keys_file = default_keys_file() if keys_file is None else keys_file
+        self.clock = clock
+        self.memory = Memory(self.state_dir)
+        self.keymap = load_keymap(self.keys_file)
+        self.host = EngineHost(self._from_engine)
+        self.problem: Failure | None = None
+        self._bench: InspectScreen | None = None
+
+    @property
+    def bench(self) -> InspectScreen:
+        """The inspector's screen."""
+        assert self._bench is not None
+        return self._bench
+
+    def on_mount(self) -> None:
+        """Paint first, then start the engine."""
+        self.register_theme(THEME)
+        self.theme = THEME.name
+        self.set_keymap(dict(self.keymap.overrides))
+        self._bench = InspectScreen()
+        self.push_screen(self._bench)
+        for problem in self.keymap.problems:
+            self.notify(problem, severity="warning", markup=False, timeout=10)
+        self.call_after_refresh(self._start)
+
+    def _start(self) -> None:
+        self.host.start()
+        self.open_model()
+
+    def open_model(self, again: bool = False) -> None:
+        """Open the model as a job; `again` runs the detection anew, past the cache."""
+        strip = self.bench.strip
+        if strip.job is not None:
+            strip.say("a job is running already; cancel it first", "warn")
+            return
+        options = replace(self.options, cache=False) if again else self.options
+        name = "detection" if again else "opening the model"
+        strip.say("")
+        strip.begin(self.host.job(name, lambda: self.opener(options)), name)
+
+    def _from_engine(self, message: Message) -> None:
+        """Called on the engine thread; posting is safe from there."""
+        self.post_message(message)
+
+    def on_answer(self, message: Answer) -> None:
+        """An answer of the engine."""
+        self.bench.accept(message)
+
+    def on_job_update(self, message: JobUpdate) -> None:
+        """A job of the engine: only opening a model is one."""
+        strip = self.bench.strip
+        if message.state == "running" and message.progress is not None:
+            strip.step(message.progress)
+            return
+        strip.end()
+        retry = self.keymap.shown("run.rerun")
+        if message.state == "done":
+            self._opened(cast("Session", message.value))
+        elif message.state == "cancelled":
+            strip.say(f"{message.name} was cancelled; {retry} starts it again", "warn")
+        elif message.failure is not None:
+            if self.bench.session is None:
+                self.problem = message.failure
+            strip.say(f"{message.name} failed; {retry} tries again", "bad")
+            advice = f"{retry} tries again, {self.keymap.shown('app.quit')} leaves."
+            self.bench.fail(f"{message.name} failed", message.failure, advice)
+
+    def _opened(self, session: Session) -> None:
+        self.problem = None
+        self.bench.opened(session)
+        table = session.table
+        self.bench.strip.say(f"{table.positions:,} positions of {table.text}; ? lists the keys")
+        for warning in session.warnings:
+            self.notify(warning, severity="warning", markup=False)
+        if self.mask is not None:
+            self.bench.import_mask(str(self.mask))
+            self.mask = None
+
+    def perform(self, action_id: str) -> None:
+        """Run an action of the key table by its id."""
+        self.call_later(self.bench.run_action, BY_ID[action_id].method)
+
+    def copy_text(self, text: str) -> str:
+        """Copy through the terminal and to a file; the sentence that says so."""
+        self.copy_to_clipboard(text)
+        path = self.state_dir / COPY_NAME
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            return f"copied to the clipboard; {path} could not be written ({error.strerror})"
+        return f"copied to the clipboard and to {path}"
+
+    def remember(self) -> None:
+        """Keep the view for the next start."""
+        if self.bench.session is not None:
+            self.memory.remember(self.options.model, self.bench.view())
+
+    def leave(self, code: int | None = None) -> None:
+        """End the app: with `code`, or 1 where no model could be opened, else 0."""
+        if self._bench is not None:
+            self.remember()
+        self.exit(code if code is not None else 1 if self.problem is not None else 0)
+
+    async def action_quit(self) -> None:
+        """Textual's own way out does the same."""
+        self.leave()
+
+
+def run_app(options: RunOptions, mask: Path | None = None, leave: Callable[[int], object] = os._exit) -> int:
+    """Run the inspector in this terminal, then end the process with its exit code.
+
+    Native code's writes go to a log file meanwhile. The engine thread gets two seconds to end; `leave` ends
+    the process without waiting for anything else (tests hand in a function that returns).
+    """
+    from tpe_tui.terminal import guarded
+
+    app = TpeApp(options, mask)
+    with guarded(app) as terminal:
+        value = app.run()
+    app.host.stop()
+    code = terminal.exit_code(value)
+    if app.problem is not None and code:
+        terminal.complain(app.problem.sentence)
+    terminal.flush()
+    leave(code)
+    return code

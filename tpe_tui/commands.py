@@ -1,0 +1,51 @@
+"""The command palette: every action of the key table, found by name.
+
+It runs what the key would run and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from tpe_tui.keymap import ACTIONS, Action
+
+if TYPE_CHECKING:
+    from tpe_tui.app import TpeApp
+
+__all__ = ["TpeCommands"]
+
+UNLISTED = ("Move", "App")
+
+
+class TpeCommands(Provider):
+    """The table's actions as palette entries."""
+
+    def _entries(self) -> list[tuple[Action, str, Callable[[], object]]]:
+        app = cast("TpeApp", self.app)
+        return [
+            (action, f"{action.group}: {action.help}  [{app.keymap.shown(action.id)}]", partial(app.perform, action.id))
+            for action in ACTIONS
+            if action.group not in UNLISTED or action.id in ("app.help", "app.quit")
+        ]
+
+    async def discover(self) -> Hits:
+        """Everything, in the table's order."""
+        for action, text, run in self._entries():
+            yield DiscoveryHit(_plain(text), run, text=text, help=action.headless or None)
+
+    async def search(self, query: str) -> Hits:
+        """What matches the letters typed."""
+        matcher = self.matcher(query)
+        for action, text, run in self._entries():
+            score = matcher.match(text)
+            if score > 0:
+                yield Hit(score, matcher.highlight(text), run, text=text, help=action.headless or None)
+
+
+def _plain(text: str) -> str:
+    """`text` for a place that reads markup: an opening bracket is escaped."""
+    return text.replace("[", "\\[")

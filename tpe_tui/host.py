@@ -1,0 +1,172 @@
+"""The one engine thread: requests where only the latest of a kind counts, and jobs stepped between them.
+
+It alone imports the engine, inside the thread; it never touches a widget, and no error ends it.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from textual.message import Message
+
+from tpe_core.errors import CancelledError, TpeError
+from tpe_core.options import RunOptions
+from tpe_core.progress import Progress, Steps
+from tpe_tui.messages import Answer, Failure, JobUpdate
+from tpe_tui.session import Session
+
+__all__ = ["EngineHost", "failure_of", "open_live"]
+
+STOP_SECONDS = 2.0
+
+
+def open_live(options: RunOptions) -> Steps[Session]:
+    """Open the real engine. The import is a step of its own, so that the screen says what takes the time."""
+    yield Progress("importing the engine", 0)
+    from tpe_core.live import open_session
+
+    session: Session = yield from open_session(options)
+    return session
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An error as a value: the engine's own sentence, or the type and text of anything unforeseen."""
+    details = "".join(traceback.format_exception(error))
+    if isinstance(error, TpeError):
+        return Failure(str(error), details if error.__cause__ is not None else "")
+    return Failure(f"the engine stopped with {type(error).__name__}: {error}. Copy this and report it.", details)
+
+
+@dataclass
+class _Job:
+    """A queued or running job; `steps` exists once its first step was asked for."""
+
+    id: int
+    name: str
+    start: Callable[[], Steps[Any]]
+    steps: Steps[Any] | None = field(default=None)
+
+
+class EngineHost:
+    """Runs everything slow on one daemon thread and posts `Answer` and `JobUpdate` messages.
+
+    `post` must be safe to call from another thread; it is told nothing after `stop`.
+    """
+
+    def __init__(self, post: Callable[[Message], object]) -> None:
+        self._post = post
+        self._wake = threading.Condition()
+        self._latest: dict[str, tuple[int, Callable[[], object]]] = {}
+        self._jobs: deque[_Job] = deque()
+        self._cancelled: set[int] = set()
+        self._seq = 0
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="tpe-engine", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine thread is running."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread; what was asked before runs now."""
+        self._thread.start()
+
+    def latest(self, kind: str, fn: Callable[[], object]) -> int:
+        """Ask for `fn()`, forgetting an unanswered request of the same kind; its number, found again in `Answer.seq`."""
+        with self._wake:
+            self._seq += 1
+            self._latest[kind] = (self._seq, fn)
+            self._wake.notify()
+            return self._seq
+
+    def job(self, name: str, start: Callable[[], Steps[Any]]) -> int:
+        """Queue a job: `start()` makes its generator on the engine thread; its number, found again in `JobUpdate.job`."""
+        with self._wake:
+            self._seq += 1
+            self._jobs.append(_Job(self._seq, name, start))
+            self._wake.notify()
+            return self._seq
+
+    def cancel(self, job: int) -> None:
+        """Close a job's generator after the step it is in."""
+        with self._wake:
+            self._cancelled.add(job)
+            self._wake.notify()
+
+    def stop(self, timeout: float = STOP_SECONDS) -> bool:
+        """Ask the thread to end and wait at most `timeout` seconds; whether it did."""
+        with self._wake:
+            self._stopping = True
+            self._latest.clear()
+            self._wake.notify()
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._stopping or bool(self._latest) or bool(self._jobs))
+                if self._stopping:
+                    break
+                kind = next(iter(self._latest), None)
+                request = self._latest.pop(kind) if kind is not None else None
+                job = self._jobs[0] if self._jobs else None
+            if kind is not None and request is not None:
+                self._answer(kind, *request)
+            elif job is not None and self._step(job):
+                self._jobs.popleft()
+        for job in self._jobs:
+            self._close(job)
+
+    def _answer(self, kind: str, seq: int, fn: Callable[[], object]) -> None:
+        try:
+            message = Answer(kind, seq, fn())
+        except (Exception, SystemExit) as error:
+            message = Answer(kind, seq, failure=failure_of(error))
+        self._tell(message)
+
+    def _step(self, job: _Job) -> bool:
+        """Take one step of a job; whether it ended."""
+        if job.id in self._cancelled:
+            self._close(job)
+            self._tell(JobUpdate(job.id, job.name, "cancelled"))
+            return True
+        try:
+            job.steps = job.start() if job.steps is None else job.steps
+            update = JobUpdate(job.id, job.name, "running", progress=next(job.steps))
+        except StopIteration as stop:
+            update = JobUpdate(job.id, job.name, "done", value=stop.value)
+        except CancelledError:
+            update = JobUpdate(job.id, job.name, "cancelled")
+        except (Exception, SystemExit) as error:
+            update = JobUpdate(job.id, job.name, "failed", failure=failure_of(error))
+        if job.id in self._cancelled and update.state == "running":
+            self._close(job)
+            update = JobUpdate(job.id, job.name, "cancelled")
+        self._tell(update)
+        return update.state != "running"
+
+    def _close(self, job: _Job) -> None:
+        if job.steps is None:
+            return
+        try:
+            job.steps.close()
+        except (Exception, SystemExit) as error:
+            self._tell(Answer("close", job.id, failure=failure_of(error)))
+
+    def _tell(self, message: Message) -> None:
+        """Post a message; an app whose loop is gone wants none, and the thread ends with it."""
+        if self._stopping:
+            return
+        try:
+            self._post(message)
+        except RuntimeError:
+            self._stopping = True

@@ -1,0 +1,186 @@
+"""One table of actions: from it come the key bindings, the footer, the help screen, the palette and remapping.
+
+It holds no behaviour; an action's id with its dot as an underscore names the method that a screen runs.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from textual.binding import Binding
+
+__all__ = ["ACTIONS", "BY_ID", "FOOTER", "Action", "Keymap", "bindings", "default_keys_file", "load_keymap"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something a key does. `keys` are comma-separated; `label` is what the footer calls it."""
+
+    id: str
+    keys: str
+    help: str
+    group: str
+    label: str = ""
+    headless: str = ""
+
+    @property
+    def method(self) -> str:
+        """The name of the screen's action."""
+        return self.id.replace(".", "_")
+
+
+ACTIONS: tuple[Action, ...] = (
+    Action("move.down", "j,down", "next row", "Move"),
+    Action("move.up", "k,up", "previous row", "Move"),
+    Action("move.half_down", "ctrl+d", "half a page down", "Move"),
+    Action("move.half_up", "ctrl+u", "half a page up", "Move"),
+    Action("move.page_down", "pagedown", "a page down", "Move"),
+    Action("move.page_up", "pageup", "a page up", "Move"),
+    Action("move.first", "g,home", "first row", "Move"),
+    Action("move.last", "G,end", "last row", "Move"),
+    Action("pane.next", "tab", "next pane", "Panes", "Pane"),
+    Action("pane.previous", "shift+tab", "previous pane", "Panes"),
+    Action("pane.dims", "1", "dimensions", "Panes"),
+    Action("pane.tokens", "2", "next token", "Panes"),
+    Action("pane.plot", "3", "plot", "Panes"),
+    Action("pane.detail", "4", "detail of the dimension or token under the cursor", "Panes"),
+    Action("pane.zoom", "z", "one pane over the whole screen, and back", "Panes", "Zoom"),
+    Action("find.search", "/", "search: a dimension, or any token of the vocabulary", "Find", "Search"),
+    Action("find.next", "n", "next match", "Find"),
+    Action("find.previous", "N", "previous match", "Find"),
+    Action("find.filter", "f", "filter rows: pruned, kept, 10-50, >0.5, or text in the token pane", "Find", "Filter"),
+    Action("table.sort", "s", "next sort key", "Find", "Sort", "tpe analyze"),
+    Action("table.direction", "S", "reverse the order", "Find"),
+    Action("mask.toggle", "space", "prune or restore the dimension, or the marked range", "Mask", "Prune"),
+    Action("mask.range", "v", "mark a range; move; again (or space) toggles it, escape drops it", "Mask", "Range"),
+    Action("mask.bottom", "t", "prune the bottom share by the current sort key", "Mask", "Bottom", "tpe prune"),
+    Action("mask.invert", "i", "prune exactly what is kept now", "Mask"),
+    Action("mask.clear", "c", "drop every edit, pruned and steered", "Mask"),
+    Action("mask.undo", "u", "undo", "Mask", "Undo"),
+    Action("mask.redo", "U", "redo", "Mask"),
+    Action("mask.replacement", "m", "pruned dimensions become zero, or their mean", "Mask"),
+    Action("steer.up", "]", "steer the selected token up by a step of 2^¼", "Steer", "More", "tpe steer"),
+    Action("steer.down", "[", "steer it down by a step", "Steer", "Less", "tpe steer"),
+    Action("steer.exact", "=", "steer it to an exact ratio", "Steer", "Ratio", "tpe steer"),
+    Action("steer.reset", "0", "stop steering it", "Steer", "Reset"),
+    Action("steer.method", "d", "next steering method", "Steer"),
+    Action("tokens.order", "b", "order tokens by base or by now", "Steer", "Order"),
+    Action("plot.previous", "h,left", "previous plot", "Plot", "Previous"),
+    Action("plot.next", "l,right", "next plot", "Plot", "Next", "tpe analyze"),
+    Action("run.prompt", "p", "type another prompt", "Run", "Prompt", "tpe generate"),
+    Action(
+        "run.rerun",
+        "r",
+        "run the detection again, or try again to open the model",
+        "Run",
+        "Rerun",
+        "tpe analyze --no-cache",
+    ),
+    Action("run.cancel", "x,ctrl+c", "cancel the running job", "Run"),
+    Action("out.copy", "y", "copy the row, to the clipboard and to a file", "Out", "Copy"),
+    Action("out.export", "e", "export the edit as JSON", "Out", "Export", "tpe prune --save"),
+    Action("out.import", "I", "import an edit from JSON", "Out", "", "tpe generate --intervention"),
+    Action("out.headless", "H", "show the command line that gives this view", "Out"),
+    Action("app.palette", "ctrl+p", "every action by name", "App"),
+    Action("app.help", "?", "this help", "App", "Help"),
+    Action("app.escape", "escape", "drop the range, the filter, the zoom", "App"),
+    Action("app.quit", "q,ctrl+q", "leave", "App", "Quit"),
+)
+
+BY_ID: Mapping[str, Action] = MappingProxyType({action.id: action for action in ACTIONS})
+
+FOOTER: Mapping[int, tuple[str, ...]] = MappingProxyType(
+    {
+        1: ("mask.toggle", "mask.bottom", "table.sort", "find.search", "app.help", "app.quit"),
+        2: ("steer.up", "steer.down", "steer.exact", "find.search", "app.help", "app.quit"),
+        3: ("plot.previous", "plot.next", "pane.zoom", "pane.next", "app.help", "app.quit"),
+        4: ("out.copy", "pane.zoom", "pane.next", "run.prompt", "app.help", "app.quit"),
+    }
+)
+"""The at most six actions that the footer names, by focused pane."""
+
+LOST = re.compile(r"alt\+|ctrl\+(enter|[hijm])$")
+NAMES = {"space": "space", "escape": "esc", "shift+tab": "S-tab", "pagedown": "pgdn", "pageup": "pgup"}
+ARROWS = {"down": "↓", "up": "↑", "left": "←", "right": "→"}
+
+
+def bindings() -> list[Binding]:
+    """The table as Textual bindings, each with its id so that a user can remap it."""
+    return [Binding(action.keys, action.method, action.help, show=False, id=action.id) for action in ACTIONS]
+
+
+@dataclass(frozen=True)
+class Keymap:
+    """The keys in force: the table's, but for what the user changed; `problems` are sentences to show."""
+
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    def keys(self, action_id: str) -> tuple[str, ...]:
+        """Every key of an action, in Textual's names."""
+        return tuple(self.overrides.get(action_id, BY_ID[action_id].keys).split(","))
+
+    def shown(self, action_id: str, every: bool = False) -> str:
+        """The first key of an action as people write it, or all of them."""
+        keys = [NAMES.get(key, ARROWS.get(key, key.replace("ctrl+", "^"))) for key in self.keys(action_id)]
+        return " ".join(keys) if every else keys[0]
+
+    def groups(self) -> dict[str, list[Action]]:
+        """The actions by group, in the table's order."""
+        found: dict[str, list[Action]] = {}
+        for action in ACTIONS:
+            found.setdefault(action.group, []).append(action)
+        return found
+
+
+def default_keys_file() -> Path:
+    """Where a user's own keys are looked for."""
+    from platformdirs import user_config_dir
+
+    return Path(user_config_dir("tpe")) / "keys.toml"
+
+
+def load_keymap(path: Path) -> Keymap:
+    """The keymap with a user's file applied: ``mask.toggle = "d"`` or a list of keys.
+
+    No file is no change. What cannot be used is left out and said in `Keymap.problems`.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Keymap()
+    except (OSError, ValueError) as error:
+        return Keymap(problems=(f"{path} was not used: {error}. Correct it, or remove it.",))
+    overrides: dict[str, str] = {}
+    problems: list[str] = []
+    for name, value in _flatten(document):
+        keys = [value] if isinstance(value, str) else value
+        if name not in BY_ID:
+            problems.append(f"{path.name}: no action is called {name!r}; the help screen lists the ids.")
+        elif not isinstance(keys, list) or not keys or not all(isinstance(key, str) and key.strip() for key in keys):
+            problems.append(f"{path.name}: {name} must be a key or a list of keys, not {value!r}.")
+        elif lost := [key for key in keys if LOST.search(key)]:
+            problems.append(
+                f"{path.name}: {lost[0]} does not reach a program in every terminal; give {name} another key."
+            )
+        else:
+            overrides[name] = ",".join(key.strip() for key in keys)
+    taken = {key: name for name, keys in overrides.items() for key in keys.split(",")}
+    for action in ACTIONS:
+        for key in action.keys.split(",") if action.id not in overrides else ():
+            if key in taken:
+                problems.append(f"{path.name}: {key} now runs {taken[key]} and no longer {action.id}.")
+    return Keymap(overrides, tuple(problems))
+
+
+def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

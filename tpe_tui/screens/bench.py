@@ -1,0 +1,370 @@
+"""The inspect screen's frame: panes and their layout, what the engine answers, the status line.
+
+It owns the `Inspector` on the UI thread and shows it; what keys change is in `screens.inspect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from rich.text import Text
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Static
+
+from tpe_core.inspector import SORT_KEYS, DimensionDetail, Inspector, NextTokens, TokenDetail
+from tpe_core.intervention import METHODS, REPLACEMENTS, Intervention
+from tpe_tui.format import number
+from tpe_tui.keymap import BY_ID, FOOTER
+from tpe_tui.messages import Answer, Failure
+from tpe_tui.screens.error import ErrorScreen
+from tpe_tui.session import Session
+from tpe_tui.state import Remembered
+from tpe_tui.widgets.detail import Detail
+from tpe_tui.widgets.dim_table import DimTable
+from tpe_tui.widgets.job_strip import JobStrip
+from tpe_tui.widgets.lines import ListPane
+from tpe_tui.widgets.plot import PLOTS, Plot
+from tpe_tui.widgets.status_bar import Field, Footer, PromptBar, StatusBar
+from tpe_tui.widgets.token_bars import TokenBars
+
+if TYPE_CHECKING:
+    from tpe_tui.app import TpeApp
+
+__all__ = ["SMALLEST", "BenchScreen"]
+
+SMALLEST = (60, 16)
+WIDE = (120, 28)
+STALE_SECONDS = 0.15
+NAMES = {1: "Dims", 2: "Next token", 3: "Plot", 4: "Detail"}
+
+
+class BenchScreen(Screen[None]):
+    """Four panes over one session. `session` is None until a model is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session: Session | None = None
+        self.inspector = Inspector()
+        self.dims = DimTable()
+        self.tokens = TokenBars()
+        self.plot = Plot()
+        self.detail = Detail()
+        self.status = StatusBar()
+        self.prompt_bar = PromptBar()
+        self.footer = Footer()
+        self.strip = JobStrip(self.tpe.clock, self.tpe.keymap.shown("run.cancel"))
+        self.right = 2
+        self.zoomed = False
+        self.subject = "dim"
+        self._asked: dict[str, int] = {}
+        self._seen_dims: dict[int, DimensionDetail] = {}
+        self._token: tuple[str, Intervention, TokenDetail] | None = None
+        self._stale: Timer | None = None
+        self._titles: dict[int, str] = {}
+
+    @property
+    def tpe(self) -> TpeApp:
+        """The app, by its own type."""
+        return cast("TpeApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """Two bars, the panes, two bars; and the sentence for a terminal that is too small."""
+        yield self.status
+        yield self.prompt_bar
+        with Horizontal(id="main"):
+            yield self.dims
+            yield self.tokens
+            with Vertical(id="side"):
+                yield self.plot
+                yield self.detail
+        yield self.strip
+        yield self.footer
+        yield Static(id="small", markup=False)
+
+    def on_mount(self) -> None:
+        """The first frame: empty panes, the model's name."""
+        self.status.show((Field(self.tpe.options.model, 0, "title"), Field("opening", 1, "muted")))
+        self.dims.focus()
+        self.arrange()
+
+    # layout
+
+    def pane(self, number_: int) -> DimTable | TokenBars | Plot | Detail:
+        """A pane by its number."""
+        panes: tuple[DimTable | TokenBars | Plot | Detail, ...] = (self.dims, self.tokens, self.plot, self.detail)
+        return panes[number_ - 1]
+
+    @property
+    def focused_pane(self) -> int:
+        """The number of the focused pane; 1 where none is."""
+        return next((index for index in NAMES if self.pane(index) is self.focused), 1)
+
+    @property
+    def wide(self) -> bool:
+        """Whether all four panes fit."""
+        return self.size.width >= WIDE[0] and self.size.height >= WIDE[1]
+
+    def visible_panes(self) -> set[int]:
+        """The panes on screen."""
+        if self.zoomed:
+            return {self.focused_pane}
+        return {1, 2, 3, 4} if self.wide else {1, self.right}
+
+    def arrange(self) -> None:
+        """Show the panes that belong on screen now."""
+        width, height = self.size
+        small = width < SMALLEST[0] or height < SMALLEST[1]
+        self.set_class(small, "-small")
+        if small:
+            text = f"tpe needs at least {SMALLEST[0]}×{SMALLEST[1]} cells; this terminal has {width}×{height}."
+            self.query_one("#small", Static).update(Text(text))
+        self.set_class(self.wide, "-wide")
+        seen = self.visible_panes()
+        for index in NAMES:
+            self.pane(index).display = index in seen
+        self.query_one("#side").display = bool(seen & {3, 4})
+        self.retitle()
+
+    def retitle(self) -> None:
+        """Titles, with the other panes' names where they share one place; and the footer's keys."""
+        focused = self.focused_pane
+        for index, name in NAMES.items():
+            info = {1: self.dims.title(), 2: self.tokens.title()}.get(index, "") if self.session else ""
+            parts: list[tuple[str, str]] = [
+                (f"{'▸' if index == focused else ' '}{index} {name} ", "bold" if index == focused else "")
+            ]
+            if info:
+                parts.append((f"· {info} ", ""))
+            if not self.wide and not self.zoomed and index == self.right:
+                parts += [(f"╱ {other} {NAMES[other]} ", "dim") for other in (2, 3, 4) if other != index]
+            if self.zoomed:
+                parts.append((f"╱ {self.tpe.keymap.shown('pane.zoom')} shows the others ", "dim"))
+            key = repr(parts)
+            if self._titles.get(index) != key:
+                self._titles[index] = key
+                self.pane(index).border_title = Content.assemble(*parts)  # type: ignore[assignment]
+        keys = self.tpe.keymap
+        self.footer.show(tuple((name, keys.shown(name), BY_ID[name].label) for name in FOOTER[focused]))
+
+    def show_pane(self, index: int, focus: bool = True) -> None:
+        """Bring a pane on screen and, by default, focus it."""
+        if index != 1:
+            self.right = index
+        if index in (1, 2):
+            self.subject = "dim" if index == 1 else "token"
+        if focus or self.zoomed:
+            self.pane(index).display = True
+            self.query_one("#side").display = index in (3, 4) or self.wide
+            self.set_focus(self.pane(index), scroll_visible=False)
+        self.arrange()
+        self.show_detail()
+        self.show_plot()
+
+    @on(events.DescendantFocus)
+    def _focus_moved(self) -> None:
+        focused = self.focused_pane
+        if focused in (1, 2):
+            self.subject = "dim" if focused == 1 else "token"
+        self.retitle()
+        self.show_detail()
+
+    def on_resize(self) -> None:
+        """Another size can be another layout."""
+        self.arrange()
+        self.call_after_refresh(self.show_detail)
+
+    # what the engine says
+
+    def opened(self, session: Session) -> None:
+        """A session is open: restore the view of its model, keep an edit that still fits."""
+        table = session.table
+        info = table.info
+        again = self.session is not None and self.inspector.hidden_size == info.hidden_size
+        self.session = session
+        self._seen_dims.clear()
+        self._token = None
+        self.tokens.answer = None
+        if not again or self.inspector.vocab_rows != info.vocab_rows:
+            view = self.tpe.memory.recall(self.tpe.options.model)
+            method = next((name for name in METHODS if name == view.method), METHODS[0])
+            kept = next((name for name in REPLACEMENTS if name == view.replacement), REPLACEMENTS[0])
+            prompt = view.prompt or session.default_prompt
+            start = [Intervention(replacement=kept)]
+            self.inspector = Inspector(prompt, info.hidden_size, info.vocab_rows, method, _history=start)
+            self.dims.sort = view.sort if view.sort in SORT_KEYS else SORT_KEYS[0]
+            self.dims.descending = view.descending
+            self.plot.name_shown = view.plot if view.plot in PLOTS else PLOTS[0]
+        self.tokens.table = table
+        self.dims.show(table, self.inspector.intervention.pruned)
+        self.prompt_bar.show(self.inspector.prompt)
+        self.changed()
+        self.retitle()
+        self.show_detail()
+
+    def view(self) -> Remembered:
+        """What to restore at the next start."""
+        edit = self.inspector.intervention
+        return Remembered(
+            self.inspector.prompt,
+            self.dims.sort,
+            self.dims.descending,
+            self.plot.name_shown,
+            self.inspector.method,
+            edit.replacement,
+        )
+
+    def ask(self, kind: str, fn: Callable[[], object]) -> None:
+        """Send a request; only its own answer counts."""
+        self._asked[kind] = self.tpe.host.latest(kind, fn)
+
+    def current(self, answer: NextTokens | None) -> bool:
+        """Whether an answer belongs to the prompt and the edit in force."""
+        wanted = (self.inspector.prompt, self.inspector.intervention)
+        return answer is not None and (answer.prompt, answer.intervention) == wanted
+
+    def changed(self) -> None:
+        """The prompt or the edit changed: show what is known at once and ask for the rest."""
+        session = self.session
+        if session is None:
+            return
+        prompt, edit = self.inspector.prompt, self.inspector.intervention
+        self.dims.mark(edit.pruned)
+        ratios = {entry.token_id: entry.ratio for entry in edit.steering}
+        if self.current(self.tokens.answer):
+            self._settled()
+        else:
+            self.tokens.wait(ratios)
+            if self._stale is None:
+                self._stale = self.set_timer(STALE_SECONDS, self.tokens.dim_stale)
+            self.ask("evaluate", lambda: session.evaluate(prompt, edit))
+        self.show_status()
+        self.show_plot()
+        self.show_detail()
+
+    def _settled(self) -> None:
+        if self._stale is not None:
+            self._stale.stop()
+            self._stale = None
+        edit = self.inspector.intervention
+        self.tokens.ratios = {entry.token_id: entry.ratio for entry in edit.steering}
+        self.tokens.settle()
+
+    def accept(self, answer: Answer) -> None:
+        """An answer of the engine; late ones are dropped, failures are shown with their text."""
+        if answer.kind in self._asked and answer.seq != self._asked[answer.kind]:
+            return
+        if answer.failure is not None:
+            self.fail(f"{answer.kind} failed", answer.failure)
+            return
+        match answer.value:
+            case NextTokens() as found if self.current(found):
+                self._show_tokens(found)
+            case DimensionDetail() as found:
+                self._seen_dims[found.dim] = found
+                self.show_detail()
+            case TokenDetail() as found:
+                self._token = (self.inspector.prompt, self.inspector.intervention, found)
+                self.tokens.learn(found)
+                self.show_detail()
+
+    def _show_tokens(self, found: NextTokens) -> None:
+        first = self.tokens.answer is None
+        self._settled()
+        self.tokens.show(found, self.tokens.ratios)
+        if first:
+            self.retitle()
+        note = f"{found.prompt_tokens} tokens" if found.prompt_tokens != 1 else "1 token"
+        if found.truncated:
+            note += f", first {found.truncated} cut"
+        self.prompt_bar.show(found.prompt, note)
+        self.show_status()
+        self.show_detail()
+
+    def fail(self, title: str, failure: Failure, advice: str = "") -> None:
+        """Show a failure, once."""
+        top = self.tpe.screen
+        if not (isinstance(top, ErrorScreen) and top.failure.sentence == failure.sentence):
+            self.tpe.push_screen(ErrorScreen(title, failure, self.tpe.copy_text, advice))
+
+    # what is shown
+
+    def show_status(self) -> None:
+        """The status line."""
+        if self.session is None:
+            return
+        table, edit = self.session.table, self.inspector.intervention
+        info, answer = table.info, self.tokens.answer
+        wait = "" if self.current(answer) else "…"
+        fields = [
+            Field(info.name, 0, "title"),
+            Field(f"{info.vocab_rows:,}×{info.hidden_size}", 7),
+            Field(f"{info.device} {info.dtype}", 9),
+            Field(f"adj R² {table.r2_adjusted:.3f}", 5),
+            Field(
+                f"pruned {len(edit.pruned)}/{info.hidden_size} {edit.replacement}", 1, "down" if edit.pruned else "row"
+            ),
+            Field(f"steered {len(edit.steering)}" if edit.steering else "", 3, "steered"),
+        ]
+        if answer is not None:
+            fields.append(Field(f"KL {number(answer.kl)}{wait}", 2, "muted" if wait else "row"))
+            fields.append(
+                Field("top-1 changed" if answer.top1_changed else "top-1 same", 6, "muted" if wait else "row")
+            )
+            fields.append(Field(f"{answer.milliseconds:.1f} ms", 8, "muted"))
+        self.status.show(tuple(fields))
+
+    def show_plot(self) -> None:
+        """The plot, if anyone sees it."""
+        if self.session is not None and 3 in self.visible_panes():
+            self.plot.show(self.session.table, self.dims.pruned)
+
+    def show_detail(self) -> None:
+        """The detail of what the cursor is on, if anyone sees it; ask for what is not known."""
+        session = self.session
+        if session is None:
+            return
+        seen = 4 in self.visible_panes()
+        token_id, dim = self.tokens.token_id, self.dims.dim
+        pinned = token_id is not None and self.tokens.rows[self.tokens.cursor].pinned
+        if token_id is not None and (pinned or (seen and self.subject == "token")):
+            found, fresh = self._token_known(token_id)
+            if not fresh and not self.tokens.pending:
+                prompt, edit = self.inspector.prompt, self.inspector.intervention
+                self.ask("token", lambda: session.token(token_id, prompt, edit))
+            if seen and self.subject == "token":
+                self.detail.show_token(session.table, token_id, found, pending=not fresh)
+        if seen and self.subject == "dim" and dim is not None:
+            known = self._seen_dims.get(dim)
+            pruned = bool(self.dims.pruned[dim])
+            self.detail.show_dim(session.table, dim, int(self.dims.rank[dim]), pruned, known)
+            if known is None:
+                self.ask("dimension", lambda: session.dimension(dim))
+
+    def _token_known(self, token_id: int) -> tuple[TokenDetail | None, bool]:
+        """The last answer about a token, and whether it is for the prompt and edit in force."""
+        if self._token is None or self._token[2].token_id != token_id:
+            return None, False
+        prompt, edit, found = self._token
+        return found, (prompt, edit) == (self.inspector.prompt, self.inspector.intervention)
+
+    @on(ListPane.Moved)
+    def _cursor_moved(self, event: ListPane.Moved) -> None:
+        event.stop()
+        self.subject = "dim" if event.pane is self.dims else "token"
+        self.show_detail()
+
+    @on(Footer.Pressed)
+    async def _footer_pressed(self, event: Footer.Pressed) -> None:
+        event.stop()
+        await self.run_action(BY_ID[event.action_id].method)
+
+    @on(PromptBar.Pressed)
+    async def _prompt_pressed(self, event: PromptBar.Pressed) -> None:
+        event.stop()
+        await self.run_action(BY_ID["run.prompt"].method)

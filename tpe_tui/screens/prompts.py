@@ -1,0 +1,62 @@
+"""One-line questions over the inspector: a prompt, a ratio, a share, a path, a search.
+
+The answer is text that the asker understood; a modal never changes anything itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+__all__ = ["Ask", "Check"]
+
+Check = Callable[[str], str | None]
+"""A check of what was typed: None where it will do, else a sentence."""
+
+
+class Ask(ModalScreen[str | None]):
+    """Ask for one line. Enter answers with the text, escape with None; `check` keeps the modal open with its sentence."""
+
+    BINDINGS = [Binding("escape", "leave", "cancel", show=False)]
+
+    def __init__(self, question: str, value: str = "", hint: str = "", check: Check | None = None) -> None:
+        super().__init__()
+        self._question = question
+        self._value = value
+        self._hint = hint
+        self._check = check
+
+    def compose(self) -> ComposeResult:
+        """The question, the line, the hint."""
+        with Vertical(id="ask"):
+            yield Static(Text(self._question), id="ask-question", markup=False)
+            yield Input(self._value, id="ask-input", compact=True, select_on_focus=False)
+            yield Static(Text(self._hint or "enter accepts, esc leaves"), id="ask-hint", markup=False)
+
+    def on_mount(self) -> None:
+        """The cursor stands behind what is there."""
+        line = self.query_one(Input)
+        line.focus()
+        line.cursor_position = len(self._value)
+
+    @on(Input.Submitted)
+    def accept(self, event: Input.Submitted) -> None:
+        """Enter."""
+        problem = self._check(event.value) if self._check else None
+        if problem is None:
+            self.dismiss(event.value)
+            return
+        hint = self.query_one("#ask-hint", Static)
+        hint.update(Text(problem))
+        hint.add_class("-problem")
+
+    def action_leave(self) -> None:
+        """Escape."""
+        self.dismiss(None)

@@ -1,0 +1,52 @@
+"""What the screens need from an opened model, as a protocol, so that tests can hand in a small fake.
+
+It never imports the engine: `tpe_core.live.LiveSession` fits it by shape alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, TokenDetail
+from tpe_core.intervention import Intervention
+from tpe_core.options import RunOptions
+from tpe_core.progress import Steps
+
+__all__ = ["Opener", "Session"]
+
+
+class Session(Protocol):
+    """An opened model with its analysis. Every method runs on the engine thread only and may raise `TpeError`."""
+
+    @property
+    def table(self) -> EncodingTable:
+        """The analysis as arrays."""
+
+    @property
+    def default_prompt(self) -> str:
+        """A prompt to start with."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences to show once."""
+
+    def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
+        """The next-token distribution before and after the edit."""
+
+    def dimension(self, dim: int, count: int = 12) -> DimensionDetail:
+        """The tokens with the largest and smallest weight in one dimension."""
+
+    def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
+        """One token's place in the fit and its probability now."""
+
+    def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
+        """Write the manifest; the path written."""
+
+    def load(self, path: Path) -> Intervention:
+        """Read and check a manifest."""
+
+
+Opener = Callable[[RunOptions], Steps[Session]]
+"""A job that opens a session."""

@@ -1,0 +1,73 @@
+"""What is restored at the next start: prompt, sorting, plot, method and replacement, by model.
+
+A broken or missing file is an empty memory, never an error; nothing about an intervention is kept here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+__all__ = ["Memory", "Remembered", "default_state_dir"]
+
+MAX_MODELS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One model's view. Values are checked by whoever uses them."""
+
+    prompt: str = ""
+    sort: str = "slope"
+    descending: bool = True
+    plot: str = "slopes"
+    method: str = "least-squares"
+    replacement: str = "zero"
+
+
+def default_state_dir() -> Path:
+    """The user's state folder for tpe."""
+    from platformdirs import user_state_dir
+
+    return Path(user_state_dir("tpe"))
+
+
+class Memory:
+    """The file ``inspector.json`` of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "inspector.json"
+
+    def recall(self, model: str) -> Remembered:
+        """What is remembered of a model; defaults where nothing usable is."""
+        entry = self._read().get(model)
+        if not isinstance(entry, dict):
+            return Remembered()
+        defaults = asdict(Remembered())
+        kept = {key: value for key, value in entry.items() if key in defaults and type(value) is type(defaults[key])}
+        return Remembered(**kept)
+
+    def remember(self, model: str, view: Remembered) -> bool:
+        """Write atomically; False where the folder cannot be written, which costs the user nothing else."""
+        models = {name: entry for name, entry in self._read().items() if name != model}
+        models[model] = {field.name: getattr(view, field.name) for field in fields(view)}
+        kept = dict(list(models.items())[-MAX_MODELS:])
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".inspector")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump({"schema": 1, "models": kept}, file, ensure_ascii=True, indent=1)
+            Path(name).replace(self.path)
+        except OSError:
+            return False
+        return True
+
+    def _read(self) -> dict[str, object]:
+        try:
+            models = json.loads(self.path.read_text(encoding="utf-8"))["models"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return models if isinstance(models, dict) else {}

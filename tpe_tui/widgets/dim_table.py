@@ -1,0 +1,231 @@
+"""The table of dimensions: rank, slope and its tests, and which ones are pruned.
+
+It shows numpy columns in an order; it never computes a statistic and never edits an intervention.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from tpe_core.inspector import SORT_KEYS, EncodingTable, Ints
+from tpe_tui.format import bar, fit, number
+from tpe_tui.widgets.lines import Line, ListPane
+
+__all__ = ["FILTER_HELP", "DimTable", "parse_filter"]
+
+FILTER_HELP = "pruned, kept, a range such as 10-50, or a bound on the sort key such as >0.5"
+BAR_CELLS = 6
+
+
+class Column(NamedTuple):
+    """One column: the table's field, its header, its cells, and how it writes a value."""
+
+    name: str
+    header: str
+    width: int
+    write: Callable[[float], str]
+
+
+def _signed(value: float) -> str:
+    return number(value, signed=True)
+
+
+def _t(value: float) -> str:
+    return f"{value:+.1f}"
+
+
+def _r(value: float) -> str:
+    return f"{value:+.2f}"
+
+
+def _q(value: float) -> str:
+    return "<1e-99" if value < 1e-99 else f"{value:.0e}" if value < 1e-3 else f"{value:.3f}"
+
+
+COLUMNS = (
+    Column("slope", "slope", 8, _signed),
+    Column("slope_std", "std", 8, _signed),
+    Column("t", "t", 8, _t),
+    Column("r", "r", 6, _r),
+    Column("q", "q", 7, _q),
+)
+PRIORITY = ("slope", "r", "slope_std", "t", "q")
+
+
+def parse_filter(text: str) -> Callable[[EncodingTable, str, np.ndarray], np.ndarray] | None:
+    """A filter as a function of (table, sort key, pruned [d]) giving the dims [d] kept in view; None if not understood."""
+    text = text.strip().lower()
+    if text in ("pruned", "kept"):
+        return lambda _table, _key, pruned: pruned if text == "pruned" else ~pruned
+    if match := re.fullmatch(r"(\d+)\s*-\s*(\d+)", text):
+        low, high = int(match[1]), int(match[2])
+        return lambda _table, _key, pruned: (np.arange(len(pruned)) >= low) & (np.arange(len(pruned)) <= high)
+    if match := re.fullmatch(r"([<>])\s*(\d*\.?\d+(?:e[+-]?\d+)?)", text):
+        above, bound = match[1] == ">", float(match[2])
+        return lambda table, key, _pruned: (np.abs(table.key(key)) > bound) == above
+    return None
+
+
+class DimTable(ListPane):
+    """Pane 1. `pruned` [d] marks what is pruned; `anchor` is the dimension where a range began."""
+
+    def __init__(self) -> None:
+        super().__init__("dims")
+        self.table: EncodingTable | None = None
+        self.sort = "slope"
+        self.descending = True
+        self.filter = ""
+        self.order: Ints = np.empty(0, dtype=np.int64)
+        self.rank: Ints = np.empty(0, dtype=np.int64)
+        self.pruned = np.empty(0, dtype=bool)
+        self.anchor: int | None = None
+        self._largest = 1.0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in view."""
+        return len(self.order)
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension under the cursor."""
+        return int(self.order[self.cursor]) if self.n_rows else None
+
+    def empty(self) -> str:
+        """Why there is nothing to see."""
+        return "no dimension passes the filter" if self.table is not None else ""
+
+    def show(self, table: EncodingTable, pruned: tuple[int, ...]) -> None:
+        """Another table; the cursor keeps its dimension where it can."""
+        self.table = table
+        self.pruned = np.zeros(len(table.slope), dtype=bool)
+        self.pruned[list(pruned)] = True
+        self.arrange()
+
+    def arrange(self) -> None:
+        """Order and filter anew, keeping the cursor on its dimension."""
+        if self.table is None:
+            return
+        dim = self.dim
+        self.rank = np.empty(len(self.table.slope), dtype=np.int64)
+        ranked = self.table.order(self.sort if self.sort != "dim" else "slope")
+        self.rank[ranked] = np.arange(1, len(ranked) + 1)
+        self._largest = float(np.max(np.abs(self.table.slope), initial=1e-300))
+        order = self.table.order(self.sort, self.descending)
+        keep = parse_filter(self.filter)
+        self.order = order[keep(self.table, self.sort, self.pruned)[order]] if keep else order
+        self.select(dim if dim is not None else -1)
+        self.repaint()
+
+    def mark(self, pruned: tuple[int, ...]) -> None:
+        """Show another mask, repainting the rows that changed only."""
+        now = np.zeros_like(self.pruned)
+        now[list(pruned)] = True
+        changed = now != self.pruned
+        self.pruned = now
+        if self.filter in ("pruned", "kept") and changed.any():
+            self.arrange()
+            return
+        seen = self.order[self.top : self.top + self.page]
+        self.repaint([1 + int(row) for row in np.flatnonzero(changed[seen])])
+
+    def select(self, dim: int) -> bool:
+        """Put the cursor on a dimension; False (and the first row) where it is not in view."""
+        found = np.flatnonzero(self.order == dim)
+        self.go(int(found[0]) if len(found) else 0)
+        return bool(len(found))
+
+    def range_dims(self) -> tuple[int, ...]:
+        """The dimensions between the range's start and the cursor; the one under the cursor without a range."""
+        if not self.n_rows:
+            return ()
+        low, high = self._range_rows()
+        return tuple(int(dim) for dim in self.order[low : high + 1])
+
+    def set_anchor(self, on: bool) -> None:
+        """Begin a range at the cursor, or drop it."""
+        self.anchor = self.dim if on else None
+        self.repaint()
+
+    def lines_between(self, old: int, new: int) -> Iterator[int]:
+        """With a range, every row between as well."""
+        if self.anchor is None:
+            return super().lines_between(old, new)
+        return iter(range(min(old, new) - self.top + 1, max(old, new) - self.top + 2))
+
+    def _range_rows(self) -> tuple[int, int]:
+        found = np.flatnonzero(self.order == self.anchor) if self.anchor is not None else []
+        start = int(found[0]) if len(found) else self.cursor
+        return min(start, self.cursor), max(start, self.cursor)
+
+    def title(self) -> str:
+        """What the pane's title adds: sort key, direction, filter."""
+        text = f"{'std' if self.sort == 'slope_std' else self.sort} {'↓' if self.descending else '↑'}"
+        return f"{text}  {self.filter} ({self.n_rows})" if self.filter else text
+
+    def _columns(self, width: int) -> tuple[list[Column], int]:
+        """The columns that fit, the sort key's always, and the cells left for the bar."""
+        left = width - 12
+        wanted = [self.sort, *PRIORITY] if self.sort != "dim" else list(PRIORITY)
+        chosen: set[str] = set()
+        for name in wanted:
+            cells = next(column.width for column in COLUMNS if column.name == name)
+            if name not in chosen and cells <= left:
+                chosen.add(name)
+                left -= cells
+        return [column for column in COLUMNS if column.name in chosen], left - 1
+
+    def header(self, width: int) -> Line:
+        """Column names; an arrow on the sort key."""
+        columns, _ = self._columns(width)
+        arrow = "↓" if self.descending else "↑"
+        names = [
+            (column.header + arrow if column.name == self.sort else column.header, column.width) for column in columns
+        ]
+        dim = "dim" + arrow if self.sort == "dim" else "dim"
+        return [
+            (
+                fit("", 2) + fit("rank", 5, True) + fit(dim, 5, True) + "".join(fit(*name, True) for name in names),
+                "head",
+            )
+        ]
+
+    def row(self, index: int, width: int) -> tuple[Line, str]:
+        """One dimension: a cross and dimmed where pruned."""
+        assert self.table is not None
+        dim = int(self.order[index])
+        columns, left = self._columns(width)
+        pruned = bool(self.pruned[dim])
+        low, high = self._range_rows()
+        in_range = self.anchor is not None and low <= index <= high
+        mark = "✗" if pruned else "▏" if in_range else " "
+        text = fit(str(self.rank[dim]), 4, True) + fit(str(dim), 5, True)
+        text += "".join(
+            fit(column.write(float(getattr(self.table, column.name)[dim])), column.width, True) for column in columns
+        )
+        role = "muted" if pruned else "row"
+        runs: Line = [(" " + mark + " ", "down" if pruned else role), (text, role)]
+        if left >= BAR_CELLS:
+            share = abs(float(self.table.slope[dim])) / self._largest
+            runs.append((" " + bar(share, left), "muted" if pruned else "bar"))
+        else:
+            runs.append((" " * (left + 1), role))
+        return runs, "cursor" if index == self.cursor else "range" if in_range else "row"
+
+    def next_sort(self) -> None:
+        """Order by the next key."""
+        self.sort = SORT_KEYS[(SORT_KEYS.index(self.sort) + 1) % len(SORT_KEYS)]
+        self.arrange()
+
+    def copy_text(self) -> str:
+        """The row under the cursor as two tab-separated lines: names, then full-precision values."""
+        if self.table is None or self.dim is None:
+            return ""
+        names = ("slope", "slope_std", "stderr", "t", "p", "q", "r")
+        values = [repr(float(getattr(self.table, name)[self.dim])) for name in names]
+        pruned = str(bool(self.pruned[self.dim])).lower()
+        return "\t".join(("dim", "pruned", *names)) + "\n" + "\t".join((str(self.dim), pruned, *values))

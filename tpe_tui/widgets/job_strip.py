@@ -1,0 +1,88 @@
+"""The strip above the footer: a running job with its progress, else the last thing worth saying.
+
+It measures time with the clock it is given and starts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.cells import cell_len
+
+from tpe_core.progress import Progress
+from tpe_tui.format import elapsed, fit
+from tpe_tui.widgets.lines import Line, LineWidget
+
+__all__ = ["JobStrip"]
+
+TICK_SECONDS = 1.0
+
+
+class JobStrip(LineWidget):
+    """One line. `job` is the number of the running job, None when idle."""
+
+    def __init__(self, clock: Callable[[], float], cancel_key: str) -> None:
+        super().__init__("job")
+        self._clock = clock
+        self._cancel_key = cancel_key
+        self.job: int | None = None
+        self.progress: Progress | None = None
+        self.text = ""
+        self.role = "muted"
+        self._started = 0.0
+        self._cancelling = False
+
+    def on_mount(self) -> None:
+        """Keep the elapsed time moving while a step takes long."""
+        self.set_interval(TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        if self.job is not None:
+            self.repaint()
+
+    def begin(self, job: int, label: str) -> None:
+        """A job is queued."""
+        self.job, self.progress, self._cancelling = job, Progress(label, 0), False
+        self._started = self._clock()
+        self.repaint()
+
+    def step(self, progress: Progress) -> None:
+        """The job took a step."""
+        self.progress = progress
+        self.repaint()
+
+    def cancelling(self) -> None:
+        """The user asked to cancel; the step under way still ends."""
+        self._cancelling = True
+        self.repaint()
+
+    def end(self) -> None:
+        """Nothing runs."""
+        self.job = None
+        self.repaint()
+
+    def say(self, text: str, role: str = "row") -> None:
+        """One sentence, until the next one."""
+        if (text, role) != (self.text, self.role):
+            self.text, self.role = text, role
+            self.repaint()
+
+    def line(self, y: int, width: int) -> tuple[Line, str]:
+        """The job, or the sentence."""
+        if self.job is None or self.progress is None:
+            return [(" " + fit(self.text, width - 1), self.role)], "row"
+        progress = self.progress
+        done = f" {progress.done}/{progress.total}" if progress.total else ""
+        note = f" {progress.note}" if progress.note else ""
+        name = f" {progress.label}{done}{note} "
+        tail = "  cancelling…" if self._cancelling else f"  {self._cancel_key} cancel"
+        share = progress.fraction
+        end = f" {'' if share is None else f'{share:4.0%} '} {elapsed(self._clock() - self._started)}"
+        cells = max(0, min(40, width - cell_len(end) - cell_len(tail) - 12))
+        room = width - cells - cell_len(end) - cell_len(tail) - 1
+        if cell_len(name) > room:
+            cells = max(8, cells - (cell_len(name) - room)) if cells else 0
+            room = width - cells - cell_len(end) - cell_len(tail) - 1
+        full = 0 if share is None else round(share * cells)
+        bar: Line = [("━" * full, "bar"), ("─" * (cells - full), "muted")]
+        return [(fit(name, min(room, cell_len(name))), "row"), *bar, (end, "row"), (tail, "key")], "row"

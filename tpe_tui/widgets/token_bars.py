@@ -1,0 +1,215 @@
+"""The next-token distribution before and after the edit, as rows with bars.
+
+It shows the engine's last answer and says when that answer is not the current one; it never computes a probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tpe_core.inspector import EncodingTable, NextTokens, TokenDetail
+from tpe_tui.format import bar, fit, number, percent, points
+from tpe_tui.widgets.lines import Line, ListPane
+
+__all__ = ["TokenBars", "search_tokens"]
+
+SCALES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+LEADING = " ·␣▁Ġ"
+NUMBERS = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One token; probabilities are None where the engine has not said them."""
+
+    token_id: int
+    base: float | None
+    now: float | None
+    pinned: bool = False
+
+
+def search_tokens(tokens: Sequence[str], surprisal: np.ndarray, query: str) -> list[int]:
+    """Ids of all tokens that contain `query`, whatever the case: exact ones first, then the most probable."""
+    wanted = query.lower()
+    found = [token_id for token_id, text in enumerate(tokens) if wanted in text.lower()]
+
+    def order(token_id: int) -> tuple[int, float]:
+        text = tokens[token_id]
+        exact = (
+            0 if text == query or text.lstrip(LEADING) == query else 1 if text.lower().lstrip(LEADING) == wanted else 2
+        )
+        return exact, float(surprisal[token_id])
+
+    return sorted(found, key=order)
+
+
+class TokenBars(ListPane):
+    """Pane 2. The cursor stays on its token when rows change places."""
+
+    def __init__(self) -> None:
+        super().__init__("tokens")
+        self.table: EncodingTable | None = None
+        self.answer: NextTokens | None = None
+        self.rows: list[Row] = []
+        self.ratios: Mapping[int, float] = {}
+        self.by_base = False
+        self.filter = ""
+        self.pending = False
+        self.dimmed = False
+        self.selected: int | None = None
+        self.detail: TokenDetail | None = None
+        self._scale = 1.0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in view."""
+        return len(self.rows)
+
+    @property
+    def token_id(self) -> int | None:
+        """The token under the cursor."""
+        return self.rows[self.cursor].token_id if self.rows else None
+
+    def empty(self) -> str:
+        """Why there is nothing to see."""
+        return "no token here contains the filter's text" if self.answer is not None else ""
+
+    def show(self, answer: NextTokens, ratios: Mapping[int, float]) -> None:
+        """The engine's answer."""
+        self.answer = answer
+        self.ratios = ratios
+        self.pending = self.dimmed = False
+        self.arrange()
+
+    def wait(self, ratios: Mapping[int, float]) -> None:
+        """What is shown is no longer current: say so at once, without touching the rows."""
+        self.pending = True
+        if ratios != self.ratios:
+            self.ratios = ratios
+            self.arrange()
+        else:
+            self.repaint([0])
+
+    def dim_stale(self) -> None:
+        """The answer takes long: dim what is shown."""
+        if self.pending and not self.dimmed:
+            self.dimmed = True
+            self.repaint()
+
+    def settle(self) -> None:
+        """What is shown is current after all."""
+        self.pending = self.dimmed = False
+        self.repaint()
+
+    def learn(self, detail: TokenDetail) -> None:
+        """The selected token's probabilities, which the list may lack."""
+        self.detail = detail
+        if any(row.pinned and row.token_id == detail.token_id for row in self.rows):
+            self.arrange()
+
+    def arrange(self) -> None:
+        """Build the rows: pinned tokens that are not among the most probable, then those in order."""
+        rows: list[Row] = []
+        if self.answer is not None:
+            base, now = self.answer.base, self.answer.now
+            order = np.argsort(-base, kind="stable") if self.by_base else np.arange(len(now))
+            rows = [Row(int(self.answer.ids[i]), float(base[i]), float(now[i])) for i in order]
+            shown = {row.token_id for row in rows}
+            pinned = {*self.ratios, *([self.selected] if self.selected is not None else [])} - shown
+            rows = [self._pinned(token_id) for token_id in sorted(pinned)] + rows
+        if self.filter and self.table is not None:
+            wanted = self.filter.lower()
+            rows = [row for row in rows if row.pinned or wanted in self.table.tokens[row.token_id].lower()]
+        self.rows = rows
+        highest = max((max(row.base or 0.0, row.now or 0.0) for row in rows), default=1.0)
+        self._scale = next((scale for scale in SCALES if scale >= highest), 1.0)
+        at = next((index for index, row in enumerate(rows) if row.token_id == self.selected), 0)
+        self.go(at, quiet=True)
+        self.repaint()
+
+    def _pinned(self, token_id: int) -> Row:
+        known = self.detail is not None and self.detail.token_id == token_id
+        return (
+            Row(token_id, self.detail.base, self.detail.now, True)
+            if known and self.detail
+            else Row(token_id, None, None, True)
+        )
+
+    def select(self, token_id: int) -> None:
+        """Put the cursor on any token of the vocabulary; one outside the list is pinned above it."""
+        self.selected = token_id
+        self.arrange()
+        self.post_message(self.Moved(self))
+
+    def go(self, index: int, quiet: bool = False) -> None:
+        """As `ListPane.go`; moving by hand selects the token there."""
+        before = self.cursor
+        super().go(index, quiet)
+        if not quiet and self.rows and (before != self.cursor or self.selected is None):
+            self.selected = self.token_id
+
+    def title(self) -> str:
+        """What the pane's title adds."""
+        order = "base ↓" if self.by_base else "now ↓"
+        return f"{order}  {self.filter} ({self.n_rows})" if self.filter else order
+
+    def _widths(self, width: int) -> tuple[int, int]:
+        """Cells for the token's text and for the bar."""
+        left = width - 2 - NUMBERS
+        token = max(8, min(26, left * 11 // 20))
+        return token, left - token - 1
+
+    def header(self, width: int) -> Line:
+        """Column names; dots behind `now` while an answer is awaited."""
+        token, cells = self._widths(width)
+        now = "now…" if self.pending else "now"
+        scale = f"0 to {percent(self._scale).replace('.00', '').replace('.0', '')}" if cells >= 12 else ""
+        text = "  " + fit("token", token) + fit("base", 7, True) + fit(now, 7, True) + fit("Δ pts", 7, True)
+        return [(text, "head"), (" " + fit(scale if self.answer else "", max(0, cells)), "muted")]
+
+    def row(self, index: int, width: int) -> tuple[Line, str]:
+        """One token: its steering ratio, if any, stands in its name's cells."""
+        assert self.table is not None
+        row = self.rows[index]
+        cells, bars = self._widths(width)
+        ratio = self.ratios.get(row.token_id)
+        tag = f" ×{number(ratio).rstrip('0').rstrip('.')}" if ratio is not None else ""
+        plain = "muted" if self.dimmed else "row"
+        runs: Line = [
+            ("◆ " if tag else "› " if row.pinned else "  ", "steered"),
+            (fit(self.table.tokens[row.token_id], cells - len(tag)), plain),
+            (tag, "steered"),
+        ]
+        if row.base is None or row.now is None:
+            runs.append((fit("…", 7, True) * 2 + " " * (8 + max(0, bars)), "muted"))
+        else:
+            change = row.now - row.base
+            role = plain if self.dimmed or abs(change) < 5e-5 else "up" if change > 0 else "down"
+            runs.append((fit(percent(row.base), 7, True) + fit(percent(row.now), 7, True), plain))
+            runs.append((fit(points(change), 7, True) + " ", role))
+            runs.extend(self._bar(row.base / self._scale, row.now / self._scale, bars))
+        return runs, "cursor" if index == self.cursor else "row"
+
+    def _bar(self, base: float, now: float, width: int) -> Line:
+        """A bar of `now`; where `base` differs by a cell or more, a stroke where `base` was."""
+        if width < 3:
+            return [(" " * max(0, width), "row")]
+        text = bar(now, width)
+        role = "muted" if self.dimmed else "bar"
+        at = min(width - 1, int(base * width))
+        if at == min(width - 1, int(now * width)):
+            return [(text, role)]
+        return [(text[:at], role), ("│", "mark" if base > now else "steered"), (text[at + 1 :], role)]
+
+    def copy_text(self) -> str:
+        """The row under the cursor as two tab-separated lines."""
+        if self.table is None or not self.rows:
+            return ""
+        row = self.rows[self.cursor]
+        values = ["" if value is None else repr(value) for value in (row.base, row.now)]
+        text = self.table.tokens[row.token_id]
+        ratio = self.ratios.get(row.token_id, 1.0)
+        return "token_id\ttoken\tbase\tnow\tratio\n" + "\t".join((str(row.token_id), text, *values, repr(ratio)))
