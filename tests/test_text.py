@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tpe_core.text import cell_width, fit, printable_bytes, printable_token, token_texts
 from tests.tokenizers_for_tests import byte_level, metaspace
+from tpe_core.text import cell_width, fit, printable_bytes, printable_token, token_texts
 
 ESCAPE = re.compile("⟨U\\+([0-9A-F]{4,6})⟩")
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -177,7 +177,9 @@ class HoledTokenizer:
             raise KeyError(2)
         return [self.vocabulary[index] for index in ids]
 
-    def batch_decode(self, sequences: list[list[int]], *, clean_up_tokenization_spaces: bool | None = None) -> list[str]:
+    def batch_decode(
+        self, sequences: list[list[int]], *, clean_up_tokenization_spaces: bool | None = None
+    ) -> list[str]:
         assert clean_up_tokenization_spaces is False
         if [2] in sequences:
             raise IndexError(2)

@@ -1,4 +1,4 @@
-"""Two tiny transformers tokenizers, built in a moment: byte-level BPE, and SentencePiece-like BPE with byte fallback."""
+"""Two tiny transformers tokenizers, built in a moment: byte-level BPE, and SentencePiece-like BPE with bytes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 __all__ = ["byte_level", "metaspace"]
 
 SENTENCES = ["the cat and the dog sat on the mat", "then the other cat ran\n\nto the barn and back"]
+
+BYTE_LEVEL_ENDS = {"eos_token": "<|end|>"}
+METASPACE_ENDS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
 @cache
@@ -26,7 +29,7 @@ def byte_level() -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(SENTENCES * 4, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", model_max_length=16)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=16, **BYTE_LEVEL_ENDS)
 
 
 @cache
@@ -40,7 +43,7 @@ def metaspace() -> Any:
     model = models.BPE(
         vocab={piece: index for index, piece in enumerate(pieces)},
         merges=[("t", "h"), ("th", "e"), ("▁", "the")],
-        unk_token="<unk>",
+        unk_token=METASPACE_ENDS["unk_token"],
         byte_fallback=True,
         fuse_unk=True,
     )
@@ -50,6 +53,4 @@ def metaspace() -> Any:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", model_max_length=16
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=16, **METASPACE_ENDS)

@@ -26,9 +26,8 @@ from tpe_core.manifest_schema import (
     MadeOn,
     Manifest,
     Measured,
-    Post,
-    SteeringEntry,
-    Versions,
+    PostRecord,
+    SteeredToken,
 )
 from tpe_core.store import stage, sync_folder
 from tpe_core.text import fit, printable_token
@@ -40,9 +39,8 @@ __all__ = [
     "MadeOn",
     "Manifest",
     "Measured",
-    "Post",
-    "SteeringEntry",
-    "Versions",
+    "PostRecord",
+    "SteeredToken",
     "check_fits",
     "read_manifest",
     "write_manifest",
@@ -82,6 +80,9 @@ def write_manifest(path: Path, manifest: Manifest, arrays: Mapping[str, NDArray[
         _write_all(files)
         if not needed and ours:
             beside.unlink(missing_ok=True)
+    except ValidationError:
+        name = fit(printable_token(beside.name), 60)
+        raise ManifestError(f"{name} cannot stand in an intervention's file: choose a plain file name.") from None
     except OSError as error:
         raise ManifestError(
             f"the intervention cannot be written to {path} ({error.strerror or error}): choose another place."
@@ -140,6 +141,8 @@ def read_manifest(path: Path) -> tuple[Manifest, dict[str, Floats]]:
     kind, schema = document.get("kind"), document.get("schema")
     if kind != KIND:
         raise ManifestError(f"{path} is no intervention: its kind is {_brief(kind)}, not {KIND!r}.")
+    if schema is None:
+        raise ManifestError(f"{path} lacks the field schema: export the intervention again.")
     if isinstance(schema, int) and schema > SCHEMA:
         raise ManifestError(
             f"{path} was made by a newer tpe (schema {_brief(schema)}, this one reads {SCHEMA}): update tpe."

@@ -5,12 +5,11 @@ Pure records: no file is read or written here, and no field is guessed where one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from tpe_core.intervention import Intervention, Method, Replacement, Steering
 from tpe_core.text import printable_token
@@ -22,9 +21,8 @@ __all__ = [
     "MadeOn",
     "Manifest",
     "Measured",
-    "Post",
-    "SteeringEntry",
-    "Versions",
+    "PostRecord",
+    "SteeredToken",
 ]
 
 KIND = "tpe.intervention"
@@ -56,7 +54,7 @@ class _Record(BaseModel):
     )
 
 
-class SteeringEntry(_Record):
+class SteeredToken(_Record):
     """One steered token; `token` is its printable text, for people."""
 
     token_id: Index
@@ -65,7 +63,7 @@ class SteeringEntry(_Record):
     method: Method
 
 
-class Post(_Record):
+class PostRecord(_Record):
     """What lies between the head product and the logits: its kind, scale and soft cap."""
 
     kind: str
@@ -82,7 +80,7 @@ class MadeOn(_Record):
     vocab_rows: Size
     hidden_size: Size
     tokenizer_sha256: Sha256
-    post: Post
+    post: PostRecord
     tied: bool
 
 
@@ -95,14 +93,6 @@ class Measured(_Record):
     prompt: Text
     kl: float | None
     js: float | None
-
-
-class Versions(_Record):
-    """The software that made the file."""
-
-    tpe: str
-    torch: str
-    transformers: str
 
 
 class ArraysFile(_Record):
@@ -125,15 +115,15 @@ class Manifest(_Record):
     `pruned` ascends, so that arrays line up with it; `arrays` is filled in when the manifest is written.
     """
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    schema_version: int = Field(default=SCHEMA, ge=SCHEMA, le=SCHEMA, alias="schema")
     kind: Literal["tpe.intervention"] = "tpe.intervention"
     pruned: tuple[Index, ...]
     replacement: Replacement
-    steering: tuple[SteeringEntry, ...]
+    steering: tuple[SteeredToken, ...]
     made_on: MadeOn
     measured: Measured | None
-    versions: Versions
-    created: AwareDatetime
+    versions: dict[Text, Text]  # of tpe, torch and transformers
+    created: str  # ISO 8601 in UTC
     arrays: ArraysFile | None = None
 
     @field_validator("pruned")
@@ -145,44 +135,21 @@ class Manifest(_Record):
 
     @field_validator("steering")
     @classmethod
-    def _is_unique(cls, entries: tuple[SteeringEntry, ...]) -> tuple[SteeringEntry, ...]:
+    def _is_unique(cls, entries: tuple[SteeredToken, ...]) -> tuple[SteeredToken, ...]:
         if len({entry.token_id for entry in entries}) < len(entries):
             raise ValueError("must steer every token_id once")
         return entries
 
     @field_validator("created")
     @classmethod
-    def _in_utc(cls, moment: datetime) -> datetime:
+    def _in_utc(cls, moment: str) -> str:
         try:
-            return moment.astimezone(UTC)
-        except OverflowError as error:
-            raise ValueError("must lie between the years 1 and 9999") from error
-
-    @classmethod
-    def of(
-        cls,
-        intervention: Intervention,
-        tokens: Mapping[int, str],
-        *,
-        made_on: MadeOn,
-        measured: Measured | None,
-        versions: Versions,
-        created: datetime | None = None,
-    ) -> Self:
-        """The manifest of an intervention; `tokens` gives the printable text of every steered id, `created` is now."""
-        steering = tuple(
-            SteeringEntry(token_id=entry.token_id, token=tokens[entry.token_id], ratio=entry.ratio, method=entry.method)
-            for entry in intervention.steering
-        )
-        return cls(
-            pruned=intervention.pruned,
-            replacement=intervention.replacement,
-            steering=steering,
-            made_on=made_on,
-            measured=measured,
-            versions=versions,
-            created=datetime.now(UTC).replace(microsecond=0) if created is None else created,
-        )
+            read = datetime.fromisoformat(moment)
+            if read.tzinfo is None:
+                raise ValueError
+            return read.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        except (ValueError, OverflowError):
+            raise ValueError("must be a date and time with its zone, such as 2026-01-31T12:00:00Z") from None
 
     def intervention(self) -> Intervention:
         """The edit itself."""

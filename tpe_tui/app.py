@@ -5,7 +5,9 @@ Importing it costs no torch; the engine starts after the first frame is painted.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +30,7 @@ from tpe_tui.theme import THEME
 
 __all__ = ["TpeApp", "run_app"]
 
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 COPY_NAME = "copied.txt"
 
 
@@ -40,7 +43,7 @@ class TpeApp(App[int]):
 
     CSS_PATH = "app.tcss"
     TITLE = "tpe"
-    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {TpeCommands}  # type: ignore[misc]
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {TpeCommands}
 
     def __init__(
         self,
@@ -48,10 +51,14 @@ class TpeApp(App[int]):
         mask: Path | None = None,
         opener: Opener | None = None,
         state_dir: Path | None = None,
+        *,
         keys_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Nothing starts before the app runs."""
         super().__init__()
+        self.register_theme(THEME)
+        self.theme = THEME.name
         self.options = options
         self.mask = mask
         self.opener: Opener = open_live if opener is None else opener
@@ -62,24 +69,33 @@ class TpeApp(App[int]):
         self.keymap = load_keymap(self.keys_file)
         self.host = EngineHost(self._from_engine)
         self.problem: Failure | None = None
+        self.on_signal: Callable[[int], object] | None = None
         self._bench: InspectScreen | None = None
 
     @property
     def bench(self) -> InspectScreen:
         """The inspector's screen."""
-        assert self._bench is not None
+        if self._bench is None:
+            raise RuntimeError("the screen exists once the app is mounted")
         return self._bench
 
     def on_mount(self) -> None:
         """Paint first, then start the engine."""
-        self.register_theme(THEME)
-        self.theme = THEME.name
         self.set_keymap(dict(self.keymap.overrides))
         self._bench = InspectScreen()
         self.push_screen(self._bench)
         for problem in self.keymap.problems:
             self.notify(problem, severity="warning", markup=False, timeout=10)
+        if self.on_signal is not None:
+            for number in SIGNALS:
+                asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
         self.call_after_refresh(self._start)
+
+    def _signalled(self, number: int) -> None:
+        """A signal asks the process to end: leave as a key would."""
+        if self.on_signal is not None:
+            self.on_signal(number)
+        self.leave(128 + number)
 
     def _start(self) -> None:
         self.host.start()
@@ -171,15 +187,17 @@ def run_app(options: RunOptions, mask: Path | None = None, leave: Callable[[int]
     Native code's writes go to a log file meanwhile. The engine thread gets two seconds to end; `leave` ends
     the process without waiting for anything else (tests hand in a function that returns).
     """
-    from tpe_tui.terminal import guarded
+    from tpe_tui.terminal import complain, flush, guarded, log_file
 
     app = TpeApp(options, mask)
-    with guarded(app) as terminal:
+    with guarded(app):
         value = app.run()
     app.host.stop()
-    code = terminal.exit_code(value)
-    if app.problem is not None and code:
-        terminal.complain(app.problem.sentence)
-    terminal.flush()
+    code = 1 if value is None else value
+    if value is None:
+        complain(f"the inspector stopped by a mistake of its own: {log_file()} holds the details to report.")
+    elif app.problem is not None and code == 1:
+        complain(app.problem.sentence)
+    flush()
     leave(code)
     return code

@@ -35,12 +35,10 @@ def command_lines(options: RunOptions, prompt: str, edit: Intervention, tokens: 
     """
     common = common_options(options)
     lines = ["# the table and the plots", shlex.join(["tpe", "analyze", *common])]
-    if edit.pruned:
-        share = f"{len(edit.pruned)} pruned dimensions, {edit.replacement}"
-        lines += [f"# this edit ({share}), against none; press e to write the file first"]
-    elif edit.steering:
-        lines += ["# this edit, against none; press e to write the file first"]
     if not edit.is_empty:
+        parts = [f"{len(edit.pruned)} pruned, {edit.replacement}"] if edit.pruned else []
+        parts += [f"{len(edit.steering)} steered"] if edit.steering else []
+        lines.append(f"# this edit ({'; '.join(parts)}); write its file with e first")
         lines.append(shlex.join(["tpe", "generate", *common, "--prompt", prompt, "--intervention", exported]))
     else:
         lines += ["# text after this prompt", shlex.join(["tpe", "generate", *common, "--prompt", prompt])]

@@ -59,6 +59,7 @@ class EngineHost:
     """
 
     def __init__(self, post: Callable[[Message], object]) -> None:
+        """Nothing runs before `start`."""
         self._post = post
         self._wake = threading.Condition()
         self._latest: dict[str, tuple[int, Callable[[], object]]] = {}
@@ -78,7 +79,7 @@ class EngineHost:
         self._thread.start()
 
     def latest(self, kind: str, fn: Callable[[], object]) -> int:
-        """Ask for `fn()`, forgetting an unanswered request of the same kind; its number, found again in `Answer.seq`."""
+        """Ask for `fn()`, forgetting an unanswered request of its kind; the number that comes back in `Answer.seq`."""
         with self._wake:
             self._seq += 1
             self._latest[kind] = (self._seq, fn)
@@ -86,7 +87,7 @@ class EngineHost:
             return self._seq
 
     def job(self, name: str, start: Callable[[], Steps[Any]]) -> int:
-        """Queue a job: `start()` makes its generator on the engine thread; its number, found again in `JobUpdate.job`."""
+        """Queue a job: `start()` makes its generator on the engine thread; the number in `JobUpdate.job`."""
         with self._wake:
             self._seq += 1
             self._jobs.append(_Job(self._seq, name, start))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 
 __all__ = ["ACTIONS", "BY_ID", "FOOTER", "Action", "Keymap", "bindings", "default_keys_file", "load_keymap"]
 
@@ -53,7 +53,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("find.search", "/", "search: a dimension, or any token of the vocabulary", "Find", "Search"),
     Action("find.next", "n", "next match", "Find"),
     Action("find.previous", "N", "previous match", "Find"),
-    Action("find.filter", "f", "filter rows: pruned, kept, 10-50, >0.5, or text in the token pane", "Find", "Filter"),
+    Action("find.filter", "f", "show only some rows: pruned, kept, 10-50, text", "Find", "Filter"),
     Action("table.sort", "s", "next sort key", "Find", "Sort", "tpe analyze"),
     Action("table.direction", "S", "reverse the order", "Find"),
     Action("mask.toggle", "space", "prune or restore the dimension, or the marked range", "Mask", "Prune"),
@@ -109,7 +109,7 @@ NAMES = {"space": "space", "escape": "esc", "shift+tab": "S-tab", "pagedown": "p
 ARROWS = {"down": "↓", "up": "↑", "left": "←", "right": "→"}
 
 
-def bindings() -> list[Binding]:
+def bindings() -> list[BindingType]:
     """The table as Textual bindings, each with its id so that a user can remap it."""
     return [Binding(action.keys, action.method, action.help, show=False, id=action.id) for action in ACTIONS]
 

@@ -34,6 +34,7 @@ class Answer(Message):
     """The answer to the request `seq` of one `kind`: a value, or a failure and no value."""
 
     def __init__(self, kind: str, seq: int, value: object = None, failure: Failure | None = None) -> None:
+        """Carry the values."""
         super().__init__()
         self.kind = kind
         self.seq = seq
@@ -49,10 +50,12 @@ class JobUpdate(Message):
         job: int,
         name: str,
         state: State,
+        *,
         progress: Progress | None = None,
         value: object = None,
         failure: Failure | None = None,
     ) -> None:
+        """Carry the values."""
         super().__init__()
         self.job = job
         self.name = name

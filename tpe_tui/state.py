@@ -39,6 +39,7 @@ class Memory:
     """The file ``inspector.json`` of a folder."""
 
     def __init__(self, folder: Path) -> None:
+        """Nothing is read yet."""
         self.path = folder / "inspector.json"
 
     def recall(self, model: str) -> Remembered:

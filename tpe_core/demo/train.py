@@ -11,6 +11,7 @@ import ctypes
 import json
 import math
 import os
+import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -26,7 +27,9 @@ from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from tpe_core.demo import corpus
+from tpe_core.demo.card import model_card
 from tpe_core.demo.recipe import Recipe
+from tpe_core.demo.record import checkpoint_record, halfway
 from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, Steps
 
@@ -41,7 +44,7 @@ FINAL_BLOCKS = 1024  # held-out blocks for the loss that the model card states
 def train(folder: Path, recipe: Recipe | None = None, text: Iterator[str] | None = None) -> Steps[dict[str, Any]]:
     """Train into `folder` and return the training record (also written there as ``training.json``).
 
-    Leaves ``model/`` (float16 weights, tokenizer, config) and ``checkpoints/step*/head.safetensors``.
+    Leaves ``model/`` (float16 weights, tokenizer, config, model card) and ``checkpoints/step*/`` at log-spaced steps.
     `text` replaces the docstrings, for tests. Raises `TpeError` where the folder holds another recipe's run.
     """
     recipe = recipe or Recipe()
@@ -156,8 +159,9 @@ def _new_model(recipe: Recipe) -> GPT2LMHeadModel:
 def _optimizers(recipe: Recipe, model: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for the rest.
 
-    Muon orthogonalises each matrix update; on this model it reached AdamW's held-out loss in fewer steps
-    (figures in the model card). GPT-2 stores its matrices as Conv1D weights, which are 2-D like any other.
+    Muon orthogonalises each matrix update. On this model and text it was ahead of AdamW (learning rate 0.002 for
+    everything) from the start: training loss 5.01 against 5.63 nats at step 150 of a 250-step try of each.
+    GPT-2 stores its matrices as Conv1D weights, which are 2-D like any other.
     """
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
     embeddings = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." not in name]
@@ -263,13 +267,33 @@ def _checkpoint(folder: Path, step: int, model: GPT2LMHeadModel, loss: float) ->
     _write(path / "loss.json", json.dumps({"step": step, "held_out_loss": loss}).encode())
 
 
-def _finish(folder: Path, recipe: Recipe, model: GPT2LMHeadModel, tokenizer: Tokenizer, tokens: Any, held_out: Any) -> Steps[dict[str, Any]]:
-    yield Progress("save", 0)
+def _finish(
+    folder: Path, recipe: Recipe, model: GPT2LMHeadModel, tokenizer: Tokenizer, tokens: Any, held_out: Any
+) -> Steps[dict[str, Any]]:
+    """Write the shipped form (float16, whose loss is the one reported), the record, and the model card."""
+    yield Progress("evaluate", 0)
     target = folder / "model"
     model.eval().half().save_pretrained(target)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, model_max_length=recipe.context
     ).save_pretrained(target)
-    record = {"recipe": recipe.to_dict(), "tokens": len(tokens)}
-    _write(folder / "training.json", json.dumps(record, indent=1).encode())
+    loss = _loss(model.float(), recipe, held_out, FINAL_BLOCKS)
+    yield Progress("record", 0)
+    checkpoints = checkpoint_record(folder / "checkpoints", np.bincount(tokens, minlength=recipe.vocab_size))
+    record = {
+        "schema": 1,
+        "recipe": recipe.to_dict(),
+        "training_tokens": len(tokens),
+        "held_out_tokens": len(held_out),
+        "held_out_loss": loss,
+        "held_out_positions": min(FINAL_BLOCKS, len(held_out) // recipe.context) * (recipe.context - 1),
+        "seconds": torch.load(folder / "state.pt", weights_only=True)["seconds"],
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__},
+        "halfway_step": halfway(checkpoints),
+        "checkpoints": checkpoints,
+    }
+    for path in (folder / "training.json", target / "training.json"):
+        _write(path, json.dumps(record, indent=1).encode())
+    _write(target / "README.md", model_card(record).encode())
     return record

@@ -48,6 +48,7 @@ class BenchScreen(Screen[None]):
     """Four panes over one session. `session` is None until a model is open."""
 
     def __init__(self) -> None:
+        """Build the panes; the app must be running."""
         super().__init__()
         self.session: Session | None = None
         self.inspector = Inspector()
@@ -91,7 +92,7 @@ class BenchScreen(Screen[None]):
         """The first frame: empty panes, the model's name."""
         self.status.show((Field(self.tpe.options.model, 0, "title"), Field("opening", 1, "muted")))
         self.dims.focus()
-        self.arrange()
+        self.lay_out()
 
     # layout
 
@@ -116,7 +117,7 @@ class BenchScreen(Screen[None]):
             return {self.focused_pane}
         return {1, 2, 3, 4} if self.wide else {1, self.right}
 
-    def arrange(self) -> None:
+    def lay_out(self) -> None:
         """Show the panes that belong on screen now."""
         width, height = self.size
         small = width < SMALLEST[0] or height < SMALLEST[1]
@@ -142,13 +143,17 @@ class BenchScreen(Screen[None]):
             if info:
                 parts.append((f"· {info} ", ""))
             if not self.wide and not self.zoomed and index == self.right:
-                parts += [(f"╱ {other} {NAMES[other]} ", "dim") for other in (2, 3, 4) if other != index]
+                others = [other for other in (2, 3, 4) if other != index]
+                named = "".join(f"╱ {other} {NAMES[other]} " for other in others)
+                used = sum(len(text) for text, _ in parts)
+                fits = used + len(named) + 3 <= self.pane(index).outer_size.width
+                parts.append((named if fits else "".join(f"╱ {other} " for other in others), "dim"))
             if self.zoomed:
                 parts.append((f"╱ {self.tpe.keymap.shown('pane.zoom')} shows the others ", "dim"))
             key = repr(parts)
             if self._titles.get(index) != key:
                 self._titles[index] = key
-                self.pane(index).border_title = Content.assemble(*parts)  # type: ignore[assignment]
+                self.pane(index).border_title = Content.assemble(*parts)
         keys = self.tpe.keymap
         self.footer.show(tuple((name, keys.shown(name), BY_ID[name].label) for name in FOOTER[focused]))
 
@@ -162,7 +167,7 @@ class BenchScreen(Screen[None]):
             self.pane(index).display = True
             self.query_one("#side").display = index in (3, 4) or self.wide
             self.set_focus(self.pane(index), scroll_visible=False)
-        self.arrange()
+        self.lay_out()
         self.show_detail()
         self.show_plot()
 
@@ -176,7 +181,7 @@ class BenchScreen(Screen[None]):
 
     def on_resize(self) -> None:
         """Another size can be another layout."""
-        self.arrange()
+        self.lay_out()
         self.call_after_refresh(self.show_detail)
 
     # what the engine says

@@ -6,10 +6,11 @@ Text goes to the screen as it is, never as markup.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -23,7 +24,7 @@ __all__ = ["ErrorScreen", "TextScreen"]
 class TextScreen(ModalScreen[None]):
     """A titled text; `y` hands `text` to `copy`, which says where it went."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "copy", "copy", show=False),
         Binding("escape,enter,q", "leave", "close", show=False),
         Binding("j,down", "down", "down", show=False),
@@ -31,6 +32,7 @@ class TextScreen(ModalScreen[None]):
     ]
 
     def __init__(self, title: str, text: str, copy: Callable[[str], str], to_copy: str | None = None) -> None:
+        """Show `text`; `to_copy` is copied, `text` where it is None."""
         super().__init__()
         self._heading = title
         self._text = "\n".join(escape_controls(line) for line in text.splitlines())
@@ -66,6 +68,7 @@ class ErrorScreen(TextScreen):
     """A failure: its sentence, what to press, and its details."""
 
     def __init__(self, title: str, failure: Failure, copy: Callable[[str], str], advice: str = "") -> None:
+        """Show `text`; `to_copy` is copied, `text` where it is None."""
         parts = [part for part in (failure.sentence, advice, failure.details) if part]
         super().__init__(title, "\n\n".join(parts), copy, to_copy=failure.report)
         self.failure = failure

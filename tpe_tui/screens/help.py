@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -37,7 +39,7 @@ def help_text(keymap: Keymap, ids: bool = False) -> Text:
 class HelpScreen(ModalScreen[None]):
     """Scrolls with the usual keys; tab switches between command lines and action ids."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,q,question_mark", "leave", "close", show=False),
         Binding("j,down", "scroll(1)", "down", show=False),
         Binding("k,up", "scroll(-1)", "up", show=False),
@@ -47,6 +49,7 @@ class HelpScreen(ModalScreen[None]):
     ]
 
     def __init__(self, keymap: Keymap, keys_file: str) -> None:
+        """Show `keymap`; `keys_file` is the name of the file that changes it."""
         super().__init__()
         self._keymap = keymap
         self._keys_file = keys_file

@@ -63,6 +63,7 @@ class InspectScreen(BenchScreen):
     BINDINGS = bindings()
 
     def __init__(self) -> None:
+        """Nothing was searched yet."""
         super().__init__()
         self._query = ""
         self._hits: list[int] = []
@@ -185,7 +186,8 @@ class InspectScreen(BenchScreen):
             self._question("search a dimension", self._search, "", "its number, or how it begins; n and N go on")
 
     def _search(self, text: str) -> None:
-        assert self.session is not None
+        if self.session is None:
+            return
         table = self.session.table
         self._query = text
         if self._searched == "token":
@@ -239,13 +241,13 @@ class InspectScreen(BenchScreen):
 
     def _filter_dims(self, text: str) -> None:
         self.dims.filter = text.strip()
-        self.dims.arrange()
+        self.dims.rebuild()
         self.retitle()
         self.show_detail()
 
     def _filter_tokens(self, text: str) -> None:
         self.tokens.filter = text
-        self.tokens.arrange()
+        self.tokens.rebuild()
         self.retitle()
 
     def action_table_sort(self) -> None:
@@ -259,7 +261,7 @@ class InspectScreen(BenchScreen):
         """See the key table."""
         if self._ready():
             self.dims.descending = not self.dims.descending
-            self.dims.arrange()
+            self.dims.rebuild()
             self.retitle()
 
     # mask
@@ -267,14 +269,14 @@ class InspectScreen(BenchScreen):
     def action_mask_toggle(self) -> None:
         """See the key table."""
         dims = self.dims.range_dims()
-        ranged = self.dims.anchor is not None
+        ranged = self.dims.range_from is not None
         if not dims:
             self._ready()
             return
         self._edit(lambda: self.inspector.toggle(dims))
         pruned = set(self.inspector.intervention.pruned)
         if ranged:
-            self.dims.set_anchor(False)
+            self.dims.set_range(False)
             self.strip.say(f"toggled {len(dims)} dimensions: {len(pruned)} pruned")
         else:
             self.strip.say(f"dim {dims[0]} {'pruned' if dims[0] in pruned else 'kept'}")
@@ -283,17 +285,18 @@ class InspectScreen(BenchScreen):
         """See the key table."""
         if not self._ready():
             return
-        if self.dims.anchor is not None:
+        if self.dims.range_from is not None:
             self.action_mask_toggle()
             return
         self.show_pane(1)
-        self.dims.set_anchor(True)
+        self.dims.set_range(True)
         keys = self.tpe.keymap
         self.strip.say(f"range: move, then {keys.shown('mask.toggle')} toggles it, {keys.shown('app.escape')} drops it")
 
     def action_mask_bottom(self) -> None:
         """See the key table."""
-        if not self._ready():
+        session = self.session
+        if not self._ready() or session is None:
             return
         key = "slope" if self.dims.sort == "dim" else self.dims.sort
 
@@ -302,9 +305,9 @@ class InspectScreen(BenchScreen):
 
         def prune(text: str) -> None:
             share = parse_share(text) or 0.0
-            assert self.session is not None
-            table = self.session.table
-            self._edit(lambda: self.inspector.prune_bottom(share, table, key), "", "that mask is in force already")
+            self._edit(
+                lambda: self.inspector.prune_bottom(share, session.table, key), "", "that mask is in force already"
+            )
             count = len(self.inspector.intervention.pruned)
             self.strip.say(f"pruned the {count} dimensions with the smallest |{key}|")
 
@@ -392,7 +395,7 @@ class InspectScreen(BenchScreen):
     def action_tokens_order(self) -> None:
         """See the key table."""
         self.tokens.by_base = not self.tokens.by_base
-        self.tokens.arrange()
+        self.tokens.rebuild()
         self.retitle()
 
     # plot
@@ -513,8 +516,8 @@ class InspectScreen(BenchScreen):
 
     def action_app_escape(self) -> None:
         """See the key table."""
-        if self.dims.anchor is not None:
-            self.dims.set_anchor(False)
+        if self.dims.range_from is not None:
+            self.dims.set_range(False)
         elif self.zoomed:
             self.action_pane_zoom()
         elif self.subject == "token" and self.tokens.filter:

@@ -6,11 +6,12 @@ The answer is text that the asker understood; a modal never changes anything its
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
@@ -22,11 +23,12 @@ Check = Callable[[str], str | None]
 
 
 class Ask(ModalScreen[str | None]):
-    """Ask for one line. Enter answers with the text, escape with None; `check` keeps the modal open with its sentence."""
+    """Ask for one line. Enter answers with the text, escape with None; a sentence of `check` keeps it open."""
 
-    BINDINGS = [Binding("escape", "leave", "cancel", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "cancel", show=False)]
 
     def __init__(self, question: str, value: str = "", hint: str = "", check: Check | None = None) -> None:
+        """`value` stands in the line to begin with; `hint` below it."""
         super().__init__()
         self._question = question
         self._value = value

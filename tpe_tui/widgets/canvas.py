@@ -92,7 +92,7 @@ def _x_axis(grid: _Grid, x0: float, x1: float, width: int, label: str) -> str:
     name = fit(label, min(len(label), width // 2))
     limit = width - len(name) - (1 if name else 0)
     free = 0
-    for value in ticks(x0, x1, max(2, grid.columns // 10)):
+    for value in ticks(x0, x1, max(2, grid.columns // 7)):
         mark = f"{value:.4g}"
         start = max(free, GUTTER + 1 + grid.column_of(value) - len(mark) // 2)
         if start + len(mark) <= limit and start - (GUTTER + 1 + grid.column_of(value)) <= 1:
@@ -106,6 +106,7 @@ class _Grid:
     """The plotted area: braille dots and glyphs by cell, with the role that drew each cell last."""
 
     def __init__(self, columns: int, rows: int, xs: tuple[float, float], ys: tuple[float, float]) -> None:
+        """An empty grid."""
         self.columns, self.rows = columns, rows
         self.xs, self.ys = xs, ys
         self.dots = np.zeros((rows, columns), np.uint8)
@@ -114,10 +115,10 @@ class _Grid:
         self.names = ["row"]
 
     def column_of(self, value: float) -> int:
-        return int(round((value - self.xs[0]) / (self.xs[1] - self.xs[0]) * (self.columns - 1)))
+        return round((value - self.xs[0]) / (self.xs[1] - self.xs[0]) * (self.columns - 1))
 
     def row_of(self, value: float) -> int:
-        return int(round((self.ys[1] - value) / (self.ys[1] - self.ys[0]) * (self.rows - 1)))
+        return round((self.ys[1] - value) / (self.ys[1] - self.ys[0]) * (self.rows - 1))
 
     def _scale(
         self, x: NDArray[np.float64], y: NDArray[np.float64], fine: bool

@@ -38,6 +38,7 @@ class Detail(LineWidget):
     can_focus = True
 
     def __init__(self) -> None:
+        """An empty pane."""
         super().__init__("detail")
         self.table: EncodingTable | None = None
         self.subject: tuple[str, int] | None = None
@@ -92,7 +93,8 @@ class Detail(LineWidget):
         ]
         found = self.found if isinstance(self.found, DimensionDetail) else None
         pairs = [
-            ("slope", f"{number(float(table.slope[dim]), True)} ±{number(float(table.stderr[dim]))}"),
+            ("slope", number(float(table.slope[dim]), True)),
+            ("std error", number(float(table.stderr[dim]))),
             ("slope·sd", f"{number(float(table.slope_std[dim]), True)} nats"),
             ("t", f"{table.t[dim]:+.1f}"),
             ("r", f"{table.r[dim]:+.3f}"),

@@ -57,7 +57,7 @@ PRIORITY = ("slope", "r", "slope_std", "t", "q")
 
 
 def parse_filter(text: str) -> Callable[[EncodingTable, str, np.ndarray], np.ndarray] | None:
-    """A filter as a function of (table, sort key, pruned [d]) giving the dims [d] kept in view; None if not understood."""
+    """A filter as a function of (table, sort key, pruned [d]) to what stays in view [d]; None if not understood."""
     text = text.strip().lower()
     if text in ("pruned", "kept"):
         return lambda _table, _key, pruned: pruned if text == "pruned" else ~pruned
@@ -71,9 +71,10 @@ def parse_filter(text: str) -> Callable[[EncodingTable, str, np.ndarray], np.nda
 
 
 class DimTable(ListPane):
-    """Pane 1. `pruned` [d] marks what is pruned; `anchor` is the dimension where a range began."""
+    """Pane 1. `pruned` [d] marks what is pruned; `range_from` is the dimension where a range began."""
 
     def __init__(self) -> None:
+        """An empty table."""
         super().__init__("dims")
         self.table: EncodingTable | None = None
         self.sort = "slope"
@@ -82,7 +83,7 @@ class DimTable(ListPane):
         self.order: Ints = np.empty(0, dtype=np.int64)
         self.rank: Ints = np.empty(0, dtype=np.int64)
         self.pruned = np.empty(0, dtype=bool)
-        self.anchor: int | None = None
+        self.range_from: int | None = None
         self._largest = 1.0
 
     @property
@@ -104,9 +105,9 @@ class DimTable(ListPane):
         self.table = table
         self.pruned = np.zeros(len(table.slope), dtype=bool)
         self.pruned[list(pruned)] = True
-        self.arrange()
+        self.rebuild()
 
-    def arrange(self) -> None:
+    def rebuild(self) -> None:
         """Order and filter anew, keeping the cursor on its dimension."""
         if self.table is None:
             return
@@ -128,7 +129,7 @@ class DimTable(ListPane):
         changed = now != self.pruned
         self.pruned = now
         if self.filter in ("pruned", "kept") and changed.any():
-            self.arrange()
+            self.rebuild()
             return
         seen = self.order[self.top : self.top + self.page]
         self.repaint([1 + int(row) for row in np.flatnonzero(changed[seen])])
@@ -146,20 +147,22 @@ class DimTable(ListPane):
         low, high = self._range_rows()
         return tuple(int(dim) for dim in self.order[low : high + 1])
 
-    def set_anchor(self, on: bool) -> None:
+    def set_range(self, on: bool) -> None:
         """Begin a range at the cursor, or drop it."""
-        self.anchor = self.dim if on else None
+        self.range_from = self.dim if on else None
         self.repaint()
 
     def lines_between(self, old: int, new: int) -> Iterator[int]:
         """With a range, every row between as well."""
-        if self.anchor is None:
+        if self.range_from is None:
             return super().lines_between(old, new)
         return iter(range(min(old, new) - self.top + 1, max(old, new) - self.top + 2))
 
     def _range_rows(self) -> tuple[int, int]:
-        found = np.flatnonzero(self.order == self.anchor) if self.anchor is not None else []
-        start = int(found[0]) if len(found) else self.cursor
+        start = self.cursor
+        if self.range_from is not None:
+            found = np.flatnonzero(self.order == self.range_from)
+            start = int(found[0]) if len(found) else start
         return min(start, self.cursor), max(start, self.cursor)
 
     def title(self) -> str:
@@ -196,12 +199,13 @@ class DimTable(ListPane):
 
     def row(self, index: int, width: int) -> tuple[Line, str]:
         """One dimension: a cross and dimmed where pruned."""
-        assert self.table is not None
+        if self.table is None:
+            return [], "row"
         dim = int(self.order[index])
         columns, left = self._columns(width)
         pruned = bool(self.pruned[dim])
         low, high = self._range_rows()
-        in_range = self.anchor is not None and low <= index <= high
+        in_range = self.range_from is not None and low <= index <= high
         mark = "✗" if pruned else "▏" if in_range else " "
         text = fit(str(self.rank[dim]), 4, True) + fit(str(dim), 5, True)
         text += "".join(
@@ -219,7 +223,7 @@ class DimTable(ListPane):
     def next_sort(self) -> None:
         """Order by the next key."""
         self.sort = SORT_KEYS[(SORT_KEYS.index(self.sort) + 1) % len(SORT_KEYS)]
-        self.arrange()
+        self.rebuild()
 
     def copy_text(self) -> str:
         """The row under the cursor as two tab-separated lines: names, then full-precision values."""

@@ -22,6 +22,7 @@ class JobStrip(LineWidget):
     """One line. `job` is the number of the running job, None when idle."""
 
     def __init__(self, clock: Callable[[], float], cancel_key: str) -> None:
+        """Idle; `clock` gives seconds, `cancel_key` is what the user presses."""
         super().__init__("job")
         self._clock = clock
         self._cancel_key = cancel_key

@@ -7,6 +7,7 @@ Text goes to the screen as segments only, never as markup.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -66,9 +67,10 @@ class LineWidget(Widget):
     """A widget of lines. Subclasses write `line`; whoever changes data calls `repaint`."""
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES = {f"line--{role}" for role in ROLES}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"line--{role}" for role in ROLES}
 
     def __init__(self, id: str) -> None:
+        """An empty widget."""
         super().__init__(id=id, markup=False)
         self._painted: dict[int, Strip] = {}
         self._styles_by_role: dict[tuple[str, str], Style] = {}
@@ -140,6 +142,7 @@ class ListPane(LineWidget):
         """The cursor is on another row."""
 
         def __init__(self, pane: ListPane) -> None:
+            """An empty widget."""
             super().__init__()
             self.pane = pane
 
@@ -149,6 +152,7 @@ class ListPane(LineWidget):
             return self.pane
 
     def __init__(self, id: str) -> None:
+        """An empty widget."""
         super().__init__(id)
         self.cursor = 0
         self.top = 0

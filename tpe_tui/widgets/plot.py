@@ -82,6 +82,7 @@ class Plot(LineWidget):
     can_focus = True
 
     def __init__(self) -> None:
+        """An empty plot."""
         super().__init__("plot")
         self.table: EncodingTable | None = None
         self.pruned = np.empty(0, dtype=bool)

@@ -16,7 +16,7 @@ from tpe_tui.widgets.lines import Line, ListPane
 
 __all__ = ["TokenBars", "search_tokens"]
 
-SCALES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+SCALES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 LEADING = " ·␣▁Ġ"
 NUMBERS = 21
 
@@ -50,6 +50,7 @@ class TokenBars(ListPane):
     """Pane 2. The cursor stays on its token when rows change places."""
 
     def __init__(self) -> None:
+        """An empty list."""
         super().__init__("tokens")
         self.table: EncodingTable | None = None
         self.answer: NextTokens | None = None
@@ -82,14 +83,14 @@ class TokenBars(ListPane):
         self.answer = answer
         self.ratios = ratios
         self.pending = self.dimmed = False
-        self.arrange()
+        self.rebuild()
 
     def wait(self, ratios: Mapping[int, float]) -> None:
         """What is shown is no longer current: say so at once, without touching the rows."""
         self.pending = True
         if ratios != self.ratios:
             self.ratios = ratios
-            self.arrange()
+            self.rebuild()
         else:
             self.repaint([0])
 
@@ -108,9 +109,9 @@ class TokenBars(ListPane):
         """The selected token's probabilities, which the list may lack."""
         self.detail = detail
         if any(row.pinned and row.token_id == detail.token_id for row in self.rows):
-            self.arrange()
+            self.rebuild()
 
-    def arrange(self) -> None:
+    def rebuild(self) -> None:
         """Build the rows: pinned tokens that are not among the most probable, then those in order."""
         rows: list[Row] = []
         if self.answer is not None:
@@ -141,7 +142,7 @@ class TokenBars(ListPane):
     def select(self, token_id: int) -> None:
         """Put the cursor on any token of the vocabulary; one outside the list is pinned above it."""
         self.selected = token_id
-        self.arrange()
+        self.rebuild()
         self.post_message(self.Moved(self))
 
     def go(self, index: int, quiet: bool = False) -> None:
@@ -166,13 +167,14 @@ class TokenBars(ListPane):
         """Column names; dots behind `now` while an answer is awaited."""
         token, cells = self._widths(width)
         now = "now…" if self.pending else "now"
-        scale = f"0 to {percent(self._scale).replace('.00', '').replace('.0', '')}" if cells >= 12 else ""
+        scale = f"0 to {percent(self._scale).replace('.00', '').replace('.0', '')}" if cells >= 9 else ""
         text = "  " + fit("token", token) + fit("base", 7, True) + fit(now, 7, True) + fit("Δ pts", 7, True)
         return [(text, "head"), (" " + fit(scale if self.answer else "", max(0, cells)), "muted")]
 
     def row(self, index: int, width: int) -> tuple[Line, str]:
         """One token: its steering ratio, if any, stands in its name's cells."""
-        assert self.table is not None
+        if self.table is None:
+            return [], "row"
         row = self.rows[index]
         cells, bars = self._widths(width)
         ratio = self.ratios.get(row.token_id)

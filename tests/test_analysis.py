@@ -1,0 +1,195 @@
+"""The one path every front end takes: analysis, cache, JSON names, live session, saved masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import VOCAB, WIDTH, save_tiny, text
+from tpe_core.analysis import Analysis, analyze
+from tpe_core.edited_head import edited_logits
+from tpe_core.errors import CorpusError, ManifestError, TpeError
+from tpe_core.intervention import Intervention, Steering
+from tpe_core.live import LiveSession
+from tpe_core.options import RunOptions
+from tpe_core.progress import Progress, run
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """(model folder, text file)."""
+    (tmp_path / "text.txt").write_text(text(3, 6000))
+    return save_tiny(tmp_path / "model"), tmp_path / "text.txt"
+
+
+def options(files: tuple[Path, Path], **changes: Any) -> RunOptions:
+    return RunOptions(**({"model": str(files[0]), "text": (str(files[1]),), "positions": 2048, "sample": 64} | changes))
+
+
+def analysed(files: tuple[Path, Path], **changes: Any) -> tuple[Analysis, list[Progress]]:
+    events: list[Progress] = []
+    return run(analyze(options(files, **changes)), events.append), events
+
+
+def test_document_has_the_documented_names(files: tuple[Path, Path]) -> None:
+    analysis, _ = analysed(files)
+    document = json.loads(json.dumps(analysis.to_dict(), allow_nan=False))
+    assert set(document) == {
+        "schema", "model", "revision", "vocab_rows", "rows_excluded", "hidden_size", "positions", "encoding", "components",
+        "sparsity", "dimensions",
+    }  # fmt: skip
+    assert set(document["encoding"]) == {
+        "r2", "r2_adjusted", "r2_heldout_vocab", "r2_permuted", "cosine_to_mean_hidden", "jensen_correlation", "intercept",
+        "condition_number",
+    }  # fmt: skip
+    assert set(document["components"]) == {"explained_variance_ratio", "correlations"}
+    assert set(document["sparsity"]) == {"r2_by_k", "gini", "participation_ratio"}
+    assert [entry["rank"] for entry in document["dimensions"]] == list(range(1, WIDTH + 1))
+    assert set(document["dimensions"][0]) == {"rank", "dim", "slope", "slope_std", "stderr", "t", "p", "q", "r"}
+    magnitudes = [abs(entry["slope"]) for entry in document["dimensions"]]
+    assert magnitudes == sorted(magnitudes, reverse=True)
+    assert (document["vocab_rows"], document["hidden_size"], document["positions"]) == (VOCAB, WIDTH, 2048)
+
+
+def test_second_run_is_cached_and_equal(files: tuple[Path, Path]) -> None:
+    first, events = analysed(files)
+    second, again = analysed(files)
+    assert any(event.label == "detect" for event in events)
+    assert not any(event.label == "detect" for event in again)
+    assert first.to_dict() == second.to_dict()
+    assert first.corpus_fingerprint == second.corpus_fingerprint
+    third, fresh = analysed(files, cache=False)
+    assert any(event.label == "detect" for event in fresh)
+    assert third.to_dict() == first.to_dict()
+
+
+def test_a_changed_text_is_another_detection(files: tuple[Path, Path]) -> None:
+    first, _ = analysed(files)
+    files[1].write_text(text(4, 6000))
+    second, events = analysed(files)
+    assert any(event.label == "detect" for event in events)
+    assert first.detection.counts.tolist() != second.detection.counts.tolist()
+
+
+def test_an_unusable_cache_is_a_warning_not_a_failure(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "occupied").write_text("a file, not a folder")
+    monkeypatch.setenv("TPE_CACHE_DIR", str(tmp_path / "occupied"))
+    analysis, _ = analysed(files)
+    assert len(analysis.warnings) == 1
+    assert "occupied" in analysis.warnings[0]
+    assert analysis.encoding.rows == VOCAB
+
+
+def test_a_corrupt_cache_entry_is_recomputed_with_a_warning(files: tuple[Path, Path], tmp_path: Path) -> None:
+    first, _ = analysed(files)
+    entries = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert len(entries) == 1
+    data = bytearray(entries[0].read_bytes())
+    data[len(data) // 2] ^= 1
+    entries[0].write_bytes(data)
+    second, events = analysed(files)
+    assert len(second.warnings) == 1
+    assert any(event.label == "detect" for event in events)
+    assert first.to_dict() == second.to_dict()
+    assert analysed(files)[0].warnings == ()
+
+
+def test_short_texts(files: tuple[Path, Path]) -> None:
+    analysis, _ = analysed(files, positions=10_000_000)
+    assert 1000 < analysis.detection.positions < 100_000
+    assert "of the 10,000,000 positions asked for" in analysis.warnings[0]
+    files[1].write_text("the list")
+    with pytest.raises(CorpusError):
+        analysed(files)
+
+
+def test_a_live_session_shows_the_engines_numbers(files: tuple[Path, Path]) -> None:
+    analysis, _ = analysed(files)
+    live = LiveSession(analysis)
+    edit = Intervention((1, 5), "mean", (Steering(9, 3.0), Steering(11, 0.5, "min-norm")))
+    result = live.evaluate("the list of", edit, keep=20)
+    hidden, _, _ = analysis.model.last_hidden("the list of")
+    basis = live._edited.basis
+    p = torch.softmax(analysis.model.head.logits(hidden).double(), -1).numpy()
+    q = torch.softmax(edited_logits(analysis.model.head, edit, basis, hidden).double(), -1).numpy()
+    np.testing.assert_allclose(result.base, p[result.ids], atol=1e-9)
+    np.testing.assert_allclose(result.now, q[result.ids], atol=1e-6)
+    assert result.kl == pytest.approx(float(p @ np.log(p / q)), abs=1e-6)
+    middle = (p + q) / 2
+    assert result.js == pytest.approx(0.5 * float(p @ np.log(p / middle) + q @ np.log(q / middle)), abs=1e-6)
+    assert {9, 11} <= set(result.ids.tolist())
+    assert (np.diff(result.now) <= 0).all()
+    assert result.entropy_base == pytest.approx(float(-p @ np.log(p)), abs=1e-6)
+    empty = live.evaluate("the list of", Intervention(replacement="mean"))
+    assert (empty.kl, empty.js, empty.top1_changed) == (0.0, 0.0, False)
+    np.testing.assert_array_equal(empty.base, empty.now)
+
+    detail = live.dimension(3, 4)
+    column = analysis.model.head.columns[3].numpy()
+    assert [token for token, _ in detail.top] == np.argsort(-column)[:4].tolist()
+    assert [token for token, _ in detail.bottom] == np.argsort(column)[:4].tolist()
+    token = live.token(9, "the list of", edit)
+    assert token.alpha == pytest.approx(np.exp(analysis.detection.log_alpha[9]))
+    assert token.residual == pytest.approx(token.surprisal - token.predicted)
+    assert (token.now, token.ratio) == (pytest.approx(q[9], abs=1e-6), 3.0)
+
+
+@pytest.mark.parametrize("replacement", ["zero", "mean"])
+def test_a_saved_mask_travels_even_to_another_text(files: tuple[Path, Path], tmp_path: Path, replacement: Any) -> None:
+    first = LiveSession(analysed(files)[0])
+    edit = Intervention((0, 3, 7), replacement, (Steering(20, 4.0), Steering(30, 0.2, "top-k")))
+    path = first.export(tmp_path / "mask.json", edit, "the list of")
+    saved = json.loads(path.read_text())
+    assert saved["pruned"] == [0, 3, 7]
+    assert saved["measured"]["kl"] == pytest.approx(first.evaluate("the list of", edit).kl)
+    files[1].write_text(text(8, 6000))  # other text, other means and slopes: the manifest brings its own
+    second = LiveSession(analysed(files)[0])
+    loaded = second.load(path)
+    assert loaded == edit
+    for prompt in ("the list of", "value"):
+        for ours, theirs in zip(second.probabilities(prompt, loaded), first.probabilities(prompt, edit), strict=True):
+            assert np.abs(ours - theirs).max() < 1e-6
+
+
+def test_masks_of_other_models_change_nothing(files: tuple[Path, Path], tmp_path: Path) -> None:
+    live = LiveSession(analysed(files)[0])
+    path = live.export(tmp_path / "mask.json", Intervention((2,)), "the")
+
+    def nudge(model: Any) -> None:
+        model.transformer.wte.weight[0, 0] += 1
+
+    other = LiveSession(analysed((save_tiny(tmp_path / "other", edit=nudge), files[1]))[0])
+    basis = other._edited.basis
+    with pytest.raises(ManifestError, match="another head"):
+        other.load(path)
+    saved = json.loads(path.read_text())
+    saved["made_on"]["hidden_size"] = 99
+    path.write_text(json.dumps(saved))
+    with pytest.raises(ManifestError, match="99") as caught:
+        live.load(path)
+    assert str(WIDTH) in str(caught.value)
+    path.write_text("{broken")
+    with pytest.raises(ManifestError):
+        live.load(path)
+    assert other._edited.basis is basis
+
+
+def test_fewer_rows_than_dimensions(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from tests.conftest import tiny_config, tiny_tokenizer
+
+    config = tiny_config("gpt2")
+    config.n_embd, config.hidden_size = 512, 512
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "wide")
+    tiny_tokenizer().save_pretrained(tmp_path / "wide")
+    (tmp_path / "text.txt").write_text(text(3))
+    with pytest.raises(TpeError, match="320 usable vocabulary rows cannot determine 512 slopes"):
+        analysed((tmp_path / "wide", tmp_path / "text.txt"), positions=128)

@@ -1,0 +1,95 @@
+"""The inspector's state: undo, redo, and edits that cannot be."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tpe_core.errors import TpeError
+from tpe_core.inspector import MAX_UNDO, Inspector
+from tpe_core.intervention import Intervention, Steering
+
+
+def inspector() -> Inspector:
+    return Inspector(hidden_size=8, vocab_rows=20)
+
+
+def test_every_edit_is_one_step_of_undo() -> None:
+    state = inspector()
+    edits = [
+        lambda: state.toggle([3]), lambda: state.toggle([1, 3]), lambda: state.invert(), lambda: state.steer(4, 2.0),
+        lambda: state.set_replacement("mean"), lambda: state.clear(),
+    ]  # fmt: skip
+    seen = [state.intervention]
+    for edit in edits:
+        assert edit()
+        seen.append(state.intervention)
+    assert seen[2].pruned == (1,)
+    assert seen[3].pruned == (0, 2, 3, 4, 5, 6, 7)
+    assert seen[-1] == Intervention(replacement="mean")
+    for wanted in reversed(seen[:-1]):
+        assert state.undo()
+        assert state.intervention == wanted
+    assert not state.undo()
+    for wanted in seen[1:]:
+        assert state.redo()
+        assert state.intervention == wanted
+    assert not state.redo()
+    assert state.undo_depth == (6, 0)
+
+
+def test_a_change_that_changes_nothing_is_no_step() -> None:
+    state = inspector()
+    assert not state.clear()
+    assert not state.steer(3, 1.0)
+    assert state.undo_depth == (0, 0)
+
+
+def test_a_new_edit_ends_redo() -> None:
+    state = inspector()
+    state.toggle([1])
+    state.undo()
+    state.toggle([2])
+    assert not state.redo()
+    assert state.intervention.pruned == (2,)
+
+
+def test_history_is_bounded() -> None:
+    state = inspector()
+    for i in range(MAX_UNDO + 50):
+        state.toggle([i % 8])
+    assert state.undo_depth == (MAX_UNDO - 1, 0)
+
+
+def test_what_does_not_exist_is_refused_and_nothing_changes() -> None:
+    state = inspector()
+    with pytest.raises(TpeError, match="dimension 8 does not exist"):
+        state.toggle([8])
+    with pytest.raises(TpeError, match="token id 20 does not exist"):
+        state.steer(20, 2.0)
+    with pytest.raises(TpeError, match="finite number above 0, not -1"):
+        state.steer(2, -1.0)
+    with pytest.raises(TpeError, match="finite number above 0, not inf"):
+        state.steer(2, float("inf"))
+    assert state.undo_depth == (0, 0)
+
+
+def test_interventions_refuse_nonsense() -> None:
+    with pytest.raises(TpeError, match="steered twice"):
+        Intervention(steering=(Steering(1, 2.0), Steering(1, 3.0)))
+    with pytest.raises(TpeError, match="unknown replacement 'noise'"):
+        Intervention(replacement="noise")  # type: ignore[arg-type]
+    with pytest.raises(TpeError, match="unknown steering method"):
+        Steering(1, 2.0, "uniform")  # type: ignore[arg-type]
+    with pytest.raises(TpeError, match="cannot be negative"):
+        Intervention((-1,))
+
+
+@given(st.lists(st.integers(0, 30)), st.lists(st.integers(0, 30)))
+def test_toggling_twice_is_the_identity(first: list[int], second: list[int]) -> None:
+    start = Intervention(tuple(first))
+    assert start.toggle(second).toggle(second) == start
+    assert start.invert(31).invert(31) == start
+    assert start.prune(second).restore(second).pruned == tuple(sorted(set(first) - set(second)))
+    assert list(start.pruned) == sorted(set(first))

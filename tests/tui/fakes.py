@@ -1,0 +1,149 @@
+"""A small session over seeded numpy arrays: a real softmax on a random head, without torch and without time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tpe_core.errors import ManifestError, ModelError
+from tpe_core.inspector import DimensionDetail, EncodingTable, ModelInfo, NextTokens, TokenDetail
+from tpe_core.intervention import Intervention, Steering
+from tpe_core.options import RunOptions
+from tpe_core.progress import Progress, Steps
+
+HOSTILE = ("[bold]", "[/foo]", "漢字のトークン", "·the", "[link=x]", "e\u0301clair", "한국어", "\\n")
+WORDS = "value return list self name type index data object string file path error class key item size default".split()
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    e = np.exp(logits - logits.max())
+    return e / e.sum()
+
+
+class FakeSession:
+    """Implements `tpe_tui.session.Session`. `delay` seconds per evaluation, `fail` an error to raise in it."""
+
+    default_prompt = "Return the number of"
+
+    def __init__(self, vocab: int = 600, d: int = 64, seed: int = 0, name: str = "demo") -> None:
+        rng = np.random.default_rng(seed)
+        self.W = rng.normal(size=(vocab, d)) * 0.12
+        mean = rng.standard_t(3, size=d) * 1.4
+        self.W -= np.outer(np.sort(rng.gumbel(size=vocab)), mean / (mean @ mean)) * 1.2
+        self.mean = mean
+        self.delay = 0.0
+        self.fail: Exception | None = None
+        self.warnings: tuple[str, ...] = ()
+        self.calls: list[str] = []
+        names = [f"·{WORDS[i % len(WORDS)]}" if i < len(WORDS) else f"·{WORDS[i % len(WORDS)]}_{i}" for i in range(vocab)]
+        names[20 : 20 + len(HOSTILE)] = HOSTILE
+        hidden = mean + rng.normal(size=(200, d)) * 0.9
+        alpha = np.mean([softmax(self.W @ h) for h in hidden], axis=0)
+        surprisal = -np.log(alpha)
+        X = np.column_stack([self.W, np.ones(vocab)])
+        beta, *_ = np.linalg.lstsq(X, surprisal, rcond=None)
+        predicted = X @ beta
+        residual = surprisal - predicted
+        sigma2 = residual @ residual / (vocab - d - 1)
+        stderr = np.sqrt(sigma2 * np.diag(np.linalg.inv(X.T @ X)))[:d]
+        slope, t = beta[:d], beta[:d] / stderr
+        p = np.exp(-np.minimum(t * t / 2, 700))
+        r = np.array([np.corrcoef(self.W[:, i], surprisal)[0, 1] for i in range(d)])
+        u, s, _ = np.linalg.svd(self.W - self.W.mean(0), full_matrices=False)
+        r2 = 1 - residual @ residual / np.sum((surprisal - surprisal.mean()) ** 2)
+        info = ModelInfo(name, None, vocab, 0, d, 256, "cpu", "float32", True)
+        self.alpha = alpha
+        self.table = EncodingTable(
+            info, "held-out docstrings", 32768, float(r2), float(r2 - 0.01), float(r2 - 0.02), 0.001, float(beta[d]),
+            slope, slope * self.W.std(0), stderr, t, p, np.minimum(1, p * 2), r, s**2 / np.sum(s**2),
+            np.array([np.corrcoef(u[:, i], surprisal)[0, 1] for i in range(d)]), surprisal, predicted,
+            (u[:, :2] * s[:2]).astype(np.float32), names,
+        )  # fmt: skip
+
+    def _hidden(self, prompt: str) -> np.ndarray:
+        seed = sum(ord(char) * (i + 1) for i, char in enumerate(prompt))
+        return self.mean + np.random.default_rng(seed).normal(size=len(self.mean)) * 0.9
+
+    def probabilities(self, prompt: str, edit: Intervention) -> tuple[np.ndarray, np.ndarray]:
+        h = self._hidden(prompt)
+        base = softmax(self.W @ h)
+        moved = h.copy()
+        moved[list(edit.pruned)] = 0.0 if edit.replacement == "zero" else self.mean[list(edit.pruned)]
+        logits = self.W @ moved
+        for entry in edit.steering:
+            logits[entry.token_id] += np.log(entry.ratio)
+        return base, softmax(logits)
+
+    def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
+        self.calls.append("evaluate")
+        if self.delay:
+            time.sleep(self.delay)
+        if self.fail is not None:
+            raise self.fail
+        base, now = self.probabilities(prompt, intervention)
+        top = np.argsort(-now, kind="stable")[:40]
+        kl = float(np.sum(base * np.log(base / now)))
+        entropy = [float(-np.sum(q * np.log(q))) for q in (base, now)]
+        changed = bool(base.argmax() != now.argmax())
+        return NextTokens(
+            prompt, len(prompt.split()), 0, intervention, top, base[top], now[top], kl, kl / 4, changed, *entropy, 1.5
+        )
+
+    def dimension(self, dim: int, count: int = 12) -> DimensionDetail:
+        self.calls.append("dimension")
+        order = np.argsort(self.W[:, dim])
+        high = tuple((int(i), float(self.W[i, dim])) for i in order[::-1][:count])
+        low = tuple((int(i), float(self.W[i, dim])) for i in order[:count])
+        return DimensionDetail(dim, high, low, float(self.mean[dim]), 0.9, float(self.W[:, dim].std()))
+
+    def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
+        self.calls.append("token")
+        base, now = self.probabilities(prompt, intervention)
+        t = self.table
+        rank = int(np.sum(t.surprisal < t.surprisal[token_id])) + 1
+        return TokenDetail(
+            token_id, t.tokens[token_id], float(self.alpha[token_id]), float(t.surprisal[token_id]), float(t.predicted[token_id]),
+            float(t.surprisal[token_id] - t.predicted[token_id]), rank, 7, float(base[token_id]), float(now[token_id]),
+            intervention.ratio(token_id),
+        )  # fmt: skip
+
+    def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
+        steering = [[entry.token_id, entry.ratio, entry.method] for entry in intervention.steering]
+        path.write_text(json.dumps({"pruned": intervention.pruned, "replacement": intervention.replacement, "steering": steering}))
+        return path
+
+    def load(self, path: Path) -> Intervention:
+        try:
+            document = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ManifestError(f"{path} is not a readable manifest: export one with e.") from error
+        return Intervention(
+            tuple(document["pruned"]), document["replacement"], tuple(Steering(*entry) for entry in document["steering"])
+        )
+
+
+def opening(session: FakeSession, steps: int = 2, wait: Callable[[], object] | None = None):  # noqa: ANN201
+    """An opener that yields `steps` events, calling `wait` in each, and returns `session`."""
+
+    def opener(options: RunOptions) -> Steps[FakeSession]:
+        for step in range(steps):
+            if wait is not None:
+                wait()
+            yield Progress("detection", step, steps)
+        return session
+
+    return opener
+
+
+def failing(sentence: str = "no model is called 'nope': give a hub id, a folder, or demo."):  # noqa: ANN201
+    """An opener that fails in its second step."""
+
+    def opener(options: RunOptions) -> Steps[FakeSession]:
+        yield Progress("loading", 0, 3)
+        raise ModelError(sentence)
+
+    return opener
