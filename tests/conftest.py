@@ -1,4 +1,4 @@
-"""Tiny models built from configs, one per kind of head the engine accepts or refuses, saved and loaded like real ones."""
+"""Tiny models built from configs, one per kind of head that is accepted or refused, saved and loaded like real ones."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-
-from transformers import Gemma2Config, GemmaConfig, GPT2Config, GPTJConfig, GPTNeoXConfig, GraniteConfig, LlamaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GemmaConfig,
+    GPT2Config,
+    GPTJConfig,
+    GPTNeoXConfig,
+    GraniteConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
 
 from tpe_core.corpus import Corpus
 from tpe_core.model import LanguageModel, load_model
@@ -37,21 +45,35 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB, special_tokens=["<|end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=VOCAB,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     alphabet = [f"{a}{b}" for a in WORDS for b in WORDS]
     tokenizer.train_from_iterator([text(0), *alphabet], trainer)
     assert tokenizer.get_vocab_size() == VOCAB
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|end|>", eos_token="<|end|>", model_max_length=CONTEXT)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|end|>", eos_token="<|end|>", model_max_length=CONTEXT
+    )
 
 
 def tiny_config(kind: str) -> Any:
-    """A config by kind: gpt2 (tied), gptj (head bias), neox (untied, padded rows), llama, gemma, granite (scaled), gemma2 (capped)."""
+    """A config by kind: tied (gpt2, gemma), head bias (gptj), padded rows (neox), scaled (granite), capped (gemma2)."""
     llama = {
-        "vocab_size": VOCAB, "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "num_key_value_heads": 2, "max_position_embeddings": CONTEXT, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
+        "vocab_size": VOCAB, "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT,
+        "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
     }  # fmt: skip
-    gpt = {"vocab_size": VOCAB, "n_positions": CONTEXT, "n_embd": WIDTH, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
+    gpt = {
+        "vocab_size": VOCAB,
+        "n_positions": CONTEXT,
+        "n_embd": WIDTH,
+        "n_layer": 2,
+        "n_head": 2,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
     makers: dict[str, Callable[[], Any]] = {
         "gpt2": lambda: GPT2Config(**gpt, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0),
         "gptj": lambda: GPTJConfig(**gpt, rotary_dim=4),
@@ -70,7 +92,9 @@ def save_tiny(folder: Path, kind: str = "gpt2", edit: Callable[[Any], None] | No
     model = AutoModelForCausalLM.from_config(tiny_config(kind), **options)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.mul_(8 if "embed" in name or "wte" in name or "lm_head" in name else 2).add_(0.05 * torch.randn_like(parameter))
+            parameter.mul_(8 if "embed" in name or "wte" in name or "lm_head" in name else 2).add_(
+                0.05 * torch.randn_like(parameter)
+            )
         if edit is not None:
             edit(model)
     model.save_pretrained(folder)

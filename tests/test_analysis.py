@@ -40,12 +40,12 @@ def test_document_has_the_documented_names(files: tuple[Path, Path]) -> None:
     analysis, _ = analysed(files)
     document = json.loads(json.dumps(analysis.to_dict(), allow_nan=False))
     assert set(document) == {
-        "schema", "model", "revision", "vocab_rows", "rows_excluded", "hidden_size", "positions", "encoding", "components",
-        "sparsity", "dimensions",
+        "schema", "model", "revision", "vocab_rows", "rows_excluded", "hidden_size", "positions", "encoding",
+        "components",        "sparsity", "dimensions",
     }  # fmt: skip
     assert set(document["encoding"]) == {
-        "r2", "r2_adjusted", "r2_heldout_vocab", "r2_permuted", "cosine_to_mean_hidden", "jensen_correlation", "intercept",
-        "condition_number",
+        "r2", "r2_adjusted", "r2_heldout_vocab", "r2_permuted", "cosine_to_mean_hidden", "jensen_correlation",
+        "intercept",        "condition_number",
     }  # fmt: skip
     assert set(document["components"]) == {"explained_variance_ratio", "correlations"}
     assert set(document["sparsity"]) == {"r2_by_k", "gini", "participation_ratio"}

@@ -81,7 +81,10 @@ def equal(a: Detection, b: Detection, tolerance: float = 1e-12) -> None:
 def test_split_and_merged_is_the_same(tiny) -> None:
     model, corpus = tiny("gpt2"), random_corpus(9, 48)
     whole = run(detect(model, corpus, sample_size=60, batch_size=1))
-    parts = [run(detect(model, slice_corpus(corpus, a, b), sample_size=60, batch_size=1)) for a, b in ((0, 4), (4, 5), (5, 9))]
+    parts = [
+        run(detect(model, slice_corpus(corpus, a, b), sample_size=60, batch_size=1))
+        for a, b in ((0, 4), (4, 5), (5, 9))
+    ]
     equal((parts[0] + parts[1]) + parts[2], whole)
     equal(parts[2] + (parts[0] + parts[1]), whole)
 
@@ -112,7 +115,8 @@ def test_killed_and_resumed_is_the_same(tmp_path: Path) -> None:
         from tpe_core.options import RunOptions
         from tpe_core.store import Store
         model = load_model(RunOptions(model={str(folder)!r}))
-        for event in detect(model, random_corpus(12, 48), batch_size=1, store=Store(Path({str(tmp_path / "store")!r})), save_seconds=0):
+        store = Store(Path({str(tmp_path / "store")!r}))
+        for event in detect(model, random_corpus(12, 48), batch_size=1, store=store, save_seconds=0):
             print(event.done, flush=True)
             time.sleep(0.2)
     """)

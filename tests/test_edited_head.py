@@ -40,8 +40,10 @@ def fitted(tiny):
     return make
 
 
-def whole_forward(model: LanguageModel, ids: torch.Tensor, intervention: Intervention, basis: EditBasis) -> torch.Tensor:
-    """[V_all] float64 probabilities after `ids` of a copy of the model whose untied head carries the edit in its weights."""
+def whole_forward(
+    model: LanguageModel, ids: torch.Tensor, intervention: Intervention, basis: EditBasis
+) -> torch.Tensor:
+    """[V_all] float64 probabilities after `ids` of a copy of the model whose untied head's weights were edited."""
     edited = copy.deepcopy(model.hf)
     old = edited.get_output_embeddings()
     W = old.weight.detach().double().clone()
@@ -74,7 +76,9 @@ interventions = st.builds(
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=12, deadline=None)
 @given(intervention=interventions, seed=st.integers(0, 1000))
-def test_any_edit_is_a_whole_forward_of_edited_weights(fitted, kind: str, intervention: Intervention, seed: int) -> None:
+def test_any_edit_is_a_whole_forward_of_edited_weights(
+    fitted, kind: str, intervention: Intervention, seed: int
+) -> None:
     model, basis = fitted(kind)
     ids = torch.from_numpy(np.random.default_rng(seed).integers(0, VOCAB, size=(1, 9)))
     h = model.hidden(ids)[0, -1].clone()
@@ -128,7 +132,11 @@ def test_many_columns_at_once_and_changed_replacement(fitted) -> None:
     ids = torch.arange(1, 9)[None]
     live = EditedHead(model.head, basis)
     live.set_hidden(model.hidden(ids)[0, -1].clone())
-    for edit in (Intervention(tuple(range(WIDTH))), Intervention(tuple(range(0, WIDTH, 2)), "mean"), Intervention((1,), "zero")):
+    for edit in (
+        Intervention(tuple(range(WIDTH))),
+        Intervention(tuple(range(0, WIDTH, 2)), "mean"),
+        Intervention((1,), "zero"),
+    ):
         wanted = whole_forward(model, ids, edit, basis)
         assert float((torch.softmax(live.logits(edit), -1) - wanted).abs().max()) < 1e-5
 

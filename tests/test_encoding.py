@@ -83,7 +83,9 @@ def test_checks_against_the_mean_hidden_state() -> None:
     columns, W, y = data(500, 6)
     mean = np.random.default_rng(2).normal(size=6)
     ours = fit_encoding(Design(columns), y, mean_hidden=mean)
-    assert ours.cosine_to_mean_hidden == pytest.approx(-ours.slope @ mean / np.linalg.norm(ours.slope) / np.linalg.norm(mean))
+    assert ours.cosine_to_mean_hidden == pytest.approx(
+        -ours.slope @ mean / np.linalg.norm(ours.slope) / np.linalg.norm(mean)
+    )
     assert ours.jensen_correlation == pytest.approx(np.corrcoef(y, -(W @ mean))[0, 1], abs=1e-9)
 
 
@@ -121,7 +123,10 @@ def test_sparsity_indices_at_their_ends() -> None:
     def indices(slope: np.ndarray) -> Encoding:
         columns, W, _ = data(3000, 10, seed=5)
         W = (W - W.mean(0)) / W.std(0)
-        return fit_encoding(Design(torch.from_numpy(np.ascontiguousarray(W.T)).float()), W @ slope + 1e-3 * np.random.default_rng(0).normal(size=3000))
+        return fit_encoding(
+            Design(torch.from_numpy(np.ascontiguousarray(W.T)).float()),
+            W @ slope + 1e-3 * np.random.default_rng(0).normal(size=3000),
+        )
 
     one = indices(np.eye(10)[3])
     assert one.participation_ratio == pytest.approx(1, abs=1e-3)

@@ -1,4 +1,4 @@
-"""Import hygiene in fresh interpreters: the first frame must not wait for torch, and the engine must not know the terminal."""
+"""Import hygiene in fresh interpreters: the first frame waits for no torch, the engine knows no terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "scipy", "sklearn", "statsmodels", "pandas", "pydantic", "huggingface_hub", "tokenizers")
+HEAVY = (
+    "torch",
+    "transformers",
+    "scipy",
+    "sklearn",
+    "statsmodels",
+    "pandas",
+    "pydantic",
+    "huggingface_hub",
+    "tokenizers",
+)
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -19,7 +29,16 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["tpe_core", "tpe_core.inspector", "tpe_core.intervention", "tpe_core.text", "tpe_tui.cli", "tpe_tui.app", "tpe_tui.host"]
+    "module",
+    [
+        "tpe_core",
+        "tpe_core.inspector",
+        "tpe_core.intervention",
+        "tpe_core.text",
+        "tpe_tui.cli",
+        "tpe_tui.app",
+        "tpe_tui.host",
+    ],
 )
 def test_light_modules_stay_light(module: str) -> None:
     assert not loaded_by(f"import {module}") & set(HEAVY)

@@ -24,17 +24,25 @@ from tpe_core.options import RunOptions
 
 @pytest.mark.parametrize(
     ("kind", "bias", "padding", "tied"),
-    [("gpt2", False, 0, True), ("gptj", True, 0, False), ("neox", False, 12, False), ("llama", False, 0, False), ("gemma", False, 0, True)],
+    [
+        ("gpt2", False, 0, True),
+        ("gptj", True, 0, False),
+        ("neox", False, 12, False),
+        ("llama", False, 0, False),
+        ("gemma", False, 0, True),
+    ],
 )
-def test_head_reproduces_the_models_logits(tiny: Callable[[str], LanguageModel], kind: str, bias: bool, padding: int, tied: bool) -> None:
+def test_head_reproduces_the_models_logits(
+    tiny: Callable[[str], LanguageModel], kind: str, bias: bool, padding: int, tied: bool
+) -> None:
     model = tiny(kind)
     report = model.report.to_dict()
     assert report["supported"]
     assert (report["bias"], report["padding_rows"], report["tied"]) == (bias, padding, tied)
     assert (report["vocab_rows"], report["hidden_size"]) == (VOCAB, WIDTH)
     assert set(report) == {
-        "schema", "class", "head", "vocab_rows", "padding_rows", "hidden_size", "tied", "bias", "post", "dtype", "device",
-        "max_abs_error", "supported", "reason",
+        "schema", "class", "head", "vocab_rows", "padding_rows", "hidden_size", "tied", "bias", "post", "dtype",
+        "device",        "max_abs_error", "supported", "reason",
     }  # fmt: skip
     ids = torch.randint(0, VOCAB, (3, 20), generator=torch.Generator().manual_seed(0))
     wanted = model.logits(ids)
@@ -43,7 +51,9 @@ def test_head_reproduces_the_models_logits(tiny: Callable[[str], LanguageModel],
     assert report["max_abs_error"] <= 1e-4 * float(wanted.abs().max())
 
 
-@pytest.mark.parametrize(("kind", "reason"), [("granite", "a factor of 0.25 on the logits explains it"), ("gemma2", "soft cap")])
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("granite", "a factor of 0.25 on the logits explains it"), ("gemma2", "soft cap")]
+)
 def test_other_heads_are_refused_with_the_reason(tiny: Callable[[str], LanguageModel], kind: str, reason: str) -> None:
     model = tiny(kind)
     assert not model.report.supported
@@ -157,7 +167,9 @@ def test_a_checkpoint_without_its_head_is_refused(tmp_path: Path) -> None:
 def test_architectures_that_are_not_causal(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"], "model_type": "bert"}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"architectures": ["BertForMaskedLM"], "model_type": "bert"})
+    )
     says("was saved as BertForMaskedLM, not as a causal language model", model=str(folder))
 
 
@@ -174,14 +186,22 @@ def _response(code: int) -> httpx2.Response:
 @pytest.mark.parametrize(
     ("raised", "match"),
     [
-        (lambda: hub_errors.RepositoryNotFoundError("404", response=_response(404)), "the hub has no model .*check the spelling"),
+        (
+            lambda: hub_errors.RepositoryNotFoundError("404", response=_response(404)),
+            "the hub has no model .*check the spelling",
+        ),
         (lambda: hub_errors.GatedRepoError("403", response=_response(403)), "is gated: accept its terms"),
-        (lambda: hub_errors.LocalEntryNotFoundError("offline"), "is not in the local cache and the hub cannot be reached"),
+        (
+            lambda: hub_errors.LocalEntryNotFoundError("offline"),
+            "is not in the local cache and the hub cannot be reached",
+        ),
         (lambda: hub_errors.RevisionNotFoundError("404", response=_response(404)), "has no revision 'v9'"),
         (lambda: hub_errors.EntryNotFoundError("404"), "has no config.json on the hub"),
     ],
 )
-def test_hub_failures_are_different_sentences(monkeypatch: pytest.MonkeyPatch, raised: Callable[[], Exception], match: str) -> None:
+def test_hub_failures_are_different_sentences(
+    monkeypatch: pytest.MonkeyPatch, raised: Callable[[], Exception], match: str
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise raised()
 
@@ -196,7 +216,9 @@ def test_offline_and_misspelt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     says("neither a folder nor a hub id", model="some one model??", offline=True)
 
 
-def test_an_unusable_prompt_is_a_sentence(tiny: Callable[[str], LanguageModel], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_prompt_is_a_sentence(
+    tiny: Callable[[str], LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tiny("gpt2")
     monkeypatch.setattr(model.tokenizer, "bos_token", None)
     monkeypatch.setattr(model.tokenizer, "eos_token", None)

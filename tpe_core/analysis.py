@@ -1,11 +1,11 @@
-"""Model and text in, analysis out: load, detect (or find in the cache), fit. The one path that every front end takes."""
+"""Model and text in, analysis out: load, detect (or find in the cache), fit; the one path every front end takes."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,11 @@ class Analysis:
                 "participation_ratio": encoding.participation_ratio,
             },
             "dimensions": [
-                {"rank": rank, "dim": int(dim), **{name: float(values[dim]) for name, values in zip(names, table, strict=True)}}
+                {
+                    "rank": rank,
+                    "dim": int(dim),
+                    **{name: float(values[dim]) for name, values in zip(names, table, strict=True)},
+                }
                 for rank, dim in enumerate(order, 1)
             ],
         }
@@ -132,7 +136,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def analyze(options: RunOptions, store: Store | None = None, stdin: IO[bytes] | None = None) -> Steps[Analysis]:
+def analyze(options: RunOptions, store: Store | None = None, stdin: BinaryIO | None = None) -> Steps[Analysis]:
     """Load a model, detect over its text, fit the law: a job that returns an `Analysis`.
 
     `store` defaults to the user's cache, unless `options.cache` is off. Raises `TpeError` subclasses in one sentence.
@@ -153,14 +157,21 @@ def analyze(options: RunOptions, store: Store | None = None, stdin: IO[bytes] | 
         found = load_detection(store, detection_key(model, key, options.sample, options.seed), head) if store else None
         if found is None:
             corpus = yield from read_corpus(
-                source, model.tokenizer, block_length=block_length, positions=options.positions, tokenizer_fingerprint=tokens
+                source,
+                model.tokenizer,
+                block_length=block_length,
+                positions=options.positions,
+                tokenizer_fingerprint=tokens,
             )
             detection = yield from detect(model, corpus, sample_size=options.sample, seed=options.seed, store=store)
         else:
             detection = found[0]
     said = [str(entry.message) for entry in caught if issubclass(entry.category, StoreWarning)]
     if detection.positions < options.positions:
-        said.append(f"the text has only {detection.positions:,} of the {options.positions:,} positions asked for: add text for steadier slopes.")
+        said.append(
+            f"the text has only {detection.positions:,} of the {options.positions:,} positions asked for: "
+            "add text for steadier slopes."
+        )
     yield Progress("fit", 0)
     surprisal = -detection.log_alpha[: head.vocab_rows]
     keep = np.isfinite(surprisal)

@@ -1,4 +1,4 @@
-"""Principal components of the output embedding and what each knows of token probability (METHOD section 3).
+"""Principal components of the output embedding and what each knows of token probability (Cho et al. 2025, section 2.2).
 
 Everything follows from the Gram matrix that the regression already made: a component's variance is its
 eigenvalue, and its scores' correlation with -log alpha is ``v_i . c / sqrt(lambda_i * yy)``.
@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Components:
-    """Principal components of W (rows are tokens, centred), by variance. Signs are fixed: the largest weight is positive."""
+    """Principal components of W (rows are tokens, centred) by variance; signs make the largest weight positive."""
 
     explained_variance_ratio: Floats  # [d] sums to 1
-    correlations: Floats  # [d] Pearson correlation of the scores with -log alpha; 0 where a component has no variance
+    correlations: Floats  # [d] Pearson, of the scores with -log alpha; 0 where a component has no variance
     directions: Floats  # [d, d] unit vectors in columns
     scores: NDArray[np.float32]  # [V, 2] of the first two components, for the scatter
 

@@ -93,7 +93,8 @@ class Detection:
     def __add__(self, other: Detection) -> Detection:
         if self.p_sum.shape != other.p_sum.shape or self.h_sum.shape != other.h_sum.shape:
             raise TpeError(
-                f"detections of different heads cannot be added: {len(self.p_sum)}x{len(self.h_sum)} and {len(other.p_sum)}x{len(other.h_sum)}."
+                "detections of different heads cannot be added: "
+                f"{len(self.p_sum)}x{len(self.h_sum)} and {len(other.p_sum)}x{len(other.h_sum)}."
             )
         return Detection(
             self.positions + other.positions,
@@ -160,11 +161,17 @@ class Detection:
         """The inverse of `to_arrays`. Raises `KeyError` where an array is missing."""
         positions, size = (int(value) for value in arrays["sizes"])
         sample = HiddenSample(size, arrays["sample_hidden"], arrays["sample_next"], arrays["sample_priority"])
+        log_z_sum, nll_sum = (float(value) for value in arrays["scalars"])
         return Detection(
             positions,
-            *(arrays[name] for name in ("p_sum", "log_rescued", "counts", "h_sum", "hh_sum")),
-            *(float(value) for value in arrays["scalars"]),
-            sample,
+            p_sum=arrays["p_sum"],
+            log_rescued=arrays["log_rescued"],
+            counts=arrays["counts"],
+            h_sum=arrays["h_sum"],
+            hh_sum=arrays["hh_sum"],
+            log_z_sum=log_z_sum,
+            nll_sum=nll_sum,
+            sample=sample,
         )
 
 
@@ -185,7 +192,9 @@ class _Accumulator:
         self.log_rescued = torch.full((rows,), -torch.inf, dtype=torch.float64, device=self.device)
         self.counts = torch.zeros(rows, dtype=torch.int64)
         self.log_z_sum, self.nll_sum = 0.0, 0.0
-        empty = HiddenSample(sample_size, np.empty((0, width), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64))
+        empty = HiddenSample(
+            sample_size, np.empty((0, width), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64)
+        )
         self.sample = empty
         self.chunk = max(8, min(CPU_POSITIONS, CHUNK_BYTES // (4 * rows)))
         self.buffer = torch.empty(self.chunk, rows, dtype=torch.float32, device=device)
@@ -194,9 +203,7 @@ class _Accumulator:
         """Add h [B, L, d] with its next tokens [B, L]; `hashes` [B] name the blocks."""
         h = hidden.flatten(0, 1).float()
         if not bool(torch.isfinite(h).all()):
-            raise NumericalError(
-                f"the model's hidden states hold NaN or infinity after {self.positions} positions: try --dtype float32 or bfloat16."
-            )
+            raise self._not_finite("hidden states")
         next_ids = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.int64)).flatten().to(h.device)
         for first in range(0, len(h), self.chunk):
             self._add_chunk(h[first : first + self.chunk], next_ids[first : first + self.chunk])
@@ -219,9 +226,7 @@ class _Accumulator:
         total = z.sub_(top).exp_().sum(1, keepdim=True)
         log_z = top.double() + total.double().log()
         if not bool(torch.isfinite(log_z).all()):
-            raise NumericalError(
-                f"the model's logits hold NaN or infinity after {self.positions} positions: try --dtype float32 or bfloat16."
-            )
+            raise self._not_finite("logits")
         mean = z.div_(total).sum(0) / len(h)
         low = (mean < RESCUE_BELOW).nonzero()[:, 0]
         column_sum = mean.to(self.device).double() * len(h)
@@ -236,6 +241,12 @@ class _Accumulator:
             self.log_rescued[at] = torch.logaddexp(self.log_rescued[at], rescued)
         self.log_z_sum += float(log_z.sum())
         self.nll_sum += float((log_z[:, 0] - target).sum())
+
+    def _not_finite(self, what: str) -> NumericalError:
+        return NumericalError(
+            f"the model's {what} hold NaN or infinity after {self.positions} positions: "
+            "try --dtype float32 or bfloat16, or check the weights."
+        )
 
     def _sample(self, h: Tensor, next_ids: Tensor, hashes: NDArray[np.uint64], length: int) -> None:
         priority = np.concatenate([HiddenSample.priorities(int(value), length, self.seed) for value in hashes])

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tpe_core.detection import Detection
-from tpe_core.errors import TpeError
 from tpe_core.head import OutputHead
 from tpe_core.intervention import Intervention, Method
 from tpe_core.steering import steering_direction
@@ -54,20 +53,14 @@ class EditBasis:
             self._made[method] = steering_direction(method, self.slope, self.detection)
         return self._made[method]
 
-    def overridden(self, dims: tuple[int, ...], values: Floats | None, directions: Mapping[Method, Floats]) -> EditBasis:
+    def overridden(
+        self, dims: tuple[int, ...], values: Floats | None, directions: Mapping[Method, Floats]
+    ) -> EditBasis:
         """This basis with replacement values of `dims` and directions taken from a manifest."""
         mean = self.mean_hidden.copy()
         if values is not None:
             mean[list(dims)] = values
         return EditBasis(self.slope, self.detection, mean, dict(directions), self._made)
-
-
-def _checked(head: OutputHead, intervention: Intervention) -> None:
-    if intervention.pruned and intervention.pruned[-1] >= head.hidden_size:
-        raise TpeError(f"dimension {intervention.pruned[-1]} does not exist: this head has {head.hidden_size} (0 to {head.hidden_size - 1}).")
-    for entry in intervention.steering:
-        if entry.token_id >= head.vocab_rows:
-            raise TpeError(f"token id {entry.token_id} does not exist: this head has {head.vocab_rows} rows in use.")
 
 
 def _replaced(h: Tensor, intervention: Intervention, basis: EditBasis) -> Tensor:
@@ -93,7 +86,7 @@ def edited_logits(head: OutputHead, intervention: Intervention, basis: EditBasis
 
     The definition that `EditedHead` follows. Raises `TpeError` for a dimension or token the head does not have.
     """
-    _checked(head, intervention)
+    intervention.check_fits(head.hidden_size, head.vocab_rows)
     edited = _replaced(h.to(head.columns.device), intervention, basis)
     return head.post(_steer(head.raw(edited), edited, intervention, basis))
 
@@ -140,14 +133,16 @@ class EditedHead:
 
     def logits(self, intervention: Intervention) -> Tensor:
         """[V_all] logits under an intervention, float64. Raises `TpeError` as `edited_logits` does."""
-        _checked(self.head, intervention)
+        intervention.check_fits(self.head.hidden_size, self.head.vocab_rows)
         if intervention.replacement != self._at.replacement:
             self._reset()
         self._prune(intervention)
         self._at = intervention
         if not intervention.steering:
             return self.head.post(self._z)
-        return self.head.post(_steer(self._z.clone(), _replaced(self._hidden, intervention, self.basis), intervention, self.basis))
+        return self.head.post(
+            _steer(self._z.clone(), _replaced(self._hidden, intervention, self.basis), intervention, self.basis)
+        )
 
     def _prune(self, intervention: Intervention) -> None:
         wanted, present = set(intervention.pruned), set(self._removed)

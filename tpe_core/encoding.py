@@ -1,7 +1,7 @@
-"""The log-linear law: regress -log alpha on the output embedding's rows, with every statistic that says how far it holds.
+"""The log-linear law: -log alpha regressed on the output embedding's rows, and how far it holds.
 
-``-log alpha_w ≈ A . W_w + B`` by ordinary least squares with intercept (METHOD section 2; Cho et al. 2025, section 2.1),
-solved from the centred Gram matrix, which `components` shares. A head bias b enters as an offset: ``-log alpha + b``.
+``-log alpha_w ≈ A . W_w + B`` by ordinary least squares with intercept (Cho et al. 2025, section 2.1), solved
+ from the centred Gram matrix, which `components` shares. A head bias b enters as an offset: ``-log alpha + b``.
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ class Encoding:
     def t(self) -> Floats:
         """[d] slope / stderr; NaN where a column is constant."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self.slope / self.stderr
+            result: Floats = self.slope / self.stderr
+        return result
 
     @cached_property
     def p(self) -> Floats:
@@ -251,7 +252,8 @@ class _Solver:
 
     def inverse_diagonal(self) -> Floats:
         """[d] diagonal of the inverse Gram matrix."""
-        return np.diag(self.inverse) * self.weight**2
+        result: Floats = np.diag(self.inverse) * self.weight**2
+        return result
 
 
 def fit_encoding(
@@ -270,7 +272,9 @@ def fit_encoding(
     if surprisal.shape != (design.rows,):
         raise NumericalError(f"-log alpha has {len(surprisal)} values for {design.rows} rows of W.")
     if not np.isfinite(surprisal).all():
-        raise NumericalError(f"-log alpha is not finite for {int((~np.isfinite(surprisal)).sum())} rows: leave them out.")
+        raise NumericalError(
+            f"-log alpha is not finite for {int((~np.isfinite(surprisal)).sum())} rows: leave them out."
+        )
     shift = np.zeros(design.rows) if offset is None else offset
     y = surprisal + shift
     rng = np.random.default_rng([seed, 1])

@@ -1,4 +1,4 @@
-"""The output head as it acts: ``logits = post(W h + b)``, captured by a hook and checked against the model's own logits.
+"""The output head as it acts: ``logits = post(W h + b)``, captured by a hook, checked against the model's logits.
 
 No module names and no architecture lists: the head is whatever `get_output_embeddings` returns, h is
 whatever reaches it, and a model whose logits are not reproduced from them is refused with the reason.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -101,18 +101,18 @@ class HeadReport:
     """The report card of a head (`tpe check`): what it is, and whether the engine is right about it."""
 
     architecture: str
-    head: str
-    vocab_rows: int
-    padding_rows: int
-    hidden_size: int
-    tied: bool
-    bias: bool
-    post: Post
+    head: str  # class of the head module
     dtype: str
     device: str
-    max_abs_error: float
-    supported: bool
-    reason: str
+    vocab_rows: int = 0
+    padding_rows: int = 0
+    hidden_size: int = 0
+    tied: bool = False
+    bias: bool = False
+    post: Post = Post()
+    max_abs_error: float = math.inf  # of post(W h + b) against the model's own logits
+    supported: bool = False
+    reason: str = ""  # why it is not supported
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `tpe check`, names as documented."""
@@ -125,7 +125,11 @@ class HeadReport:
             "hidden_size": self.hidden_size,
             "tied": self.tied,
             "bias": self.bias,
-            "post": {"kind": self.post.kind if self.supported else "unknown", "scale": self.post.scale, "cap": self.post.cap},
+            "post": {
+                "kind": self.post.kind if self.supported else "unknown",
+                "scale": self.post.scale,
+                "cap": self.post.cap,
+            },
             "dtype": self.dtype,
             "device": self.device,
             "max_abs_error": self.max_abs_error if math.isfinite(self.max_abs_error) else None,
@@ -142,7 +146,9 @@ class _Captured(Exception):  # noqa: N818 - a signal, not an error
         self.hidden = hidden
 
 
-def capture_hidden(model: nn.Module, head: nn.Module, inputs: Mapping[str, Tensor], stop: bool = True) -> tuple[Tensor, Any]:
+def capture_hidden(
+    model: nn.Module, head: nn.Module, inputs: Mapping[str, Tensor], stop: bool = True
+) -> tuple[Tensor, Any]:
     """Run `model` and return the head's input h and, where `stop` is False, the model's whole output.
 
     Raises `HeadError` where the head module is never called.
@@ -165,7 +171,9 @@ def capture_hidden(model: nn.Module, head: nn.Module, inputs: Mapping[str, Tenso
     finally:
         handle.remove()
     if not seen:
-        raise HeadError(f"{type(model).__name__} never calls its output head {type(head).__name__}: its logits come from elsewhere.")
+        raise HeadError(
+            f"{type(model).__name__} never calls its output head {type(head).__name__}: its logits come from elsewhere."
+        )
     return seen[0], output
 
 
@@ -176,7 +184,11 @@ def _read(head: nn.Module, hidden_size: int, device: torch.device, dtype: torch.
     Anything else (adapters, offloaded or quantised heads) is read through the module, as
     ``W = (head(I) - head(0)).T``, which is what the model really computes.
     """
-    direct = type(head) is nn.Linear and head.weight.device.type != "meta" and not (head._forward_hooks or head._forward_pre_hooks)
+    direct = (
+        type(head) is nn.Linear
+        and head.weight.device.type != "meta"
+        and not (head._forward_hooks or head._forward_pre_hooks)
+    )
     if direct and not hasattr(head, "_hf_hook"):
         assert isinstance(head, nn.Linear)  # noqa: S101 - for the type checker
         bias = None if head.bias is None else head.bias.detach().float().clone()
@@ -197,48 +209,54 @@ def open_head(model: Any, vocab_size: int, context: int) -> tuple[OutputHead | N
 
     `vocab_size` is the number of token ids the tokenizer can produce; `context` bounds the input's length.
     """
-    architecture = type(model).__name__
     parameter = next(model.parameters())
     module = model.get_output_embeddings()
-    facts: dict[str, Any] = {"architecture": architecture, "dtype": str(parameter.dtype).removeprefix("torch."), "device": str(parameter.device)}
-
-    def refuse(reason: str, **known: Any) -> tuple[None, HeadReport]:
-        blank: dict[str, Any] = {
-            "head": type(module).__name__ if module is not None else "none", "vocab_rows": 0, "padding_rows": 0, "hidden_size": 0,
-            "tied": False, "bias": False, "post": Post(), "max_abs_error": math.inf,
-        }  # fmt: skip
-        return None, HeadReport(**facts, **(blank | known), supported=False, reason=reason)
-
-    if module is None or not isinstance(module, nn.Module):
-        return refuse(f"{architecture} names no output embedding (get_output_embeddings() returned {module!r}).")
-    ids = _probe_ids(vocab_size, context, parameter.device)
+    report = HeadReport(
+        architecture=type(model).__name__,
+        head=type(module).__name__ if module is not None else "none",
+        dtype=str(parameter.dtype).removeprefix("torch."),
+        device=str(parameter.device),
+    )
+    if not isinstance(module, nn.Module):
+        reason = f"{report.architecture} names no output embedding (get_output_embeddings() returned {module!r})."
+        return None, replace(report, reason=reason)
     try:
+        ids = _probe_ids(vocab_size, context, parameter.device)
         hidden, output = capture_hidden(model, module, {"input_ids": ids}, stop=False)
-    except HeadError as error:
-        return refuse(str(error))
-    logits = output.logits
+    except HeadError as refusal:
+        return None, replace(report, reason=str(refusal))
+    logits: Tensor = output.logits
     if not hidden.is_floating_point() or hidden.ndim != 3 or logits.shape[:-1] != hidden.shape[:-1]:
-        return refuse(f"the head's input has shape {tuple(hidden.shape)} and type {hidden.dtype}, the logits {tuple(logits.shape)}: not one hidden state per position.")
+        reason = (
+            f"the head's input is {hidden.dtype} of shape {tuple(hidden.shape)} for logits of shape "
+            f"{tuple(logits.shape)}: not one hidden state per position."
+        )
+        return None, replace(report, reason=reason)
     columns, bias = _read(module, hidden.shape[-1], hidden.device, hidden.dtype)
     embeddings = model.get_input_embeddings()
     tied = getattr(embeddings, "weight", None) is not None and getattr(module, "weight", None) is embeddings.weight
-    head = OutputHead(columns, bias, Post(), min(vocab_size, columns.shape[1]), tied, type(module).__name__)
-    known = {
-        "head": head.module, "vocab_rows": head.vocab_rows, "padding_rows": head.padding_rows, "hidden_size": head.hidden_size,
-        "tied": tied, "bias": bias is not None, "post": head.post,
-    }  # fmt: skip
+    head = OutputHead(columns, bias, Post(), min(vocab_size, columns.shape[1]), tied, report.head)
+    report = replace(
+        report,
+        vocab_rows=head.vocab_rows,
+        padding_rows=head.padding_rows,
+        hidden_size=head.hidden_size,
+        tied=tied,
+        bias=bias is not None,
+    )
     if logits.shape[-1] != head.total_rows:
-        return refuse(f"the head has {head.total_rows} rows but the model gives {logits.shape[-1]} logits.", **known)
+        reason = f"the head has {head.total_rows} rows but the model gives {logits.shape[-1]} logits."
+        return None, replace(report, reason=reason)
     own, ours = logits.float(), head.logits(hidden)
-    error = float((own - ours).abs().max())
-    known["max_abs_error"] = error
-    if not math.isfinite(error):
-        return refuse("the model gives NaN or infinite logits on a short input: try another --dtype, or check the weights.", **known)
-    size = float(own.abs().max())
-    tolerance = max(RELATIVE_TOLERANCE, 4 * torch.finfo(logits.dtype).eps) * max(size, 1e-3)
-    if error > tolerance:
-        return refuse(_mismatch(own, ours, error, tolerance), **known)
-    return head, HeadReport(**facts, **known, supported=True, reason="")
+    difference = float((own - ours).abs().max())
+    report = replace(report, max_abs_error=difference)
+    if not math.isfinite(difference):
+        reason = "the model gives NaN or infinite logits on a short input: try another --dtype, or check the weights."
+        return None, replace(report, reason=reason)
+    tolerance = max(RELATIVE_TOLERANCE, 4 * torch.finfo(logits.dtype).eps) * max(float(own.abs().max()), 1e-3)
+    if difference > tolerance:
+        return None, replace(report, reason=_mismatch(own, ours, difference, tolerance))
+    return head, replace(report, supported=True)
 
 
 def _probe_ids(vocab_size: int, context: int, device: torch.device) -> Tensor:

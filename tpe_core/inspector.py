@@ -161,10 +161,8 @@ class Inspector:
 
         Raises `TpeError` where it names a dimension or token that the head does not have.
         """
-        if self.hidden_size and intervention.pruned and intervention.pruned[-1] >= self.hidden_size:
-            raise TpeError(f"dimension {intervention.pruned[-1]} does not exist: this head has {self.hidden_size} (0 to {self.hidden_size - 1}).")
-        if self.vocab_rows and intervention.steering and intervention.steering[-1].token_id >= self.vocab_rows:
-            raise TpeError(f"token id {intervention.steering[-1].token_id} does not exist: this head has {self.vocab_rows} rows in use.")
+        if self.hidden_size:
+            intervention.check_fits(self.hidden_size, self.vocab_rows)
         if intervention == self.intervention:
             return False
         del self._history[self._at + 1 :]

@@ -19,7 +19,7 @@ Replacement = Literal["zero", "mean"]
 """What stands in for a pruned dimension of h: 0 (the paper), or its mean E[h_i] over the detecting text."""
 
 Method = Literal["least-squares", "min-norm", "top-k"]
-"""Which direction moves a steered token's row (METHOD section 4; `tpe_core.steering`)."""
+"""Which direction moves a steered token's row (`tpe_core.steering`)."""
 
 REPLACEMENTS: tuple[Replacement, ...] = get_args(Replacement)
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -38,7 +38,9 @@ class Steering:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.ratio) and self.ratio > 0):
-            raise TpeError(f"a steering ratio must be a finite number above 0, not {self.ratio}: 2 doubles, 0.5 halves.")
+            raise TpeError(
+                f"a steering ratio must be a finite number above 0, not {self.ratio}: 2 doubles, 0.5 halves."
+            )
         if self.method not in METHODS:
             raise TpeError(f"unknown steering method {self.method!r}: choose one of {', '.join(METHODS)}.")
         if self.token_id < 0:
@@ -72,6 +74,16 @@ class Intervention:
     def is_empty(self) -> bool:
         """Whether nothing is edited; the replacement alone edits nothing."""
         return not self.pruned and not self.steering
+
+    def check_fits(self, hidden_size: int, vocab_rows: int) -> None:
+        """Raise `TpeError` where a dimension or a token does not exist in a head of this size."""
+        if self.pruned and self.pruned[-1] >= hidden_size:
+            raise TpeError(
+                f"dimension {self.pruned[-1]} does not exist: this head has {hidden_size} (0 to {hidden_size - 1})."
+            )
+        for entry in self.steering:
+            if entry.token_id >= vocab_rows:
+                raise TpeError(f"token id {entry.token_id} does not exist: this head has {vocab_rows} rows in use.")
 
     def toggle(self, dims: Iterable[int]) -> Intervention:
         """Prune those of `dims` that are kept and restore those that are pruned."""

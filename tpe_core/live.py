@@ -50,10 +50,10 @@ class LiveSession:
         self._base = torch.empty(0)
 
     def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
-        """The distribution after `prompt` under `intervention`: the `keep` most probable tokens of either side, and steered ones.
+        """The distribution after `prompt` under `intervention`: the `keep` most probable tokens of either side.
 
-        Divergences run over the model's whole softmax, padding rows included. Raises `TpeError` for a prompt or an
-        edit that does not exist.
+        Steered tokens are always among them. Divergences run over the model's whole softmax, padding rows included.
+        Raises `TpeError` for an edit that does not exist, or an empty prompt where a text has no first token.
         """
         started = time.perf_counter()
         base, now = self._log_probabilities(prompt, intervention)
@@ -144,7 +144,12 @@ class LiveSession:
             pruned=intervention.pruned,
             replacement=intervention.replacement,
             steering=tuple(
-                files.SteeredToken(token_id=entry.token_id, token=self.table.tokens[entry.token_id], ratio=entry.ratio, method=entry.method)
+                files.SteeredToken(
+                    token_id=entry.token_id,
+                    token=self.table.tokens[entry.token_id],
+                    ratio=entry.ratio,
+                    method=entry.method,
+                )
                 for entry in intervention.steering
             ),
             made_on=files.MadeOn(
@@ -194,7 +199,10 @@ class LiveSession:
 
 
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(distribution) for name, distribution in (("tpe", "tpe-tui"), ("torch", "torch"), ("transformers", "transformers"))}
+    return {
+        name: importlib.metadata.version(distribution)
+        for name, distribution in (("tpe", "tpe-tui"), ("torch", "torch"), ("transformers", "transformers"))
+    }
 
 
 def _sum(p: Tensor, values: Tensor) -> float:

@@ -57,7 +57,7 @@ class LanguageModel:
         return hidden
 
     def logits(self, ids: Tensor) -> Tensor:
-        """[B, L, V_all] the model's own logits, by a whole forward: the reference that everything else is checked against."""
+        """[B, L, V_all] the model's own logits, by a whole forward: the reference for everything else."""
         with torch.inference_mode():
             logits: Tensor = self.hf(input_ids=ids.to(self.device), use_cache=False).logits
         return logits
@@ -83,7 +83,7 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the head's content and a spread of every parameter's values, names, shapes, dtype and device kind.
+        """sha256 over the head's content and a spread of every parameter's values, with names, shapes and dtypes.
 
         A spread (64 values a tensor), because hashing a 7 B body would cost more than detecting with it; any
         training step changes nearly all values.
@@ -117,7 +117,11 @@ def load_model(options: RunOptions) -> LanguageModel:
     if options.threads:
         torch.set_num_threads(options.threads)
     source, revision = _source(options)
-    common: dict[str, Any] = {"revision": revision, "trust_remote_code": options.trust_remote_code, "local_files_only": options.offline}
+    common: dict[str, Any] = {
+        "revision": revision,
+        "trust_remote_code": options.trust_remote_code,
+        "local_files_only": options.offline,
+    }
     device = _device(options.device)
     try:
         config = transformers.AutoConfig.from_pretrained(source, **common)
@@ -133,8 +137,8 @@ def load_model(options: RunOptions) -> LanguageModel:
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
-            f"the checkpoint of {options.model} lacks {len(missing)} weights of a causal language model (first: {missing[0]}): "
-            "it would run on random values; choose a checkpoint with a language-model head."
+            f"the checkpoint of {options.model} lacks {len(missing)} weights of a causal language model "
+            f"(first: {missing[0]}): it would run on random values; choose a checkpoint with a language-model head."
         )
     try:
         hf = hf.to(device).eval()
@@ -153,9 +157,13 @@ def _source(options: RunOptions) -> tuple[str, str | None]:
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"the folder {name} has no config.json: name a folder that save_pretrained() wrote, or a hub id like gpt2.")
+            raise ModelError(
+                f"the folder {name} has no config.json: name one that save_pretrained() wrote, or a hub id like gpt2."
+            )
         if not any(any(path.glob(pattern)) for pattern in WEIGHT_PATTERNS):
-            raise ModelError(f"the folder {name} has a config.json but no weights (*.safetensors or pytorch_model*.bin).")
+            raise ModelError(
+                f"the folder {name} has a config.json but no weights (*.safetensors or pytorch_model*.bin)."
+            )
         return name, None
     if path.is_file():
         raise ModelError(f"{name} is a file: name the model's folder, or a hub id like gpt2.")
@@ -190,16 +198,22 @@ def _explain(error: BaseException, options: RunOptions) -> ModelError:
         return any(isinstance(link, kinds) for link in chain)
 
     if has(errors.GatedRepoError):
-        return ModelError(f"{name} is gated: accept its terms on its hub page, then log in with `hf auth login` (or set HF_TOKEN).")
+        return ModelError(
+            f"{name} is gated: accept its terms on its hub page, then log in with `hf auth login` (or set HF_TOKEN)."
+        )
     if has(errors.RevisionNotFoundError):
         return ModelError(f"{name} has no revision {options.revision!r}: check the branch, tag or commit.")
     if has(errors.RepositoryNotFoundError):
-        return ModelError(f"the hub has no model {name} (or it is private): check the spelling, or log in with `hf auth login`.")
+        return ModelError(
+            f"the hub has no model {name} (or it is private): check the spelling, or log in with `hf auth login`."
+        )
     if has(errors.HFValidationError):
         return ModelError(f"{name!r} is neither a folder nor a hub id: a hub id looks like EleutherAI/pythia-160m.")
     if has(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         why = "--offline was given" if options.offline else "the hub cannot be reached (offline?)"
-        return ModelError(f"{name} is not in the local cache and {why}: connect once to download it, or name a local folder.")
+        return ModelError(
+            f"{name} is not in the local cache and {why}: connect once to download it, or name a local folder."
+        )
     if has(errors.EntryNotFoundError):
         return ModelError(f"{name} has no config.json on the hub: it is not a transformers model.")
     if has(MemoryError, torch.cuda.OutOfMemoryError):
@@ -217,9 +231,16 @@ def _first_line(error: BaseException) -> str:
 def _check_causal(config: Any, name: str) -> None:
     architectures = list(getattr(config, "architectures", None) or [])
     if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"{name} is an encoder-decoder model ({config.model_type}): only causal language models are supported so far.")
-    if architectures and not any(entry.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for entry in architectures):
-        raise ModelError(f"{name} was saved as {architectures[0]}, not as a causal language model: choose a checkpoint with a language-model head.")
+        raise ModelError(
+            f"{name} is an encoder-decoder model ({config.model_type}): only causal models are supported so far."
+        )
+    if architectures and not any(
+        entry.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for entry in architectures
+    ):
+        raise ModelError(
+            f"{name} was saved as {architectures[0]}, not as a causal language model: "
+            "choose a checkpoint with a language-model head."
+        )
 
 
 def _device(asked: str | None) -> torch.device:
@@ -233,7 +254,7 @@ def _device(asked: str | None) -> torch.device:
 
 
 def _dtype(asked: str | None, device: torch.device) -> Any:
-    """The dtype asked for; else the checkpoint's own on an accelerator, float32 on a CPU (half precision is slow there)."""
+    """The dtype asked for; else the checkpoint's own on a GPU, float32 on a CPU (half precision is slow there)."""
     if asked is None:
         return torch.float32 if device.type == "cpu" else "auto"
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}

@@ -1,4 +1,4 @@
-"""Directions in which a token's row moves to change its probability (METHOD section 4; Cho et al. 2025, section 3).
+"""Directions in which a token's row moves to change its probability (Cho et al. 2025, section 3).
 
 A token steered to ratio r gets ``dW = log r * v``, where v depends on the method alone, never on the token.
 """

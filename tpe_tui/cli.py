@@ -42,11 +42,18 @@ app.add_typer(demo, name="demo")
 Model = Annotated[str, typer.Argument(help="Hub id, local folder, or demo.", show_default=True)]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU where there is one.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16; default: the checkpoint's on a GPU, float32 on a CPU.")]
-Texts = Annotated[list[str] | None, typer.Option("--text", help="A text file or folder, or - for stdin; repeatable. Default: built-in.")]
+Dtype = Annotated[
+    str | None, typer.Option(help="float32, bfloat16, float16; default: the checkpoint's on a GPU, float32 on a CPU.")
+]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option("--text", help="A text file or folder, or - for stdin; repeatable. Default: built-in."),
+]
 Positions = Annotated[int, typer.Option(min=1, help="Next-token positions to average over.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Torch threads; on a shared machine fewer can be much faster.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Torch threads; on a shared machine fewer can be much faster.")
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write cached detections.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the hub; use what is in its local cache.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model. Read it first.")]
@@ -74,7 +81,9 @@ def open_inspector(
     debug: Debug = False,
 ) -> None:
     """Open the inspector, or print the analysis where there is no terminal to draw on."""
-    options = _options(model, revision, device, dtype, text, positions, seed, threads, no_cache, offline, trust_remote_code)
+    options = _options(
+        model, revision, device, dtype, text, positions, seed, threads, no_cache, offline, trust_remote_code
+    )
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
     if json_ or not terminal or "-" in options.text:
         _print_analysis(options, json_, mask)
@@ -129,7 +138,9 @@ def analyze(
 ) -> None:
     """Run the analysis headless."""
     _print_analysis(
-        _options(model, revision, device, dtype, text, positions, seed, threads, no_cache, offline, trust_remote_code), json_, None
+        _options(model, revision, device, dtype, text, positions, seed, threads, no_cache, offline, trust_remote_code),
+        json_,
+        None,
     )
 
 
@@ -204,7 +215,7 @@ def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None) -> No
 
 
 def _run(steps: Steps[T]) -> T:
-    """Drive a job with its progress on stderr: one line that overwrites itself on a terminal, a line per stage elsewhere."""
+    """Drive a job with its progress on stderr."""
     from tpe_tui.report import ProgressLine
 
     line = ProgressLine(sys.stderr)

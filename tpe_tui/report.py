@@ -59,12 +59,12 @@ def _line(text: str = "") -> None:
 def print_check(report: HeadReport) -> None:
     """The report card of a head."""
     rows = f"{report.vocab_rows:,} in use" + (f", {report.padding_rows:,} padding" if report.padding_rows else "")
+    extras = [
+        text for text, true in (("tied to the input embedding", report.tied), ("with a bias", report.bias)) if true
+    ]
     for name, value in (
         ("class", report.architecture),
-        (
-            "head",
-            f"{report.head}{', tied to the input embedding' if report.tied else ''}{', with a bias' if report.bias else ''}",
-        ),
+        ("head", ", ".join([report.head, *extras])),
         ("rows", rows),
         ("hidden size", f"{report.hidden_size:,}"),
         ("after the head", report.post.kind if report.supported else "unknown"),
@@ -77,40 +77,41 @@ def print_check(report: HeadReport) -> None:
 
 def print_analysis(analysis: Analysis) -> None:
     """The fit, the components, the sparsity and the first ranked dimensions."""
-    encoding, components, head = analysis.encoding, analysis.components, analysis.model.head
-    _line(
-        f"{analysis.model.name}: {head.vocab_rows:,} tokens x {head.hidden_size:,} dimensions, {analysis.rows_excluded:,} rows excluded"
-    )
-    _line(f"{analysis.detection.positions:,} positions of {analysis.text}; loss {analysis.detection.loss:.3f} nats")
-    _line()
-    _line("-log alpha = A.W + B")
-    _line(
-        f"  R2 {encoding.r2:.4f}   adjusted {encoding.r2_adjusted:.4f}   held-out vocabulary {encoding.r2_heldout_vocab:.4f}   permuted {encoding.r2_permuted:.4f}"
-    )
-    if head.bias is not None:
-        _line(f"  the head bias enters as an offset; without it R2 is {encoding.r2_without_offset:.4f}")
-    _line(
-        f"  F({encoding.rank}, {encoding.degrees_of_freedom}) {encoding.f_statistic:.1f}, p {encoding.f_p:.2g}   intercept {encoding.intercept:.3f}   condition number {encoding.condition_number:.3g}"
-    )
-    _line(
-        f"  cosine(A, -E[h]) {encoding.cosine_to_mean_hidden:.3f}   corr(-log alpha, E[-log p]) {encoding.jensen_correlation:.3f}"
-    )
-    _line()
-    _line("sparsity")
-    _line("  R2 of the k best   " + "  ".join(f"{k}: {value:.3f}" for k, value in encoding.r2_by_k().items()))
-    _line(
-        f"  90 % of R2 takes {encoding.dimensions_for(0.9)} dimensions   Gini {encoding.gini:.3f}   participation ratio {encoding.participation_ratio:.1f}"
-    )
+    fit, components, head = analysis.encoding, analysis.components, analysis.model.head
     shown = range(min(COMPONENTS, head.hidden_size))
-    _line("  PC correlation     " + "  ".join(f"{i + 1}: {components.correlations[i]:+.2f}" for i in shown))
-    _line("  explained variance " + "  ".join(f"{i + 1}: {components.explained_variance_ratio[i]:.3f}" for i in shown))
-    _line()
-    _line(f"{'rank':>5} {'dim':>5} {'slope':>10} {'slope*sd':>9} {'stderr':>9} {'t':>9} {'q':>9} {'r':>7}")
-    order = np.argsort(-np.abs(encoding.slope), kind="stable")
+    for text in (
+        f"{analysis.model.name}: {head.vocab_rows:,} tokens x {head.hidden_size:,} dimensions, "
+        f"{analysis.rows_excluded:,} rows excluded",
+        f"{analysis.detection.positions:,} positions of {analysis.text}; loss {analysis.detection.loss:.3f} nats",
+        "",
+        "-log alpha = A.W + B",
+        f"  R2 {fit.r2:.4f}   adjusted {fit.r2_adjusted:.4f}   held-out vocabulary {fit.r2_heldout_vocab:.4f}   "
+        f"permuted {fit.r2_permuted:.4f}",
+        f"  F({fit.rank}, {fit.degrees_of_freedom}) {fit.f_statistic:.1f}, p {fit.f_p:.2g}   "
+        f"intercept {fit.intercept:.3f}   condition number {fit.condition_number:.3g}",
+        f"  cosine(A, -E[h]) {fit.cosine_to_mean_hidden:.3f}   "
+        f"corr(-log alpha, E[-log p]) {fit.jensen_correlation:.3f}",
+    ):
+        _line(text)
+    if head.bias is not None:
+        _line(f"  the head bias enters as an offset; without it R2 is {fit.r2_without_offset:.4f}")
+    for text in (
+        "",
+        "sparsity",
+        "  R2 of the k best   " + "  ".join(f"{k}: {value:.3f}" for k, value in fit.r2_by_k().items()),
+        f"  90 % of R2 takes {fit.dimensions_for(0.9)} dimensions   Gini {fit.gini:.3f}   "
+        f"participation ratio {fit.participation_ratio:.1f}",
+        "  PC correlation     " + "  ".join(f"{i + 1}: {components.correlations[i]:+.2f}" for i in shown),
+        "  explained variance " + "  ".join(f"{i + 1}: {components.explained_variance_ratio[i]:.3f}" for i in shown),
+        "",
+        f"{'rank':>5} {'dim':>5} {'slope':>10} {'slope*sd':>9} {'stderr':>9} {'t':>9} {'q':>9} {'r':>7}",
+    ):
+        _line(text)
+    order = np.argsort(-np.abs(fit.slope), kind="stable")
     for rank, dim in enumerate(order[:RANKED], 1):
         _line(
-            f"{rank:>5} {dim:>5} {encoding.slope[dim]:>10.4f} {encoding.slope_std[dim]:>9.4f} {encoding.stderr[dim]:>9.4f} "
-            f"{encoding.t[dim]:>9.2f} {encoding.q[dim]:>9.2g} {encoding.r[dim]:>7.3f}"
+            f"{rank:>5} {dim:>5} {fit.slope[dim]:>10.4f} {fit.slope_std[dim]:>9.4f} {fit.stderr[dim]:>9.4f} "
+            f"{fit.t[dim]:>9.2f} {fit.q[dim]:>9.2g} {fit.r[dim]:>7.3f}"
         )
     if len(order) > RANKED:
         _line(f"      ... {len(order) - RANKED} more with --json")
@@ -118,9 +119,11 @@ def print_analysis(analysis: Analysis) -> None:
 
 def print_next_tokens(result: NextTokens, table: EncodingTable, count: int = 10) -> None:
     """The edited distribution beside the base one."""
+    edit = result.intervention
     _line()
     _line(
-        f"after {result.prompt!r}: KL {result.kl:.4g}, JS {result.js:.4g} nats, {len(result.intervention.pruned)} dimensions pruned, {len(result.intervention.steering)} tokens steered"
+        f"after {result.prompt!r}: KL {result.kl:.4g}, JS {result.js:.4g} nats, "
+        f"{len(edit.pruned)} dimensions pruned ({edit.replacement}), {len(edit.steering)} tokens steered"
     )
     for token_id, base, now in zip(result.ids[:count], result.base[:count], result.now[:count], strict=True):
         _line(f"  {table.tokens[token_id]:<24} {base:>8.2%} {now:>8.2%}")
@@ -128,6 +131,5 @@ def print_next_tokens(result: NextTokens, table: EncodingTable, count: int = 10)
 
 def print_training(record: dict[str, Any], folder: Path) -> None:
     """Where a training run left what, and its loss."""
-    _line(
-        f"{folder / 'model'}: held-out loss {record['held_out_loss']:.4f} nats after {record['recipe']['steps']:,} steps"
-    )
+    steps = record["recipe"]["steps"]
+    _line(f"{folder / 'model'}: held-out loss {record['held_out_loss']:.4f} nats after {steps:,} steps")

@@ -20,7 +20,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["HELD_OUT_SHARE", "PACKAGES", "SourceFile", "docstrings", "fingerprint", "held_out", "source_code", "training"]
+__all__ = [
+    "HELD_OUT_SHARE",
+    "PACKAGES",
+    "SourceFile",
+    "docstrings",
+    "fingerprint",
+    "held_out",
+    "source_code",
+    "training",
+]
 
 PACKAGES: dict[str, str] = {
     "torch": "torch",
@@ -147,4 +156,6 @@ def fingerprint() -> str:
             versions.append(f"{distribution} {importlib.metadata.version(distribution)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{distribution} -")
-    return hashlib.sha256("\n".join(["docstrings 1", str(HELD_OUT_SHARE), str(MIN_LENGTH), *versions]).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join(["docstrings 1", str(HELD_OUT_SHARE), str(MIN_LENGTH), *versions]).encode()
+    ).hexdigest()

@@ -10,7 +10,7 @@ __all__ = ["Recipe"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A small GPT-2 on docstrings, sized so that its float16 weights stay under 12 MB and two cores train it in an hour or two."""
+    """A small GPT-2 on docstrings: float16 weights under 12 MB, an hour or two of training on two cores."""
 
     vocab_size: int = 8192  # large enough for a long tail of rare tokens, the regression's subject
     hidden_size: int = 256

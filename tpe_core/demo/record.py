@@ -1,6 +1,6 @@
 """What a training run says about itself: held-out loss, frequency encoding and distance to the end, step by step.
 
-The paper's third observation on our own model (METHOD section 6; Cho et al. 2025, section 5): the output
+The paper's third observation on our own model (Cho et al. 2025, section 5): the output
 embedding encodes token frequencies before the parameters come to rest.
 """
 
@@ -33,7 +33,9 @@ def _group(name: str) -> str:
 
 def _distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor], group: str) -> float:
     """Euclidean distance of two checkpoints in one group's parameters ("all" for every one)."""
-    total = sum(float((a[name].double() - b[name].double()).pow(2).sum()) for name in b if group in ("all", _group(name)))
+    total = sum(
+        float((a[name].double() - b[name].double()).pow(2).sum()) for name in b if group in ("all", _group(name))
+    )
     return float(total**0.5)
 
 
@@ -64,7 +66,7 @@ def checkpoint_record(folder: Path, counts: NDArray[np.int64]) -> list[dict[str,
 
 
 def halfway(record: list[dict[str, Any]]) -> dict[str, int]:
-    """First recorded step at which adjusted R2 passes half its final value, and at which all parameters are half-way."""
+    """The first recorded steps at which adjusted R2 passes half its final value, and all parameters are half-way."""
     final = record[-1]["r2_adjusted"]
     return {
         "encoding": next(entry["step"] for entry in record if entry["r2_adjusted"] >= final / 2),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import math
 import os
@@ -23,7 +24,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - its customary name
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from tpe_core.demo import corpus
@@ -36,7 +37,9 @@ from tpe_core.progress import Progress, Steps
 __all__ = ["END_OF_TEXT", "train"]
 
 END_OF_TEXT = "<|endoftext|>"
+END_ID = 0  # the only special token, so the first
 SAVE_EVERY = 250  # steps
+REPORT_EVERY = 10  # steps
 PROBE_BLOCKS = 32  # held-out blocks for the loss at every recorded step (about a second)
 FINAL_BLOCKS = 1024  # held-out blocks for the loss that the model card states
 
@@ -118,17 +121,11 @@ def _tokens(folder: Path, tokenizer: Tokenizer, text: Iterator[str] | None) -> S
         path = folder / f"{part}.npy"
         if not path.exists():
             ids: list[int] = []
-            batch: list[str] = []
-            end = tokenizer.token_to_id(END_OF_TEXT)
-            for document in _documents(folder, part, text):
-                batch.append(document)
-                if len(batch) == 1000:
-                    for encoding in tokenizer.encode_batch(batch):
-                        ids += [end, *encoding.ids]
-                    batch.clear()
-                    yield Progress(f"tokenise {part}", len(ids))
-            for encoding in tokenizer.encode_batch(batch):
-                ids += [end, *encoding.ids]
+            documents = _documents(folder, part, text)
+            while batch := list(itertools.islice(documents, 1000)):
+                for encoding in tokenizer.encode_batch(batch):
+                    ids += [END_ID, *encoding.ids]
+                yield Progress(f"tokenise {part}", len(ids))
             temporary = path.with_name(path.name + ".tmp")
             with temporary.open("wb") as file:
                 np.save(file, np.array(ids, dtype=np.uint16))
@@ -146,8 +143,8 @@ def _new_model(recipe: Recipe) -> GPT2LMHeadModel:
         n_embd=recipe.hidden_size,
         n_layer=recipe.n_layer,
         n_head=recipe.n_head,
-        bos_token_id=0,
-        eos_token_id=0,
+        bos_token_id=END_ID,
+        eos_token_id=END_ID,
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -228,7 +225,7 @@ def _fit(folder: Path, recipe: Recipe, tokens: Any, held_out: Any) -> Steps[GPT2
             temporary = state_path.with_suffix(".tmp")
             torch.save(state, temporary)
             temporary.replace(state_path)
-        if step % 10 == 0 or step == recipe.steps:
+        if step % REPORT_EVERY == 0 or step == recipe.steps:
             value = loss.item()
             if not math.isfinite(value):
                 raise TpeError(f"the training loss became {value} at step {step}: lower the learning rates.")
@@ -237,7 +234,7 @@ def _fit(folder: Path, recipe: Recipe, tokens: Any, held_out: Any) -> Steps[GPT2
 
 
 def _keep_freed_memory() -> None:
-    """Ask glibc to keep freed memory: a step frees and takes 130 MB of logits, and page faults cost a third of its time."""
+    """Ask glibc to keep freed memory: a step takes and frees 130 MB of logits, and page faults cost a third of it."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             libc = ctypes.CDLL(None)
@@ -245,7 +242,6 @@ def _keep_freed_memory() -> None:
             libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-@torch.no_grad()
 def _loss(model: GPT2LMHeadModel, recipe: Recipe, held_out: Any, blocks: int) -> float:
     """Mean next-token loss in nats on the first held-out `blocks`, in float32."""
     model.eval()
@@ -255,7 +251,9 @@ def _loss(model: GPT2LMHeadModel, recipe: Recipe, held_out: Any, blocks: int) ->
         last = min(first + 8, blocks)
         ids = np.asarray(held_out[first * recipe.context : last * recipe.context], dtype=np.int64)
         batch = torch.from_numpy(ids.reshape(last - first, recipe.context))
-        losses += [F.cross_entropy(z[:-1].float(), y[1:]).item() for z, y in zip(model(batch).logits, batch, strict=True)]
+        with torch.no_grad():
+            logits = model(batch).logits.float()
+        losses += [float(F.cross_entropy(z[:-1], y[1:])) for z, y in zip(logits, batch, strict=True)]
     model.train()
     return sum(losses) / len(losses)
 
@@ -267,7 +265,7 @@ def _checkpoint(folder: Path, step: int, model: GPT2LMHeadModel, loss: float) ->
     _write(path / "loss.json", json.dumps({"step": step, "held_out_loss": loss}).encode())
 
 
-def _finish(
+def _finish(  # noqa: PLR0917 - the run as it stands
     folder: Path, recipe: Recipe, model: GPT2LMHeadModel, tokenizer: Tokenizer, tokens: Any, held_out: Any
 ) -> Steps[dict[str, Any]]:
     """Write the shipped form (float16, whose loss is the one reported), the record, and the model card."""
@@ -289,7 +287,11 @@ def _finish(
         "held_out_positions": min(FINAL_BLOCKS, len(held_out) // recipe.context) * (recipe.context - 1),
         "seconds": torch.load(folder / "state.pt", weights_only=True)["seconds"],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
         "halfway_step": halfway(checkpoints),
         "checkpoints": checkpoints,
     }
