@@ -14,14 +14,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import cairosvg
 from textual.pilot import Pilot
 
+from screenshots.raster import draw
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
 
 HERE = Path(__file__).parent
-FONT = "DejaVu Sans Mono"  # has every character that the inspector draws; the SVG's own font is fetched from the web
 PATIENCE = 300.0  # seconds for the first detection
 
 
@@ -48,7 +47,9 @@ SHOTS = (
 async def _settle(app: TpeApp, pilot: Pilot[int]) -> None:
     """Until the model is open and no answer is outstanding."""
     started = time.monotonic()
-    while app.bench.session is None or app.bench.strip.job is not None or not app.bench.current(app.bench.tokens.answer):
+    while (
+        app.bench.session is None or app.bench.strip.job is not None or not app.bench.current(app.bench.tokens.answer)
+    ):
         if time.monotonic() - started > PATIENCE or app.problem is not None:
             raise SystemExit(f"the model did not open: {app.problem}")
         await pilot.pause(0.05)
@@ -65,10 +66,9 @@ async def take(shot: Shot, folder: Path) -> None:
                 await pilot.press(key)
                 await _settle(app, pilot)
             svg = app.export_screenshot(title=f"tpe {shot.size[0]}x{shot.size[1]}", simplify=True)
+            lines = [list(strip) for strip in app.screen._compositor.render_strips()]
     (folder / f"{shot.name}.svg").write_text(svg, encoding="utf-8")
-    cairosvg.svg2png(
-        bytestring=svg.replace("Fira Code", FONT).encode(), write_to=str(folder / f"{shot.name}.png"), scale=1.0
-    )
+    draw(lines, folder / f"{shot.name}.png")
 
 
 def main(names: list[str]) -> None:

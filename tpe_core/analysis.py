@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -14,7 +13,6 @@ from tpe_core.components import Components, principal_components
 from tpe_core.corpus import adds_bos, corpus_key, read_corpus, text_source, tokenizer_fingerprint
 from tpe_core.detection import Detection, detect, detection_key, load_detection
 from tpe_core.encoding import Design, Encoding, fit_encoding
-from tpe_core.errors import StoreWarning
 from tpe_core.inspector import EncodingTable, ModelInfo
 from tpe_core.model import LanguageModel, load_model
 from tpe_core.options import RunOptions
@@ -145,28 +143,30 @@ def analyze(options: RunOptions, store: Store | None = None, stdin: BinaryIO | N
     source = text_source(options.text, stdin)
     model = load_model(options)
     head = model.head
+    said: list[str] = []
     if store is None and options.cache:
-        store = Store(None)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", StoreWarning)
-        tokens = tokenizer_fingerprint(model.tokenizer)
-        block_length = min(BLOCK_LENGTH, model.context)
-        key = corpus_key(
-            source, tokens, block_length=block_length, positions=options.positions, add_bos=adds_bos(model.tokenizer)
+        store = Store(on_problem=said.append)
+    tokens = tokenizer_fingerprint(model.tokenizer)
+    block_length = min(BLOCK_LENGTH, model.context)
+    key = corpus_key(
+        source, tokens, block_length=block_length, positions=options.positions, add_bos=adds_bos(model.tokenizer)
+    )
+    found = None
+    if not options.refresh:
+        found = load_detection(store, detection_key(model, key, options.sample, options.seed), head)
+    if found is not None:
+        detection = found[0]
+    else:
+        corpus = yield from read_corpus(
+            source,
+            model.tokenizer,
+            block_length=block_length,
+            positions=options.positions,
+            tokenizer_fingerprint=tokens,
         )
-        found = load_detection(store, detection_key(model, key, options.sample, options.seed), head) if store else None
-        if found is None:
-            corpus = yield from read_corpus(
-                source,
-                model.tokenizer,
-                block_length=block_length,
-                positions=options.positions,
-                tokenizer_fingerprint=tokens,
-            )
-            detection = yield from detect(model, corpus, sample_size=options.sample, seed=options.seed, store=store)
-        else:
-            detection = found[0]
-    said = [str(entry.message) for entry in caught if issubclass(entry.category, StoreWarning)]
+        detection = yield from detect(
+            model, corpus, sample_size=options.sample, seed=options.seed, store=store, refresh=options.refresh
+        )
     if detection.positions < options.positions:
         said.append(
             f"the text has only {detection.positions:,} of the {options.positions:,} positions asked for: "

@@ -287,25 +287,27 @@ def detect(
     batch_size: int | None = None,
     store: Store | None = None,
     save_seconds: float = SAVE_SECONDS,
+    refresh: bool = False,
 ) -> Steps[Detection]:
     """One pass over a corpus: a job that yields after every forward pass and returns a `Detection`.
 
     `batch_size` is in blocks per forward pass; the default keeps a forward at `CPU_POSITIONS` or `CUDA_POSITIONS`
     positions. With a `store`, finished results are found again, and every `save_seconds` an unfinished one is
-    saved, so that a killed pass goes on where it was: the result is the same to rounding of float64 sums.
+    saved, so that a killed pass goes on where it was: the result is the same to rounding of float64 sums. `refresh`
+    starts anew all the same.
     Raises `NumericalError` on NaN or infinite hidden states or logits.
     """
     head = model.head
     key = detection_key(model, corpus.fingerprint, sample_size, seed)
     partial_key = hashlib.sha256(f"partial {key}".encode()).hexdigest()
-    finished = load_detection(store, key, head)
+    finished = None if refresh else load_detection(store, key, head)
     if finished is not None:
         return finished[0]
     blocks = len(corpus.blocks)
     wanted = CUDA_POSITIONS if model.device.type == "cuda" else CPU_POSITIONS
     batch = batch_size or max(1, wanted // corpus.block_length)
     sums = _Accumulator(head, sample_size, seed)
-    before, at = load_detection(store, partial_key, head) or (None, 0)
+    before, at = (None if refresh else load_detection(store, partial_key, head)) or (None, 0)
     if at % batch or at >= blocks:
         before, at = None, 0
     saved = time.monotonic()

@@ -7,7 +7,7 @@ reads them and changes the intervention here, so that nothing typed is lost whil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,14 +137,18 @@ class TokenDetail:
 
 @dataclass
 class Inspector:
-    """What the user is doing. Every change of the intervention goes through `apply` and can be undone."""
+    """What the user is doing. Every change of the edit goes through `apply` and can be undone, back to `start`."""
 
     prompt: str = ""
     hidden_size: int = 0
     vocab_rows: int = 0
     method: Method = "least-squares"
-    _history: list[Intervention] = field(default_factory=lambda: [Intervention()])
-    _at: int = 0
+    start: InitVar[Intervention | None] = None
+    _history: list[Intervention] = field(init=False)
+    _at: int = field(default=0, init=False)
+
+    def __post_init__(self, start: Intervention | None) -> None:
+        self._history = [start or Intervention()]
 
     @property
     def intervention(self) -> Intervention:

@@ -16,7 +16,8 @@ class RunOptions:
 
     `text` names files or folders, ``-`` for standard input; empty means the built-in text. `positions` is how
     many next-token positions detection averages over, `sample` how many of them keep their hidden state.
-    `threads` is the number of torch threads (None: torch's choice).
+    `cache` reads and writes stored detections, `refresh` only writes them. `threads` is the number of torch threads
+    (None: torch's choice).
     """
 
     model: str = DEMO
@@ -28,6 +29,7 @@ class RunOptions:
     sample: int = 4096
     seed: int = 0
     cache: bool = True
+    refresh: bool = False
     offline: bool = False
     trust_remote_code: bool = False
     threads: int | None = None

@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,14 @@ class Store:
     """Entries of arrays and JSON values in the folder `root` (None: `default_root`).
 
     A key is 8 to 128 lower-case hexadecimal digits, with an optional suffix such as ``-partial`` for an
-    unfinished result. Nothing about an entry's content is checked but that it is what was saved.
+    unfinished result. Nothing about an entry's content is checked but that it is what was saved. What went wrong
+    is told to `on_problem` in one sentence, or as a `StoreWarning` where that is None.
     """
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, on_problem: Callable[[str], object] | None = None) -> None:
         """Choose the folder; it is made at the first save."""
         self.root = default_root() if root is None else root
+        self._tell = on_problem
         self._warned = False  # a full disk is said once, not at every save
 
     def path(self, key: str) -> Path:
@@ -140,7 +142,7 @@ class Store:
         entry = _parse(payload) if match and hashlib.sha256(payload).hexdigest().encode() == match[2] else None
         if entry is None:
             self.remove(key)
-            warnings.warn(f"the cached result {path} is damaged: it is computed again.", StoreWarning, stacklevel=2)
+            self._say(f"the cached result {path} is damaged: it is computed again.")
         return entry
 
     def remove(self, key: str) -> None:
@@ -150,7 +152,13 @@ class Store:
 
     def _warn(self, what: str) -> None:
         advice = "set TPE_CACHE_DIR to a folder with room that you may write to, or pass --no-cache."
-        warnings.warn(f"{what}: {advice}", StoreWarning, stacklevel=3)
+        self._say(f"{what}: {advice}")
+
+    def _say(self, sentence: str) -> None:
+        if self._tell is None:
+            warnings.warn(sentence, StoreWarning, stacklevel=3)
+        else:
+            self._tell(sentence)
 
     def _clean(self) -> None:
         """Remove what processes that died while writing left behind more than a day ago."""

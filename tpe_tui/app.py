@@ -37,7 +37,8 @@ COPY_NAME = "copied.txt"
 class TpeApp(App[int]):
     """`tpe`: inspect the output embedding of `options.model`; its return value is the exit code.
 
-    `mask` is a manifest to load once the model is open. `opener`, `state_dir`, `keys_file` and `clock` are
+    `mask` is a manifest to load once the model is open, `prompt` what to start
+    from instead of the last one. `opener`, `state_dir`, `keys_file` and `clock` are
     the engine, the user's folders and the time; tests hand in their own.
     """
 
@@ -52,6 +53,7 @@ class TpeApp(App[int]):
         opener: Opener | None = None,
         state_dir: Path | None = None,
         *,
+        prompt: str = "",
         keys_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -61,6 +63,7 @@ class TpeApp(App[int]):
         self.theme = THEME.name
         self.options = options
         self.mask = mask
+        self.prompt = prompt
         self.opener: Opener = open_live if opener is None else opener
         self.state_dir = default_state_dir() if state_dir is None else state_dir
         self.keys_file = default_keys_file() if keys_file is None else keys_file
@@ -102,12 +105,12 @@ class TpeApp(App[int]):
         self.open_model()
 
     def open_model(self, again: bool = False) -> None:
-        """Open the model as a job; `again` runs the detection anew, past the cache."""
+        """Open the model as a job; `again` runs the detection anew, whatever the cache holds."""
         strip = self.bench.strip
         if strip.job is not None:
             strip.say("a job is running already; cancel it first", "warn")
             return
-        options = replace(self.options, cache=False) if again else self.options
+        options = replace(self.options, refresh=True) if again else self.options
         name = "detection" if again else "opening the model"
         strip.say("")
         strip.begin(self.host.job(name, lambda: self.opener(options)), name)
@@ -181,7 +184,9 @@ class TpeApp(App[int]):
         self.leave()
 
 
-def run_app(options: RunOptions, mask: Path | None = None, leave: Callable[[int], object] = os._exit) -> int:
+def run_app(
+    options: RunOptions, mask: Path | None = None, prompt: str = "", leave: Callable[[int], object] = os._exit
+) -> int:
     """Run the inspector in this terminal, then end the process with its exit code.
 
     Native code's writes go to a log file meanwhile. The engine thread gets two seconds to end; `leave` ends
@@ -189,7 +194,7 @@ def run_app(options: RunOptions, mask: Path | None = None, leave: Callable[[int]
     """
     from tpe_tui.terminal import complain, flush, guarded, log_file
 
-    app = TpeApp(options, mask)
+    app = TpeApp(options, mask, prompt=prompt)
     with guarded(app):
         value = app.run()
     app.host.stop()

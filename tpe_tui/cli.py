@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from tpe_core.errors import TpeError
+from tpe_core.intervention import Intervention
 from tpe_core.options import DEMO, RunOptions
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ POSITIONS = RunOptions().positions
 def open_inspector(
     model: Model = DEMO,
     mask: Annotated[Path | None, typer.Option(help="Open with a saved mask (JSON).")] = None,
+    prompt: Annotated[str, typer.Option(help="The text whose next token is shown.")] = "",
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -86,11 +88,11 @@ def open_inspector(
     )
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
     if json_ or not terminal or "-" in options.text:
-        _print_analysis(options, json_, mask)
+        _print_analysis(options, json_, mask, prompt)
         return
     from tpe_tui.app import run_app
 
-    raise typer.Exit(run_app(options, mask))
+    raise typer.Exit(run_app(options, mask, prompt))
 
 
 @app.command(help="Print the output head's report card: what it is, and whether the engine is right about it.")
@@ -140,7 +142,6 @@ def analyze(
     _print_analysis(
         _options(model, revision, device, dtype, text, positions, seed, threads, no_cache, offline, trust_remote_code),
         json_,
-        None,
     )
 
 
@@ -155,16 +156,12 @@ def train(
     """Train the bundled model's recipe."""
     import dataclasses
 
-    import torch
-
     from tpe_core.demo.recipe import Recipe
     from tpe_core.demo.train import train as train_demo
     from tpe_tui.report import print_training
 
-    if threads:
-        torch.set_num_threads(threads)
     recipe = Recipe() if steps is None else dataclasses.replace(Recipe(), steps=steps)
-    record = _run(train_demo(out, recipe))
+    record = _run(train_demo(out, recipe, threads=threads))
     if json_:
         _print_json(record)
     else:
@@ -199,7 +196,7 @@ def _options(
     )
 
 
-def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None) -> None:
+def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None = None, prompt: str = "") -> None:
     from tpe_core.live import open_session
     from tpe_tui.report import print_analysis, print_next_tokens
 
@@ -210,8 +207,9 @@ def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None) -> No
         _print_json(session.analysis.to_dict())
         return
     print_analysis(session.analysis)
-    if mask is not None:
-        print_next_tokens(session.evaluate(session.default_prompt, session.load(mask)), session.table)
+    if mask is not None or prompt:
+        edit = session.load(mask) if mask is not None else Intervention()
+        print_next_tokens(session.evaluate(prompt or session.default_prompt, edit), session.table)
 
 
 def _run(steps: Steps[T]) -> T:

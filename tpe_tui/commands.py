@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
 
 from tpe_tui.keymap import ACTIONS, Action
 
@@ -22,7 +23,7 @@ UNLISTED = ("Move", "App")
 
 
 class TpeCommands(Provider):
-    """The table's actions as palette entries."""
+    """The table's actions as palette entries, as plain content: a key such as ``[`` is not markup."""
 
     def _entries(self) -> list[tuple[Action, str, Callable[[], object]]]:
         app = cast("TpeApp", self.app)
@@ -35,7 +36,7 @@ class TpeCommands(Provider):
     async def discover(self) -> Hits:
         """Everything, in the table's order."""
         for action, text, run in self._entries():
-            yield DiscoveryHit(_plain(text), run, text=text, help=action.headless or None)
+            yield DiscoveryHit(Content(text), run, text=text, help=action.headless or None)
 
     async def search(self, query: str) -> Hits:
         """What matches the letters typed."""
@@ -43,9 +44,4 @@ class TpeCommands(Provider):
         for action, text, run in self._entries():
             score = matcher.match(text)
             if score > 0:
-                yield Hit(score, matcher.highlight(text), run, text=text, help=action.headless or None)
-
-
-def _plain(text: str) -> str:
-    """`text` for a place that reads markup: an opening bracket is escaped."""
-    return text.replace("[", "\\[")
+                yield Hit(score, Content(text), run, text=text, help=action.headless or None)

@@ -28,24 +28,16 @@ def common_options(options: RunOptions) -> list[str]:
     return words if options.cache else [*words, "--no-cache"]
 
 
-def command_lines(options: RunOptions, prompt: str, edit: Intervention, tokens: dict[int, str], exported: str) -> str:
-    """One command a line, each under a comment that says what it gives.
-
-    `tokens` are the printable texts of steered tokens, `exported` the manifest's path.
-    """
+def command_lines(options: RunOptions, prompt: str, edit: Intervention, exported: str) -> str:
+    """One command a line, each under a comment that says what it gives; `exported` is the manifest's path."""
     common = common_options(options)
-    lines = ["# the table and the plots", shlex.join(["tpe", "analyze", *common])]
-    if not edit.is_empty:
+    lines = ["# the table and the plots, as text or with --json", shlex.join(["tpe", "analyze", *common])]
+    words = ["tpe", *common, "--prompt", prompt]
+    if edit.is_empty:
+        lines.append("# this prompt: in a terminal the inspector, in a pipe its next tokens")
+    else:
         parts = [f"{len(edit.pruned)} pruned, {edit.replacement}"] if edit.pruned else []
         parts += [f"{len(edit.steering)} steered"] if edit.steering else []
-        lines.append(f"# this edit ({'; '.join(parts)}); write its file with e first")
-        lines.append(shlex.join(["tpe", "generate", *common, "--prompt", prompt, "--intervention", exported]))
-    else:
-        lines += ["# text after this prompt", shlex.join(["tpe", "generate", *common, "--prompt", prompt])]
-    for entry in edit.steering:
-        lines.append(
-            f"# token {entry.token_id} ({tokens[entry.token_id]}) asked to be {entry.ratio:.4g} times as probable"
-        )
-        words = ["--token", str(entry.token_id), "--ratio", f"{entry.ratio:.6g}", "--method", entry.method]
-        lines.append(shlex.join(["tpe", "steer", *common, *words]))
-    return "\n".join(lines)
+        lines.append(f"# this prompt and edit ({'; '.join(parts)}); write the file with e first")
+        words += ["--mask", exported]
+    return "\n".join([*lines, shlex.join(words)])

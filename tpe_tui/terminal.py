@@ -62,7 +62,9 @@ def guarded(app: TpeApp) -> Iterator[None]:
     before = sys.__stdout__, sys.__stderr__
     flush()
     saved = os.dup(1), os.dup(2)
-    screens = [_writer(descriptor) for descriptor in saved]
+    # Textual draws on standard error; where that goes to a file, the screen is standard output.
+    drawn = saved[1] if os.isatty(saved[1]) else saved[0]
+    screens = [_writer(saved[0]), _writer(drawn)]
     log = _open_log()
     app.on_signal = lambda number: _watchdog(128 + number, settings)
     try:

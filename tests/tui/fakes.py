@@ -39,7 +39,9 @@ class FakeSession:
         self.fail: Exception | None = None
         self.warnings: tuple[str, ...] = ()
         self.calls: list[str] = []
-        names = [f"·{WORDS[i % len(WORDS)]}" if i < len(WORDS) else f"·{WORDS[i % len(WORDS)]}_{i}" for i in range(vocab)]
+        names = [
+            f"·{WORDS[i % len(WORDS)]}" if i < len(WORDS) else f"·{WORDS[i % len(WORDS)]}_{i}" for i in range(vocab)
+        ]
         names[20 : 20 + len(HOSTILE)] = HOSTILE
         hidden = mean + rng.normal(size=(200, d)) * 0.9
         alpha = np.mean([softmax(self.W @ h) for h in hidden], axis=0)
@@ -106,14 +108,16 @@ class FakeSession:
         t = self.table
         rank = int(np.sum(t.surprisal < t.surprisal[token_id])) + 1
         return TokenDetail(
-            token_id, t.tokens[token_id], float(self.alpha[token_id]), float(t.surprisal[token_id]), float(t.predicted[token_id]),
-            float(t.surprisal[token_id] - t.predicted[token_id]), rank, 7, float(base[token_id]), float(now[token_id]),
-            intervention.ratio(token_id),
+            token_id, t.tokens[token_id], float(self.alpha[token_id]), float(t.surprisal[token_id]),
+            float(t.predicted[token_id]), float(t.surprisal[token_id] - t.predicted[token_id]), rank, 7,
+            float(base[token_id]), float(now[token_id]), intervention.ratio(token_id),
         )  # fmt: skip
 
     def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
         steering = [[entry.token_id, entry.ratio, entry.method] for entry in intervention.steering]
-        path.write_text(json.dumps({"pruned": intervention.pruned, "replacement": intervention.replacement, "steering": steering}))
+        path.write_text(
+            json.dumps({"pruned": intervention.pruned, "replacement": intervention.replacement, "steering": steering})
+        )
         return path
 
     def load(self, path: Path) -> Intervention:
@@ -122,11 +126,13 @@ class FakeSession:
         except (OSError, ValueError) as error:
             raise ManifestError(f"{path} is not a readable manifest: export one with e.") from error
         return Intervention(
-            tuple(document["pruned"]), document["replacement"], tuple(Steering(*entry) for entry in document["steering"])
+            tuple(document["pruned"]),
+            document["replacement"],
+            tuple(Steering(*entry) for entry in document["steering"]),
         )
 
 
-def opening(session: FakeSession, steps: int = 2, wait: Callable[[], object] | None = None):  # noqa: ANN201
+def opening(session: FakeSession, steps: int = 2, wait: Callable[[], object] | None = None):
     """An opener that yields `steps` events, calling `wait` in each, and returns `session`."""
 
     def opener(options: RunOptions) -> Steps[FakeSession]:
@@ -139,7 +145,7 @@ def opening(session: FakeSession, steps: int = 2, wait: Callable[[], object] | N
     return opener
 
 
-def failing(sentence: str = "no model is called 'nope': give a hub id, a folder, or demo."):  # noqa: ANN201
+def failing(sentence: str = "no model is called 'nope': give a hub id, a folder, or demo."):
     """An opener that fails in its second step."""
 
     def opener(options: RunOptions) -> Steps[FakeSession]:

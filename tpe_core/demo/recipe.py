@@ -18,11 +18,11 @@ class Recipe:
     n_head: int = 4
     context: int = 256  # tokens; also the block length of detection
     batch_size: int = 16  # blocks per step: 4,096 tokens
-    steps: int = 4500
+    steps: int = 3600
     matrix_lr: float = 0.02  # Muon, for the weight matrices inside the blocks
     other_lr: float = 0.003  # AdamW, for embeddings, norms and biases
     warmup_steps: int = 100
-    cooldown_share: float = 0.45  # the last share of the steps decays linearly to `final_lr`
+    cooldown_share: float = 0.3125  # the last share of the steps decays linearly to `final_lr`
     final_lr: float = 0.02  # as a share of the peak
     weight_decay: float = 0.1  # on matrices and embeddings
     clip: float = 1.0

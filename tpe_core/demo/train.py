@@ -44,13 +44,17 @@ PROBE_BLOCKS = 32  # held-out blocks for the loss at every recorded step (about 
 FINAL_BLOCKS = 1024  # held-out blocks for the loss that the model card states
 
 
-def train(folder: Path, recipe: Recipe | None = None, text: Iterator[str] | None = None) -> Steps[dict[str, Any]]:
+def train(
+    folder: Path, recipe: Recipe | None = None, text: Iterator[str] | None = None, threads: int | None = None
+) -> Steps[dict[str, Any]]:
     """Train into `folder` and return the training record (also written there as ``training.json``).
 
     Leaves ``model/`` (float16 weights, tokenizer, config, model card) and ``checkpoints/step*/`` at log-spaced steps.
     `text` replaces the docstrings, for tests. Raises `TpeError` where the folder holds another recipe's run.
     """
     recipe = recipe or Recipe()
+    if threads:
+        torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, recipe)
     tokenizer = yield from _tokenizer(folder, recipe, text)

@@ -19,7 +19,7 @@ from textual.widgets import Static
 
 from tpe_core.inspector import SORT_KEYS, DimensionDetail, Inspector, NextTokens, TokenDetail
 from tpe_core.intervention import METHODS, REPLACEMENTS, Intervention
-from tpe_tui.format import number
+from tpe_tui.format import escape_controls, fit, number
 from tpe_tui.keymap import BY_ID, FOOTER
 from tpe_tui.messages import Answer, Failure
 from tpe_tui.screens.error import ErrorScreen
@@ -41,6 +41,8 @@ __all__ = ["SMALLEST", "BenchScreen"]
 SMALLEST = (60, 16)
 WIDE = (120, 28)
 STALE_SECONDS = 0.15
+NAME_CELLS = 24
+RIGHT_SHARE = 44 / 80  # of the width, as in app.tcss; a pane not laid out yet has no width to ask for
 NAMES = {1: "Dims", 2: "Next token", 3: "Plot", 4: "Detail"}
 
 
@@ -90,7 +92,7 @@ class BenchScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """The first frame: empty panes, the model's name."""
-        self.status.show((Field(self.tpe.options.model, 0, "title"), Field("opening", 1, "muted")))
+        self.status.show((Field(_short(self.tpe.options.model), 0, "title"), Field("opening", 1, "muted")))
         self.dims.focus()
         self.lay_out()
 
@@ -146,7 +148,7 @@ class BenchScreen(Screen[None]):
                 others = [other for other in (2, 3, 4) if other != index]
                 named = "".join(f"╱ {other} {NAMES[other]} " for other in others)
                 used = sum(len(text) for text, _ in parts)
-                fits = used + len(named) + 3 <= self.pane(index).outer_size.width
+                fits = used + len(named) + 2 <= self.size.width * RIGHT_SHARE
                 parts.append((named if fits else "".join(f"╱ {other} " for other in others), "dim"))
             if self.zoomed:
                 parts.append((f"╱ {self.tpe.keymap.shown('pane.zoom')} shows the others ", "dim"))
@@ -199,9 +201,9 @@ class BenchScreen(Screen[None]):
             view = self.tpe.memory.recall(self.tpe.options.model)
             method = next((name for name in METHODS if name == view.method), METHODS[0])
             kept = next((name for name in REPLACEMENTS if name == view.replacement), REPLACEMENTS[0])
-            prompt = view.prompt or session.default_prompt
-            start = [Intervention(replacement=kept)]
-            self.inspector = Inspector(prompt, info.hidden_size, info.vocab_rows, method, _history=start)
+            prompt = self.tpe.prompt or view.prompt or session.default_prompt
+            start = Intervention(replacement=kept)
+            self.inspector = Inspector(prompt, info.hidden_size, info.vocab_rows, method, start)
             self.dims.sort = view.sort if view.sort in SORT_KEYS else SORT_KEYS[0]
             self.dims.descending = view.descending
             self.plot.name_shown = view.plot if view.plot in PLOTS else PLOTS[0]
@@ -307,7 +309,7 @@ class BenchScreen(Screen[None]):
         info, answer = table.info, self.tokens.answer
         wait = "" if self.current(answer) else "…"
         fields = [
-            Field(info.name, 0, "title"),
+            Field(_short(info.name), 0, "title"),
             Field(f"{info.vocab_rows:,}×{info.hidden_size}", 7),
             Field(f"{info.device} {info.dtype}", 9),
             Field(f"adj R² {table.r2_adjusted:.3f}", 5),
@@ -373,3 +375,11 @@ class BenchScreen(Screen[None]):
     async def _prompt_pressed(self, event: PromptBar.Pressed) -> None:
         event.stop()
         await self.run_action(BY_ID["run.prompt"].method)
+
+
+def _short(model: str) -> str:
+    """A model's name; of a long path its last part."""
+    text = escape_controls(model)
+    if len(text) > NAME_CELLS:
+        text = text.rstrip("/").rsplit("/", 1)[-1]
+    return fit(text, NAME_CELLS) if len(text) > NAME_CELLS else text

@@ -16,7 +16,8 @@ __all__ = ["Detail"]
 
 def _pair(name: str, value: str, width: int) -> Line:
     """A label and its value in `width` cells."""
-    return [(fit(name, min(11, width // 2)), "muted"), (fit(value, width - min(11, width // 2)), "row")]
+    label = min(11, width // 2)
+    return [(fit(name, label), "muted"), (fit(value, width - label - 1) + " ", "row")]
 
 
 def _rows(pairs: list[tuple[str, str]], width: int) -> list[Line]:
@@ -95,7 +96,7 @@ class Detail(LineWidget):
         pairs = [
             ("slope", number(float(table.slope[dim]), True)),
             ("std error", number(float(table.stderr[dim]))),
-            ("slope·sd", f"{number(float(table.slope_std[dim]), True)} nats"),
+            ("slope·sd", number(float(table.slope_std[dim]), True)),
             ("t", f"{table.t[dim]:+.1f}"),
             ("r", f"{table.r[dim]:+.3f}"),
             ("p", f"{table.p[dim]:.1e}"),
@@ -125,13 +126,12 @@ class Detail(LineWidget):
         ]
         surprisal, predicted = float(table.surprisal[token_id]), float(table.predicted[token_id])
         found = self.found if isinstance(self.found, TokenDetail) else None
-        wait = "…" if found is None else ""
         pairs = [
             ("mean p (α)", f"{np.exp(-surprisal):.3g}"),
             ("−log α", number(surprisal)),
             ("fitted", number(predicted)),
             ("residual", number(found.residual if found else surprisal - predicted, True)),
-            ("rank", wait or f"{count(found.rank)} of {count(len(table.surprisal))}" if found else "…"),
+            ("rank", f"{count(found.rank)}/{len(table.surprisal)}" if found else "…"),
             ("count", count(found.count) if found else "…"),
         ]
         lines += _rows(pairs, width)

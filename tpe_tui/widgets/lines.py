@@ -126,7 +126,13 @@ class LineWidget(Widget):
     def _build(self, y: int) -> Strip:
         width = self.size.width
         runs, ground = self.line(y, width)
-        strip = Strip([Segment(text, self._style(role, ground)) for text, role in runs if text])
+        segments: list[Segment] = []
+        for text, role in runs:
+            if text.isspace() and segments:  # spaces take their neighbour's style: each change of style costs 40 bytes
+                segments.append(Segment(text, segments[-1].style))
+            elif text:
+                segments.append(Segment(text, self._style("row" if text.isspace() else role, ground)))
+        strip = Strip(segments)
         return strip.simplify().adjust_cell_length(width, self._style("row", ground))
 
 

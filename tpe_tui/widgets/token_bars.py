@@ -19,6 +19,8 @@ __all__ = ["TokenBars", "search_tokens"]
 SCALES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 LEADING = " ·␣▁Ġ"
 NUMBERS = 21
+NOTABLE = 0.01
+"""A change of a point is coloured; the sign says the rest, and fewer colours are fewer bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class TokenBars(ListPane):
             runs.append((fit("…", 7, True) * 2 + " " * (8 + max(0, bars)), "muted"))
         else:
             change = row.now - row.base
-            role = plain if self.dimmed or abs(change) < 5e-5 else "up" if change > 0 else "down"
+            role = plain if self.dimmed or abs(change) < NOTABLE else "up" if change > 0 else "down"
             runs.append((fit(percent(row.base), 7, True) + fit(percent(row.now), 7, True), plain))
             runs.append((fit(points(change), 7, True) + " ", role))
             runs.extend(self._bar(row.base / self._scale, row.now / self._scale, bars))
@@ -204,7 +206,7 @@ class TokenBars(ListPane):
         at = min(width - 1, int(base * width))
         if at == min(width - 1, int(now * width)):
             return [(text, role)]
-        return [(text[:at], role), ("│", "mark" if base > now else "steered"), (text[at + 1 :], role)]
+        return [(text[:at] + "│" + text[at + 1 :], role)]
 
     def copy_text(self) -> str:
         """The row under the cursor as two tab-separated lines."""

@@ -1,0 +1,53 @@
+"""``python -m benchmarks [NAME ...]``: measure side by side and print one table. A missed budget is no failure."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+
+from benchmarks.report import Row, table
+
+NAMES = {
+    "toggle": "one toggled dimension against a head product and an edited forward (V = 50,257, d = 768)",
+    "detection": "the streaming pass against plain forwards with logits",
+    "memory": "peak memory of a detection beyond the loaded model",
+    "regression": "the fit against statsmodels' OLS (minutes; --quick takes a smaller vocabulary)",
+    "start": "from the shell to the first frame and to a usable table",
+    "keys": "from a key to the painted change, and bytes on the wire",
+}
+
+
+def main() -> None:
+    """Run the named benchmarks, all by default."""
+    listed = "\n".join(f"  {name:<12} {text}" for name, text in NAMES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure tpe beside what a user would use instead.",
+        epilog=f"names:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; all by default")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller sizes: a look, not a result")
+    chosen = parser.parse_args()
+    unknown = [name for name in chosen.names if name not in NAMES]
+    if unknown:
+        parser.error(f"unknown benchmark {unknown[0]!r}: choose from {', '.join(NAMES)}.")
+    rows: list[Row] = []
+    for name in chosen.names or NAMES:
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        rows += importlib.import_module(f"benchmarks.{name}").run(chosen.quick)
+    load = os.getloadavg()[0]
+    import torch
+
+    print(
+        f"Python {platform.python_version()}, torch {torch.__version__} with {torch.get_num_threads()} threads, "
+        f"{os.cpu_count()} cores, load {load:.1f}{', quick' if chosen.quick else ''}\n"
+    )
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""One cache of detections for all of these tests, and every other folder of its own for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.terminal import Terminal
+
+POSITIONS = "4096"
+TIMEOUT = 300.0
+ROOT = Path(__file__).parents[2]
+
+
+KEPT = ("HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "OMP_NUM_THREADS")
+
+Run = subprocess.CompletedProcess[str]
+
+
+def environment(home: Path, cache: Path) -> dict[str, str]:
+    """A small environment with folders of its own, a UTF-8 locale, no network, and this interpreter's `tpe` first."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    folders = {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CACHE", "CONFIG", "STATE", "DATA")}
+    return {
+        **kept,
+        **folders,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "LC_ALL": "C.UTF-8",
+        "TERM": "xterm-256color",
+        "TPE_CACHE_DIR": str(cache),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def execute(command: Sequence[str], env: Mapping[str, str], folder: Path) -> Run:
+    """Run a command without a terminal to its end."""
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    return subprocess.run(command, env=env, cwd=folder, check=False, timeout=TIMEOUT, **streams)
+
+
+def engine(task: str, folder: Path, env: Mapping[str, str], positions: str) -> Any:
+    """What a task of `engine_process` prints in a process of its own."""
+    done = execute([sys.executable, "-m", "tests.e2e.engine_process", task, str(folder), positions], env, ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Detections, shared so that only the first test that needs one pays for it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def env(tmp_path: Path, cache: Path) -> dict[str, str]:
+    """The environment of a user who has never run tpe."""
+    return environment(tmp_path, cache)
+
+
+@pytest.fixture
+def tpe(env: dict[str, str], tmp_path: Path) -> Callable[..., Run]:
+    """Runs `tpe` without a terminal."""
+    return lambda *arguments: execute(["tpe", *arguments], env, tmp_path)
+
+
+@pytest.fixture
+def terminal(env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+    """Opens terminals and closes them."""
+    opened: list[Terminal] = []
+
+    def make(columns: int = 80, rows: int = 24) -> Terminal:
+        folder = tmp_path / f"terminal{len(opened)}"
+        folder.mkdir()
+        opened.append(Terminal(folder, env, columns, rows))
+        return opened[-1]
+
+    yield make
+    for entry in opened:
+        entry.close()
+
+
+@pytest.fixture(scope="session")
+def analysis(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `tpe analyze demo --json` says of the bundled model: one document, nothing else on stdout."""
+    home = tmp_path_factory.mktemp("analysis")
+    done = execute(["tpe", "analyze", "demo", "--positions", POSITIONS, "--json"], environment(home, cache), home)
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+@pytest.fixture(scope="session")
+def masks(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Two manifests exported by one engine process, by replacement: path, pruned dimensions, distributions."""
+    home = tmp_path_factory.mktemp("masks")
+    saved: dict[str, Any] = engine("export", home, environment(home, cache), POSITIONS)
+    return saved

@@ -1,0 +1,144 @@
+"""The inspector at work: keys in, screen out, a manifest on disk, in terminals of several sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import POSITIONS
+from tests.e2e.terminal import Terminal
+
+Open = Callable[..., Terminal]
+
+START = f"tpe demo --positions {POSITIONS}"
+SETTLED = r"KL ([\d.e-]+)( |$)"  # an awaited number carries an ellipsis
+
+
+def opened(term: Terminal, line: str = START) -> None:
+    """Start the inspector and wait for its ranked dimensions and a distribution."""
+    term.start(line)
+    term.wait(SETTLED)
+    term.until(lambda: 1 in term.rows(), "the dimensions are ranked")
+    term.wait(r"\d%")
+
+
+@pytest.mark.slow
+def test_a_session_from_start_to_shell(terminal: Open, tmp_path: Path) -> None:
+    term = terminal()
+    term.command("stty -g >before")
+    opened(term)
+    assert float(term.wait(SETTLED)[1]) == 0
+    rows = term.rows()
+    assert [*rows][:15] == [*range(1, 16)]
+    assert not any(row.pruned for row in rows.values())
+
+    term.keys("j", "Space")
+    term.wait(r"pruned 1/256")
+    term.until(lambda: term.rows()[2].pruned, "rank 2 is marked")
+    assert float(term.wait(SETTLED)[1]) > 0
+    term.keys("k", "Space")
+    term.wait(r"pruned 2/256")
+    term.until(lambda: term.rows()[1].pruned, "rank 1 is marked")
+    term.keys("u")
+    term.wait(r"pruned 1/256")
+    term.until(lambda: not term.rows()[1].pruned, "the mark of rank 1 is gone")
+    assert term.rows()[2].pruned
+
+    term.keys("2")
+    term.wait(r"▸2 Next token")
+    term.keys("]", "]")
+    term.wait(r"◆ \S+ +×1\.414")
+    term.wait("steered 1")
+    term.keys("u")
+    token = term.wait(r"◆ (\S+) +×1\.189")[1].rstrip("…")
+    kl = float(term.wait(SETTLED)[1])
+
+    path = tmp_path / "edit.json"
+    term.keys("e")
+    term.wait("export the edit to")
+    term.keys("C-u")
+    term.type(str(path))
+    term.wait(r"edit\.json")
+    term.keys("Enter")
+    term.wait("written to")
+    term.keys("q")
+    assert term.exit_code() == 0
+    assert "Next token" not in term.screen()
+    term.assert_clean()
+    term.command("stty -g >new; mv new after")
+    after = term.folder / "after"
+    term.until(after.exists, "stty has written")
+    assert after.read_text() == (term.folder / "before").read_text()
+
+    manifest = json.loads(path.read_text())
+    assert manifest["pruned"] == [rows[2].dim]
+    assert manifest["replacement"] == "zero"
+    [steered] = manifest["steering"]
+    assert steered["ratio"] == pytest.approx(2**0.25)
+    assert steered["token"].startswith(token)
+    assert manifest["measured"]["positions"] == int(POSITIONS)
+    assert manifest["measured"]["kl"] == pytest.approx(kl, abs=5e-4)
+
+
+def test_the_inspector_shows_what_the_json_says(terminal: Open, analysis: dict[str, Any]) -> None:
+    term = terminal()
+    opened(term)
+    shown = float(term.wait(r"adj R² ([\d.]+)")[1])
+    assert shown == pytest.approx(analysis["encoding"]["r2_adjusted"], abs=6e-4)
+    rows = term.rows()
+    assert len(rows) >= 15
+    for rank, row in rows.items():
+        entry = analysis["dimensions"][rank - 1]
+        assert (rank, row.dim) == (entry["rank"], entry["dim"])
+        for text, name in ((row.slope, "slope"), (row.std, "slope_std"), (row.r, "r")):
+            step = 10.0 ** -len(text.partition(".")[2])
+            assert float(text) == pytest.approx(entry[name], abs=0.501 * step), (rank, name)
+
+
+def test_a_saved_mask_is_in_force_at_start(terminal: Open, masks: dict[str, Any]) -> None:
+    term = terminal(160, 48)
+    saved = masks["mean"]
+    term.start(f"{START} --mask {saved['path']}")
+    term.wait(rf"pruned {len(saved['pruned'])}/256 mean")
+    term.wait("steered 1")
+    term.wait("imported")
+    manifest = json.loads(Path(saved["path"]).read_text())
+    assert float(term.wait(SETTLED)[1]) == pytest.approx(manifest["measured"]["kl"], rel=1e-3, abs=6e-4)
+
+
+def test_another_size_is_another_layout(terminal: Open) -> None:
+    term = terminal(160, 48)
+    opened(term)
+    term.wait(r"3 Plot")
+    term.wait(r"4 Detail")
+    assert len(term.rows()) > 30
+    term.resize(80, 24)
+    term.until(lambda: "3 Plot" not in term.screen(), "two panes are left")
+    term.wait("2 Next token")
+    assert 1 in term.rows()
+    term.resize(50, 12)
+    term.wait(r"tpe needs at least 60×16")
+    assert "Next token" not in term.screen()
+    term.resize(160, 48)
+    term.wait(r"4 Detail")
+    term.until(lambda: len(term.rows()) > 30, "the long table is back")
+    term.keys("q")
+    assert term.exit_code() == 0
+    term.assert_clean()
+
+
+def test_a_model_that_is_not_there(terminal: Open) -> None:
+    term = terminal()
+    term.start("tpe ./nosuchfolder/")
+    term.wait(r"there is no folder \./nosuchfolder")
+    term.wait("opening the model failed")
+    term.keys("Escape")
+    term.until(lambda: "y copies" not in term.screen(), "the message is closed")
+    term.keys("q")
+    assert term.exit_code() == 1
+    assert "tpe: there is no folder ./nosuchfolder" in term.screen()
+    term.assert_clean()

@@ -1,0 +1,41 @@
+"""Waiting, typing and reading lines: what every pilot test does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from tpe_tui.app import TpeApp
+from tpe_tui.widgets.lines import LineWidget
+
+Start = Callable[..., AbstractAsyncContextManager[tuple[TpeApp, Pilot[int]]]]
+
+
+async def until(pilot: Pilot[int], what: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for `what`, failing loudly where it does not come."""
+    for _ in range(int(seconds / 0.02)):
+        if what():
+            await pilot.pause()
+            return
+        await pilot.pause(0.02)
+    raise AssertionError("waited in vain")
+
+
+async def answered(app: TpeApp, pilot: Pilot[int]) -> None:
+    """Wait until what is shown belongs to the edit in force."""
+    await until(pilot, lambda: app.bench.current(app.bench.tokens.answer))
+
+
+def lines(widget: LineWidget) -> list[str]:
+    """A widget's lines as plain text."""
+    return ["".join(text for text, _ in widget.line(y, widget.size.width)[0]) for y in range(widget.size.height)]
+
+
+async def type_line(pilot: Pilot[int], text: str) -> None:
+    """Answer the open question."""
+    pilot.app.screen.query_one(Input).value = text
+    await pilot.press("enter")
+    await pilot.pause()

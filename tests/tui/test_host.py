@@ -1,0 +1,212 @@
+"""The engine thread: latest wins, jobs between requests, errors as values, an end within its time."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from textual.message import Message
+
+from tpe_core.errors import CancelledError, TpeError
+from tpe_core.progress import Progress
+from tpe_tui.host import EngineHost, failure_of
+from tpe_tui.messages import Answer, JobUpdate
+
+
+class Inbox:
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.changed = threading.Condition()
+
+    def __call__(self, message: Message) -> None:
+        with self.changed:
+            self.messages.append(message)
+            self.changed.notify_all()
+
+    def wait(self, done) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: done(self.messages), timeout=5), self.messages
+
+    def states(self) -> list[str]:
+        return [message.state for message in self.messages if isinstance(message, JobUpdate)]
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+@pytest.fixture
+def host(inbox: Inbox):
+    host = EngineHost(inbox)
+    host.start()
+    yield host
+    host.stop()
+
+
+def counting(n: int, pause: float = 0.0, closed: list[str] | None = None):
+    def steps():
+        try:
+            for step in range(n):
+                time.sleep(pause)
+                yield Progress("counting", step, n)
+        finally:
+            if closed is not None:
+                closed.append("closed")
+        return n
+
+    return steps
+
+
+def test_only_the_latest_request_of_a_kind_is_answered(host: EngineHost, inbox: Inbox) -> None:
+    gate = threading.Event()
+    host.latest("evaluate", gate.wait)
+    time.sleep(0.05)
+    last = [host.latest("evaluate", lambda value=value: value) for value in range(100)][-1]
+    other = host.latest("token", lambda: "token")
+    gate.set()
+    inbox.wait(lambda messages: len(messages) == 3)
+    answers = {message.seq: message.value for message in inbox.messages if isinstance(message, Answer)}
+    assert answers[last] == 99
+    assert answers[other] == "token"
+
+
+def test_job_steps_and_returns(host: EngineHost, inbox: Inbox) -> None:
+    job = host.job("count", counting(3))
+    inbox.wait(lambda messages: inbox.states()[-1:] == ["done"])
+    assert inbox.states() == ["running"] * 3 + ["done"]
+    end = inbox.messages[-1]
+    assert isinstance(end, JobUpdate)
+    assert (end.job, end.value) == (job, 3)
+
+
+def test_requests_run_between_the_steps_of_a_job(host: EngineHost, inbox: Inbox) -> None:
+    host.job("count", counting(40, 0.01))
+    inbox.wait(lambda messages: bool(messages))
+    host.latest("evaluate", lambda: "soon")
+    inbox.wait(lambda messages: any(isinstance(message, Answer) for message in messages))
+    assert "done" not in inbox.states()
+
+
+def test_cancelling_closes_the_generator_within_one_step(host: EngineHost, inbox: Inbox) -> None:
+    closed: list[str] = []
+    job = host.job("count", counting(1000, 0.01, closed))
+    inbox.wait(lambda messages: len(messages) >= 2)
+    host.cancel(job)
+    seen = len(inbox.messages)
+    inbox.wait(lambda messages: inbox.states()[-1] == "cancelled")
+    assert closed == ["closed"]
+    assert len(inbox.messages) <= seen + 2
+
+
+def test_a_job_cancelled_before_its_first_step_never_starts(host: EngineHost, inbox: Inbox) -> None:
+    gate = threading.Event()
+    host.latest("hold", gate.wait)
+    time.sleep(0.05)
+    started: list[int] = []
+
+    def steps():
+        started.append(1)
+        yield Progress("never", 0)
+
+    host.cancel(host.job("never", steps))
+    gate.set()
+    inbox.wait(lambda messages: inbox.states() == ["cancelled"])
+    assert not started
+
+
+def test_errors_travel_as_values_and_the_thread_goes_on(host: EngineHost, inbox: Inbox) -> None:
+    def refuse() -> None:
+        raise TpeError("the sentence.")
+
+    def crash() -> None:
+        raise ZeroDivisionError("oops")
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    for kind, fn in (("a", refuse), ("b", crash), ("c", leave), ("d", lambda: 4)):
+        host.latest(kind, fn)
+    inbox.wait(lambda messages: len(messages) == 4)
+    failures = {message.kind: message.failure for message in inbox.messages if isinstance(message, Answer)}
+    assert failures["a"] is not None
+    assert failures["a"].sentence == "the sentence."
+    assert failures["b"] is not None
+    assert "ZeroDivisionError: oops" in failures["b"].sentence
+    assert "Traceback" in failures["b"].report
+    assert failures["c"] is not None
+    assert failures["d"] is None
+
+
+def test_failing_and_self_cancelling_jobs_end_as_such(host: EngineHost, inbox: Inbox) -> None:
+    def fails():
+        yield Progress("one", 0)
+        raise TpeError("broken text.")
+
+    def gives_up():
+        yield Progress("one", 0)
+        raise CancelledError("enough.")
+
+    host.job("fails", fails)
+    host.job("gives up", gives_up)
+    host.job("count", counting(1))
+    inbox.wait(lambda messages: inbox.states()[-1:] == ["done"])
+    assert inbox.states() == ["running", "failed", "running", "cancelled", "running", "done"]
+
+
+def test_stop_closes_jobs_and_is_quiet_afterwards(inbox: Inbox) -> None:
+    closed: list[str] = []
+    host = EngineHost(inbox)
+    host.start()
+    host.job("count", counting(10_000, 0.005, closed))
+    inbox.wait(lambda messages: len(messages) >= 2)
+    assert host.stop()
+    assert not host.alive
+    assert closed == ["closed"]
+    seen = len(inbox.messages)
+    time.sleep(0.05)
+    assert len(inbox.messages) == seen
+
+
+def test_stop_waits_no_longer_than_asked(inbox: Inbox) -> None:
+    gate = threading.Event()
+    host = EngineHost(inbox)
+    host.start()
+    host.latest("stuck", gate.wait)
+    time.sleep(0.05)
+    began = time.monotonic()
+    assert not host.stop(timeout=0.2)
+    assert time.monotonic() - began < 1.5
+    gate.set()
+
+
+def test_stop_before_start_is_fine(inbox: Inbox) -> None:
+    assert EngineHost(inbox).stop()
+
+
+def test_a_loop_that_is_gone_ends_the_thread() -> None:
+    def gone(message: Message) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    host = EngineHost(gone)
+    host.start()
+    host.latest("evaluate", lambda: 1)
+    for _ in range(100):
+        if not host.alive:
+            break
+        time.sleep(0.02)
+    assert not host.alive
+
+
+def test_the_cause_of_an_engine_error_is_worth_copying() -> None:
+    try:
+        try:
+            raise KeyError("wte")
+        except KeyError as error:
+            raise TpeError("no head found.") from error
+    except TpeError as error:
+        failure = failure_of(error)
+    assert failure.sentence == "no head found."
+    assert "KeyError" in failure.details
+    assert failure_of(TpeError("plain.")).details == ""

@@ -1,0 +1,258 @@
+"""Editing under a pilot: pruning, steering, files, late and failing answers, on a fake session with a real softmax."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tpe_core.errors import NumericalError
+from tpe_core.intervention import Intervention
+from tpe_tui.app import COPY_NAME
+from tpe_tui.screens.error import ErrorScreen
+from tpe_tui.screens.inspect import parse_ratio, parse_share, stepped
+from tpe_tui.screens.prompts import Ask
+
+from .fakes import FakeSession
+from .helpers import Start, answered, lines, type_line, until
+
+NARROW, WIDE = (80, 24), (160, 48)
+
+
+async def test_toggle_marks_at_once_and_probabilities_follow(start: Start) -> None:
+    session = FakeSession()
+    async with start(session) as (app, pilot):
+        bench = app.bench
+        before = bench.tokens.answer
+        dim = bench.dims.dim
+        await pilot.press("space")
+        assert bench.dims.pruned[dim]
+        assert "✗" in lines(bench.dims)[1]
+        await answered(app, pilot)
+        now = bench.tokens.answer
+        assert now is not before
+        _, expected = session.probabilities(session.default_prompt, Intervention((dim,)))
+        np.testing.assert_allclose(now.now, expected[now.ids])
+        assert "pruned 1/64" in lines(bench.status)[0]
+        await pilot.press("space")
+        await answered(app, pilot)
+        assert bench.tokens.answer.kl == pytest.approx(0, abs=1e-12)
+        assert "✗" not in lines(bench.dims)[1]
+
+
+async def test_undo_and_redo(start: Start) -> None:
+    async with start() as (app, pilot):
+        bench = app.bench
+        states = []
+        for key in ("space", "j", "space", "u", "u", "u", "U", "U", "U", "u"):
+            await pilot.press(key)
+            states.append(len(bench.inspector.intervention.pruned))
+        assert states == [1, 1, 2, 1, 0, 0, 1, 2, 2, 1]
+        await answered(app, pilot)
+        assert bench.dims.pruned.sum() == 1
+
+
+@pytest.mark.parametrize("end", ["space", "v"])
+async def test_a_range_is_toggled_as_one_step(start: Start, end: str) -> None:
+    async with start() as (app, pilot):
+        bench = app.bench
+        await pilot.press("j", "v", "j", "j", "j")
+        assert lines(bench.dims)[2].startswith(" ▏")
+        await pilot.press(end)
+        assert bench.inspector.intervention.pruned == tuple(sorted(int(dim) for dim in bench.dims.order[1:5]))
+        assert bench.dims.range_from is None
+        await pilot.press("u")
+        assert bench.inspector.intervention.pruned == ()
+
+
+async def test_escape_drops_the_range(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("v", "j", "escape", "space")
+        assert len(app.bench.inspector.intervention.pruned) == 1
+
+
+async def test_bottom_share_by_the_sort_key(start: Start) -> None:
+    session = FakeSession()
+    async with start(session) as (app, pilot):
+        await pilot.press("s", "s", "t")
+        assert isinstance(app.screen, Ask)
+        await type_line(pilot, "200%")
+        assert isinstance(app.screen, Ask)
+        await type_line(pilot, "25%")
+        wanted = np.argsort(np.abs(session.table.t), kind="stable")[:16]
+        assert app.bench.inspector.intervention.pruned == tuple(sorted(int(dim) for dim in wanted))
+
+
+async def test_invert_clear_and_replacement(start: Start) -> None:
+    session = FakeSession()
+    async with start(session) as (app, pilot):
+        bench = app.bench
+        await pilot.press("space", "i")
+        assert len(bench.inspector.intervention.pruned) == 63
+        await pilot.press("m")
+        await answered(app, pilot)
+        _, expected = session.probabilities(session.default_prompt, bench.inspector.intervention)
+        np.testing.assert_allclose(bench.tokens.answer.now, expected[bench.tokens.answer.ids])
+        assert bench.inspector.intervention.replacement == "mean"
+        await pilot.press("c")
+        assert bench.inspector.intervention.is_empty
+        await pilot.press("c")
+        assert "nothing is edited" in bench.strip.text
+
+
+async def test_steering_steps_exact_and_reset(start: Start) -> None:
+    session = FakeSession()
+    async with start(session) as (app, pilot):
+        bench = app.bench
+        await pilot.press("2", "j")
+        token = bench.tokens.token_id
+        await pilot.press("]", "]", "]", "]")
+        assert bench.inspector.intervention.ratio(token) == 2
+        await pilot.press("[")
+        assert bench.inspector.intervention.ratio(token) == pytest.approx(2**0.75)
+        await answered(app, pilot)
+        assert bench.tokens.token_id == token, "the cursor stays on its token"
+        row = lines(bench.tokens)[1 + bench.tokens.cursor - bench.tokens.top]
+        assert row.startswith("◆")
+        assert "×1.682" in row
+        await pilot.press("=")
+        await type_line(pilot, "-1")
+        assert isinstance(app.screen, Ask)
+        await type_line(pilot, "5")
+        assert bench.inspector.intervention.ratio(token) == 5
+        await answered(app, pilot)
+        _, expected = session.probabilities(session.default_prompt, bench.inspector.intervention)
+        assert dict(zip(bench.tokens.answer.ids, bench.tokens.answer.now, strict=True))[token] == pytest.approx(
+            expected[token]
+        )
+        await pilot.press("d")
+        assert bench.inspector.intervention.steering[0].method == "min-norm"
+        await pilot.press("0")
+        assert bench.inspector.intervention.steering == ()
+
+
+async def test_another_prompt(start: Start) -> None:
+    session = FakeSession()
+    async with start(session) as (app, pilot):
+        await pilot.press("p")
+        await type_line(pilot, "two\\nlines")
+        assert app.bench.inspector.prompt == "two\nlines"
+        await answered(app, pilot)
+        assert "two\\nlines" in lines(app.bench.prompt_bar)[0]
+        await pilot.press("p", "escape")
+        assert app.bench.inspector.prompt == "two\nlines"
+
+
+async def test_export_and_import(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "mask.json"
+    async with start() as (app, pilot):
+        bench = app.bench
+        await pilot.press("space", "j", "space", "]", "e")
+        await type_line(pilot, str(path))
+        await until(pilot, path.exists)
+        edit = bench.inspector.intervention
+        assert json.loads(path.read_text())["pruned"] == list(edit.pruned)
+        await pilot.press("c", "I")
+        await type_line(pilot, str(path))
+        await until(pilot, lambda: bench.inspector.intervention == edit)
+        await pilot.press("u")
+        assert bench.inspector.intervention.is_empty
+
+
+async def test_a_broken_manifest_is_a_modal_and_nothing_is_lost(start: Start, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    async with start(mask=broken) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
+        assert "not a readable manifest" in app.screen.failure.sentence
+        await pilot.press("y")
+        assert "not a readable manifest" in (tmp_path / "state" / COPY_NAME).read_text()
+        await pilot.press("escape", "space")
+        assert len(app.bench.inspector.intervention.pruned) == 1
+
+
+async def test_a_mask_for_another_width_is_refused(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "wide.json"
+    path.write_text('{"pruned": [4000], "replacement": "zero", "steering": []}')
+    async with start(mask=path) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
+        assert "dimension 4000" in app.screen.failure.sentence
+        assert app.bench.inspector.intervention.is_empty
+
+
+async def test_a_mask_given_at_the_start(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "mask.json"
+    path.write_text('{"pruned": [3, 5], "replacement": "mean", "steering": [[7, 2.0, "top-k"]]}')
+    async with start(mask=path) as (app, pilot):
+        await until(pilot, lambda: app.bench.inspector.intervention.pruned == (3, 5))
+        assert app.bench.inspector.intervention.ratio(7) == 2
+
+
+async def test_a_failing_evaluation_is_a_modal_and_the_answer_stays_marked_old(start: Start) -> None:
+    session = FakeSession()
+    async with start(session) as (app, pilot):
+        session.fail = NumericalError("the logits are not finite: choose float32.")
+        await pilot.press("space")
+        await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
+        assert app.bench.tokens.pending
+        session.fail = None
+        await pilot.press("escape", "u")
+        assert not app.bench.tokens.pending
+        await pilot.press("space")
+        await answered(app, pilot)
+
+
+async def test_a_slow_answer_is_marked_then_dimmed_then_replaced(start: Start) -> None:
+    session = FakeSession()
+    async with start(session) as (app, pilot):
+        session.delay = 0.6
+        await pilot.press("space")
+        tokens = app.bench.tokens
+        assert tokens.pending
+        assert "now…" in lines(tokens)[0]
+        assert not tokens.dimmed
+        await until(pilot, lambda: tokens.dimmed)
+        await answered(app, pilot)
+        assert not tokens.dimmed
+        assert "now…" not in lines(tokens)[0]
+
+
+async def test_two_hundred_rapid_toggles_end_in_the_right_state(start: Start) -> None:
+    session = FakeSession()
+    async with start(session) as (app, pilot):
+        session.delay = 0.01
+        rng = np.random.default_rng(3)
+        wanted: set[int] = set()
+        session.calls.clear()
+        for step in rng.integers(0, 64, size=200):
+            app.bench.dims.go(int(step))
+            app.bench.action_mask_toggle()
+            wanted ^= {int(app.bench.dims.order[step])}
+        await answered(app, pilot)
+        edit = app.bench.inspector.intervention
+        assert set(edit.pruned) == wanted
+        _, expected = session.probabilities(session.default_prompt, edit)
+        answer = app.bench.tokens.answer
+        np.testing.assert_allclose(answer.now, expected[answer.ids])
+        assert session.calls.count("evaluate") < 100, "only the latest counts"
+
+
+def test_small_parsers() -> None:
+    assert [parse_share(text) for text in ("0.3", "30%", "30", "1", "0", "101%", "-1", "x")] == [
+        0.3,
+        0.3,
+        0.3,
+        1,
+        0,
+        None,
+        None,
+        None,
+    ]
+    assert [parse_ratio(text) for text in ("2", "×0.5", "0", "-1", "inf", "x")] == [2, 0.5, None, None, None, None]
+    ratio = 1.0
+    for step in (1, 1, 1, -1, -1, -1):
+        ratio = stepped(ratio, step)
+    assert ratio == 1.0
+    assert stepped(3.0, 1) == pytest.approx(3 * 2**0.25)

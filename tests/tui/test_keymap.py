@@ -1,0 +1,142 @@
+"""The key table, the user's own keys, and the memory between starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tpe_tui.keymap import ACTIONS, BY_ID, FOOTER, LOST, Keymap, load_keymap
+from tpe_tui.screens.help import help_text
+from tpe_tui.screens.inspect import InspectScreen
+from tpe_tui.state import Memory, Remembered
+
+from .helpers import Start, answered
+
+
+def test_ids_and_keys_are_unique_and_reach_every_terminal() -> None:
+    keys = [key for action in ACTIONS for key in action.keys.split(",")]
+    assert len(set(keys)) == len(keys)
+    assert len(BY_ID) == len(ACTIONS)
+    assert not [key for key in keys if LOST.search(key)]
+
+
+def test_every_action_has_a_method_and_a_sentence() -> None:
+    missing = [action.id for action in ACTIONS if not hasattr(InspectScreen, f"action_{action.method}")]
+    assert missing == []
+    assert all(action.help for action in ACTIONS)
+
+
+def test_the_footer_names_at_most_six_labelled_actions() -> None:
+    for ids in FOOTER.values():
+        assert len(ids) <= 6
+        assert all(BY_ID[name].label for name in ids)
+
+
+def test_help_lists_every_action() -> None:
+    text = help_text(Keymap()).plain
+    assert all(action.help in text for action in ACTIONS)
+    assert all(action.id in help_text(Keymap(), ids=True).plain for action in ACTIONS)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_no_file_changes_nothing(tmp_path: Path) -> None:
+    assert load_keymap(tmp_path / "none.toml") == Keymap()
+
+
+def test_remapping_by_table_and_by_dotted_name(tmp_path: Path) -> None:
+    keymap = load_keymap(write(tmp_path / "keys.toml", '"mask.toggle" = "a"\n[move]\ndown = ["w", "down"]\n'))
+    assert keymap.keys("mask.toggle") == ("a",)
+    assert keymap.keys("move.down") == ("w", "down")
+    assert keymap.shown("move.down", every=True) == "w ↓"
+    assert keymap.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("mask.toggle = ", "was not used"),
+        ('mask.topple = "a"', "mask.topple"),
+        ("mask.toggle = 3", "must be a key"),
+        ('mask.toggle = ""', "must be a key"),
+        ('mask.toggle = "ctrl+m"', "does not reach"),
+        ('mask.toggle = "d"', "no longer steer.method"),
+    ],
+)
+def test_problems_are_sentences(tmp_path: Path, text: str, said: str) -> None:
+    keymap = load_keymap(write(tmp_path / "keys.toml", text))
+    assert len(keymap.problems) == 1
+    assert said in keymap.problems[0]
+
+
+def test_binary_garbage_is_a_problem_not_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert len(load_keymap(path).problems) == 1
+
+
+async def test_a_remapped_key_works_and_the_old_one_does_not(start: Start, tmp_path: Path) -> None:
+    write(tmp_path / "keys.toml", 'mask.toggle = "a"\n')
+    async with start() as (app, pilot):
+        await pilot.press("space")
+        assert app.bench.inspector.intervention.pruned == ()
+        await pilot.press("a")
+        assert len(app.bench.inspector.intervention.pruned) == 1
+        assert app.bench.footer.entries[0] == ("mask.toggle", "a", "Prune")
+
+
+async def test_a_broken_file_is_a_notification(start: Start, tmp_path: Path) -> None:
+    write(tmp_path / "keys.toml", "[[[")
+    async with start() as (app, pilot):
+        assert any("keys.toml" in note.message for note in app._notifications)
+        await pilot.press("space")
+        assert len(app.bench.inspector.intervention.pruned) == 1
+
+
+def test_memory_keeps_views_by_model(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "deep" / "state")
+    view = Remembered("hello", "t", False, "PCA", "top-k", "mean")
+    assert memory.recall("demo") == Remembered()
+    assert memory.remember("demo", view)
+    assert memory.remember("other", Remembered("x"))
+    assert memory.recall("demo") == view
+    assert sorted(path.name for path in memory.path.parent.iterdir()) == ["inspector.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"models": 3}', '{"models": {"demo": [1]}}', "\x00"])
+def test_a_broken_memory_is_empty(tmp_path: Path, text: str) -> None:
+    (tmp_path / "inspector.json").write_text(text)
+    memory = Memory(tmp_path)
+    assert memory.recall("demo") == Remembered()
+    assert memory.remember("demo", Remembered("again"))
+    assert memory.recall("demo").prompt == "again"
+
+
+def test_values_of_a_wrong_type_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "inspector.json").write_text('{"models": {"demo": {"prompt": 3, "sort": "t", "new": 1}}}')
+    assert Memory(tmp_path).recall("demo") == Remembered(sort="t")
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert not Memory(tmp_path / "file").remember("demo", Remembered())
+
+
+async def test_the_view_is_restored_at_the_next_start(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("s", "S", "3", "l", "d", "m", "p")
+        await pilot.press("end", "x", "enter")
+        await answered(app, pilot)
+        await pilot.press("q")
+    async with start() as (app, _):
+        bench = app.bench
+        assert bench.inspector.prompt == "Return the number ofx"
+        assert (bench.dims.sort, bench.dims.descending) == ("slope_std", False)
+        assert bench.plot.name_shown == "PCs"
+        assert bench.inspector.method == "min-norm"
+        assert bench.inspector.intervention.replacement == "mean"
+        assert bench.inspector.undo_depth == (0, 0)

@@ -1,0 +1,55 @@
+"""The screens as SVG, at the two sizes that matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from tpe_core.options import RunOptions
+from tpe_tui.app import TpeApp
+
+from .fakes import FakeSession, opening
+from .helpers import answered, until
+
+SIZES = [(80, 24), (160, 48)]
+VIEWS = {
+    "start": [],
+    "edited": ["j", "space", "j", "space", "2", "j", "]", "]"],
+    "plot": ["space", "3"],
+    "pca": ["3", "h"],
+    "detail": ["j", "4"],
+    "zoom": ["z", "v", "j", "j"],
+    "help": ["?"],
+    "ask": ["t"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _steady_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textual.widgets.Input.cursor_blink", False)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) -> None:
+    app = TpeApp(
+        RunOptions(),
+        opener=opening(FakeSession()),
+        state_dir=tmp_path / "state",
+        keys_file=tmp_path / "keys.toml",
+        clock=lambda: 0.0,
+    )
+
+    async def prepare(pilot: Pilot[int]) -> None:
+        await until(pilot, lambda: app.bench.session is not None)
+        await answered(app, pilot)
+        await pilot.press(*VIEWS[view])
+        await answered(app, pilot)
+        bench = app.bench
+        await until(pilot, lambda: 4 not in bench.visible_panes() or bench.detail.found is not None)
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=size, run_before=prepare)
+    app.host.stop()

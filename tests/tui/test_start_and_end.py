@@ -1,0 +1,131 @@
+"""Starting, failing, cancelling, running again, leaving; and what importing the app costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from tpe_core.progress import Progress
+from tpe_tui.screens.error import ErrorScreen
+
+from .fakes import FakeSession, failing, opening
+from .helpers import Start, answered, until
+
+
+def test_importing_the_app_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, tpe_tui.app\n"
+        "heavy = {'torch', 'transformers', 'scipy', 'sklearn', 'statsmodels', 'pydantic', 'tpe_core.live'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_the_screen_stands_before_the_engine_starts(start: Start) -> None:
+    gate = threading.Event()
+    async with start(opener=opening(FakeSession(), wait=gate.wait), ready=False) as (app, pilot):
+        await until(pilot, lambda: app.bench.strip.job is not None)
+        assert app.bench.dims.size.area > 0
+        assert "opening" in "".join(text for text, _ in app.bench.status.line(0, 80)[0])
+        await pilot.press("space", "j", "t", "2", "]", "/", "y", "e", "H", "p", "s", "S", "b", "u", "c")
+        assert app.screen is app.bench
+        gate.set()
+        await until(pilot, lambda: app.bench.session is not None)
+        assert app.bench.inspector.intervention.is_empty
+
+
+async def test_a_failing_open_is_a_modal_and_leaving_says_1(start: Start) -> None:
+    async with start(opener=failing(), ready=False) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
+        await pilot.press("y")
+        assert app.clipboard == "no model is called 'nope': give a hub id, a folder, or demo."
+        await pilot.press("escape", "space", "j", "3", "z", "q")
+        await pilot.pause()
+    assert app.return_value == 1
+
+
+async def test_a_failed_open_can_be_tried_again(start: Start) -> None:
+    openers = [failing(), opening(FakeSession())]
+    async with start(opener=lambda options: openers.pop(0)(options), ready=False) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
+        await pilot.press("escape", "r")
+        await until(pilot, lambda: app.bench.session is not None)
+        await answered(app, pilot)
+        await pilot.press("q")
+    assert app.return_value == 0
+
+
+@pytest.mark.parametrize("key", ["x", "ctrl+c"])
+async def test_loading_can_be_cancelled(start: Start, key: str) -> None:
+    pause = threading.Event()
+    steps = opening(FakeSession(), steps=10_000, wait=lambda: pause.wait(0.01))
+    async with start(opener=steps, ready=False) as (app, pilot):
+        await until(pilot, lambda: app.bench.strip.progress is not None and app.bench.strip.progress.done > 2)
+        await pilot.press(key)
+        await until(pilot, lambda: app.bench.strip.job is None)
+        assert "cancelled" in app.bench.strip.text
+        assert app.bench.session is None
+        await pilot.press(key)
+        assert "nothing is running" in app.bench.strip.text
+
+
+async def test_a_rerun_keeps_the_edit_and_passes_the_cache(start: Start) -> None:
+    asked = []
+    first, second = FakeSession(seed=0), FakeSession(seed=1)
+
+    def opener(options):
+        asked.append(options.cache)
+        yield Progress("detection", 0, 1)
+        return first if len(asked) == 1 else second
+
+    async with start(opener=opener) as (app, pilot):
+        await pilot.press("space")
+        edit = app.bench.inspector.intervention
+        await pilot.press("r")
+        await until(pilot, lambda: app.bench.session is second)
+        await answered(app, pilot)
+        assert app.bench.inspector.intervention == edit
+        _, expected = second.probabilities(second.default_prompt, edit)
+        np.testing.assert_allclose(app.bench.tokens.answer.now, expected[app.bench.tokens.answer.ids])
+        assert asked == [True, False]
+
+
+async def test_keys_work_while_a_job_runs(start: Start) -> None:
+    pause = threading.Event()
+    runs = []
+
+    def opener(options):
+        runs.append(1)
+        for step in range(3 if len(runs) == 1 else 2000):
+            pause.wait(0.005 if len(runs) > 1 else 0)
+            yield Progress("detection", step, 2000)
+        return FakeSession()
+
+    async with start(opener=opener) as (app, pilot):
+        await pilot.press("r", "space")
+        await answered(app, pilot)
+        assert app.bench.strip.job is not None
+        await pilot.press("r")
+        assert app.bench.strip.job is not None
+        await pilot.press("x")
+        await until(pilot, lambda: app.bench.strip.job is None)
+        assert len(runs) == 2
+
+
+async def test_warnings_of_the_session_are_shown(start: Start) -> None:
+    session = FakeSession()
+    session.warnings = ("the cache [/x] cannot be written.",)
+    async with start(session) as (app, _):
+        assert [note.message for note in app._notifications] == list(session.warnings)
+
+
+async def test_leaving_with_the_signal_code(start: Start) -> None:
+    async with start() as (app, pilot):
+        app._signalled(15)
+        await pilot.pause()
+    assert app.return_value == 143
