@@ -141,7 +141,7 @@ def test_standard_input_is_read_once() -> None:
 
 
 def test_nothing_named_is_the_built_in_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_corpus, "held_out", lambda: iter(["doc one", "doc two"]))
+    monkeypatch.setattr(demo_corpus, "held_out_sample", lambda: iter(["doc one", "doc two"]))
     monkeypatch.setattr(demo_corpus, "source_code", lambda: iter(["import this"]))
     assert text_source([]) == BuiltinSource()
     assert list(text_source([]).documents()) == ["doc one", "doc two"]
@@ -325,7 +325,7 @@ def test_the_built_in_key_reads_no_file(monkeypatch: pytest.MonkeyPatch) -> None
     def forbidden() -> Iterator[str]:
         raise AssertionError("the text was read")
 
-    monkeypatch.setattr(demo_corpus, "held_out", forbidden)
+    monkeypatch.setattr(demo_corpus, "held_out_sample", forbidden)
     monkeypatch.setattr(demo_corpus, "source_files", forbidden)
     assert len(corpus_key(BuiltinSource(), "t", 128, 1000)) == 64
 

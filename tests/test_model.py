@@ -164,6 +164,29 @@ def test_a_checkpoint_without_its_head_is_refused(tmp_path: Path) -> None:
     says("lacks 1 weights of a causal language model .first: lm_head.weight", model=str(folder))
 
 
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(ModelError):
+        load_model(RunOptions(model=str(folder)))
+
+
+def test_a_revision_needs_the_hub(tmp_path: Path) -> None:
+    says("is a folder and has no revision 'v2'", model=str(save_tiny(tmp_path)), revision="v2")
+    says("demo is a folder and has no revision", model="demo", revision="v2")
+
+
+def test_fingerprint_follows_the_config(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "a")
+    first = load_model(RunOptions(model=str(folder))).fingerprint
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_head": 4}))
+    assert load_model(RunOptions(model=str(folder))).fingerprint != first
+    moved = shutil.copytree(save_tiny(tmp_path / "b"), tmp_path / "c")
+    assert load_model(RunOptions(model=str(moved))).fingerprint == first
+
+
 def test_architectures_that_are_not_causal(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path)
     config = json.loads((folder / "config.json").read_text())
@@ -176,6 +199,7 @@ def test_architectures_that_are_not_causal(tmp_path: Path) -> None:
 def test_devices_and_dtypes_that_do_not_exist(tmp_path: Path) -> None:
     folder = str(save_tiny(tmp_path))
     says("the device 'abacus' cannot be used", model=folder, device="abacus")
+    says("the device 'mps' cannot be used: it has no float64", model=folder, device="mps")
     says("unknown dtype 'float7'", model=folder, dtype="float7")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.components import Components, principal_components
-from tpe_core.corpus import adds_bos, corpus_key, read_corpus, text_source, tokenizer_fingerprint
+from tpe_core.corpus import HELDOUT_SHARE, adds_bos, corpus_key, read_corpus, text_source, tokenizer_fingerprint
 from tpe_core.detection import Detection, detect, detection_key, load_detection
 from tpe_core.encoding import Design, Encoding, fit_encoding
 from tpe_core.inspector import EncodingTable, ModelInfo
@@ -134,14 +134,21 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def analyze(options: RunOptions, store: Store | None = None, stdin: BinaryIO | None = None) -> Steps[Analysis]:
+def analyze(
+    options: RunOptions,
+    store: Store | None = None,
+    stdin: BinaryIO | None = None,
+    model: LanguageModel | None = None,
+) -> Steps[Analysis]:
     """Load a model, detect over its text, fit the law: a job that returns an `Analysis`.
 
-    `store` defaults to the user's cache, unless `options.cache` is off. Raises `TpeError` subclasses in one sentence.
+    `store` defaults to the user's cache, unless `options.cache` is off; a `model` already loaded is used as it is.
+    Raises `TpeError` subclasses in one sentence.
     """
-    yield Progress("load model", 0)
     source = text_source(options.text, stdin)
-    model = load_model(options)
+    if model is None:
+        yield Progress("load model", 0)
+        model = load_model(options)
     head = model.head
     said: list[str] = []
     if store is None and options.cache:
@@ -169,8 +176,8 @@ def analyze(options: RunOptions, store: Store | None = None, stdin: BinaryIO | N
         )
     if detection.positions < options.positions:
         said.append(
-            f"the text has only {detection.positions:,} of the {options.positions:,} positions asked for: "
-            "add text for steadier slopes."
+            f"the text has only {detection.positions:,} of the {options.positions:,} positions asked for "
+            f"(beside the {HELDOUT_SHARE:.0%} held out for evaluation): add text for steadier slopes."
         )
     yield Progress("fit", 0)
     surprisal = -detection.log_alpha[: head.vocab_rows]

@@ -295,4 +295,4 @@ def _no_blocks(source: TextSource, part: Part, tokens: int, blocks: int, sizes: 
         found = f"{blocks} blocks of {block_length} positions, none of them in the {part!r} part"
     else:
         found = f"{tokens} tokens, but one block of {block_length} positions needs {needed}"
-    return CorpusError(f"the text ({source.label}) has {found}: give more text, or ask for shorter blocks.")
+    return CorpusError(f"the text ({source.label}) has {found}: give more text.")

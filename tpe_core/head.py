@@ -221,11 +221,15 @@ def open_head(model: Any, vocab_size: int, context: int) -> tuple[OutputHead | N
         reason = f"{report.architecture} names no output embedding (get_output_embeddings() returned {module!r})."
         return None, replace(report, reason=reason)
     try:
-        ids = _probe_ids(vocab_size, context, parameter.device)
+        known = getattr(model.get_input_embeddings(), "num_embeddings", vocab_size)
+        ids = _probe_ids(min(vocab_size, known), context, parameter.device)
         hidden, output = capture_hidden(model, module, {"input_ids": ids}, stop=False)
+        logits: Tensor = output.logits
     except HeadError as refusal:
         return None, replace(report, reason=str(refusal))
-    logits: Tensor = output.logits
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, NotImplementedError) as failure:
+        reason = f"{report.architecture} does not run on token ids alone ({type(failure).__name__}: {failure})."
+        return None, replace(report, reason=" ".join(reason.split())[:400])
     if not hidden.is_floating_point() or hidden.ndim != 3 or logits.shape[:-1] != hidden.shape[:-1]:
         reason = (
             f"the head's input is {hidden.dtype} of shape {tuple(hidden.shape)} for logits of shape "

@@ -7,7 +7,7 @@ reads them and changes the intervention here, so that nothing typed is lost whil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,10 +195,9 @@ class Inspector:
         """Prune exactly the `share` of dimensions with the smallest |key| (the paper's order for ``slope``)."""
         if not 0 <= share <= 1:
             raise TpeError(f"a share must lie between 0 and 1, not {share:g}.")
-        count = int(share * self.hidden_size)
+        count = int(share * self.hidden_size + 1e-9)  # 0.29 * 1600 is 463.99...
         dims = table.order(key, descending=False)[:count]
-        current = self.intervention
-        return self.apply(Intervention(tuple(int(dim) for dim in dims), current.replacement, current.steering))
+        return self.apply(replace(self.intervention, pruned=tuple(int(dim) for dim in dims)))
 
     def invert(self) -> bool:
         """Prune exactly what is kept now."""

@@ -51,6 +51,9 @@ class Steering:
 class Intervention:
     """Pruned dims (sorted, unique), their replacement, and steered tokens (by id, one entry each).
 
+    `origin` names the saved means and directions that the edit was loaded with (empty: those of the detection in
+    hand); it stays with every edit made from it, so that undo goes back to the same numbers.
+
     The edited logits are ``post(W' h' + b)``: W' has the steered rows moved, h' has the pruned
     dimensions replaced. Pruning acts on the moved rows too, exactly as zeroing W's columns would.
     """
@@ -58,6 +61,7 @@ class Intervention:
     pruned: tuple[int, ...] = ()
     replacement: Replacement = "zero"
     steering: tuple[Steering, ...] = field(default=())
+    origin: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pruned", tuple(sorted({int(dim) for dim in self.pruned})))

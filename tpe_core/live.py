@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.edited_head import EditBasis, EditedHead
+from tpe_core.errors import NumericalError, TpeError
 from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, TokenDetail
 from tpe_core.intervention import Intervention
 from tpe_core.options import DEMO, RunOptions
@@ -44,10 +46,18 @@ class LiveSession:
         self.table: EncodingTable = analysis.table()
         self.warnings = analysis.warnings
         self.default_prompt = DEMO_PROMPT if analysis.model.name == DEMO else PROMPT
-        self._edited = EditedHead(analysis.model.head, EditBasis.of(analysis.encoding.slope, analysis.detection))
+        self._bases = {"": EditBasis.of(analysis.encoding.slope, analysis.detection)}
+        self._edited = EditedHead(analysis.model.head, self._bases[""])
         self._prompt: str | None = None
         self._size = (0, 0)  # tokens of the prompt, tokens dropped
         self._base = torch.empty(0)
+
+    def detect_again(self, options: RunOptions) -> Steps[LiveSession]:
+        """A session on the same loaded model whose detection is made anew: a job. Loaded files stay loaded."""
+        analysis = yield from analyze(replace(options, refresh=True), model=self.analysis.model)
+        session = LiveSession(analysis)
+        session._bases = {**self._bases, "": session._bases[""]}
+        return session
 
     def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
         """The distribution after `prompt` under `intervention`: the `keep` most probable tokens of either side.
@@ -92,8 +102,24 @@ class LiveSession:
                 self._edited.set_hidden(hidden)
                 self._base = torch.log_softmax(self._edited.base_logits(), 0)
                 self._prompt, self._size = prompt, (size[0], size[1])
-            now = self._edited.logits(intervention)
-            return self._base, self._base if intervention.is_empty else torch.log_softmax(now, 0)
+            basis = self.basis(intervention)
+            if basis is not self._edited.basis:
+                self._edited.set_basis(basis)
+            now = self._base if intervention.is_empty else torch.log_softmax(self._edited.logits(intervention), 0)
+        if bool(torch.isnan(now).any()):
+            raise NumericalError(
+                "the logits after this prompt hold NaN or infinity: try --dtype float32 or bfloat16, or another prompt."
+            )
+        return self._base, now
+
+    def basis(self, intervention: Intervention) -> EditBasis:
+        """The means and directions that an edit uses: the detection's, or those of the file it came from.
+
+        Raises `TpeError` where the edit came from a file that this session has not loaded.
+        """
+        if intervention.origin not in self._bases:
+            raise TpeError("this edit uses means and directions of a file that is not loaded: import the file again.")
+        return self._bases[intervention.origin]
 
     def dimension(self, dim: int, count: int = 12) -> DimensionDetail:
         """The tokens with the largest and the smallest weights in one dimension, `count` of each."""
@@ -133,7 +159,7 @@ class LiveSession:
         """Write an intervention as a JSON manifest with what it was made on and what it does here, atomically."""
         from tpe_core import manifest as files
 
-        head, analysis, basis = self.analysis.model.head, self.analysis, self._edited.basis
+        head, analysis, basis = self.analysis.model.head, self.analysis, self.basis(intervention)
         measured = self.evaluate(prompt, intervention)
         arrays: dict[str, NDArray[np.float64]] = {}
         if intervention.pruned and intervention.replacement == "mean":
@@ -167,7 +193,7 @@ class LiveSession:
                 corpus_fingerprint=analysis.corpus_fingerprint,
                 positions=analysis.detection.positions,
                 prompt=prompt,
-                kl=measured.kl,
+                kl=measured.kl if math.isfinite(measured.kl) else None,
                 js=measured.js,
             ),
             versions=_versions(),
@@ -176,7 +202,7 @@ class LiveSession:
         return files.write_manifest(path, document, arrays)
 
     def load(self, path: Path) -> Intervention:
-        """Read a manifest made for this head, and take over its replacement values and directions.
+        """Read a manifest made for this head, with its own replacement values and directions (`Intervention.origin`).
 
         Raises `ManifestError` in one sentence where it is broken or made for another head; nothing is changed then.
         """
@@ -192,10 +218,14 @@ class LiveSession:
             tokenizer_sha256=self.analysis.tokenizer_sha256,
         )
         intervention = document.intervention()
+        if document.arrays is None:
+            return intervention
         directions = {entry.method: arrays[f"direction.{entry.method}"] for entry in intervention.steering}
-        fresh = EditBasis.of(self.analysis.encoding.slope, self.analysis.detection)
-        self._edited.set_basis(fresh.overridden(intervention.pruned, arrays.get("replacement_values"), directions))
-        return intervention
+        origin = document.arrays.sha256
+        self._bases[origin] = self._bases[""].overridden(
+            intervention.pruned, arrays.get("replacement_values"), directions
+        )
+        return replace(intervention, origin=origin)
 
 
 def _versions() -> dict[str, str]:

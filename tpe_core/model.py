@@ -7,6 +7,7 @@ itself is never edited: edits act on hidden states and head outputs only.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,15 +84,21 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the head's content and a spread of every parameter's values, with names, shapes and dtypes.
+        """sha256 over the config, the head's content and a spread of every parameter's and buffer's values.
 
         A spread (64 values a tensor), because hashing a 7 B body would cost more than detecting with it; any
         training step changes nearly all values.
         """
-        digest = hashlib.sha256(f"{self.head.sha256} {self.device.type} {torch.__version__}".encode())
-        for name, tensor in self.hf.named_parameters():
+        config = {
+            name: value
+            for name, value in self.hf.config.to_dict().items()
+            if name not in ("_name_or_path", "transformers_version")
+        }
+        facts = [self.head.sha256, self.device.type, torch.__version__, config]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+        for name, tensor in (*self.hf.named_parameters(), *self.hf.named_buffers()):
             flat = tensor.detach().reshape(-1)
-            if tensor.device.type == "meta":
+            if tensor.device.type == "meta" or not flat.numel():
                 continue
             picks = torch.linspace(0, flat.numel() - 1, 64, dtype=torch.float64, device="cpu").long().to(flat.device)
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -134,6 +141,11 @@ def load_model(options: RunOptions) -> LanguageModel:
         raise
     except Exception as error:  # whatever transformers and the hub raise; the cause chain says which it is
         raise _explain(error, options) from error
+    if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):
+        raise ModelError(
+            f"{options.model} has no tokenizer (its vocabulary is empty): save one beside the weights "
+            "with tokenizer.save_pretrained()."
+        )
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
@@ -146,16 +158,16 @@ def load_model(options: RunOptions) -> LanguageModel:
         raise ModelError(f"{options.model} could not be put on {device}: {_first_line(error)}") from error
     context = _context(config, tokenizer)
     head, report = open_head(hf, max(tokenizer.get_vocab().values()) + 1, context)
-    return LanguageModel(options.model, options.revision, hf, tokenizer, context, report, head)
+    return LanguageModel(options.model, revision, hf, tokenizer, context, report, head)
 
 
 def _source(options: RunOptions) -> tuple[str, str | None]:
     """(what to give to `from_pretrained`, revision), with local folders checked and hub names looked up first."""
-    if options.model == DEMO:
-        return str(bundled_path()), None
-    name = os.path.expanduser(options.model)
+    name = str(bundled_path()) if options.model == DEMO else os.path.expanduser(options.model)
     path = Path(name)
     if path.is_dir():
+        if options.revision is not None:
+            raise ModelError(f"{options.model} is a folder and has no revision {options.revision!r}: name a hub id.")
         if not (path / "config.json").is_file():
             raise ModelError(
                 f"the folder {name} has no config.json: name one that save_pretrained() wrote, or a hub id like gpt2."
@@ -245,6 +257,8 @@ def _check_causal(config: Any, name: str) -> None:
 
 def _device(asked: str | None) -> torch.device:
     name = asked or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("mps"):
+        raise ModelError("the device 'mps' cannot be used: it has no float64, which the sums need; use --device cpu.")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

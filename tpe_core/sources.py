@@ -136,7 +136,7 @@ class BuiltinSource(TextSource):
         """One document for every docstring."""
         from tpe_core.demo import corpus
 
-        return ((text, True) for text in corpus.held_out())
+        return ((text, True) for text in corpus.held_out_sample())
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def default_root() -> Path:
     import platformdirs
 
     base = os.environ.get("TPE_CACHE_DIR") or platformdirs.user_cache_dir("tpe", appauthor=False)
-    return Path(base).expanduser() / "results"
+    return Path(os.path.expanduser(base)) / "results"
 
 
 def stage(path: Path, parts: Sequence[bytes]) -> Path:

@@ -10,7 +10,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -110,10 +109,13 @@ class TpeApp(App[int]):
         if strip.job is not None:
             strip.say("a job is running already; cancel it first", "warn")
             return
-        options = replace(self.options, refresh=True) if again else self.options
+        session, options = self.bench.session, self.options
         name = "detection" if again else "opening the model"
         strip.say("")
-        strip.begin(self.host.job(name, lambda: self.opener(options)), name)
+        strip.begin(
+            self.host.job(name, lambda: session.detect_again(options) if again and session else self.opener(options)),
+            name,
+        )
 
     def _from_engine(self, message: Message) -> None:
         """Called on the engine thread; posting is safe from there."""

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 OPEN = "inspect"  # the command that a bare `tpe [MODEL]` means
 FAILED, INTERRUPTED = 1, 130
+FLAGS = ("--debug", "--json", "--no-cache", "--offline", "--trust-remote-code")  # may stand before a command
 
 app = typer.Typer(
     name="tpe",
@@ -42,7 +43,7 @@ app.add_typer(demo, name="demo")
 
 Model = Annotated[str, typer.Argument(help="Hub id, local folder, or demo.", show_default=True)]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU where there is one.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU where there is one.")]
 Dtype = Annotated[
     str | None, typer.Option(help="float32, bfloat16, float16; default: the checkpoint's on a GPU, float32 on a CPU.")
 ]
@@ -87,6 +88,8 @@ def open_inspector(
         model, revision, device, dtype, text, positions, seed, threads, no_cache, offline, trust_remote_code
     )
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
+    if json_ and (mask is not None or prompt):
+        raise typer.BadParameter("--json prints the analysis alone: leave out --mask and --prompt.")
     if json_ or not terminal or "-" in options.text:
         _print_analysis(options, json_, mask, prompt)
         return
@@ -234,30 +237,35 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _say(sentence: str) -> None:
-    sys.stderr.write(f"tpe: {sentence}\n")
+    from tpe_tui.format import escape_controls
+
+    sys.stderr.write(f"tpe: {escape_controls(sentence)}\n")
 
 
 def _arguments(arguments: list[str]) -> list[str]:
     """What typer is to parse: a bare `tpe [MODEL] [OPTIONS]` is the inspect command, and so is `tpe demo`."""
-    first = arguments[0] if arguments else ""
-    if first in ("--help", "--version", "check", "analyze", OPEN):
-        return arguments
-    if first == "demo" and len(arguments) > 1 and arguments[1] in ("train", "--help"):
-        return arguments
+    at = next((i for i, word in enumerate(arguments) if word not in FLAGS), len(arguments))
+    flags, rest = arguments[:at], arguments[at:]
+    if rest[:1] in (["--help"], ["check"], ["analyze"], [OPEN]):
+        return [*rest, *flags]
+    if rest[:2] in (["demo", "train"], ["demo", "--help"]):
+        return [*rest, *flags]
     return [OPEN, *arguments]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["--version"]:
-        import importlib.metadata
-
-        sys.stdout.write(f"tpe {importlib.metadata.version('tpe-tui')}\n")
-        return 0
     debug = "--debug" in arguments
     try:
-        code = app(_arguments(arguments), standalone_mode=False, prog_name="tpe")
+        if arguments[:1] == ["--version"]:
+            import importlib.metadata
+
+            sys.stdout.write(f"tpe {importlib.metadata.version('tpe-tui')}\n")
+            code = 0
+        else:
+            code = app(_arguments(arguments), standalone_mode=False, prog_name="tpe")
+        sys.stdout.flush()
     except TpeError as error:
         if debug:
             raise

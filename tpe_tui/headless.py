@@ -25,7 +25,9 @@ def common_options(options: RunOptions) -> list[str]:
             words += [f"--{name}", str(value)]
     for path in options.text:
         words += ["--text", path]
-    return words if options.cache else [*words, "--no-cache"]
+    flags = {"--no-cache": not options.cache, "--offline": options.offline}
+    flags["--trust-remote-code"] = options.trust_remote_code
+    return [*words, *(flag for flag, given in flags.items() if given)]
 
 
 def command_lines(options: RunOptions, prompt: str, edit: Intervention, exported: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from tpe_core.progress import Progress
+from tpe_tui.format import escape_controls
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis
@@ -36,7 +37,7 @@ class ProgressLine:
             return
         if self._terminal:
             share = "" if event.fraction is None else f" {event.fraction:4.0%}"
-            text = f"{event.label}{share} {event.note}".rstrip()
+            text = escape_controls(f"{event.label}{share} {event.note}".rstrip())
             self._stream.write(f"\r\x1b[K{text}")
             self._open = True
         elif event.label != self._label:
@@ -53,7 +54,7 @@ class ProgressLine:
 
 
 def _line(text: str = "") -> None:
-    sys.stdout.write(text.rstrip() + "\n")
+    sys.stdout.write(escape_controls(text.rstrip()) + "\n")
 
 
 def print_check(report: HeadReport) -> None:

@@ -32,6 +32,9 @@ class Session(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """Sentences to show once."""
 
+    def detect_again(self, options: RunOptions) -> Steps[Session]:
+        """A job: a session on the same loaded model with a new detection."""
+
     def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
         """The next-token distribution before and after the edit."""
 

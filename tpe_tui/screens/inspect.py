@@ -6,6 +6,7 @@ Each action of the key table is one method named after its id; the engine is onl
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from tpe_tui.screens.error import TextScreen
 __all__ = ["InspectScreen", "parse_ratio", "parse_share", "stepped"]
 
 STEPS_PER_DOUBLING = 4
+MOST_DOUBLINGS = 64
 
 
 def parse_share(text: str) -> float | None:
@@ -44,7 +46,12 @@ def parse_ratio(text: str) -> float | None:
 
 
 def stepped(ratio: float, step: int) -> float:
-    """`ratio` moved by `step` quarter doublings, kept on the grid of such steps so that 1 is met again."""
+    """`ratio` moved by `step` quarter doublings, kept on the grid of such steps so that 1 is met again.
+
+    A ratio beyond 2^±64 asks for nothing more and stays where it is.
+    """
+    if abs(math.log2(ratio)) > MOST_DOUBLINGS:
+        return ratio
     place = STEPS_PER_DOUBLING * math.log2(ratio)
     start = round(place) if abs(place - round(place)) < 1e-6 else place
     return float(2 ** ((start + step) / STEPS_PER_DOUBLING))
@@ -195,9 +202,7 @@ class InspectScreen(BrowseScreen):
             return
         self.inspector.method = METHODS[(METHODS.index(self.inspector.method) + 1) % len(METHODS)]
         edit, method = self.inspector.intervention, self.inspector.method
-        moved = Intervention(
-            edit.pruned, edit.replacement, tuple(replace(entry, method=method) for entry in edit.steering)
-        )
+        moved = replace(edit, steering=tuple(replace(entry, method=method) for entry in edit.steering))
         said = f"steering by {method}"
         self._edit(lambda: self.inspector.apply(moved), said, said)
 
@@ -248,7 +253,7 @@ class InspectScreen(BrowseScreen):
             return
 
         def export(text: str) -> None:
-            path = Path(text.strip()).expanduser()
+            path = Path(os.path.expanduser(text.strip()))
             edit, prompt = self.inspector.intervention, self.inspector.prompt
             self.ask("export", lambda: session.export(path, edit, prompt))
 
@@ -263,7 +268,7 @@ class InspectScreen(BrowseScreen):
         """Ask the engine to read and check a manifest; its edit comes into force as one undoable step."""
         session = self.session
         if session is not None:
-            path = Path(text.strip()).expanduser()
+            path = Path(os.path.expanduser(text.strip()))
             self.ask("import", lambda: session.load(path))
 
     def accept(self, answer: Answer) -> None:
@@ -283,9 +288,8 @@ class InspectScreen(BrowseScreen):
         except TpeError as error:
             self.fail("import failed", Failure(str(error)))
             return
-        if not done:
-            self.tokens.answer = None  # the same edit, but with the file's own means and directions
-        self.changed()
+        if done:
+            self.changed()
         self.strip.say(f"imported: {len(edit.pruned)} pruned, {len(edit.steering)} steered", "good")
 
     def action_out_headless(self) -> None:

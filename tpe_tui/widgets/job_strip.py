@@ -10,7 +10,7 @@ from collections.abc import Callable
 from rich.cells import cell_len
 
 from tpe_core.progress import Progress
-from tpe_tui.format import elapsed, fit
+from tpe_tui.format import elapsed, escape_controls, fit
 from tpe_tui.widgets.lines import Line, LineWidget
 
 __all__ = ["JobStrip"]
@@ -64,6 +64,7 @@ class JobStrip(LineWidget):
 
     def say(self, text: str, role: str = "row") -> None:
         """One sentence, until the next one."""
+        text = escape_controls(text)
         if (text, role) != (self.text, self.role):
             self.text, self.role = text, role
             self.repaint()

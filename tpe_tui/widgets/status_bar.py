@@ -79,7 +79,9 @@ class PromptBar(LineWidget):
         """The end of a long prompt matters most, so it is cut at the front."""
         note = f"  {self.note} " if self.note else " "
         room = max(8, width - 9 - len(note))
-        text = escape_controls(shown_prompt(self.prompt))
+        text = escape_controls(shown_prompt(self.prompt[-room:]))
+        if len(self.prompt) > room:
+            text = "…" + text
         while cell_len(text) > room:
             text = "…" + text[2:] if text.startswith("…") else "…" + text[1:]
         return [(" prompt  ", "muted"), (fit(text, room), "row"), (note, "muted")], "row"
