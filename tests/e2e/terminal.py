@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["Row", "Terminal", "gone"]
+__all__ = ["PATIENCE", "Row", "Terminal", "gone"]
 
-PATIENCE = 60.0  # seconds
+PATIENCE = 120.0  # seconds
 LOOK = 0.05  # seconds between two looks
 PROMPT = "ready>"
 ROW = re.compile(r"^│? ([ ✗▏]) +(\d+) +(\d+)((?: +[+-][\d.e+-]+){3,4})", re.MULTILINE)

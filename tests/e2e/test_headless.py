@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Run, execute
+from tests.e2e.terminal import PATIENCE
 
 Tpe = Callable[..., Run]
 
@@ -115,7 +116,7 @@ def test_interrupting_an_analysis(env: dict[str, str], tmp_path: Path) -> None:
             assert line, f"it ended by itself: {said}"
             said += line
         process.send_signal(signal.SIGINT)
-        out, rest = process.communicate(timeout=60)
+        out, rest = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in rest

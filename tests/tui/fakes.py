@@ -37,6 +37,7 @@ class FakeSession:
         self.mean = mean
         self.delay = 0.0
         self.fail: Exception | None = None
+        self.again: Callable[[], Steps[FakeSession]] | None = None
         self.warnings: tuple[str, ...] = ()
         self.calls: list[str] = []
         names = [
@@ -72,8 +73,10 @@ class FakeSession:
 
     def detect_again(self, options: RunOptions) -> Steps[FakeSession]:
         self.calls.append("detect_again")
-        yield Progress("detect", 1, 2)
-        return self
+        if self.again is None:
+            yield Progress("detect", 1, 2)
+            return self
+        return (yield from self.again())
 
     def probabilities(self, prompt: str, edit: Intervention) -> tuple[np.ndarray, np.ndarray]:
         h = self._hidden(prompt)

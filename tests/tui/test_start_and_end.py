@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+from textual.widgets import Input
 
+from tpe_core.inspector import TokenDetail
 from tpe_core.progress import Progress
 from tpe_tui.screens.error import ErrorScreen
 
@@ -74,16 +77,15 @@ async def test_loading_can_be_cancelled(start: Start, key: str) -> None:
         assert "nothing is running" in app.bench.strip.text
 
 
-async def test_a_rerun_keeps_the_edit_and_passes_the_cache(start: Start) -> None:
-    asked = []
+async def test_a_rerun_keeps_the_edit_and_the_model(start: Start) -> None:
     first, second = FakeSession(seed=0), FakeSession(seed=1)
 
-    def opener(options):
-        asked.append(options.cache)
+    def again():
         yield Progress("detection", 0, 1)
-        return first if len(asked) == 1 else second
+        return second
 
-    async with start(opener=opener) as (app, pilot):
+    first.again = again
+    async with start(first) as (app, pilot):
         await pilot.press("space")
         edit = app.bench.inspector.intervention
         await pilot.press("r")
@@ -92,21 +94,21 @@ async def test_a_rerun_keeps_the_edit_and_passes_the_cache(start: Start) -> None
         assert app.bench.inspector.intervention == edit
         _, expected = second.probabilities(second.default_prompt, edit)
         np.testing.assert_allclose(app.bench.tokens.answer.now, expected[app.bench.tokens.answer.ids])
-        assert asked == [True, False]
+        assert first.calls.count("detect_again") == 1  # and no second model was opened
 
 
 async def test_keys_work_while_a_job_runs(start: Start) -> None:
     pause = threading.Event()
-    runs = []
+    session = FakeSession()
 
-    def opener(options):
-        runs.append(1)
-        for step in range(3 if len(runs) == 1 else 2000):
-            pause.wait(0.005 if len(runs) > 1 else 0)
+    def again():
+        for step in range(2000):
+            pause.wait(0.005)
             yield Progress("detection", step, 2000)
-        return FakeSession()
+        return session
 
-    async with start(opener=opener) as (app, pilot):
+    session.again = again
+    async with start(session) as (app, pilot):
         await pilot.press("r", "space")
         await answered(app, pilot)
         assert app.bench.strip.job is not None
@@ -114,7 +116,46 @@ async def test_keys_work_while_a_job_runs(start: Start) -> None:
         assert app.bench.strip.job is not None
         await pilot.press("x")
         await until(pilot, lambda: app.bench.strip.job is None)
-        assert len(runs) == 2
+        assert session.calls.count("detect_again") == 1
+
+
+async def test_a_late_token_answer_is_not_taken_for_the_edit_in_force(start: Start) -> None:
+    session = FakeSession()
+    plain, release, entered = session.token, threading.Event(), threading.Event()
+
+    def slow(token_id, prompt, intervention):
+        entered.set()
+        release.wait(5)
+        return plain(token_id, prompt, intervention)
+
+    async with start(session, size=(160, 48)) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.bench.detail.found, TokenDetail))
+        session.token = slow
+        await pilot.press("]")
+        await until(pilot, entered.is_set)
+        await pilot.press("]")
+        release.set()
+        wanted = app.bench.inspector.intervention.ratio(app.bench.tokens.token_id)
+        await until(pilot, lambda: app.bench.detail.found.ratio == wanted and not app.bench.detail.pending)
+
+
+@pytest.mark.parametrize("key", ["e", "I"])
+async def test_a_path_of_a_user_who_does_not_exist_is_only_a_path(start: Start, key: str, tmp_path: Path) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("space", key)
+        app.screen.query_one(Input).value = "~nobody-of-this-name/mask.json"
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
+        assert app.bench.inspector.intervention.pruned
+
+
+async def test_ratios_without_end_stay_finite(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("2", "=")
+        app.screen.query_one(Input).value = "1e308"
+        await pilot.press("enter", "]", "]", "]", "]", "]")
+        assert app.bench.inspector.intervention.ratio(app.bench.tokens.token_id) == 1e308
 
 
 async def test_warnings_of_the_session_are_shown(start: Start) -> None:
