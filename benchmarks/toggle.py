@@ -16,7 +16,7 @@ from benchmarks.models import VOCAB, WIDTH, gpt2_small
 from benchmarks.report import Row, at_least
 from benchmarks.timing import interleaved, median
 from tpe_core.detection import Detection, HiddenSample
-from tpe_core.edited_head import EditBasis, EditedHead
+from tpe_core.edited_head import EditBasis, EditedHead, log_probabilities
 from tpe_core.head import OutputHead, Post
 from tpe_core.intervention import Intervention
 
@@ -41,7 +41,7 @@ def run(quick: bool) -> list[Row]:
     hidden = torch.randn(WIDTH, generator=generator)
     edited = EditedHead(OutputHead(weight.T.contiguous(), None, Post(), VOCAB, True, "Linear"), _basis())
     edited.set_hidden(hidden)
-    base = torch.log_softmax(edited.base_logits(), 0)
+    base = log_probabilities(edited.base_logits())
     p = base.exp()
     kept = tuple(range(PRUNED))
     dims = itertools.cycle(range(PRUNED, WIDTH))
@@ -49,7 +49,7 @@ def run(quick: bool) -> list[Row]:
     edited.logits(Intervention(kept))
 
     def divergence() -> float:
-        now = torch.log_softmax(edited.logits(next(edits)), 0)
+        now = log_probabilities(edited.logits(next(edits)))
         return float(torch.where(p > 0, p * (base - now), 0.0).sum())
 
     model: Any = gpt2_small()

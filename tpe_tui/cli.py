@@ -266,6 +266,8 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             code = app(_arguments(arguments), standalone_mode=False, prog_name="tpe")
         sys.stdout.flush()
+        if code == INTERRUPTED:  # typer turns the interrupt into an exit code
+            _say("interrupted.")
     except TpeError as error:
         if debug:
             raise

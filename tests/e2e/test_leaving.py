@@ -46,6 +46,7 @@ def test_a_signal_while_the_engine_is_imported(terminal: Open) -> None:
     signalled(term, signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_starts_again_and_a_signal_ends_it(terminal: Open) -> None:
     term = terminal()
     term.start(LONG)
