@@ -34,8 +34,8 @@ class Shot:
 
 
 SHOTS = (
-    Shot("inspect-160x48", (160, 48), ("space", "j", "j", "space", "j", "space", "2", "j", "]", "]", "]", "]", "1")),
-    Shot("inspect-80x24", (80, 24), ("space", "j", "j", "space", "2", "j", "]", "]", "]", "]", "1")),
+    Shot("inspect-160x48", (160, 48), ("t", "enter", "2", "j", "]", "]", "]", "]", "1")),
+    Shot("inspect-80x24", (80, 24), ("space", "j", "j", "space", "2", "1")),
     Shot("components-160x48", (160, 48), ("l",)),
     Shot("fit-160x48", (160, 48), ("2", "j", "j", "3", "l", "l")),
     Shot("scatter-160x48", (160, 48), ("3", "l", "l", "l", "z")),

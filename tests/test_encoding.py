@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
+from statsmodels.stats.multitest import multipletests
 
 from tpe_core.components import principal_components
-from tpe_core.encoding import CHUNK_COLUMNS, Design, Encoding, fit_encoding
+from tpe_core.encoding import CHUNK_COLUMNS, Design, Encoding, benjamini_hochberg, fit_encoding
 from tpe_core.errors import NumericalError
 
 
@@ -42,6 +43,14 @@ def test_ols_is_statsmodels(rows: int, width: int) -> None:
     np.testing.assert_allclose(ours.predicted, theirs.fittedvalues, rtol=1e-8)
     assert ours.degrees_of_freedom == theirs.df_resid
     assert ours.condition_number == pytest.approx(np.linalg.cond(W - W.mean(0)), rel=1e-5)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_adjusted_p_are_statsmodels(p: list[float]) -> None:
+    np.testing.assert_allclose(benjamini_hochberg(np.array(p)), multipletests(p, method="fdr_bh")[1], atol=1e-15)
+    with_gap = benjamini_hochberg(np.array([*p, np.nan]))
+    np.testing.assert_allclose(with_gap[:-1], multipletests(p, method="fdr_bh")[1], atol=1e-15)
+    assert np.isnan(with_gap[-1])
 
 
 def test_held_out_and_nested_r2_are_direct_fits() -> None:

@@ -49,8 +49,8 @@ def test_the_engine_does_not_know_the_terminal(module: str) -> None:
     assert not loaded_by(f"import {module}") & {"tpe_tui", "textual", "rich", "typer"}
 
 
-def test_the_inspector_path_needs_no_statsmodels_until_a_q_is_asked_for() -> None:
-    assert "statsmodels" not in loaded_by("import tpe_core.live")
+def test_the_inspector_path_needs_no_statsmodels() -> None:
+    assert not loaded_by("import tpe_core.live") & {"statsmodels", "pandas", "sklearn"}
 
 
 def test_public_names_resolve() -> None:

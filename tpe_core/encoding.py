@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tpe_core.errors import NumericalError
 
-__all__ = ["Design", "Encoding", "fit_encoding"]
+__all__ = ["Design", "Encoding", "benjamini_hochberg", "fit_encoding"]
 
 CHUNK_COLUMNS = 8192  # vocabulary rows turned to float64 at a time
 PERMUTATIONS = 8  # draws of the permutation null
@@ -174,14 +174,8 @@ class Encoding:
 
     @cached_property
     def q(self) -> Floats:
-        """[d] Benjamini-Hochberg adjusted p (statsmodels' multipletests); NaN where p is."""
-        from statsmodels.stats.multitest import multipletests
-
-        result = np.full(len(self.p), np.nan)
-        known = np.isfinite(self.p)
-        if known.any():
-            result[known] = multipletests(self.p[known], method="fdr_bh")[1]
-        return result
+        """[d] Benjamini-Hochberg adjusted p; NaN where p is."""
+        return benjamini_hochberg(self.p)
 
     @property
     def f_statistic(self) -> float:
@@ -219,6 +213,20 @@ class Encoding:
         """(sum v)^2 / sum v^2 of v = (A sd)^2: the effective number of dimensions."""
         v = self.slope_std**2
         return float(v.sum() ** 2 / (v @ v)) if v.any() else 0.0
+
+
+def benjamini_hochberg(p: Floats) -> Floats:
+    """Adjusted p values: for the i-th smallest of m, the least p_(j) m / j over j >= i; NaN stays, uncounted.
+
+    Equal to statsmodels' ``multipletests(p, method="fdr_bh")``, which the tests compare it with: importing that
+    costs over a second of the inspector's start.
+    """
+    result = np.full(len(p), np.nan)
+    known = np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    scaled = p[order] * len(known) / np.arange(1, len(known) + 1)
+    result[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return result
 
 
 class _Solver:
