@@ -131,14 +131,14 @@ class Terminal:
 
     def exit_code(self, seconds: float = PATIENCE) -> int:
         """Wait until what was started has ended."""
-        return int(self.wait(r"^EXIT=(\d+)$", seconds)[1])
+        return int(self.wait(r"EXIT=(\d+)$", seconds)[1])
 
     def assert_clean(self) -> None:
         """The shell has its screen, its cursor, its mouse and its line editing back."""
         flags = "#{alternate_on} #{cursor_flag} #{mouse_any_flag} #{keypad_flag} #{keypad_cursor_flag}"
         assert self.tmux("display-message", "-p", flags).split() == ["0", "1", "0", "0", "0"]
         self.command("echo al''ive")
-        self.wait("^alive$")
+        self.wait("alive$")
 
 
 def gone(pid: int) -> bool:
