@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -283,7 +283,7 @@ class _Accumulator:
 
         return Detection(
             self.positions, array(self.p_sum), array(self.log_rescued), array(self.counts), array(self.h_sum),
-            array(self.hh_sum), self.log_z_sum, self.nll_sum, replace(self.sample),
+            array(self.hh_sum), self.log_z_sum, self.nll_sum, self.sample,
         )  # fmt: skip
 
 

@@ -111,7 +111,6 @@ class EditedHead:
     def __init__(self, head: OutputHead, basis: EditBasis) -> None:
         self.head = head
         self.basis = basis
-        self._empty = Intervention()
         self._hidden = torch.zeros(head.hidden_size, device=head.columns.device)
         self.set_hidden(self._hidden)
 
@@ -132,7 +131,7 @@ class EditedHead:
 
     def _reset(self) -> None:
         self._z = self._base.clone()
-        self._at = self._empty
+        self._at = Intervention()
         self._columns = 0
         self._removed: dict[int, float] = {}  # dim -> h_i - fill_i as subtracted
 

@@ -106,11 +106,6 @@ class Design:
             out[where] = (part.T @ wanted).cpu().numpy()
         return out
 
-    def column(self, index: int) -> Floats:
-        """[V] one raw column of W."""
-        result: Floats = self.columns[index].double().cpu().numpy()
-        return result
-
 
 @dataclass(frozen=True)
 class Encoding:

@@ -11,7 +11,6 @@ import ctypes
 import itertools
 import json
 import math
-import os
 import platform
 import sys
 import time
@@ -33,6 +32,7 @@ from tpe_core.demo.recipe import Recipe
 from tpe_core.demo.record import checkpoint_record, halfway
 from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, Steps
+from tpe_core.store import stage
 
 __all__ = ["END_OF_TEXT", "train"]
 
@@ -73,12 +73,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    stage(path, [data]).replace(path)
 
 
 def _documents(folder: Path, part: str, text: Iterator[str] | None) -> Iterator[str]:
