@@ -3,31 +3,88 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.components import Components, principal_components
-from tpe_core.corpus import HELDOUT_SHARE, adds_bos, corpus_key, read_corpus, text_source, tokenizer_fingerprint
+from tpe_core.corpus import (
+    HELDOUT_SHARE,
+    Corpus,
+    TextSource,
+    adds_bos,
+    corpus_key,
+    read_corpus,
+    text_source,
+    tokenizer_fingerprint,
+)
+from tpe_core.design import Design
 from tpe_core.detection import Detection, detect, detection_key, load_detection
-from tpe_core.encoding import Design, Encoding, fit_encoding
+from tpe_core.encoding import Encoding, fit_encoding
+from tpe_core.geometry import Geometry, geometry, row_products
 from tpe_core.inspector import EncodingTable, ModelInfo
-from tpe_core.model import LanguageModel, load_model
+from tpe_core.loading import load_model
+from tpe_core.model import LanguageModel
 from tpe_core.options import RunOptions
+from tpe_core.outliers import OutlierDimensions, outlier_dimensions
 from tpe_core.progress import Progress, Steps
+from tpe_core.static_bias import FinalNorm, StaticBias, final_norm_bias, static_bias
 from tpe_core.store import Store
 from tpe_core.text import token_texts
+from tpe_core.undertrained import Undertrained, Untrained, untrained_rows
+from tpe_core.weighted import WeightedComponents, weighted_components
 
-__all__ = ["Analysis", "analyze"]
+__all__ = ["Analysis", "Reading", "analyze", "reading_of"]
 
 BLOCK_LENGTH = 256  # positions; shorter where the model's context is
 
 
 @dataclass(frozen=True)
+class Reading:
+    """The text that a run detects on: named before anything is tokenised, and read only where it has to be."""
+
+    source: TextSource
+    tokenizer: Any
+    tokenizer_sha256: str
+    block_length: int  # tokens
+    positions: int  # tokens of text in all
+    add_bos: bool
+    key: str  # the corpus's fingerprint
+
+    def corpus(self) -> Steps[Corpus]:
+        """Read it: a job. Raises `CorpusError` where the text is too short."""
+        return read_corpus(
+            self.source,
+            self.tokenizer,
+            block_length=self.block_length,
+            positions=self.positions,
+            add_bos=self.add_bos,
+            tokenizer_fingerprint=self.tokenizer_sha256,
+        )
+
+
+def reading_of(source: TextSource, options: RunOptions, model: LanguageModel) -> Reading:
+    """How a model reads a text: the same for every front end and every process, so that they find one detection.
+
+    `options.positions` counts predictions; a masked or encoder-decoder model makes fewer of them than it reads tokens.
+    Such models put their own special tokens around a block, so only a causal one's blocks begin with one.
+    """
+    tokens, sampling = tokenizer_fingerprint(model.tokenizer), model.sampling
+    length = min(BLOCK_LENGTH, sampling.room(model.context))
+    bos = model.task == "causal" and adds_bos(model.tokenizer)
+    blocks = math.ceil(options.positions / sampling.count(length))
+    positions = options.positions if model.task == "causal" else blocks * length
+    key = corpus_key(source, tokens, block_length=length, positions=positions, add_bos=bos)
+    return Reading(source, model.tokenizer, tokens, length, positions, bos, key)
+
+
+@dataclass(frozen=True)
 class Analysis:
-    """Everything measured about one model on one text."""
+    """Everything measured about one model on one text. What stands below `rows_excluded` is computed when asked for."""
 
     model: LanguageModel
     text: str  # what was read, for people
@@ -37,12 +94,72 @@ class Analysis:
     keep: NDArray[np.bool_]  # [V] rows in use that were fitted: those with a finite -log alpha
     encoding: Encoding
     components: Components
+    mean_row: NDArray[np.float64]  # [d] of W, over the fitted rows
     warnings: tuple[str, ...]
 
     @property
     def rows_excluded(self) -> int:
         """Padding rows and rows that the model never gives any probability."""
         return self.model.head.padding_rows + int((~self.keep).sum())
+
+    @cached_property
+    def surprisal(self) -> NDArray[np.float64]:
+        """[V] -log alpha of the rows in use, nats; inf where a row is never predicted."""
+        return -self.detection.log_alpha[: self.model.head.vocab_rows]
+
+    @cached_property
+    def predicted(self) -> NDArray[np.float64]:
+        """[V] the law's -log alpha of the rows in use; NaN where a row was not fitted."""
+        result = np.full(self.model.head.vocab_rows, np.nan)
+        result[self.keep] = self.encoding.predicted
+        return result
+
+    @cached_property
+    def tokens(self) -> Sequence[str]:
+        """[V] printable texts of the rows in use."""
+        return token_texts(self.model.tokenizer, self.model.head.vocab_rows)
+
+    @cached_property
+    def final_norm(self) -> FinalNorm | None:
+        """The bias of the norm before the head, from one short forward; None where there is none."""
+        return final_norm_bias(self.model.hf, self.model.site, self.model.example_inputs())
+
+    @cached_property
+    def static_bias(self) -> StaticBias | None:
+        """What is predicted before anything is read; None where neither norm nor head has a bias."""
+        return static_bias(self.model.head, self.final_norm, self.keep, self.encoding)
+
+    @cached_property
+    def outliers(self) -> OutlierDimensions:
+        """Dimensions of h that stand out."""
+        return outlier_dimensions(self.detection, self.encoding)
+
+    @cached_property
+    def untrained(self) -> Untrained:
+        """Where rows point that training hardly touched."""
+        return untrained_rows(self.model.head, self.surprisal, self.mean_row)
+
+    @cached_property
+    def undertrained(self) -> Undertrained:
+        """Tokens near the untrained rows, and those that the law fits worst."""
+        distance = self.untrained.distances(*self._rows)
+        counts = self.detection.counts[: len(distance)]
+        return Undertrained(self.untrained, distance, self.surprisal - self.predicted, self.surprisal, counts)
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Common drift, rank and effective null space of W."""
+        return geometry(self._rows[1][self.keep], self.mean_row, self.components, self.detection)
+
+    @cached_property
+    def components_weighted(self) -> WeightedComponents:
+        """Principal components of W under alpha."""
+        return weighted_components(self.model.head, self.keep, self.encoding.surprisal, self.mean_row)
+
+    @cached_property
+    def _rows(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(W @ [untrained direction, mean row] [V, 2], lengths of W's rows [V]): one pass for all that needs them."""
+        return row_products(self.model.head, np.stack([self.untrained.direction, self.mean_row], 1))
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `tpe analyze`; numbers that do not exist are null."""
@@ -72,6 +189,11 @@ class Analysis:
                 "explained_variance_ratio": components.explained_variance_ratio.tolist(),
                 "correlations": components.correlations.tolist(),
             },
+            "components_weighted": self.components_weighted.to_dict(),
+            "static_bias": None if self.static_bias is None else self.static_bias.to_dict(),
+            "outlier_dimensions": self.outliers.to_dict(),
+            "geometry": self.geometry.to_dict(),
+            "undertrained": self.undertrained.to_dict(self.tokens),
             "sparsity": {
                 "r2_by_k": {str(k): value for k, value in encoding.r2_by_k().items()},
                 "gini": encoding.gini,
@@ -92,8 +214,6 @@ class Analysis:
     def table(self) -> EncodingTable:
         """The analysis as the arrays a front end shows. Rows left out of the fit keep NaN predictions and scores."""
         encoding, head, vocab = self.encoding, self.model.head, self.model.head.vocab_rows
-        predicted = np.full(vocab, np.nan)
-        predicted[self.keep] = encoding.predicted
         scores = np.full((vocab, 2), np.nan, dtype=np.float32)
         scores[self.keep] = self.components.scores
         report = self.model.report
@@ -119,10 +239,10 @@ class Analysis:
             r=encoding.r,
             explained=self.components.explained_variance_ratio,
             pc_correlation=self.components.correlations,
-            surprisal=-self.detection.log_alpha[:vocab],
-            predicted=predicted,
+            surprisal=self.surprisal,
+            predicted=self.predicted,
             pc_scores=scores,
-            tokens=token_texts(self.model.tokenizer, vocab),
+            tokens=self.tokens,
         )
 
 
@@ -153,24 +273,14 @@ def analyze(
     said: list[str] = []
     if store is None and options.cache:
         store = Store(on_problem=said.append)
-    tokens = tokenizer_fingerprint(model.tokenizer)
-    block_length = min(BLOCK_LENGTH, model.context)
-    key = corpus_key(
-        source, tokens, block_length=block_length, positions=options.positions, add_bos=adds_bos(model.tokenizer)
-    )
+    reading = reading_of(source, options, model)
     found = None
     if not options.refresh:
-        found = load_detection(store, detection_key(model, key, options.sample, options.seed), head)
+        found = load_detection(store, detection_key(model, reading.key, options.sample, options.seed), head)
     if found is not None:
         detection = found[0]
     else:
-        corpus = yield from read_corpus(
-            source,
-            model.tokenizer,
-            block_length=block_length,
-            positions=options.positions,
-            tokenizer_fingerprint=tokens,
-        )
+        corpus = yield from reading.corpus()
         detection = yield from detect(
             model, corpus, sample_size=options.sample, seed=options.seed, store=store, refresh=options.refresh
         )
@@ -186,5 +296,8 @@ def analyze(
     bias = None if head.bias is None else head.bias[: head.vocab_rows].double().cpu().numpy()[keep]
     encoding = fit_encoding(design, surprisal[keep], offset=bias, mean_hidden=detection.mean_hidden, seed=options.seed)
     yield Progress("components", 0)
-    components = principal_components(design, surprisal[keep])
-    return Analysis(model, source.label, key, tokens, detection, keep, encoding, components, tuple(said))
+    components = principal_components(design, encoding.r)
+    return Analysis(
+        model, source.label, reading.key, reading.tokenizer_sha256, detection, keep, encoding, components, design.mean,
+        tuple(said),
+    )  # fmt: skip

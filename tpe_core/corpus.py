@@ -33,6 +33,7 @@ __all__ = [
     "build_corpus",
     "corpus_key",
     "read_corpus",
+    "special_ends",
     "text_source",
     "tokenizer_fingerprint",
 ]
@@ -112,12 +113,18 @@ def _ids(tokenizer: Tokenizer, texts: list[str], special: bool = False) -> list[
     return ids
 
 
+def special_ends(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The special tokens that the tokenizer by itself puts before and after every text."""
+    (plain,), (special,) = _ids(tokenizer, ["a"]), _ids(tokenizer, ["a"], special=True)
+    for at in range(len(special) - len(plain) + 1):
+        if special[at : at + len(plain)] == plain:
+            return tuple(special[:at]), tuple(special[at + len(plain) :])
+    return (), ()
+
+
 def adds_bos(tokenizer: Tokenizer) -> bool:
     """Whether the tokenizer by itself begins every text with its beginning-of-sequence token."""
-    if tokenizer.bos_token_id is None:
-        return False
-    (plain,), (special,) = _ids(tokenizer, ["a"]), _ids(tokenizer, ["a"], special=True)
-    return special[:1] == [tokenizer.bos_token_id] and len(special) > len(plain)
+    return tokenizer.bos_token_id is not None and special_ends(tokenizer)[0][:1] == (tokenizer.bos_token_id,)
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
@@ -156,6 +163,7 @@ def build_corpus(
     positions: int,
     part: Part = "detect",
     heldout_share: float = HELDOUT_SHARE,
+    add_bos: bool | None = None,
     tokenizer_fingerprint: str,
 ) -> Corpus:
     """`read_corpus` run to its end."""
@@ -166,6 +174,7 @@ def build_corpus(
         positions=positions,
         part=part,
         heldout_share=heldout_share,
+        add_bos=add_bos,
         tokenizer_fingerprint=tokenizer_fingerprint,
     )
     return run(steps)
@@ -179,13 +188,15 @@ def read_corpus(
     positions: int,
     part: Part = "detect",
     heldout_share: float = HELDOUT_SHARE,
+    add_bos: bool | None = None,
     tokenizer_fingerprint: str,
 ) -> Steps[Corpus]:
     """The first ``ceil(positions / block_length)`` blocks of `part`, or as many as the text has; stops reading then.
 
     Documents are joined by the end-of-sequence token (else the beginning-of-sequence token, else nothing). A
     special token spelled out in the text is read as that token. A block is held out where its hash, as a share of
-    the range, lies below `heldout_share`: the same block always falls in the same part.
+    the range, lies below `heldout_share`: the same block always falls in the same part. Blocks begin with the
+    beginning-of-sequence token where `add_bos` says so (None: where the tokenizer by itself would add it).
     Raises `CorpusError` where the text has no such block.
     """
     if block_length < 2 or positions < 1:
@@ -198,7 +209,7 @@ def read_corpus(
             f"part {part!r} with a held-out share of {heldout_share:g} cannot be read: "
             f"choose one of {', '.join(get_args(Part))} and a share between 0 and 1."
         )
-    bos = int(tokenizer.bos_token_id) if adds_bos(tokenizer) else None
+    bos = int(tokenizer.bos_token_id) if (adds_bos(tokenizer) if add_bos is None else add_bos) else None
     wanted = math.ceil(positions / block_length)
     threshold = int(heldout_share * 2**64)
     step = block_length - (bos is not None)  # text tokens that a block holds

@@ -10,6 +10,7 @@ Precision: head product and softmax in float32, sums in float64. A row whose mea
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,14 +29,15 @@ from tpe_core.progress import Progress, Steps
 if TYPE_CHECKING:
     from tpe_core.corpus import Corpus
     from tpe_core.model import LanguageModel
+    from tpe_core.sampling import Batch
     from tpe_core.store import Store
 
-__all__ = ["Detection", "HiddenSample", "detect", "detection_key"]
+__all__ = ["Detection", "HiddenSample", "blocks_per_forward", "detect", "detection_key"]
 
 VERSION = 1  # of what is summed and how; part of every cache key
 RESCUE_BELOW = 1e-20  # mean probability over a chunk; float32 has none left below 1e-38
 CHUNK_BYTES = 32 * 2**20  # of float32 logits at a time, and as many of probabilities
-CPU_POSITIONS = 256  # positions per forward pass: few, so that activations stay small
+CPU_POSITIONS = 256  # positions per forward pass, and per chunk of logits: few, so that activations stay small
 CUDA_POSITIONS = 8192
 SAVE_SECONDS = 30.0
 
@@ -190,30 +192,35 @@ class _Accumulator:
         rows, width = head.total_rows, head.hidden_size
 
         def zeros(*shape: int) -> Tensor:
-            return torch.zeros(*shape, dtype=torch.float64, device=self.device)
+            return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
         self.positions = 0
         self.p_sum, self.h_sum, self.hh_sum = zeros(rows), zeros(width), zeros(width, width)
         self.log_rescued = torch.full((rows,), -torch.inf, dtype=torch.float64, device=self.device)
         self.counts = torch.zeros(rows, dtype=torch.int64)
-        self.log_z_sum, self.nll_sum = 0.0, 0.0
+        masked = torch.zeros(rows, device=device) if head.bias is None else head.bias
+        self.possible = masked > -torch.inf  # rows that can have any probability: the others need no rescue
+        self.log_z_sum, self.nll_sum = zeros(), zeros()
         empty = HiddenSample(
             sample_size, np.empty((0, width), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64)
         )
         self.sample = empty
         self.candidates: list[HiddenSample] = []
-        self.chunk = max(8, min(CPU_POSITIONS, CHUNK_BYTES // (4 * rows)))
+        most = CPU_POSITIONS if device.type == "cpu" else CUDA_POSITIONS
+        self.chunk = max(8, min(most, CHUNK_BYTES * (1 if device.type == "cpu" else 2) // (4 * rows)))
         self.buffer, self.probabilities = torch.empty(2, self.chunk, rows, dtype=torch.float32, device=device)
 
     def add(self, hidden: Tensor, targets: NDArray[Any], hashes: NDArray[np.uint64]) -> None:
         """Add h [B, L, d] with its next tokens [B, L]; `hashes` [B] name the blocks."""
-        h = hidden.flatten(0, 1).float()
+        h = hidden.flatten(0, 1).to(self.head.columns.device).float()
         if not bool(torch.isfinite(h).all()):
             raise self._not_finite("hidden states")
         next_ids = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.int64)).flatten().to(h.device)
+        wide = h.to(self.device).double()
         for first in range(0, len(h), self.chunk):
             self._add_chunk(h[first : first + self.chunk], next_ids[first : first + self.chunk])
-        wide = h.to(self.device).double()
+        if not math.isfinite(float(self.log_z_sum)):
+            raise self._not_finite("logits")
         self.h_sum += wide.sum(0)
         self.hh_sum.addmm_(wide.T, wide)
         self.counts += torch.bincount(next_ids.cpu(), minlength=len(self.counts))
@@ -222,18 +229,13 @@ class _Accumulator:
 
     def _add_chunk(self, h: Tensor, next_ids: Tensor) -> None:
         head, z, p = self.head, self.buffer[: len(h)], self.probabilities[: len(h)]
-        if head.bias is None:
-            torch.mm(h, head.columns, out=z)
-        else:
-            torch.addmm(head.bias, h, head.columns, out=z)
-        z = head.post(z)
+        head.post.apply_(head.raw(h, out=z))
         target = z.gather(1, next_ids[:, None])[:, 0].double()
         torch.softmax(z, 1, out=p)  # one fused pass; log Z then follows from the largest entry, which never underflows
-        log_z = z.amax(1, keepdim=True).double() - p.amax(1, keepdim=True).double().log()
-        if not bool(torch.isfinite(log_z).all()):
-            raise self._not_finite("logits")
+        highest, at = z.max(1, keepdim=True)
+        log_z = highest.double() - p.gather(1, at).double().log()
         mean = p.sum(0) / len(h)
-        low = (mean < RESCUE_BELOW).nonzero()[:, 0]
+        low = ((mean < RESCUE_BELOW) & self.possible).nonzero()[:, 0]
         column_sum = mean.to(self.device).double() * len(h)
         column_sum[low.to(self.device)] = 0.0
         self.p_sum += column_sum
@@ -244,8 +246,8 @@ class _Accumulator:
             rescued = torch.logsumexp(head.post(wide) - log_z, 0).to(self.device)
             at = some.to(self.device)
             self.log_rescued[at] = torch.logaddexp(self.log_rescued[at], rescued)
-        self.log_z_sum += float(log_z.sum())
-        self.nll_sum += float((log_z[:, 0] - target).sum())
+        self.log_z_sum += log_z.sum().to(self.device)
+        self.nll_sum += (log_z[:, 0] - target).sum().to(self.device)
 
     def _not_finite(self, what: str) -> NumericalError:
         return NumericalError(
@@ -283,14 +285,21 @@ class _Accumulator:
 
         return Detection(
             self.positions, array(self.p_sum), array(self.log_rescued), array(self.counts), array(self.h_sum),
-            array(self.hh_sum), self.log_z_sum, self.nll_sum, self.sample,
+            array(self.hh_sum), float(self.log_z_sum), float(self.nll_sum), self.sample,
         )  # fmt: skip
 
 
 def detection_key(model: LanguageModel, corpus_fingerprint: str, sample_size: int, seed: int) -> str:
     """The cache key of a detection: sha256 over model, text, sample and version."""
-    parts = f"detection {VERSION} {model.fingerprint} {corpus_fingerprint} {sample_size} {seed}"
+    asked = model.sampling.label
+    parts = f"detection {VERSION} {model.fingerprint} {corpus_fingerprint} {sample_size} {seed} {asked}"
     return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def blocks_per_forward(model: LanguageModel, block_length: int) -> int:
+    """How many blocks a forward pass takes; the same split of a text gives the same rounding."""
+    wanted = CUDA_POSITIONS if model.device.type == "cuda" else CPU_POSITIONS
+    return max(1, wanted // block_length)
 
 
 def detect(
@@ -307,12 +316,12 @@ def detect(
     """One pass over a corpus: a job that yields after every forward pass and returns a `Detection`.
 
     `batch_size` is in blocks per forward pass; the default keeps a forward at `CPU_POSITIONS` or `CUDA_POSITIONS`
-    positions. With a `store`, finished results are found again, and every `save_seconds` an unfinished one is
-    saved, so that a killed pass goes on where it was: the result is the same to rounding of float64 sums. `refresh`
-    starts anew all the same.
-    Raises `NumericalError` on NaN or infinite hidden states or logits.
+    positions. Where one does not fit in memory, it is halved with a note in the progress. With a `store`, finished
+    results are found again, and every `save_seconds` an unfinished one is saved, so that a killed pass goes on where
+    it was: the result is the same to rounding of float64 sums. `refresh` starts anew all the same.
+    Raises `NumericalError` on NaN or infinite hidden states or logits, `TpeError` where not even one block fits.
     """
-    head = model.head
+    head, sampling = model.head, model.sampling
     largest, rows = int(max(corpus.blocks.max(), corpus.targets.max())), head.total_rows
     if largest >= rows:
         raise TpeError(
@@ -323,31 +332,54 @@ def detect(
     finished = None if refresh else load_detection(store, key, head)
     if finished is not None:
         return finished[0]
-    blocks = len(corpus.blocks)
-    wanted = CUDA_POSITIONS if model.device.type == "cuda" else CPU_POSITIONS
-    batch = batch_size or max(1, wanted // corpus.block_length)
+    blocks, count = len(corpus.blocks), sampling.count(corpus.block_length)
+    batch = batch_size or blocks_per_forward(model, corpus.block_length)
     sums = _Accumulator(head, sample_size, seed)
     before, at = (None if refresh else load_detection(store, partial_key, head)) or (None, 0)
-    if at % batch or at >= blocks:
+    if at >= blocks:
         before, at = None, 0
+    note = "" if before is None else "resumed"
     saved = time.monotonic()
     while at < blocks:
-        yield Progress("detect", at * corpus.block_length, corpus.positions, "resumed" if before is not None else "")
+        yield Progress("detect", at * count, blocks * count, note)
         last = min(at + batch, blocks)
+        hashes = corpus.block_hash[at:last]
         with torch.inference_mode():
-            ids = torch.from_numpy(np.ascontiguousarray(corpus.blocks[at:last], dtype=np.int64))
-            sums.add(model.hidden(ids), corpus.targets[at:last], corpus.block_hash[at:last])
+            asked = sampling.batch(corpus.blocks[at:last], corpus.targets[at:last], hashes)
+            hidden = _hidden(model, asked)
+            if hidden is None:
+                if batch == 1:
+                    raise TpeError(
+                        f"one block of {corpus.block_length} positions does not fit in the memory of {model.device}: "
+                        "try --dtype bfloat16, --device cpu, or a smaller model."
+                    )
+                batch //= 2
+                note = f"out of memory: {batch} blocks at a time"
+                continue
+            sums.add(hidden, asked.targets, hashes)
         at = last
         if store is not None and at < blocks and time.monotonic() - saved >= save_seconds:
             so_far = sums.freeze() if before is None else before + sums.freeze()
             store.save(partial_key, so_far.to_arrays(), {"next_block": at})
             saved = time.monotonic()
     result = sums.freeze() if before is None else before + sums.freeze()
-    yield Progress("detect", corpus.positions, corpus.positions)
+    yield Progress("detect", blocks * count, blocks * count, note)
     if store is not None:
         store.save(key, result.to_arrays(), {"next_block": blocks})
         store.remove(partial_key)
     return result
+
+
+def _hidden(model: LanguageModel, asked: Batch) -> Tensor | None:
+    """[B, k, d] h at the positions asked; None where the forward pass does not fit in memory."""
+    try:
+        return asked.select(model.hidden(asked.inputs))
+    except (RuntimeError, MemoryError) as error:  # a CPU allocation fails with a plain RuntimeError
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None
 
 
 def load_detection(store: Store | None, key: str, head: OutputHead) -> tuple[Detection, int] | None:

@@ -25,11 +25,11 @@ from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, Token
 from tpe_core.intervention import Intervention
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Steps
+from tpe_core.static_bias import static_bias_of
 
 __all__ = ["LiveSession", "open_session"]
 
 DEMO_PROMPT = "Returns the number of elements in the"
-PROMPT = "The capital of France is"
 
 
 def open_session(options: RunOptions) -> Steps[LiveSession]:
@@ -45,7 +45,7 @@ class LiveSession:
         self.analysis = analysis
         self.table: EncodingTable = analysis.table()
         self.warnings = analysis.warnings
-        self.default_prompt = DEMO_PROMPT if analysis.model.name == DEMO else PROMPT
+        self.default_prompt = DEMO_PROMPT if analysis.model.name == DEMO else analysis.model.sampling.example
         self._bases = {"": EditBasis.of(analysis.encoding.slope, analysis.detection)}
         self._edited = EditedHead(analysis.model.head, self._bases[""])
         self._prompt: str | None = None
@@ -133,13 +133,16 @@ class LiveSession:
             bottom=tuple(zip(bottom.indices.tolist(), bottom.values.tolist(), strict=True)),
             mean_hidden=float(self.analysis.detection.mean_hidden[dim]),
             sd_hidden=float(np.sqrt(self.analysis.detection.variance_hidden[dim])),
+            rms_hidden=float(self.analysis.outliers.rms[dim]),
+            outlier=bool(self.analysis.outliers.flags[dim]),
             sd_weight=float(self.analysis.encoding.scale[dim]),
         )
 
     def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
-        """One token on average (alpha, residual, rank) and after the prompt (base, now)."""
+        """One token on average (alpha, residual, rank), after the prompt (base, now), and before anything is read."""
         base, now = self._log_probabilities(prompt, intervention)
-        surprisal = self.table.surprisal
+        surprisal, analysis = self.table.surprisal, self.analysis
+        row = analysis.model.head.columns[:, token_id].double().cpu().numpy()
         own, predicted = float(surprisal[token_id]), float(self.table.predicted[token_id])
         return TokenDetail(
             token_id=token_id,
@@ -149,10 +152,12 @@ class LiveSession:
             predicted=predicted,
             residual=own - predicted,
             rank=1 + int((surprisal < own).sum()),
-            count=int(self.analysis.detection.counts[token_id]),
+            count=int(analysis.detection.counts[token_id]),
             base=float(base[token_id].exp()),
             now=float(now[token_id].exp()),
             ratio=intervention.ratio(token_id),
+            static_bias=static_bias_of(analysis.model.head, analysis.final_norm, token_id),
+            untrained=1 - analysis.untrained.distance(row),
         )
 
     def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:

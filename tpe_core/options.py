@@ -17,7 +17,9 @@ class RunOptions:
     `text` names files or folders, ``-`` for standard input; empty means the built-in text. `positions` is how
     many next-token positions detection averages over, `sample` how many of them keep their hidden state.
     `cache` reads and writes stored detections, `refresh` only writes them. `threads` is the number of torch threads
-    (None: torch's choice).
+    (None: torch's choice). `task` says what the model predicts: ``causal`` (the next token), ``masked`` (masked
+    tokens) or ``seq2seq`` (the decoder's next token); None takes it from the checkpoint. `device_map` places a model
+    over several devices (``auto``), `quantize` loads its body in ``8bit`` or ``4bit``.
     """
 
     model: str = DEMO
@@ -33,3 +35,6 @@ class RunOptions:
     offline: bool = False
     trust_remote_code: bool = False
     threads: int | None = None
+    task: str | None = None
+    device_map: str | None = None
+    quantize: str | None = None

@@ -1,0 +1,254 @@
+"""Every kind of post: detection, edits and steering against whole forwards of the model, its weights edited."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import BartConfig, BartForConditionalGeneration, LlamaForCausalLM
+
+from tests.conftest import CONTEXT, VOCAB, WIDTH, random_corpus, tiny_config, tiny_tokenizer
+from tpe_core.detection import Detection, detect
+from tpe_core.edited_head import EditBasis, EditedHead, edited_logits
+from tpe_core.encoding import Design, fit_encoding
+from tpe_core.intervention import Intervention, Steering
+from tpe_core.model import LanguageModel
+from tpe_core.probe import open_head
+from tpe_core.progress import run
+
+NEVER_PREDICTED = slice(40, 60)
+KEPT = VOCAB - 30
+
+
+class MaskingLlama(LlamaForCausalLM):
+    """Never predicts some tokens."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        output.logits[..., NEVER_PREDICTED] = torch.finfo(output.logits.dtype).min
+        return output
+
+
+class SlicingLlama(LlamaForCausalLM):
+    """Cuts the last rows of its head off."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits[..., :KEPT]
+        return output
+
+
+class Rotating(LlamaForCausalLM):
+    """Does something that is no function of one logit."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits.roll(1, -1)
+        return output
+
+
+class Drifting(LlamaForCausalLM):
+    """Scales its logits by the position."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits * torch.arange(1, output.logits.shape[1] + 1)[:, None]
+        return output
+
+
+def bart() -> BartForConditionalGeneration:
+    config = BartConfig(
+        vocab_size=VOCAB, d_model=WIDTH, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=CONTEXT,
+        pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0, forced_eos_token_id=None,
+    )  # fmt: skip
+    model = BartForConditionalGeneration(config)
+    model.final_logits_bias.normal_()
+    return model
+
+
+def build(kind: str) -> Any:
+    torch.manual_seed(3)
+    from transformers import AutoModelForCausalLM
+
+    if kind == "bias":
+        model = bart()
+    elif kind in ("mask", "slice"):
+        model = {"mask": MaskingLlama, "slice": SlicingLlama}[kind](tiny_config("llama"))
+    else:
+        source = {"identity": "gpt2", "scale": "granite", "softcap": "gemma2", "head bias": "gptj"}[kind]
+        config = tiny_config(source)
+        if kind == "softcap":
+            config.final_logit_softcapping = 2.5
+        model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def wrapped(hf: Any, task: Any = "causal") -> LanguageModel:
+    head, report = open_head(hf, VOCAB, CONTEXT, task, 0)
+    return LanguageModel("tiny", None, hf, tiny_tokenizer(), CONTEXT, report, head, task)
+
+
+KINDS = ["identity", "head bias", "scale", "softcap", "bias", "mask", "slice"]
+
+
+@pytest.fixture(scope="module")
+def opened() -> Any:
+    made: dict[str, tuple[LanguageModel, Detection, EditBasis]] = {}
+
+    def make(kind: str) -> tuple[LanguageModel, Detection, EditBasis]:
+        if kind not in made:
+            model = wrapped(build(kind), "seq2seq" if kind == "bias" else "causal")
+            detection = run(detect(model, corpus_for(model)))
+            vocab = model.head.vocab_rows
+            surprisal = -detection.log_alpha[:vocab]
+            keep = np.isfinite(surprisal)
+            encoding = fit_encoding(Design(model.head.columns[:, :vocab], keep), surprisal[keep])
+            made[kind] = model, detection, EditBasis.of(encoding.slope, detection)
+        return made[kind]
+
+    return make
+
+
+def corpus_for(model: LanguageModel) -> Any:
+    return random_corpus(12, 40, vocab=min(VOCAB, model.head.total_rows))
+
+
+def brute_force_alpha(model: LanguageModel) -> Tensor:
+    """[V_all] mean probability by whole forwards and a float64 softmax."""
+    corpus = corpus_for(model)
+    asked = model.sampling.batch(corpus.blocks, corpus.targets, corpus.block_hash)
+    logits = model.logits(asked.inputs).double()
+    p = torch.softmax(logits, -1)
+    return asked.select(p).flatten(0, 1).mean(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_card_names_what_lies_after_the_head(opened, kind: str) -> None:
+    report = opened(kind)[0].report
+    assert report.supported
+    assert report.post.kind == {"head bias": "identity"}.get(kind, kind)
+    assert report.post.scale == (0.25 if kind == "scale" else 1.0)
+    assert report.post.cap == (2.5 if kind == "softcap" else None)
+    assert report.bias == (kind == "head bias")
+    assert report.masked_rows == (20 if kind == "mask" else 0)
+    assert report.vocab_rows == (KEPT if kind == "slice" else VOCAB)
+    assert report.max_abs_error < 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_alpha_is_the_models_own(opened, kind: str) -> None:
+    model, detection, _ = opened(kind)
+    wanted = brute_force_alpha(model).numpy()
+    found = np.exp(detection.log_alpha)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-300)
+    assert (found == 0).sum() == (20 if kind == "mask" else 0)
+
+
+def edited_model(model: LanguageModel, intervention: Intervention, basis: EditBasis) -> LanguageModel:
+    """A copy whose own weights were edited: rows moved by a shift of final logits over the scale, columns zeroed."""
+    hf = copy.deepcopy(model.hf)
+    old = hf.get_output_embeddings()
+    W = old.weight.detach().double().clone()
+    b = torch.zeros(len(W), dtype=torch.float64) if old.bias is None else old.bias.detach().double().clone()
+    for entry in intervention.steering:
+        direction = torch.from_numpy(basis.direction(entry.method))
+        W[entry.token_id] += math.log(entry.ratio) / model.head.post.scale * direction
+    dims = list(intervention.pruned)
+    if intervention.replacement == "mean":
+        b += W[:, dims] @ torch.from_numpy(basis.mean_hidden[dims])
+    W[:, dims] = 0
+    new = torch.nn.Linear(W.shape[1], W.shape[0])
+    with torch.no_grad():
+        new.weight.copy_(W)
+        new.bias.copy_(b)
+    hf.lm_head = new
+    return LanguageModel(
+        "edited", None, hf, model.tokenizer, model.context, model.report, model.measured_head, model.task
+    )
+
+
+EDITS = [
+    Intervention((1, 4, 5)),
+    Intervention((0, 3, 9, 12), "mean"),
+    Intervention(steering=(Steering(7, 5.0, "least-squares"),)),
+    Intervention((2, 8), "mean", (Steering(7, 0.2, "min-norm"), Steering(100, 3.0, "top-k"), Steering(45, 2.0))),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("edit", EDITS)
+def test_edits_are_edited_weights(opened, kind: str, edit: Intervention) -> None:
+    model, _, basis = opened(kind)
+    corpus = corpus_for(model)
+    inputs = model.sampling.batch(corpus.blocks[:1], corpus.targets[:1], corpus.block_hash[:1]).inputs
+    wanted = torch.softmax(edited_model(model, edit, basis).logits(inputs)[0, 9].double(), -1)
+    h = model.hidden(inputs)[0, 9].clone()
+    static = torch.softmax(edited_logits(model.head, edit, basis, h).double(), -1)
+    live = EditedHead(model.head, basis)
+    live.set_hidden(h)
+    running = torch.softmax(live.logits(edit), -1)
+    assert float((static - wanted).abs().max()) < 1e-5
+    assert float((running - wanted).abs().max()) < 1e-5
+    assert float((running - torch.softmax(live.base_logits(), -1)).abs().max()) > 1e-5  # the edit does something
+
+
+@pytest.mark.parametrize("kind", ["identity", "scale", "head bias", "bias"])
+def test_the_mean_logit_falls_along_the_slopes_in_final_units(opened, kind: str) -> None:
+    """-E[log p] = -W.E[h] - b + E[log Z] exactly: the columns carry the scale and the bias the offset."""
+    model, detection, _ = opened(kind)
+    corpus = corpus_for(model)
+    asked = model.sampling.batch(corpus.blocks, corpus.targets, corpus.block_hash)
+    own = asked.select(torch.log_softmax(model.logits(asked.inputs).double(), -1)).flatten(0, 1).mean(0)
+    linear = torch.from_numpy(detection.mean_hidden) @ model.head.columns.double()
+    if model.head.bias is not None:
+        linear = linear + model.head.bias.double()
+    np.testing.assert_allclose(own.numpy(), (linear - detection.mean_log_z).numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build_model", "reason"), [(Rotating, "neither a scale"), (Drifting, "depends on the position")]
+)
+def test_anything_else_is_refused(build_model: Any, reason: str) -> None:
+    torch.manual_seed(0)
+    head, report = open_head(build_model(tiny_config("llama")).eval(), VOCAB, CONTEXT)
+    assert head is None
+    assert not report.supported
+    assert report.post.kind == "opaque"
+    assert reason in report.reason
+
+
+@pytest.mark.parametrize("cap", [0.5, 15.0, 30.0, 300.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_caps_are_exact_in_any_precision(cap: float, dtype: torch.dtype) -> None:
+    from transformers import AutoModelForCausalLM
+
+    config = tiny_config("gemma2")
+    config.final_logit_softcapping = cap
+    torch.manual_seed(0)
+    _, report = open_head(AutoModelForCausalLM.from_config(config).to(dtype).eval(), VOCAB, CONTEXT)
+    assert report.supported
+    assert report.post.cap == cap
+
+
+def test_a_narrow_copy_of_the_head_gives_float32_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tpe_core import probe
+
+    hf = build("head bias").bfloat16()
+    wide, _ = open_head(hf, VOCAB, CONTEXT)
+    monkeypatch.setattr(probe, "available_bytes", lambda device: 1)
+    narrow, report = open_head(hf, VOCAB, CONTEXT)
+    assert report.supported
+    assert narrow.columns.dtype == torch.bfloat16
+    assert wide.columns.dtype == torch.float32
+    h = torch.randn(5, WIDTH)
+    assert torch.equal(narrow.logits(h), wide.logits(h))
+    assert narrow.sha256 == wide.sha256
