@@ -17,7 +17,8 @@ from tests.conftest import random_corpus, save_tiny, slice_corpus
 from tpe_core.corpus import Corpus
 from tpe_core.detection import Detection, HiddenSample, detect
 from tpe_core.errors import NumericalError, TpeError
-from tpe_core.model import LanguageModel, load_model
+from tpe_core.loading import load_model
+from tpe_core.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.store import Store
@@ -111,7 +112,7 @@ def test_killed_and_resumed_is_the_same(tmp_path: Path) -> None:
         from pathlib import Path
         from tests.conftest import random_corpus
         from tpe_core.detection import detect
-        from tpe_core.model import load_model
+        from tpe_core.loading import load_model
         from tpe_core.options import RunOptions
         from tpe_core.store import Store
         model = load_model(RunOptions(model={str(folder)!r}))
@@ -196,3 +197,47 @@ def test_cancel_takes_one_step(tiny) -> None:
     assert time.perf_counter() - started < 5
     with pytest.raises(StopIteration):
         next(steps)
+
+
+@pytest.mark.parametrize(
+    "failure", [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")]
+)
+def test_out_of_memory_halves_the_batch(tiny, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    model, corpus = tiny("gpt2"), random_corpus(11, 40)
+    wanted = run(detect(model, corpus, sample_size=50))
+    whole = LanguageModel.hidden
+    sizes = []
+
+    def short(self: LanguageModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 2:
+            raise failure
+        return whole(self, inputs)
+
+    monkeypatch.setattr(LanguageModel, "hidden", short)
+    notes: list[str] = []
+    found = run(detect(model, corpus, sample_size=50, batch_size=8), lambda event: notes.append(event.note))
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+    assert "out of memory: 2 blocks at a time" in notes
+    # Other batches round float32 sums otherwise; nothing is lost or counted twice.
+    assert np.abs(np.expm1(found.log_alpha - wanted.log_alpha)).max() < 1e-6
+    np.testing.assert_array_equal(found.counts, wanted.counts)
+    np.testing.assert_array_equal(found.sample.priority, wanted.sample.priority)
+
+
+def test_not_even_one_block_fits(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(self: LanguageModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(LanguageModel, "hidden", never)
+    with pytest.raises(TpeError, match=r"one block of 40 positions does not fit .* --dtype bfloat16"):
+        run(detect(tiny("gpt2"), random_corpus(3, 40)))
+
+
+def test_another_failure_is_not_taken_for_a_lack_of_memory(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: LanguageModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(LanguageModel, "hidden", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(detect(tiny("gpt2"), random_corpus(3, 40)))

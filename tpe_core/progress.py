@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-__all__ = ["Progress", "Steps", "run"]
+__all__ = ["Progress", "Steps", "run", "size_text"]
 
 T = TypeVar("T")
 
@@ -44,3 +44,11 @@ def run(steps: Steps[T], on_progress: Callable[[Progress], object] | None = None
             return result
         if on_progress is not None:
             on_progress(event)
+
+
+def size_text(count: float) -> str:
+    """A number of bytes for people, in powers of ten: 812 B, 5.6 GB, 140 GB."""
+    power = 0
+    while count >= 999.5 and power < 4:
+        count, power = count / 1000, power + 1
+    return f"{count:.{int(power > 0 and count < 9.95)}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
