@@ -23,7 +23,8 @@ from transformers import (
 )
 
 from tpe_core.corpus import Corpus
-from tpe_core.model import LanguageModel, load_model
+from tpe_core.loading import load_model
+from tpe_core.model import LanguageModel
 from tpe_core.options import RunOptions
 
 VOCAB = 320  # ids the tiny tokenizer can produce

@@ -1,4 +1,4 @@
-"""Heads measured or refused, and every way in which a model can fail to load, each with its own sentence."""
+"""A loaded model: its head against its own logits, its hidden states, its prompts, its fingerprint."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import errors as hub_errors
 from torch import nn
 
 from tests.conftest import CONTEXT, VOCAB, WIDTH, save_tiny
-from tpe_core.errors import HeadError, ModelError, TpeError
-from tpe_core.head import _read, capture_hidden
-from tpe_core.model import LanguageModel, load_model
+from tpe_core.capture import capture
+from tpe_core.errors import HeadError, TpeError
+from tpe_core.head_sites import HeadSite
+from tpe_core.loading import load_model
+from tpe_core.model import LanguageModel
 from tpe_core.options import RunOptions
+from tpe_core.probe import _read
 
 
 @pytest.mark.parametrize(
@@ -41,26 +42,14 @@ def test_head_reproduces_the_models_logits(
     assert (report["bias"], report["padding_rows"], report["tied"]) == (bias, padding, tied)
     assert (report["vocab_rows"], report["hidden_size"]) == (VOCAB, WIDTH)
     assert set(report) == {
-        "schema", "class", "head", "vocab_rows", "padding_rows", "hidden_size", "tied", "bias", "post", "dtype",
-        "device",        "max_abs_error", "supported", "reason",
+        "schema", "class", "task", "head", "vocab_rows", "padding_rows", "masked_rows", "hidden_size", "tied", "bias",
+        "post", "dtype", "device", "max_abs_error", "supported", "reason",
     }  # fmt: skip
     ids = torch.randint(0, VOCAB, (3, 20), generator=torch.Generator().manual_seed(0))
     wanted = model.logits(ids)
     ours = model.head.logits(model.hidden(ids))
     assert float((ours - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
     assert report["max_abs_error"] <= 1e-4 * float(wanted.abs().max())
-
-
-@pytest.mark.parametrize(
-    ("kind", "reason"), [("granite", "a factor of 0.25 on the logits explains it"), ("gemma2", "soft cap")]
-)
-def test_other_heads_are_refused_with_the_reason(tiny: Callable[[str], LanguageModel], kind: str, reason: str) -> None:
-    model = tiny(kind)
-    assert not model.report.supported
-    assert reason in model.report.reason
-    assert model.report.to_dict()["post"]["kind"] == "unknown"
-    with pytest.raises(HeadError, match="cannot be inspected: the model's logits are not W h"):
-        _ = model.head
 
 
 def test_reading_through_the_module_is_reading_the_weight(tiny: Callable[[str], LanguageModel]) -> None:
@@ -74,8 +63,8 @@ def test_reading_through_the_module_is_reading_the_weight(tiny: Callable[[str], 
 
     for kind in ("gptj", "llama"):
         inner = tiny(kind).hf.get_output_embeddings()
-        direct = _read(inner, WIDTH, torch.device("cpu"), torch.float32)
-        through = _read(Wrapped(inner), WIDTH, torch.device("cpu"), torch.float32)
+        direct = _read(HeadSite(inner), WIDTH, torch.device("cpu"), torch.float32)
+        through = _read(HeadSite(Wrapped(inner)), WIDTH, torch.device("cpu"), torch.float32)
         assert float((direct[0] - through[0]).abs().max()) < 1e-5
         assert (direct[1] is None) == (through[1] is None)
         if direct[1] is not None and through[1] is not None:
@@ -93,7 +82,7 @@ def test_capture_leaves_the_model_unharmed(tiny: Callable[[str], LanguageModel])
 
 def test_a_head_that_is_never_called_is_refused(tiny: Callable[[str], LanguageModel]) -> None:
     with pytest.raises(HeadError, match="never calls its output head Linear"):
-        capture_hidden(tiny("gpt2").hf, nn.Linear(2, 2), {"input_ids": torch.arange(4)[None]})
+        capture(tiny("gpt2").hf, HeadSite(nn.Linear(2, 2)), {"input_ids": torch.arange(4)[None]})
 
 
 def test_half_precision_heads_are_float32_products(tmp_path: Path) -> None:
@@ -119,64 +108,6 @@ def test_fingerprint_follows_any_weight(tmp_path: Path) -> None:
     assert len(set(prints)) == 3
 
 
-def test_prompts_keep_their_end(tiny: Callable[[str], LanguageModel]) -> None:
-    model = tiny("gpt2")
-    ids, dropped = model.prompt_ids("the list of keys")
-    assert dropped == 0
-    assert model.tokenizer.decode(ids[0]) == "the list of keys"
-    ids, dropped = model.prompt_ids("list " * 200)
-    assert ids.shape == (1, CONTEXT)
-    assert dropped > 0
-    assert model.prompt_ids("")[0].tolist() == [[0]]
-
-
-def says(match: str, **options: Any) -> None:
-    with pytest.raises(ModelError, match=match) as caught:
-        load_model(RunOptions(**options))
-    assert "\n" not in str(caught.value)
-
-
-def test_local_folders_that_are_no_models(tmp_path: Path) -> None:
-    says("there is no folder", model=str(tmp_path / "missing"))
-    says("there is no folder ./missing", model="./missing")
-    (tmp_path / "empty").mkdir()
-    says("has no config.json", model=str(tmp_path / "empty"))
-    folder = save_tiny(tmp_path / "model")
-    (tmp_path / "file").write_text("x")
-    says("is a file", model=str(tmp_path / "file"))
-    cut = shutil.copytree(folder, tmp_path / "cut")
-    (cut / "model.safetensors").unlink()
-    says("but no weights", model=str(cut))
-    broken = shutil.copytree(folder, tmp_path / "broken")
-    (broken / "model.safetensors").write_bytes(b"\x00" * 100)
-    says("could not be loaded", model=str(broken))
-    (broken / "config.json").write_text("{")
-    says("could not be loaded", model=str(broken))
-
-
-def test_a_checkpoint_without_its_head_is_refused(tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    folder = save_tiny(tmp_path, "llama")
-    weights = load_file(folder / "model.safetensors")
-    del weights["lm_head.weight"]
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    says("lacks 1 weights of a causal language model .first: lm_head.weight", model=str(folder))
-
-
-def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    folder = save_tiny(tmp_path)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).unlink()
-    with pytest.raises(ModelError):
-        load_model(RunOptions(model=str(folder)))
-
-
-def test_a_revision_needs_the_hub(tmp_path: Path) -> None:
-    says("is a folder and has no revision 'v2'", model=str(save_tiny(tmp_path)), revision="v2")
-    says("demo is a folder and has no revision", model="demo", revision="v2")
-
-
 def test_fingerprint_follows_the_config(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "a")
     first = load_model(RunOptions(model=str(folder))).fingerprint
@@ -187,57 +118,19 @@ def test_fingerprint_follows_the_config(tmp_path: Path) -> None:
     assert load_model(RunOptions(model=str(moved))).fingerprint == first
 
 
-def test_architectures_that_are_not_causal(tmp_path: Path) -> None:
-    folder = save_tiny(tmp_path)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(
-        json.dumps(config | {"architectures": ["BertForMaskedLM"], "model_type": "bert"})
-    )
-    says("was saved as BertForMaskedLM, not as a causal language model", model=str(folder))
-
-
-def test_devices_and_dtypes_that_do_not_exist(tmp_path: Path) -> None:
-    folder = str(save_tiny(tmp_path))
-    says("the device 'abacus' cannot be used", model=folder, device="abacus")
-    says("the device 'mps' cannot be used: it has no float64", model=folder, device="mps")
-    says("unknown dtype 'float7'", model=folder, dtype="float7")
-
-
-def _response(code: int) -> httpx2.Response:
-    return httpx2.Response(code, request=httpx2.Request("GET", "https://hub.invalid"))
-
-
-@pytest.mark.parametrize(
-    ("raised", "match"),
-    [
-        (
-            lambda: hub_errors.RepositoryNotFoundError("404", response=_response(404)),
-            "the hub has no model .*check the spelling",
-        ),
-        (lambda: hub_errors.GatedRepoError("403", response=_response(403)), "is gated: accept its terms"),
-        (
-            lambda: hub_errors.LocalEntryNotFoundError("offline"),
-            "is not in the local cache and the hub cannot be reached",
-        ),
-        (lambda: hub_errors.RevisionNotFoundError("404", response=_response(404)), "has no revision 'v9'"),
-        (lambda: hub_errors.EntryNotFoundError("404"), "has no config.json on the hub"),
-    ],
-)
-def test_hub_failures_are_different_sentences(
-    monkeypatch: pytest.MonkeyPatch, raised: Callable[[], Exception], match: str
-) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise raised()
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
-    says(match, model="someone/model", revision="v9")
-
-
-def test_offline_and_misspelt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    says("is not in the local cache and --offline was given", model="someone/model", offline=True)
-    says("neither a folder nor a hub id", model="some one model??", offline=True)
+def test_prompts_keep_their_end(tiny: Callable[[str], LanguageModel]) -> None:
+    model = tiny("gpt2")
+    inputs, at, used, dropped = model.sampling.prompt("the list of keys", CONTEXT)
+    assert (at, dropped) == (used - 1, 0)
+    assert used == inputs["input_ids"].shape[1]
+    assert model.tokenizer.decode(inputs["input_ids"][0]) == "the list of keys"
+    inputs, at, used, dropped = model.sampling.prompt("list " * 200, CONTEXT)
+    assert inputs["input_ids"].shape == (1, CONTEXT)
+    assert used == CONTEXT
+    assert dropped > 0
+    assert model.sampling.prompt("", CONTEXT)[0]["input_ids"].tolist() == [[0]]
+    hidden, used, dropped = model.last_hidden("the list of keys")
+    assert torch.equal(hidden, model.hidden(model.sampling.prompt("the list of keys", CONTEXT)[0])[0, -1])
 
 
 def test_an_unusable_prompt_is_a_sentence(
@@ -247,7 +140,7 @@ def test_an_unusable_prompt_is_a_sentence(
     monkeypatch.setattr(model.tokenizer, "bos_token", None)
     monkeypatch.setattr(model.tokenizer, "eos_token", None)
     with pytest.raises(TpeError, match="the prompt is empty"):
-        model.prompt_ids("")
+        model.last_hidden("")
 
 
 def test_head_hash_is_of_the_content(tiny: Callable[[str], LanguageModel]) -> None:

@@ -21,6 +21,7 @@ from tpe_core.errors import HeadError
 from tpe_core.footprint import Footprint
 from tpe_core.head import HeadReport, OutputHead, Task
 from tpe_core.head_sites import HeadSite, find_site
+from tpe_core.placement import values
 from tpe_core.sampling import Sampling, decoder_start, sampling_for
 
 __all__ = ["LanguageModel"]
@@ -46,6 +47,10 @@ class LanguageModel:
         if self.measured_head is None:
             raise HeadError(f"{self.name} cannot be inspected: {self.report.reason}")
         return self.measured_head
+
+    def card(self) -> dict[str, Any]:
+        """The document of `tpe check`: the head's report, and the memory that was estimated before loading."""
+        return {**self.report.to_dict(), "memory": None if self.memory is None else self.memory.to_dict()}
 
     @cached_property
     def site(self) -> HeadSite:
@@ -105,7 +110,7 @@ class LanguageModel:
         }
         facts = [self.head.sha256, self.device.type, torch.__version__, config]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-        for name, tensor in (*self.hf.named_parameters(), *self.hf.named_buffers()):
+        for name, tensor in values(self.hf):
             flat = tensor.detach().reshape(-1)
             if tensor.device.type == "meta" or not flat.numel():
                 continue

@@ -17,12 +17,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of a job: `done` of `total` (None where unknown) of what `label` names, with an optional note."""
+    """One step of a job: `done` of `total` (None where unknown) of what `label` names, with an optional note.
+
+    `partial` is the result over what was done so far, from jobs that have one (a frozen value). `amount` is how
+    `done` of `total` reads where plain numbers would not do (bytes).
+    """
 
     label: str
     done: int
     total: int | None = None
     note: str = ""
+    partial: object = None
+    amount: str = ""
 
     @property
     def fraction(self) -> float | None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tpe_core.errors import StoreWarning
 
-__all__ = ["SCHEMA", "Store", "default_root", "stage", "sync_folder"]
+__all__ = ["SCHEMA", "Store", "default_root", "is_alive", "stage", "sync_folder"]
 
 SCHEMA = 1
 """The layout of an entry; one of another layout counts as absent."""
@@ -164,7 +164,7 @@ class Store:
         """Remove what processes that died while writing left behind more than a day ago."""
         for path in self.root.glob(".*.tmp"):
             match = TEMPORARY.fullmatch(path.name)
-            if match and not _is_alive(int(match[1])):
+            if match and not is_alive(int(match[1])):
                 with suppress(OSError):
                     if time.time() - path.stat().st_mtime > DAY:
                         path.unlink()
@@ -194,7 +194,8 @@ def _parse(payload: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | N
     return {name: array if array.flags.writeable else array.copy() for name, array in arrays.items()}, meta
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; False where the system cannot be asked."""
     if os.name != "posix":
         return False  # there, os.kill ends the process instead of asking; the age decides alone
     try:

@@ -9,9 +9,10 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import App
 from textual.command import Provider
@@ -19,13 +20,17 @@ from textual.message import Message
 
 from tpe_core.options import RunOptions
 from tpe_tui.commands import TpeCommands
-from tpe_tui.host import EngineHost, open_live
+from tpe_tui.host import EngineHost, list_cached, open_live
 from tpe_tui.keymap import BY_ID, default_keys_file, load_keymap
 from tpe_tui.messages import Answer, Failure, JobUpdate
 from tpe_tui.screens.inspect import InspectScreen
-from tpe_tui.session import Opener, Session
+from tpe_tui.screens.picker import Choice, PickerScreen
+from tpe_tui.session import Lister, Opener, Session
 from tpe_tui.state import Memory, default_state_dir
 from tpe_tui.theme import THEME
+
+if TYPE_CHECKING:
+    from tpe_core.hub import CachedModel
 
 __all__ = ["TpeApp", "run_app"]
 
@@ -37,8 +42,8 @@ class TpeApp(App[int]):
     """`tpe`: inspect the output embedding of `options.model`; its return value is the exit code.
 
     `mask` is a manifest to load once the model is open, `prompt` what to start
-    from instead of the last one. `opener`, `state_dir`, `keys_file` and `clock` are
-    the engine, the user's folders and the time; tests hand in their own.
+    from instead of the last one. `opener`, `lister`, `state_dir`, `keys_file` and `clock` are
+    the engine, the models at hand, the user's folders and the time; tests hand in their own.
     """
 
     CSS_PATH = "app.tcss"
@@ -53,6 +58,7 @@ class TpeApp(App[int]):
         state_dir: Path | None = None,
         *,
         prompt: str = "",
+        lister: Lister = list_cached,
         keys_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,10 +66,13 @@ class TpeApp(App[int]):
         super().__init__()
         self.register_theme(THEME)
         self.theme = THEME.name
+        self.stylesheet.set_variables(self.get_css_variables())  # before the styles are parsed, so that once will do
+        self._styled = False
         self.options = options
         self.mask = mask
         self.prompt = prompt
         self.opener: Opener = open_live if opener is None else opener
+        self.lister = lister
         self.state_dir = default_state_dir() if state_dir is None else state_dir
         self.keys_file = default_keys_file() if keys_file is None else keys_file
         self.clock = clock
@@ -73,6 +82,7 @@ class TpeApp(App[int]):
         self.problem: Failure | None = None
         self.on_signal: Callable[[int], object] | None = None
         self._bench: InspectScreen | None = None
+        self._opening = options
 
     @property
     def bench(self) -> InspectScreen:
@@ -81,11 +91,20 @@ class TpeApp(App[int]):
             raise RuntimeError("the screen exists once the app is mounted")
         return self._bench
 
+    def get_default_screen(self) -> InspectScreen:
+        """The inspector is the one screen below all others; Textual would put an empty one there."""
+        self._bench = InspectScreen()
+        return self._bench
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """Parse the styles anew; not for the theme that they were parsed with, as Textual asks for at every start."""
+        if self._styled:
+            super().refresh_css(animate)
+        self._styled = True
+
     def on_mount(self) -> None:
         """Paint first, then start the engine."""
         self.set_keymap(dict(self.keymap.overrides))
-        self._bench = InspectScreen()
-        self.push_screen(self._bench)
         for problem in self.keymap.problems:
             self.notify(problem, severity="warning", markup=False, timeout=10)
         if self.on_signal is not None:
@@ -103,13 +122,19 @@ class TpeApp(App[int]):
         self.host.start()
         self.open_model()
 
-    def open_model(self, again: bool = False) -> None:
-        """Open the model as a job; `again` runs the detection anew, whatever the cache holds."""
+    def open_model(self, again: bool = False, other: RunOptions | None = None) -> None:
+        """Open the model, or an`other` one, as a job; `again` runs the detection anew, whatever the cache holds.
+
+        A model that is open stays until the other one is, and where that one fails.
+        """
         strip = self.bench.strip
         if strip.job is not None:
             strip.say("a job is running already; cancel it first", "warn")
             return
-        session, options = self.bench.session, self.options
+        session, options = self.bench.session, other or self.options
+        self._opening = options
+        if session is None:
+            self.options = options
         name = "detection" if again else "opening the model"
         strip.say("")
         strip.begin(
@@ -117,13 +142,33 @@ class TpeApp(App[int]):
             name,
         )
 
+    def choose_model(self) -> None:
+        """Ask which model to open next; what is in the hub's cache is listed as soon as it is read."""
+        if self.bench.strip.job is not None:
+            self.bench.strip.say("a job is running already; cancel it first", "warn")
+            return
+        self.push_screen(PickerScreen(), self._chosen)
+        self.host.latest("models", self.lister)
+
+    def _chosen(self, choice: Choice | None) -> None:
+        """Open what was chosen. Code of its own was allowed to the first model only, and a task meant that one."""
+        if choice is not None:
+            model, revision = choice
+            options = replace(self.options, model=model, revision=revision, task=None, trust_remote_code=False)
+            self.open_model(other=options)
+
     def _from_engine(self, message: Message) -> None:
         """Called on the engine thread; posting is safe from there."""
         self.post_message(message)
 
     def on_answer(self, message: Answer) -> None:
         """An answer of the engine."""
-        self.bench.accept(message)
+        if message.kind != "models":
+            self.bench.accept(message)
+        elif isinstance(self.screen, PickerScreen) and message.failure is not None:
+            self.screen.problem(message.failure.sentence)
+        elif isinstance(self.screen, PickerScreen):
+            self.screen.show(cast("Sequence[CachedModel]", message.value))
 
     def on_job_update(self, message: JobUpdate) -> None:
         """A job of the engine: only opening a model is one."""
@@ -132,20 +177,25 @@ class TpeApp(App[int]):
             strip.step(message.progress)
             return
         strip.end()
-        retry = self.keymap.shown("run.rerun")
+        stays = self.bench.session is not None and self._opening != self.options
+        retry = self.keymap.shown("run.open" if stays else "run.rerun")
+        again = f"{self.options.model} stays open, {retry} chooses again" if stays else f"{retry} tries again"
         if message.state == "done":
             self._opened(cast("Session", message.value))
         elif message.state == "cancelled":
-            strip.say(f"{message.name} was cancelled; {retry} starts it again", "warn")
+            strip.say(f"{message.name} was cancelled; {again}", "warn")
         elif message.failure is not None:
             if self.bench.session is None:
                 self.problem = message.failure
-            strip.say(f"{message.name} failed; {retry} tries again", "bad")
-            advice = f"{retry} tries again, {self.keymap.shown('app.quit')} leaves."
+            strip.say(f"{message.name} failed; {again}", "bad")
+            advice = f"{again}, {self.keymap.shown('app.quit')} leaves."
             self.bench.fail(f"{message.name} failed", message.failure, advice)
 
     def _opened(self, session: Session) -> None:
         self.problem = None
+        if self._opening != self.options:
+            self.remember()
+            self.options = self._opening
         self.bench.opened(session)
         table = session.table
         self.bench.strip.say(f"{table.positions:,} positions of {table.text}; ? lists the keys")

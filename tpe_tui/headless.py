@@ -19,10 +19,11 @@ def common_options(options: RunOptions) -> list[str]:
     """The model and those options that differ from the defaults."""
     default = RunOptions()
     words = [options.model]
-    for name in ("revision", "device", "dtype", "positions", "seed", "threads"):
+    named = ("revision", "task", "device", "device_map", "dtype", "quantize", "positions", "seed", "threads")
+    for name in named:
         value = getattr(options, name)
         if value != getattr(default, name):
-            words += [f"--{name}", str(value)]
+            words += [f"--{name.replace('_', '-')}", str(value)]
     for path in options.text:
         words += ["--text", path]
     flags = {"--no-cache": not options.cache, "--offline": options.offline}

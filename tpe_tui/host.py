@@ -8,9 +8,9 @@ from __future__ import annotations
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
@@ -20,7 +20,10 @@ from tpe_core.progress import Progress, Steps
 from tpe_tui.messages import Answer, Failure, JobUpdate
 from tpe_tui.session import Session
 
-__all__ = ["EngineHost", "failure_of", "open_live"]
+if TYPE_CHECKING:
+    from tpe_core.hub import CachedModel
+
+__all__ = ["EngineHost", "failure_of", "list_cached", "open_live"]
 
 STOP_SECONDS = 2.0
 
@@ -32,6 +35,13 @@ def open_live(options: RunOptions) -> Steps[Session]:
 
     session: Session = yield from open_session(options)
     return session
+
+
+def list_cached() -> Sequence[CachedModel]:
+    """The models of the hub's local cache. No torch is needed for that, only the hub's client."""
+    from tpe_core.hub import cached_models
+
+    return cached_models()
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from tpe_core.progress import Progress
+from tpe_tui.card import card_lines
 from tpe_tui.format import escape_controls
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis
-    from tpe_core.head import HeadReport
     from tpe_core.inspector import EncodingTable, NextTokens
 
 __all__ = ["ProgressLine", "print_analysis", "print_check", "print_next_tokens", "print_training"]
 
 RANKED = 20  # dimensions printed; --json has them all
 COMPONENTS = 10
+TOKENS = 6  # of each kind of suspicious token
 
 
 class ProgressLine:
@@ -37,7 +39,7 @@ class ProgressLine:
             return
         if self._terminal:
             share = "" if event.fraction is None else f" {event.fraction:4.0%}"
-            text = escape_controls(f"{event.label}{share} {event.note}".rstrip())
+            text = escape_controls(" ".join(filter(None, (f"{event.label}{share}", event.amount, event.note))))
             self._stream.write(f"\r\x1b[K{text}")
             self._open = True
         elif event.label != self._label:
@@ -57,22 +59,9 @@ def _line(text: str = "") -> None:
     sys.stdout.write(escape_controls(text.rstrip()) + "\n")
 
 
-def print_check(report: HeadReport) -> None:
-    """The report card of a head."""
-    rows = f"{report.vocab_rows:,} in use" + (f", {report.padding_rows:,} padding" if report.padding_rows else "")
-    extras = [
-        text for text, true in (("tied to the input embedding", report.tied), ("with a bias", report.bias)) if true
-    ]
-    for name, value in (
-        ("class", report.architecture),
-        ("head", ", ".join([report.head, *extras])),
-        ("rows", rows),
-        ("hidden size", f"{report.hidden_size:,}"),
-        ("after the head", report.post.kind if report.supported else "unknown"),
-        ("dtype, device", f"{report.dtype}, {report.device}"),
-        ("largest error", f"{report.max_abs_error:.3g} in the logits, against the model's own"),
-        ("supported", "yes" if report.supported else f"no: {report.reason}"),
-    ):
+def print_check(card: Mapping[str, Any]) -> None:
+    """The report card of a head, from the document of `tpe check`."""
+    for name, value in card_lines(card):
         _line(f"{name:<15} {value}")
 
 
@@ -96,6 +85,13 @@ def print_analysis(analysis: Analysis) -> None:
         _line(text)
     if head.bias is not None:
         _line(f"  the head bias enters as an offset; without it R2 is {fit.r2_without_offset:.4f}")
+    if head.post.scale != 1:
+        _line(f"  W and the slopes are in units of the final logits (the model's scale {head.post.scale:.6g} included)")
+    if head.post.cap is not None:
+        _line(
+            f"  the law is approximate here: the logits are soft-capped at {head.post.cap:.6g}, not linear in W; "
+            "slopes are those under the cap"
+        )
     for text in (
         "",
         "sparsity",
@@ -104,6 +100,8 @@ def print_analysis(analysis: Analysis) -> None:
         f"participation ratio {fit.participation_ratio:.1f}",
         "  PC correlation     " + "  ".join(f"{i + 1}: {components.correlations[i]:+.2f}" for i in shown),
         "  explained variance " + "  ".join(f"{i + 1}: {components.explained_variance_ratio[i]:.3f}" for i in shown),
+        "",
+        *_neighbours(analysis),
         "",
         f"{'rank':>5} {'dim':>5} {'slope':>10} {'slope*sd':>9} {'stderr':>9} {'t':>9} {'q':>9} {'r':>7}",
     ):
@@ -116,6 +114,47 @@ def print_analysis(analysis: Analysis) -> None:
         )
     if len(order) > RANKED:
         _line(f"      ... {len(order) - RANKED} more with --json")
+
+
+def _neighbours(analysis: Analysis) -> list[str]:
+    """The neighbouring results: weighted components, static bias, outliers, geometry, suspicious tokens."""
+    weighted, static, outliers = analysis.components_weighted, analysis.static_bias, analysis.outliers
+    shape, found, tokens = analysis.geometry, analysis.undertrained, analysis.tokens
+    lines = [
+        "rows weighted by alpha",
+        "  PC correlation     " + "  ".join(f"{i}: {r:+.2f}" for i, r in enumerate(weighted.correlations_weighted, 1)),
+        "  explained variance "
+        + "  ".join(f"{i}: {share:.3f}" for i, share in enumerate(weighted.explained_variance_ratio, 1)),
+        "",
+    ]
+    if static is None:
+        lines.append("static bias: none (no bias in the final norm that reaches the head, none in the head)")
+    else:
+        sources = [f"beta of {static.norm}"] if static.norm else []
+        sources += ["head bias"] if static.head_bias else []
+        lines += [
+            f"static bias s ({' and '.join(sources)})",
+            f"  corr(s, -log alpha) {static.correlation:+.3f}   R2 of s alone {static.r2_alone:.3f}   "
+            f"with coefficient -1 {static.r2_fixed:.3f}   of -log alpha + s on W {static.r2_offset:.4f}",
+        ]
+    dims, lead = outliers.dims, f"outlier dimensions of h: {len(outliers.dims)} of {len(outliers.rms)}"
+    if len(dims):
+        named = ", ".join(str(dim) for dim in dims[:COMPONENTS]) + (", ..." if len(dims) > COMPONENTS else "")
+        lines.append(
+            f"{lead} ({named}); {outliers.overlap} of them among the {len(dims)} of largest |slope*sd| "
+            f"({outliers.overlap_expected:.2f} by chance, p {outliers.overlap_p:.2g})"
+        )
+    else:
+        lines.append(lead)
+    null = (
+        f"{shape.null_space} dimensions, {shape.null_space_hidden:.2%} of h's variance" if shape.null_space else "none"
+    )
+    lines.append(f"common drift of W {shape.common_drift:.3f}   rank {shape.rank}   effective null space: {null}")
+    near = [f"{tokens[i]} {found.distance[i]:.2f}" for i in found.nearest[:TOKENS]]
+    worst = [f"{tokens[i]} {found.residual[i]:+.2f}" for i in found.worst_fitted[:TOKENS]]
+    lines.append(f"nearest the {found.untrained.reference} (cosine distance): {'  '.join(near)}")
+    lines.append(f"worst fitted (residual): {'  '.join(worst)}")
+    return lines
 
 
 def print_next_tokens(result: NextTokens, table: EncodingTable, count: int = 10) -> None:

@@ -5,16 +5,19 @@ It never imports the engine: `tpe_core.live.LiveSession` fits it by shape alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, TokenDetail
 from tpe_core.intervention import Intervention
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 
-__all__ = ["Opener", "Session"]
+if TYPE_CHECKING:
+    from tpe_core.hub import CachedModel
+
+__all__ = ["Lister", "Opener", "Session"]
 
 
 class Session(Protocol):
@@ -31,6 +34,10 @@ class Session(Protocol):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences to show once."""
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """The head's report card, as `tpe check --json` prints it."""
 
     def detect_again(self, options: RunOptions) -> Steps[Session]:
         """A job: a session on the same loaded model with a new detection."""
@@ -53,3 +60,6 @@ class Session(Protocol):
 
 Opener = Callable[[RunOptions], Steps[Session]]
 """A job that opens a session."""
+
+Lister = Callable[[], "Sequence[CachedModel]"]
+"""The models that are there already; called on the engine thread."""

@@ -26,6 +26,7 @@ def start(tmp_path: Path) -> Start:
     ) -> AsyncIterator[tuple[TpeApp, Pilot[int]]]:
         options.setdefault("opener", opening(session or FakeSession()))
         options.setdefault("keys_file", tmp_path / "keys.toml")
+        options.setdefault("lister", list)
         app = TpeApp(RunOptions(), state_dir=tmp_path / "state", clock=lambda: 0.0, **options)  # type: ignore[arg-type]
         async with app.run_test(size=size) as pilot:
             if ready:

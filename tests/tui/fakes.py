@@ -10,11 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from tpe_core.errors import ManifestError, ModelError
+from tpe_core.hub import CachedModel
 from tpe_core.inspector import DimensionDetail, EncodingTable, ModelInfo, NextTokens, TokenDetail
 from tpe_core.intervention import Intervention, Steering
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 
+DAY = 86_400.0
+CACHED = [
+    CachedModel("EleutherAI/pythia-160m", 375_000_000, 20_000 * DAY, ("main", "step1000")),
+    CachedModel("openai-community/gpt2", 551_000_000, 19_000 * DAY, ("0123456789abcdef0123456789abcdef01234567",)),
+    CachedModel("[bold]/odd\x1bname", 12_000, 18_000 * DAY, ("main",)),
+]
 HOSTILE = ("[bold]", "[/foo]", "漢字のトークン", "·the", "[link=x]", "e\u0301clair", "한국어", "\\n")
 WORDS = "value return list self name type index data object string file path error class key item size default".split()
 
@@ -60,6 +67,12 @@ class FakeSession:
         r2 = 1 - residual @ residual / np.sum((surprisal - surprisal.mean()) ** 2)
         info = ModelInfo(name, None, vocab, 0, d, 256, "cpu", "float32", True)
         self.alpha = alpha
+        self.card = {
+            "class": "GPT2LMHeadModel", "task": "causal", "head": "Linear", "vocab_rows": vocab, "padding_rows": 0,
+            "masked_rows": 0, "hidden_size": d, "tied": True, "bias": False, "max_abs_error": 9.5e-7,
+            "post": {"kind": "softcap", "scale": 0.5, "cap": 30.0}, "dtype": "float32", "device": "cpu",
+            "supported": True, "reason": "", "memory": None,
+        }  # fmt: skip
         self.table = EncodingTable(
             info, "held-out docstrings", 32768, float(r2), float(r2 - 0.01), float(r2 - 0.02), 0.001, float(beta[d]),
             slope, slope * self.W.std(0), stderr, t, p, np.minimum(1, p * 2), r, s**2 / np.sum(s**2),
@@ -108,7 +121,8 @@ class FakeSession:
         order = np.argsort(self.W[:, dim])
         high = tuple((int(i), float(self.W[i, dim])) for i in order[::-1][:count])
         low = tuple((int(i), float(self.W[i, dim])) for i in order[:count])
-        return DimensionDetail(dim, high, low, float(self.mean[dim]), 0.9, float(self.W[:, dim].std()))
+        rms = float(np.hypot(self.mean[dim], 0.9))
+        return DimensionDetail(dim, high, low, float(self.mean[dim]), 0.9, rms, rms > 4, float(self.W[:, dim].std()))
 
     def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
         self.calls.append("token")
@@ -118,7 +132,7 @@ class FakeSession:
         return TokenDetail(
             token_id, t.tokens[token_id], float(self.alpha[token_id]), float(t.surprisal[token_id]),
             float(t.predicted[token_id]), float(t.surprisal[token_id] - t.predicted[token_id]), rank, 7,
-            float(base[token_id]), float(now[token_id]), intervention.ratio(token_id),
+            float(base[token_id]), float(now[token_id]), intervention.ratio(token_id), -1.25, 0.125,
         )  # fmt: skip
 
     def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:

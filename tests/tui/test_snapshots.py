@@ -9,8 +9,9 @@ from textual.pilot import Pilot
 
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
+from tpe_tui.screens.picker import PickerScreen
 
-from .fakes import FakeSession, opening
+from .fakes import CACHED, FakeSession, opening
 from .helpers import answered, until
 
 SIZES = [(80, 24), (160, 48)]
@@ -20,9 +21,12 @@ VIEWS = {
     "plot": ["space", "3"],
     "pca": ["3", "h"],
     "detail": ["j", "4"],
+    "token": ["2", "j", "4"],
     "zoom": ["z", "v", "j", "j"],
     "help": ["?"],
     "ask": ["t"],
+    "card": ["C"],
+    "picker": ["o", "g", "p", "down"],
 }
 
 
@@ -37,6 +41,7 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
     app = TpeApp(
         RunOptions(),
         opener=opening(FakeSession()),
+        lister=lambda: CACHED,
         state_dir=tmp_path / "state",
         keys_file=tmp_path / "keys.toml",
         clock=lambda: 0.0,
@@ -47,7 +52,8 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         await answered(app, pilot)
         await pilot.press(*VIEWS[view])
         await answered(app, pilot)
-        bench = app.bench
+        bench, top = app.bench, app.screen
+        await until(pilot, lambda: not (isinstance(top, PickerScreen) and top.models.waiting))
         await until(pilot, lambda: 4 not in bench.visible_panes() or bench.detail.found is not None)
         await pilot.pause()
 

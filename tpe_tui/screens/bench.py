@@ -41,6 +41,7 @@ __all__ = ["SMALLEST", "BenchScreen"]
 SMALLEST = (60, 16)
 WIDE = (120, 28)
 STALE_SECONDS = 0.15
+NEVER = -1  # the number of no request
 NAME_CELLS = 24
 RIGHT_SHARE = 44 / 80  # of the width, as in app.tcss; a pane not laid out yet has no width to ask for
 NAMES = {1: "Dims", 2: "Next token", 3: "Plot", 4: "Detail"}
@@ -192,13 +193,18 @@ class BenchScreen(Screen[None]):
     def opened(self, session: Session) -> None:
         """A session is open: restore the view of its model, keep an edit that still fits."""
         table = session.table
-        info = table.info
-        again = self.session is not None and self.inspector.hidden_size == info.hidden_size
+        info, before = table.info, None if self.session is None else self.session.table.info
+        again = before is not None and all(
+            getattr(before, name) == getattr(info, name) for name in ("name", "revision", "vocab_rows", "hidden_size")
+        )
         self.session = session
+        self._asked = dict.fromkeys(self._asked, NEVER)  # what the last session still answers is about another model
         self._seen_dims.clear()
         self._token = None
         self.tokens.answer = None
-        if not again or self.inspector.vocab_rows != info.vocab_rows:
+        if not again:
+            self.tokens.forget()
+            self.dims.filter, self.dims.range_from = "", None
             view = self.tpe.memory.recall(self.tpe.options.model)
             method = next((name for name in METHODS if name == view.method), METHODS[0])
             kept = next((name for name in REPLACEMENTS if name == view.replacement), REPLACEMENTS[0])

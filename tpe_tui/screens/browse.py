@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 from tpe_tui.format import escape_controls
 from tpe_tui.screens.bench import BenchScreen
+from tpe_tui.screens.card import CardScreen
 from tpe_tui.screens.help import HelpScreen
 from tpe_tui.screens.prompts import Ask, Check
+from tpe_tui.session import Session
 from tpe_tui.widgets.detail import Detail
 from tpe_tui.widgets.dim_table import FILTER_HELP, parse_filter
 from tpe_tui.widgets.lines import ListPane
@@ -31,6 +33,11 @@ class BrowseScreen(BenchScreen):
         self._hits: list[int] = []
         self._hit = 0
         self._searched = "dim"
+
+    def opened(self, session: Session) -> None:
+        """What was found in the last table is not in this one."""
+        self._query, self._hits, self._hit = "", [], 0
+        super().opened(session)
 
     def _ready(self) -> bool:
         if self.session is None:
@@ -239,6 +246,11 @@ class BrowseScreen(BenchScreen):
     def action_app_help(self) -> None:
         """See the key table."""
         self.tpe.push_screen(HelpScreen(self.tpe.keymap, self.tpe.keys_file.name))
+
+    def action_app_card(self) -> None:
+        """See the key table."""
+        if self.session is not None:
+            self.tpe.push_screen(CardScreen(self.session.table.info.name, self.session.card))
 
     def action_app_escape(self) -> None:
         """See the key table."""

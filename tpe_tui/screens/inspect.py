@@ -230,6 +230,10 @@ class InspectScreen(BrowseScreen):
         """See the key table."""
         self.tpe.open_model(again=self.session is not None)
 
+    def action_run_open(self) -> None:
+        """See the key table."""
+        self.tpe.choose_model()
+
     def action_run_cancel(self) -> None:
         """See the key table."""
         if self.strip.job is None:

@@ -9,12 +9,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tpe_core.lazy import Deferred
 from tpe_tui.format import fit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Deferred("numpy")
 
 __all__ = ["RAMP", "Series", "draw", "ticks"]
 
@@ -22,7 +26,7 @@ Kind = Literal["line", "dots", "stems", "glyph", "cells"]
 RAMP = "█▓▒░·"
 """Glyphs of ``cells`` from level 0 to level 1: fullest first, so that levels read without colour."""
 
-DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.uint8)
+DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 GUTTER = 7
 
 
@@ -154,7 +158,7 @@ class _Grid:
             floor = int(self._scale(x[:1], np.array([max(self.ys[0], 0.0)]), fine=True)[1][0])
             down = [np.arange(min(int(top), floor), max(int(top), floor) + 1) for top in py]
             px, py = np.repeat(px, [len(part) for part in down]), np.concatenate(down)
-        np.bitwise_or.at(self.dots, (py // 4, px // 2), DOTS[py % 4, px % 2])
+        np.bitwise_or.at(self.dots, (py // 4, px // 2), np.array(DOTS, np.uint8)[py % 4, px % 2])
         self.chars[py // 4, px // 2] = " "
         self.roles[py // 4, px // 2] = self._role(one.role)
 

@@ -5,7 +5,7 @@ It lays out numbers that the engine gave; it asks for nothing itself.
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from tpe_core.inspector import DimensionDetail, EncodingTable, TokenDetail
 from tpe_tui.format import count, fit, number, percent, points
@@ -101,9 +101,11 @@ class Detail(LineWidget):
             ("r", f"{table.r[dim]:+.3f}"),
             ("p", f"{table.p[dim]:.1e}"),
             ("q", f"{table.q[dim]:.1e}"),
+            ("sd W", number(found.sd_weight) if found else "…"),
             ("mean h", number(found.mean_hidden, True) if found else "…"),
             ("sd h", number(found.sd_hidden) if found else "…"),
-            ("sd W", number(found.sd_weight) if found else "…"),
+            ("rms h", number(found.rms_hidden) if found else "…"),
+            ("outlier", ("yes" if found.outlier else "no") if found else "…"),
         ]
         lines += _rows(pairs, width)
         if found is None:
@@ -127,12 +129,14 @@ class Detail(LineWidget):
         surprisal, predicted = float(table.surprisal[token_id]), float(table.predicted[token_id])
         found = self.found if isinstance(self.found, TokenDetail) else None
         pairs = [
-            ("mean p (α)", f"{np.exp(-surprisal):.3g}"),
+            ("mean p, α", f"{math.exp(-surprisal):.3g}"),
             ("−log α", number(surprisal)),
             ("fitted", number(predicted)),
             ("residual", number(found.residual if found else surprisal - predicted, True)),
             ("rank", f"{count(found.rank)}/{len(table.surprisal)}" if found else "…"),
             ("count", count(found.count) if found else "…"),
+            ("static s", _or_none(number(found.static_bias, True)) if found else "…"),
+            ("untrained", _or_none(f"cos {found.untrained:+.2f}") if found else "…"),
         ]
         lines += _rows(pairs, width)
         lines += [[], [(" after the prompt" + (" …" if self.pending else ""), "head")]]
@@ -151,6 +155,11 @@ class Detail(LineWidget):
     def copy_text(self) -> str:
         """The text as it stands, without colours."""
         return "\n".join("".join(text for text, _ in line).rstrip() for line in self._text(72)).strip()
+
+
+def _or_none(shown: str) -> str:
+    """A shown number, or that there is none."""
+    return "none" if "nan" in shown else shown
 
 
 def _odds(found: TokenDetail) -> float:

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from tpe_core.inspector import SORT_KEYS, EncodingTable, Ints
+from tpe_core.inspector import SORT_KEYS, EncodingTable
+from tpe_core.lazy import Deferred
 from tpe_tui.format import bar, fit, number
 from tpe_tui.widgets.lines import Line, ListPane
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tpe_core.inspector import Ints
+else:
+    np = Deferred("numpy")
 
 __all__ = ["FILTER_HELP", "DimTable", "parse_filter"]
 
@@ -80,16 +87,28 @@ class DimTable(ListPane):
         self.sort = "slope"
         self.descending = True
         self.filter = ""
-        self.order: Ints = np.empty(0, dtype=np.int64)
-        self.rank: Ints = np.empty(0, dtype=np.int64)
-        self.pruned = np.empty(0, dtype=bool)
         self.range_from: int | None = None
         self._largest = 1.0
+
+    @cached_property
+    def order(self) -> Ints:
+        """[n_rows] the dimensions in view."""
+        return np.empty(0, dtype=np.int64)
+
+    @cached_property
+    def rank(self) -> Ints:
+        """[d] 1 for the dimension that the sort key puts first."""
+        return np.empty(0, dtype=np.int64)
+
+    @cached_property
+    def pruned(self) -> np.ndarray:
+        """[d] whether a dimension is pruned."""
+        return np.empty(0, dtype=bool)
 
     @property
     def n_rows(self) -> int:
         """Rows in view."""
-        return len(self.order)
+        return len(self.order) if self.table is not None else 0
 
     @property
     def dim(self) -> int | None:

@@ -74,7 +74,7 @@ class JobStrip(LineWidget):
         if self.job is None or self.progress is None:
             return [(" " + fit(self.text, width - 1), self.role)], "row"
         progress = self.progress
-        done = f" {progress.done}/{progress.total}" if progress.total else ""
+        done = f" {progress.amount or f'{progress.done}/{progress.total}'}" if progress.total else ""
         note = f" {progress.note}" if progress.note else ""
         name = f" {progress.label}{done}{note} "
         tail = "  cancelling…" if self._cancelling else f"  {self._cancel_key} cancel"

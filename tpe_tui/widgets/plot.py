@@ -5,11 +5,18 @@ It turns the analysis into series for the canvas; it redraws only when visible a
 
 from __future__ import annotations
 
-import numpy as np
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from tpe_core.inspector import EncodingTable
+from tpe_core.lazy import Deferred
 from tpe_tui.widgets.canvas import GUTTER, RAMP, Series, draw
 from tpe_tui.widgets.lines import Line, LineWidget
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = Deferred("numpy")
 
 __all__ = ["PLOTS", "Plot", "series_of"]
 
@@ -85,10 +92,14 @@ class Plot(LineWidget):
         """An empty plot."""
         super().__init__("plot")
         self.table: EncodingTable | None = None
-        self.pruned = np.empty(0, dtype=bool)
         self.name_shown = PLOTS[0]
         self._drawn: tuple[tuple[object, ...], list[Line]] | None = None
         self._changed = 0
+
+    @cached_property
+    def pruned(self) -> np.ndarray:
+        """[d] whether a dimension is pruned."""
+        return np.empty(0, dtype=bool)
 
     def show(self, table: EncodingTable, pruned: np.ndarray) -> None:
         """Another analysis or mask. Only the slopes depend on the mask."""

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from tpe_core.inspector import EncodingTable, NextTokens, TokenDetail
+from tpe_core.lazy import Deferred
 from tpe_tui.format import bar, fit, number, percent, points
 from tpe_tui.widgets.lines import Line, ListPane
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = Deferred("numpy")
 
 __all__ = ["TokenBars", "search_tokens"]
 
@@ -79,6 +84,11 @@ class TokenBars(ListPane):
     def empty(self) -> str:
         """Why there is nothing to see."""
         return "no token here contains the filter's text" if self.answer is not None else ""
+
+    def forget(self) -> None:
+        """Another vocabulary: nothing that is known here is about it."""
+        self.answer, self.rows, self.ratios, self.selected, self.detail = None, [], {}, None, None
+        self.filter, self.cursor, self.top = "", 0, 0
 
     def show(self, answer: NextTokens, ratios: Mapping[int, float]) -> None:
         """The engine's answer."""

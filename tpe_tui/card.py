@@ -1,0 +1,65 @@
+"""The report card of an output head in words: the same lines on a terminal and in the inspector.
+
+Made from the document that `tpe check --json` prints, so that it needs no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tpe_core.progress import size_text
+
+__all__ = ["card_lines"]
+
+POSTS = {
+    "identity": "the logits are W h + b",
+    "bias": "a fixed bias per token is added",
+    "mask": "some tokens are never predicted",
+    "slice": "the last rows are cut off",
+    "opaque": "something that is not modelled",
+}
+
+
+def card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(label, text) of every fact on the card."""
+    more = ((card["padding_rows"], "padding"), (card["masked_rows"], "never predicted"))
+    rows = ", ".join([f"{card['vocab_rows']:,} in use", *(f"{count:,} {name}" for count, name in more if count)])
+    extras = [text for key, text in (("tied", "tied to the input embedding"), ("bias", "with a bias")) if card[key]]
+    error, memory = card["max_abs_error"], card.get("memory")
+    return [
+        ("class", card["class"]),
+        ("task", card["task"]),
+        ("head", ", ".join([card["head"], *extras])),
+        ("rows", rows),
+        ("hidden size", f"{card['hidden_size']:,}"),
+        ("after the head", _post_text(**card["post"])),
+        ("dtype, device", f"{card['dtype']}, {card['device']}"),
+        *(() if memory is None else (("memory", _memory_text(memory)),)),
+        (
+            "largest error",
+            "not measured" if error is None else f"{error:.3g} in the logits, against the model's own",
+        ),
+        ("supported", "yes" if card["supported"] else f"no: {card['reason']}"),
+    ]
+
+
+def _post_text(kind: str, scale: float, cap: float | None) -> str:
+    """What happens after a head: kind, constants, and what they mean."""
+    factor = "" if scale == 1 else f"{scale:.6g}"
+    z = f"{factor} (W h + b)".lstrip()
+    if cap is not None:
+        named = f"{kind}, scale {factor}, cap" if factor else f"{kind}, cap"
+        return f"{named} {cap:.6g}: the logits are {cap:.6g} tanh({z} / {cap:.6g})"
+    if factor:
+        return f"{kind} {factor}: the logits are {z}"
+    return f"{kind}: {POSTS[kind]}"
+
+
+def _memory_text(memory: Mapping[str, int]) -> str:
+    """Weights, the head's float32 copy, detection, and what was free."""
+    return (
+        f"needs {size_text(memory['needed_bytes'])}, {size_text(memory['available_bytes'])} free: "
+        f"weights {size_text(memory['body_bytes'])} ({memory['parameters']:,} parameters), "
+        f"float32 head {size_text(memory['head_float32_bytes'])}, detection {size_text(memory['detection_bytes'])}"
+    )

@@ -1,0 +1,43 @@
+"""What every command does with its streams: progress and sentences on stderr, one JSON document on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from tpe_core.progress import Steps
+
+__all__ = ["drive", "print_json", "say"]
+
+T = TypeVar("T")
+
+
+def drive(steps: Steps[T]) -> T:
+    """Run a job to its end with its progress on stderr."""
+    from tpe_tui.report import ProgressLine
+
+    line = ProgressLine(sys.stderr)
+    while True:
+        try:
+            line.show(next(steps))
+        except StopIteration as stop:
+            line.close()
+            result: T = stop.value
+            return result
+        except BaseException:
+            line.close()
+            raise
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def say(sentence: str) -> None:
+    """A sentence on stderr, under the program's name."""
+    from tpe_tui.format import escape_controls
+
+    sys.stderr.write(f"tpe: {escape_controls(sentence)}\n")
