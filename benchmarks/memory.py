@@ -1,7 +1,8 @@
-"""Peak memory of a detection at V = 50,257 beyond the loaded model, against plain forwards, each in its own process.
+"""Peak memory of a detection beyond the loaded model, each measured in its own process.
 
-``python -m benchmarks.memory SIDE BLOCKS`` is such a process. The engine's float32 copy of W belongs to an opened
-model, detection or not, and has a row of its own.
+At V = 50,257 against plain forwards, and at V = 256,000, d = 2,048 for a head alone (a random one under random hidden
+states). ``python -m benchmarks.memory SIDE BLOCKS`` is such a process. The engine's float32 copy of W belongs to an
+opened model, detection or not, and has a row of its own.
 """
 
 from __future__ import annotations
@@ -11,15 +12,24 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+from benchmarks.models import BLOCK
 from benchmarks.report import Row
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from tpe_core.model import LanguageModel
+
+__all__ = ["WIDE_BUDGET", "run", "wide_extra"]
 
 MIB = 2**20
 BUDGET = 256  # MiB
 GROWTH = 16  # MiB between a short and a long text: noise of the allocator
 SHORT, LONG, QUICK = 16, 64, 24  # blocks; with the short text already, the sample of hidden states is full
+WIDE_VOCAB, WIDE_WIDTH = 256_000, 2_048
+WIDE_BLOCKS, WIDE_QUICK = 79, 4  # 20,224 positions; 1,024
+WIDE_BUDGET = 1.5e9 / MIB  # MiB
 
 
 def _resident() -> int:
@@ -39,6 +49,29 @@ def _peak() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
 
 
+def _wide_head() -> LanguageModel:
+    """Random hidden states under a random head; a few hundred rows lie below what float32 holds."""
+    import torch
+
+    from tpe_core.head import HeadReport, OutputHead, Post
+    from tpe_core.model import LanguageModel
+
+    class Bodyless(LanguageModel):
+        device = torch.device("cpu")
+        fingerprint = "0" * 64
+
+        def hidden(self, inputs: Any) -> torch.Tensor:
+            return torch.randn(*inputs["input_ids"].shape, WIDE_WIDTH)
+
+    torch.manual_seed(0)
+    bias = torch.zeros(WIDE_VOCAB)
+    bias[:256] = -80
+    columns = torch.randn(WIDE_WIDTH, WIDE_VOCAB).mul_(0.03)
+    head = OutputHead(columns, bias, Post("identity"), WIDE_VOCAB, False, "Linear")
+    report = HeadReport("random", "Linear", "float32", "cpu")
+    return Bodyless("random", None, SimpleNamespace(config=None), None, 256, report, head)
+
+
 def main(side: str, blocks: int) -> None:
     """Print the bytes resident with the model loaded and with its head opened, and the peak after that."""
     import torch
@@ -47,14 +80,15 @@ def main(side: str, blocks: int) -> None:
     from tpe_core.detection import detect
     from tpe_core.progress import run as drive
 
-    hf = gpt2_small()
-    corpus = random_corpus(blocks, int(hf.config.vocab_size))
+    hf = None if side == "wide" else gpt2_small()
+    corpus = random_corpus(blocks, WIDE_VOCAB if hf is None else int(hf.config.vocab_size))
     loaded = _resident()
-    model = opened(hf) if side == "detect" else None
+    model = _wide_head() if hf is None else opened(hf) if side == "detect" else None
     with_head = _resident()
     _forget_peak()
     if model is not None:
-        drive(detect(model, corpus))
+        found = drive(detect(model, corpus))
+        assert found.positions == corpus.positions
     else:
         with torch.inference_mode():
             for at in range(blocks):
@@ -70,17 +104,27 @@ def _extra(side: str, blocks: int) -> tuple[float, float]:
     return (found["opened"] - found["loaded"]) / MIB, (found["peak"] - found["opened"]) / MIB
 
 
+def wide_extra(blocks: int) -> tuple[float, float]:
+    """MiB (of the head with V = 256,000 and d = 2,048, at the peak of a detection of `blocks` blocks beyond that)."""
+    return _extra("wide", blocks)
+
+
 def run(quick: bool) -> list[Row]:
-    """Two lengths of text: the extra memory is bounded and does not grow with it."""
+    """Two lengths of text: the extra memory is bounded and does not grow with it. Then a large vocabulary."""
     long = QUICK if quick else LONG
     (_, plain), (head, short), (_, more) = _extra("plain", SHORT), _extra("detect", SHORT), _extra("detect", long)
     small, steady = short < BUDGET, more < BUDGET and more - short < GROWTH
-    name = "memory: detection, extra peak"
+    blocks = WIDE_QUICK if quick else WIDE_BLOCKS
+    wide_head, wide = wide_extra(blocks)
+    name, of_wide = "memory: detection, extra peak", f"V = {WIDE_VOCAB:,}, d = {WIDE_WIDTH:,}"
     return [
         Row(f"{name}, {SHORT} blocks / forwards", _mib(short), _mib(plain), short / plain, f"< {BUDGET} MiB", small),
         Row(f"{name}, {long} / {SHORT} blocks", _mib(more), _mib(short), more / short, f"grows < {GROWTH} MiB", steady),
         Row("memory: the opened head's copy of W, float32", _mib(head)),
-    ]
+        Row(f"{name}, {of_wide}, {blocks * BLOCK:,} positions", _mib(wide),
+            budget=f"< {_mib(WIDE_BUDGET)}", met=wide < WIDE_BUDGET),
+        Row(f"memory: that head's W, float32, {of_wide}", _mib(wide_head)),
+    ]  # fmt: skip
 
 
 def _mib(value: float) -> str:

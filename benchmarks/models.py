@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from tpe_core.corpus import Corpus
-from tpe_core.head import open_head
 from tpe_core.model import LanguageModel
+from tpe_core.probe import open_head
 
 __all__ = ["BLOCK", "VOCAB", "WIDTH", "gpt2_small", "opened", "random_corpus"]
 
