@@ -42,13 +42,31 @@ def test_document_has_the_documented_names(files: tuple[Path, Path]) -> None:
     document = json.loads(json.dumps(analysis.to_dict(), allow_nan=False))
     assert set(document) == {
         "schema", "model", "revision", "vocab_rows", "rows_excluded", "hidden_size", "positions", "encoding",
-        "components",        "sparsity", "dimensions",
+        "components", "components_weighted", "static_bias", "outlier_dimensions", "geometry", "undertrained",
+        "sparsity", "dimensions",
     }  # fmt: skip
     assert set(document["encoding"]) == {
         "r2", "r2_adjusted", "r2_heldout_vocab", "r2_permuted", "cosine_to_mean_hidden", "jensen_correlation",
         "intercept",        "condition_number",
     }  # fmt: skip
     assert set(document["components"]) == {"explained_variance_ratio", "correlations"}
+    assert set(document["components_weighted"]) == {
+        "explained_variance_ratio", "correlations", "correlations_weighted",
+    }  # fmt: skip
+    assert set(document["static_bias"]) == {
+        "norm", "head_bias", "correlation", "slope", "r2_alone", "r2_fixed", "r2_offset", "r2_law", "r2_law_bias",
+    }  # fmt: skip
+    assert (document["static_bias"]["norm"], document["static_bias"]["head_bias"]) == ("transformer.ln_f", False)
+    assert set(document["outlier_dimensions"]) == {
+        "deviations", "rms_threshold", "variance_threshold", "dims", "overlap", "overlap_expected", "overlap_p",
+    }  # fmt: skip
+    assert set(document["geometry"]) == {
+        "common_drift", "rank", "rank_tolerance", "null_space", "null_space_tolerance", "null_space_hidden",
+    }  # fmt: skip
+    assert set(document["undertrained"]) == {"reference", "reference_rows", "nearest", "worst_fitted"}
+    assert set(document["undertrained"]["nearest"][0]) == {
+        "token_id", "token", "distance", "surprisal", "residual", "count",
+    }  # fmt: skip
     assert set(document["sparsity"]) == {"r2_by_k", "gini", "participation_ratio"}
     assert [entry["rank"] for entry in document["dimensions"]] == list(range(1, WIDTH + 1))
     assert set(document["dimensions"][0]) == {"rank", "dim", "slope", "slope_std", "stderr", "t", "p", "q", "r"}
@@ -139,7 +157,44 @@ def test_a_live_session_shows_the_engines_numbers(files: tuple[Path, Path]) -> N
     token = live.token(9, "the list of", edit)
     assert token.alpha == pytest.approx(np.exp(analysis.detection.log_alpha[9]))
     assert token.residual == pytest.approx(token.surprisal - token.predicted)
+    beta = analysis.model.hf.transformer.ln_f.bias.detach().double().numpy()
+    w = analysis.model.head.weight.double().numpy()
+    assert token.static_bias == pytest.approx(w[9] @ beta, abs=1e-9)
+    assert token.static_bias == pytest.approx(analysis.static_bias.values[9], abs=1e-9)
+    assert token.untrained == pytest.approx(1 - analysis.undertrained.distance[9], abs=1e-9)
+    rms = np.sqrt(np.diag(analysis.detection.hh_sum) / analysis.detection.positions)
+    assert detail.rms_hidden == pytest.approx(rms[3])
+    assert detail.outlier == bool(analysis.outliers.flags[3])
     assert (token.now, token.ratio) == (pytest.approx(q[9], abs=1e-6), 3.0)
+
+
+def test_opening_a_session_pays_for_nothing_that_is_not_shown(files: tuple[Path, Path]) -> None:
+    analysis, _ = analysed(files)
+    live = LiveSession(analysis)
+    live.evaluate("the list of", Intervention((1,)))
+    lazy = {"final_norm", "static_bias", "outliers", "untrained", "undertrained", "geometry", "components_weighted"}
+    assert lazy & set(vars(analysis)) == set()
+    live.dimension(0)
+    live.token(4, "the list of", Intervention())
+    assert (lazy | {"_rows"}) & set(vars(analysis)) == {"final_norm", "outliers", "untrained"}  # no pass over W
+
+
+def test_without_any_bias_there_is_no_static_bias(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    analysis, _ = analysed((save_tiny(tmp_path / "llama", "llama"), files[1]))
+    assert analysis.static_bias is None
+    assert analysis.to_dict()["static_bias"] is None
+    assert np.isnan(LiveSession(analysis).token(3, "the", Intervention()).static_bias)
+
+
+def test_padding_rows_are_the_untrained_ones(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    analysis, _ = analysed((save_tiny(tmp_path / "neox", "neox"), files[1]))
+    head = analysis.model.head
+    assert (analysis.untrained.reference, analysis.untrained.rows) == ("padding rows", head.padding_rows)
+    columns = head.columns.double().numpy()
+    centre, unused = columns[:, :VOCAB].mean(1), columns[:, VOCAB:].mean(1)
+    row, towards = columns[:, 7] - centre, unused - centre
+    expected = 1 - row @ towards / np.linalg.norm(row) / np.linalg.norm(towards)
+    assert analysis.undertrained.distance[7] == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("replacement", ["zero", "mean"])

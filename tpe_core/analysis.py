@@ -12,74 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.components import Components, principal_components
-from tpe_core.corpus import (
-    HELDOUT_SHARE,
-    Corpus,
-    TextSource,
-    adds_bos,
-    corpus_key,
-    read_corpus,
-    text_source,
-    tokenizer_fingerprint,
-)
+from tpe_core.corpus import HELDOUT_SHARE, TextSource, text_source
 from tpe_core.design import Design
 from tpe_core.detection import Detection, detect, detection_key, load_detection
 from tpe_core.encoding import Encoding, fit_encoding
 from tpe_core.geometry import Geometry, geometry, row_products
 from tpe_core.inspector import EncodingTable, ModelInfo
-from tpe_core.loading import load_model
+from tpe_core.loading import load_steps
 from tpe_core.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.outliers import OutlierDimensions, outlier_dimensions
 from tpe_core.progress import Progress, Steps
+from tpe_core.reading import reading_of
 from tpe_core.static_bias import FinalNorm, StaticBias, final_norm_bias, static_bias
 from tpe_core.store import Store
 from tpe_core.text import token_texts
 from tpe_core.undertrained import Undertrained, Untrained, untrained_rows
 from tpe_core.weighted import WeightedComponents, weighted_components
 
-__all__ = ["Analysis", "Reading", "analyze", "reading_of"]
-
-BLOCK_LENGTH = 256  # positions; shorter where the model's context is
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The text that a run detects on: named before anything is tokenised, and read only where it has to be."""
-
-    source: TextSource
-    tokenizer: Any
-    tokenizer_sha256: str
-    block_length: int  # tokens
-    positions: int  # tokens of text in all
-    add_bos: bool
-    key: str  # the corpus's fingerprint
-
-    def corpus(self) -> Steps[Corpus]:
-        """Read it: a job. Raises `CorpusError` where the text is too short."""
-        return read_corpus(
-            self.source,
-            self.tokenizer,
-            block_length=self.block_length,
-            positions=self.positions,
-            add_bos=self.add_bos,
-            tokenizer_fingerprint=self.tokenizer_sha256,
-        )
-
-
-def reading_of(source: TextSource, options: RunOptions, model: LanguageModel) -> Reading:
-    """How a model reads a text: the same for every front end and every process, so that they find one detection.
-
-    `options.positions` counts predictions; a masked or encoder-decoder model makes fewer of them than it reads tokens.
-    Such models put their own special tokens around a block, so only a causal one's blocks begin with one.
-    """
-    tokens, sampling = tokenizer_fingerprint(model.tokenizer), model.sampling
-    length = min(BLOCK_LENGTH, sampling.room(model.context))
-    bos = model.task == "causal" and adds_bos(model.tokenizer)
-    blocks = math.ceil(options.positions / sampling.count(length))
-    positions = options.positions if model.task == "causal" else blocks * length
-    key = corpus_key(source, tokens, block_length=length, positions=positions, add_bos=bos)
-    return Reading(source, model.tokenizer, tokens, length, positions, bos, key)
+__all__ = ["Analysis", "analyze"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +38,7 @@ class Analysis:
     """Everything measured about one model on one text. What stands below `rows_excluded` is computed when asked for."""
 
     model: LanguageModel
-    text: str  # what was read, for people
+    source: TextSource  # what was read
     corpus_fingerprint: str
     tokenizer_sha256: str
     detection: Detection
@@ -96,6 +47,11 @@ class Analysis:
     components: Components
     mean_row: NDArray[np.float64]  # [d] of W, over the fitted rows
     warnings: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """What was read, for people."""
+        return self.source.label
 
     @property
     def rows_excluded(self) -> int:
@@ -267,13 +223,12 @@ def analyze(
     """
     source = text_source(options.text, stdin)
     if model is None:
-        yield Progress("load model", 0)
-        model = load_model(options)
+        model = yield from load_steps(options)
     head = model.head
     said: list[str] = []
     if store is None and options.cache:
         store = Store(on_problem=said.append)
-    reading = reading_of(source, options, model)
+    reading = reading_of(source, model, options.positions)
     found = None
     if not options.refresh:
         found = load_detection(store, detection_key(model, reading.key, options.sample, options.seed), head)
@@ -298,6 +253,6 @@ def analyze(
     yield Progress("components", 0)
     components = principal_components(design, encoding.r)
     return Analysis(
-        model, source.label, reading.key, reading.tokenizer_sha256, detection, keep, encoding, components, design.mean,
+        model, source, reading.key, reading.tokenizer_sha256, detection, keep, encoding, components, design.mean,
         tuple(said),
     )  # fmt: skip

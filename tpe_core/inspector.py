@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from tpe_core.errors import TpeError
 from tpe_core.intervention import Intervention, Method, Replacement
+from tpe_core.lazy import Deferred
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+else:
+    np = Deferred("numpy")
 
 __all__ = ["DimensionDetail", "EncodingTable", "Inspector", "ModelInfo", "NextTokens", "TokenDetail"]
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 SORT_KEYS = ("slope", "slope_std", "t", "r", "dim")
 MAX_UNDO = 1000
@@ -108,13 +113,15 @@ class NextTokens:
 
 @dataclass(frozen=True, slots=True)
 class DimensionDetail:
-    """One dimension: the tokens with the largest and the smallest weight in it."""
+    """One dimension: the tokens with the largest and the smallest weight in it, and how large h is there."""
 
     dim: int
     top: tuple[tuple[int, float], ...]  # (token id, weight), largest first
     bottom: tuple[tuple[int, float], ...]  # smallest first
     mean_hidden: float  # E[h_i]
     sd_hidden: float  # standard deviation of h_i
+    rms_hidden: float  # sqrt(E[h_i^2])
+    outlier: bool  # whether rms or variance stands out among the dimensions
     sd_weight: float
 
 
@@ -133,6 +140,8 @@ class TokenDetail:
     base: float  # probability after the prompt
     now: float
     ratio: float  # asked steering ratio, 1 where not steered
+    static_bias: float  # W_w . beta + b_w, what is predicted before anything is read; NaN where there is none
+    untrained: float  # cosine of the centred row with the mean untrained row: near 1 for under-trained tokens
 
 
 @dataclass

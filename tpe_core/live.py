@@ -12,14 +12,15 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.edited_head import EditBasis, EditedHead, log_probabilities
+from tpe_core.distribution import Distribution
+from tpe_core.edited_head import EditBasis, EditedHead
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, TokenDetail
 from tpe_core.intervention import Intervention
@@ -50,7 +51,7 @@ class LiveSession:
         self._edited = EditedHead(analysis.model.head, self._bases[""])
         self._prompt: str | None = None
         self._size = (0, 0)  # tokens of the prompt, tokens dropped
-        self._base = torch.empty(0)
+        self._base: Distribution | None = None
 
     def detect_again(self, options: RunOptions) -> Steps[LiveSession]:
         """A session on the same loaded model whose detection is made anew: a job. Loaded files stay loaded."""
@@ -59,6 +60,11 @@ class LiveSession:
         session._bases = {**self._bases, "": session._bases[""]}
         return session
 
+    @property
+    def card(self) -> dict[str, Any]:
+        """The head's report card, as `tpe check --json` prints it."""
+        return self.analysis.model.card()
+
     def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
         """The distribution after `prompt` under `intervention`: the `keep` most probable tokens of either side.
 
@@ -66,13 +72,12 @@ class LiveSession:
         Raises `TpeError` for an edit that does not exist, or an empty prompt where a text has no first token.
         """
         started = time.perf_counter()
-        base, now = self._log_probabilities(prompt, intervention)
-        p, q = base.exp(), now.exp()
+        base, now = self._distributions(prompt, intervention)
         vocab = self.analysis.model.head.vocab_rows
-        count = min(keep, vocab)
-        steered = torch.tensor([entry.token_id for entry in intervention.steering], dtype=torch.int64, device=q.device)
-        ids = torch.unique(torch.cat([q[:vocab].topk(count).indices, p[:vocab].topk(count).indices, steered]))
-        ids = ids[torch.argsort(q[ids], descending=True, stable=True)]
+        first, last = (side.top(min(keep, vocab), vocab) for side in (base, now))
+        steered = torch.tensor([entry.token_id for entry in intervention.steering], dtype=torch.int64)
+        ids = torch.unique(torch.cat([first, last, steered.to(first.device)]))
+        ids = ids[torch.argsort(now.weights[ids], descending=True, stable=True)]
         changed = not intervention.is_empty
         return NextTokens(
             prompt=prompt,
@@ -80,33 +85,35 @@ class LiveSession:
             truncated=self._size[1],
             intervention=intervention,
             ids=ids.cpu().numpy(),
-            base=p[ids].cpu().numpy(),
-            now=q[ids].cpu().numpy(),
-            kl=_divergence(p, base, now) if changed else 0.0,
-            js=_jensen_shannon(base, now) if changed else 0.0,
-            top1_changed=bool(p[:vocab].argmax() != q[:vocab].argmax()),
-            entropy_base=-_sum(p, base),
-            entropy_now=-_sum(q, now),
+            base=base.at(ids).cpu().numpy(),
+            now=now.at(ids).cpu().numpy(),
+            kl=base.kl(now) if changed else 0.0,
+            js=base.js(now) if changed else 0.0,
+            top1_changed=bool(now.weights[first[0]] < now.weights[last[0]]),
+            entropy_base=base.entropy,
+            entropy_now=now.entropy,
             milliseconds=(time.perf_counter() - started) * 1000,
         )
 
     def probabilities(self, prompt: str, intervention: Intervention) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """([V_all] p, [V_all] p'): the whole distribution before and after the edit."""
-        base, now = self._log_probabilities(prompt, intervention)
-        return base.exp().double().cpu().numpy(), now.exp().double().cpu().numpy()
+        base, now = self._distributions(prompt, intervention)
+        p, q = (side.probabilities().double().cpu().numpy() for side in (base, now))
+        return p, q
 
-    def _log_probabilities(self, prompt: str, intervention: Intervention) -> tuple[Tensor, Tensor]:
+    def _distributions(self, prompt: str, intervention: Intervention) -> tuple[Distribution, Distribution]:
+        """(base, now), good until the next edit."""
         with torch.inference_mode():
-            if prompt != self._prompt:
+            if self._base is None or prompt != self._prompt:
                 hidden, *size = self.analysis.model.last_hidden(prompt)
                 self._edited.set_hidden(hidden)
-                self._base = log_probabilities(self._edited.base_logits())
+                self._base = Distribution(self._edited.base_logits())
                 self._prompt, self._size = prompt, (size[0], size[1])
             basis = self.basis(intervention)
             if basis is not self._edited.basis:
                 self._edited.set_basis(basis)
-            now = self._base if intervention.is_empty else log_probabilities(self._edited.logits(intervention))
-        if bool(torch.isnan(now).any()):
+            now = self._base if intervention.is_empty else self._edited.distribution(intervention)
+        if math.isnan(now.log_z):
             raise NumericalError(
                 "the logits after this prompt hold NaN or infinity: try --dtype float32 or bfloat16, or another prompt."
             )
@@ -140,7 +147,7 @@ class LiveSession:
 
     def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
         """One token on average (alpha, residual, rank), after the prompt (base, now), and before anything is read."""
-        base, now = self._log_probabilities(prompt, intervention)
+        base, now = self._distributions(prompt, intervention)
         surprisal, analysis = self.table.surprisal, self.analysis
         row = analysis.model.head.columns[:, token_id].double().cpu().numpy()
         own, predicted = float(surprisal[token_id]), float(self.table.predicted[token_id])
@@ -153,8 +160,8 @@ class LiveSession:
             residual=own - predicted,
             rank=1 + int((surprisal < own).sum()),
             count=int(analysis.detection.counts[token_id]),
-            base=float(base[token_id].exp()),
-            now=float(now[token_id].exp()),
+            base=float(base.at(token_id)),
+            now=float(now.at(token_id)),
             ratio=intervention.ratio(token_id),
             static_bias=static_bias_of(analysis.model.head, analysis.final_norm, token_id),
             untrained=1 - analysis.untrained.distance(row),
@@ -170,7 +177,9 @@ class LiveSession:
         if intervention.pruned and intervention.replacement == "mean":
             arrays["replacement_values"] = basis.mean_hidden[list(intervention.pruned)]
         for entry in intervention.steering:
-            arrays[f"direction.{entry.method}"] = basis.direction(entry.method)
+            direction = basis.direction(entry.method, intervention.pruned)
+            if direction is not None:
+                arrays[f"direction.{entry.method}"] = direction
         document = files.Manifest(
             pruned=intervention.pruned,
             replacement=intervention.replacement,
@@ -225,7 +234,8 @@ class LiveSession:
         intervention = document.intervention()
         if document.arrays is None:
             return intervention
-        directions = {entry.method: arrays[f"direction.{entry.method}"] for entry in intervention.steering}
+        named = {entry.method: f"direction.{entry.method}" for entry in intervention.steering}
+        directions = {method: arrays[name] for method, name in named.items() if name in arrays}
         origin = document.arrays.sha256
         self._bases[origin] = self._bases[""].overridden(
             intervention.pruned, arrays.get("replacement_values"), directions
@@ -238,19 +248,3 @@ def _versions() -> dict[str, str]:
         name: importlib.metadata.version(distribution)
         for name, distribution in (("tpe", "tpe-tui"), ("torch", "torch"), ("transformers", "transformers"))
     }
-
-
-def _sum(p: Tensor, values: Tensor) -> float:
-    """Sum of p * values, where p = 0 contributes nothing even against -inf."""
-    return float(torch.where(p > 0, p * values, torch.zeros_like(p)).sum())
-
-
-def _divergence(p: Tensor, base: Tensor, now: Tensor) -> float:
-    """KL(P||P') in nats, never below 0 by rounding."""
-    return max(0.0, _sum(p, base - now))
-
-
-def _jensen_shannon(base: Tensor, now: Tensor) -> float:
-    """Jensen-Shannon divergence in nats."""
-    middle = torch.logaddexp(base, now) - math.log(2)
-    return 0.5 * (_divergence(base.exp(), base, middle) + _divergence(now.exp(), now, middle))
