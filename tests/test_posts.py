@@ -160,8 +160,11 @@ def edited_model(model: LanguageModel, intervention: Intervention, basis: EditBa
     W = old.weight.detach().double().clone()
     b = torch.zeros(len(W), dtype=torch.float64) if old.bias is None else old.bias.detach().double().clone()
     for entry in intervention.steering:
-        direction = torch.from_numpy(basis.direction(entry.method))
-        W[entry.token_id] += math.log(entry.ratio) / model.head.post.scale * direction
+        direction, step = basis.direction(entry.method, intervention.pruned), math.log(entry.ratio)
+        if direction is None:
+            b[entry.token_id] += step / model.head.post.scale
+        else:
+            W[entry.token_id] += step / model.head.post.scale * torch.from_numpy(direction)
     dims = list(intervention.pruned)
     if intervention.replacement == "mean":
         b += W[:, dims] @ torch.from_numpy(basis.mean_hidden[dims])
@@ -181,6 +184,7 @@ EDITS = [
     Intervention((0, 3, 9, 12), "mean"),
     Intervention(steering=(Steering(7, 5.0, "least-squares"),)),
     Intervention((2, 8), "mean", (Steering(7, 0.2, "min-norm"), Steering(100, 3.0, "top-k"), Steering(45, 2.0))),
+    Intervention((2, 8), "zero", (Steering(7, 0.2, "bias"), Steering(100, 3.0, "bias"))),
 ]
 
 

@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import VOCAB, random_corpus, text
 from tests.tasks_for_tests import KINDS, SENTINELS, save_task_model, task_tokenizer
-from tpe_core.analysis import Analysis, analyze, reading_of
+from tpe_core.analysis import Analysis, analyze
 from tpe_core.corpus import special_ends, text_source
 from tpe_core.errors import ModelError
 from tpe_core.intervention import Intervention
@@ -20,6 +20,7 @@ from tpe_core.live import LiveSession
 from tpe_core.loading import load_model
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_core.reading import reading_of
 from tpe_core.sampling import Denoise, MaskedToken, NextToken, Spans, sampling_for
 
 LENGTH = 40
@@ -143,7 +144,7 @@ def test_the_analysis_is_brute_force(analysed, kind: str) -> None:
     model = found.model
     assert model.report.supported
     assert model.report.task == model.task == ("masked" if kind in ("bert", "roberta") else "seq2seq")
-    some = run(reading_of(text_source(options.text, None), options, model).corpus())
+    some = run(reading_of(text_source(options.text, None), model, options.positions).corpus())
     chances, answers = [], []
     for row in range(len(some.blocks)):
         here = slice(row, row + 1)

@@ -24,6 +24,7 @@ RAMP = 120.0  # the largest crafted output; float16 gets half of it
 SMALLEST = 1e-6  # the smallest one, as a share of the largest: shows the slope at 0 under any cap
 SMALLEST_FLOAT16 = 1e-4  # float16 has no more below 6e-5, and models divide by the cap first
 NOTHING = 1e-6  # an offset below this is rounding
+FELT = 4.0  # an offset of so many times a crafted output rounds it by no more than so many units in the last place
 STEEP = 0.02  # share of the ramp, from its smallest values, on which a cap is not felt yet
 
 
@@ -62,14 +63,16 @@ def measure(zero: Tensor, up: Tensor, down: Tensor, crafted: Tensor, eps: float)
     rows, seen = len(zero), ~masked
     x = torch.cat([crafted[:rows][seen], crafted.flip(0)[:rows][seen]])
     y = torch.cat([(up - offset)[seen], (down - offset)[seen]])
-    curve = _curve(x, y, tolerance)
+    felt = torch.cat([offset[seen], offset[seen]]).abs() <= x.abs() * FELT
+    curve = _curve(x, y, felt, tolerance)
     if isinstance(curve, str):
         return curve
     scale, cap = curve
     shifted = bool(offset.any())
     if cap is not None and shifted:
         return "it adds a bias per token around a soft cap"
-    scale = 1.0 if math.isclose(scale, 1.0, rel_tol=tolerance) else scale
+    near = tolerance if shifted else RELATIVE_TOLERANCE  # a ramp that nothing is added to comes back exactly
+    scale = 1.0 if math.isclose(scale, 1.0, rel_tol=near) else scale
     kinds: tuple[tuple[PostKind, bool], ...] = (
         ("softcap", cap is not None),
         ("scale", scale != 1),
@@ -95,10 +98,15 @@ def _same_everywhere(values: Tensor, tolerance: float) -> bool:
     return float((values[:, seen] - first).abs().max()) <= tolerance * max(1.0, float(first.abs().max()))
 
 
-def _curve(x: Tensor, y: Tensor, tolerance: float) -> tuple[float, float | None] | str:
-    """(scale, cap) of ``y = scale x`` or ``y = cap tanh(scale x / cap)``, or why it is neither."""
-    small = x.abs() <= x.abs().quantile(STEEP)
-    scale, cap = float((y / x)[small].median()), None
+def _curve(x: Tensor, y: Tensor, felt: Tensor, tolerance: float) -> tuple[float, float | None] | str:
+    """(scale, cap) of ``y = scale x`` or ``y = cap tanh(scale x / cap)``, or why it is neither.
+
+    `felt` marks the x that adding an offset did not round away: the slope at 0 is theirs.
+    """
+    if not bool(felt.any()):
+        return "it adds a bias per token that drowns the head's output"
+    size, ratio = x.abs()[felt], (y / x)[felt]
+    scale, cap = float(ratio[size <= size.quantile(STEEP)].median()), None
     if float((y - scale * x).abs().max()) <= tolerance * max(float(y.abs().max()), 1e-30):
         scale = float((x * y).sum() / (x * x).sum())
     else:

@@ -18,7 +18,7 @@ from tpe_core.capture import capture, crafted_logits, forward, input_device, pro
 from tpe_core.errors import HeadError
 from tpe_core.footprint import available_bytes
 from tpe_core.head import CHUNK_ROWS, HeadReport, OutputHead, Post, Task
-from tpe_core.head_sites import HeadSite, find_site
+from tpe_core.head_sites import HeadSite, find_site, is_tied
 from tpe_core.post import NEVER, RELATIVE_TOLERANCE, Measured, exact, measure, ramp
 
 __all__ = ["open_head"]
@@ -31,8 +31,7 @@ RUN_ERRORS = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, 
 
 def _fits_in_float32(values: int, device: torch.device) -> bool:
     """Whether a float32 tensor of so many values takes at most `SPARE` of the memory that is free."""
-    free = available_bytes(device)
-    return free is None or 4 * values <= SPARE * free
+    return 4 * values <= SPARE * available_bytes(device)
 
 
 def _read(
@@ -116,22 +115,23 @@ def open_head(
     if not bool(own.isfinite().any(-1).all()) or bool(own.isnan().any()):
         reason = "the model gives NaN or infinite logits on a short input: try another --dtype, or check the weights."
         return None, replace(report, reason=reason)
+    dtype = max(own.dtype, hidden.dtype, key=lambda kind: torch.finfo(kind).eps)  # some widen logits after the product
+    eps = torch.finfo(dtype).eps
     try:
-        measured = _probe(model, site, inputs, own)
+        measured = _probe(model, site, inputs, own, dtype)
     except RUN_ERRORS as failure:
         measured = f"the model fails where its head returns crafted values ({type(failure).__name__}: {failure})"
     if isinstance(measured, str):
         reason = f"something else happens after the head: {' '.join(measured.split())[:300]}."
         return None, replace(report, reason=reason)
-    post = exact(measured.post, model.config, max(RELATIVE_TOLERANCE, 4 * torch.finfo(own.dtype).eps))
+    post = exact(measured.post, model.config, max(RELATIVE_TOLERANCE, 4 * eps))
     columns, bias = _read(site, hidden.shape[-1], hidden.device, hidden.dtype, post.scale)
     has_bias = bias is not None
     columns, bias = columns[:, : measured.rows], None if bias is None else bias[: measured.rows]
     if measured.offset is not None:
         offset = measured.offset.float().to(columns.device)
         bias = offset if bias is None else bias + offset
-    embeddings = model.get_input_embeddings()
-    tied = getattr(embeddings, "weight", None) is not None and getattr(site.module, "weight", None) is embeddings.weight
+    tied = is_tied(model, site)
     rows = min(vocab_size, columns.shape[1])
     head = OutputHead(columns.contiguous(), bias, post, rows, tied, report.head)
     report = replace(
@@ -144,11 +144,13 @@ def open_head(
         bias=has_bias,
         post=post,
     )
-    return _verified(head, report, hidden, own)
+    return _verified(head, report, hidden, own, eps)
 
 
-def _probe(model: nn.Module, site: HeadSite, inputs: Mapping[str, Tensor], own: Tensor) -> Measured | str:
-    """Three forwards with crafted head outputs (and one that sees how wide they are)."""
+def _probe(
+    model: nn.Module, site: HeadSite, inputs: Mapping[str, Tensor], own: Tensor, dtype: torch.dtype
+) -> Measured | str:
+    """Three forwards with head outputs crafted in `dtype`, the coarsest on their way (one more sees their width)."""
     head, rows, heads_rows = site.head, own.shape[-1], []
     assert head is not None  # noqa: S101 - callers check the reason first
     handle = head.register_forward_hook(lambda _, args, output: heads_rows.append(int(output.shape[-1])))
@@ -160,24 +162,24 @@ def _probe(model: nn.Module, site: HeadSite, inputs: Mapping[str, Tensor], own: 
         return f"{type(head).__name__} is never called"
     if heads_rows[0] < rows:
         return f"the head has {heads_rows[0]} rows but the model gives {rows} logits"
-    ramped = ramp(heads_rows[0], own.dtype, own.device)
+    ramped = ramp(heads_rows[0], dtype, own.device)
     zero, up, down = (
         crafted_logits(model, head, inputs, crafted).flatten(0, -2).float()
         for crafted in (torch.zeros_like(ramped), ramped, ramped.flip(0))
     )
-    return measure(zero, up, down, ramped, torch.finfo(own.dtype).eps)
+    return measure(zero, up, down, ramped, torch.finfo(dtype).eps)
 
 
 def _verified(
-    head: OutputHead, report: HeadReport, hidden: Tensor, logits: Tensor
+    head: OutputHead, report: HeadReport, hidden: Tensor, logits: Tensor, eps: float
 ) -> tuple[OutputHead | None, HeadReport]:
-    """The head, if it reproduces the model's own logits [B, L, V] from h [B, L, d]."""
+    """The head, if it reproduces the model's own logits [B, L, V] from h [B, L, d] to the precision they have."""
     own, ours = logits.float(), head.logits(hidden).to(logits.device)
     masked = (own <= NEVER) & (ours <= NEVER)
     difference = float((own - ours).masked_fill(masked, 0.0).abs().max())
     report = replace(report, max_abs_error=difference)
     scale = float(own.masked_fill(masked, 0.0).abs().max())
-    tolerance = max(RELATIVE_TOLERANCE, 4 * torch.finfo(logits.dtype).eps) * max(scale, 1e-3)
+    tolerance = max(RELATIVE_TOLERANCE, 4 * eps) * max(scale, 1e-3)
     if difference <= tolerance:
         return head, replace(report, supported=True)
     reason = (

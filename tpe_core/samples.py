@@ -1,0 +1,107 @@
+"""The texts an edit is judged on, as stored hidden states: local, held-out, and out of the text's domain.
+
+`local` is the detecting text itself, `heldout` the quarter of its blocks that detection never sees, `ood` another
+kind of text. Head edits never change h, so one forward pass over each serves every question after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tpe_core.corpus import BuiltinCode, Corpus, text_source
+from tpe_core.detection import HiddenSample, blocks_per_forward
+from tpe_core.errors import CorpusError
+from tpe_core.model import LanguageModel
+from tpe_core.progress import Progress, Steps
+from tpe_core.reading import Reading, reading_of
+from tpe_core.sources import TextSource
+from tpe_core.store import Store
+
+__all__ = ["DOMAINS", "Samples", "gather", "read_samples"]
+
+DOMAINS = ("local", "heldout", "ood")
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Hidden states with the tokens that followed, by domain; `warnings` say what is shorter than asked."""
+
+    local: HiddenSample
+    heldout: HiddenSample
+    ood: HiddenSample
+    heldout_text: str  # what was read, for people
+    ood_text: str
+    warnings: tuple[str, ...] = ()
+
+    def items(self) -> tuple[tuple[str, HiddenSample], ...]:
+        """(domain, sample) in the order of `DOMAINS`."""
+        return tuple((name, getattr(self, name)) for name in DOMAINS)
+
+
+def gather(model: LanguageModel, corpus: Corpus, size: int, seed: int = 0) -> Steps[HiddenSample]:
+    """h and the next token at `size` positions of a corpus, or at all it has: a job without any V-wide product."""
+    sampling, batch = model.sampling, blocks_per_forward(model, corpus.block_length)
+    width = model.head.hidden_size
+    sample = HiddenSample(size, np.empty((0, width), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64))
+    for first in range(0, len(corpus.blocks), batch):
+        yield Progress("read hidden states", first, len(corpus.blocks))
+        part = slice(first, first + batch)
+        asked = sampling.batch(corpus.blocks[part], corpus.targets[part], corpus.block_hash[part])
+        with torch.inference_mode():
+            hidden = asked.select(model.hidden(asked.inputs)).flatten(0, 1).float().cpu().numpy()
+        count = asked.targets.shape[1]
+        priority = [HiddenSample.priorities(int(key), count, seed) for key in corpus.block_hash[part]]
+        targets: NDArray[np.int64] = asked.targets.reshape(-1).astype(np.int64)
+        sample = sample + HiddenSample(size, hidden, targets, np.concatenate(priority))
+    return sample
+
+
+def read_samples(
+    model: LanguageModel,
+    local: HiddenSample,
+    source: TextSource,
+    ood: tuple[str, ...] = (),
+    *,
+    size: int = 4096,
+    seed: int = 0,
+    store: Store | None = None,
+) -> Steps[Samples]:
+    """The three samples of a model whose detection over `source` kept `local`: a job, cached in `store`.
+
+    `ood` names files or folders; empty means the built-in source code. A text with less than `size` positions is used
+    as far as it goes, with a warning. Raises `CorpusError` where one has no block at all.
+    """
+    other: TextSource = text_source(ood) if ood else BuiltinCode()
+    said: list[str] = []
+    heldout = yield from _sample(model, reading_of(source, model, size, "heldout"), size, seed, store)
+    outside = yield from _sample(model, reading_of(other, model, size, "all"), size, seed, store)
+    for name, found in (("local", local), ("held-out", heldout), ("out-of-domain", outside)):
+        if len(found) < size:
+            said.append(
+                f"the {name} text has only {len(found):,} of the {size:,} positions wanted: figures are noisier."
+            )
+    return Samples(local, heldout, outside, source.label, other.label, tuple(said))
+
+
+def _sample(model: LanguageModel, reading: Reading, size: int, seed: int, store: Store | None) -> Steps[HiddenSample]:
+    facts = f"sample {VERSION} {model.fingerprint} {reading.key} {model.sampling.label} {size} {seed}"
+    key = hashlib.sha256(facts.encode()).hexdigest()
+    entry = store.load(key) if store is not None else None
+    if entry is not None:
+        arrays, _ = entry
+        if {"hidden", "next", "priority"} <= arrays.keys() and arrays["hidden"].shape[1:] == (model.head.hidden_size,):
+            return HiddenSample(size, arrays["hidden"], arrays["next"], arrays["priority"])
+    corpus = yield from reading.corpus()
+    found = yield from gather(model, corpus, size, seed)
+    if not len(found):
+        raise CorpusError(f"the text ({reading.source.label}) has no positions to measure on: give more text.")
+    if store is not None:
+        store.save(key, {"hidden": found.hidden, "next": found.next_ids, "priority": found.priority}, {})
+    return found
