@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["HeadSite", "find_site", "main_stream"]
+__all__ = ["HeadSite", "find_site", "is_tied", "main_stream"]
 
 
 def main_stream(h: Tensor) -> Tensor:
@@ -65,6 +65,14 @@ def find_site(model: Any) -> HeadSite:
             "the product with the vocabulary has no module of its own."
         )
     return HeadSite(module)
+
+
+def is_tied(model: Any, site: HeadSite) -> bool:
+    """Whether W, or the piece of it that the model names, is one of the model's embeddings (an adapter's is not)."""
+    holder = site.module if site.weights is None else model.get_output_embeddings()
+    weight = None if holder is None else holder._parameters.get("weight")
+    embeddings = [model.get_input_embeddings(), *(m for m in model.modules() if isinstance(m, nn.Embedding))]
+    return weight is not None and any(getattr(module, "weight", None) is weight for module in embeddings)
 
 
 def _refuse(reason: str) -> HeadSite:
