@@ -13,16 +13,18 @@ import torch
 from torch.nn import functional
 
 from benchmarks.models import VOCAB, WIDTH, gpt2_small
-from benchmarks.report import Row, at_least
+from benchmarks.report import Row, at_least, milliseconds
 from benchmarks.timing import interleaved, median
 from tpe_core.detection import Detection, HiddenSample
-from tpe_core.edited_head import EditBasis, EditedHead, log_probabilities
+from tpe_core.distribution import Distribution
+from tpe_core.edited_head import EditBasis, EditedHead
 from tpe_core.head import OutputHead, Post
 from tpe_core.intervention import Intervention
 
 __all__ = ["run"]
 
 PROMPT = 16  # tokens
+SHOWN = 256  # tokens kept of an answer
 PRUNED = 64  # dimensions pruned all the time, as in real use
 
 
@@ -41,16 +43,19 @@ def run(quick: bool) -> list[Row]:
     hidden = torch.randn(WIDTH, generator=generator)
     edited = EditedHead(OutputHead(weight.T.contiguous(), None, Post(), VOCAB, True, "Linear"), _basis())
     edited.set_hidden(hidden)
-    base = log_probabilities(edited.base_logits())
-    p = base.exp()
+    base = Distribution(edited.base_logits())
     kept = tuple(range(PRUNED))
     dims = itertools.cycle(range(PRUNED, WIDTH))
     edits = itertools.chain.from_iterable((Intervention((*kept, dim)), Intervention(kept)) for dim in dims)
     edited.logits(Intervention(kept))
 
     def divergence() -> float:
-        now = log_probabilities(edited.logits(next(edits)))
-        return float(torch.where(p > 0, p * (base - now), 0.0).sum())
+        return base.kl(edited.distribution(next(edits)))
+
+    def shown() -> torch.Tensor:
+        now = edited.distribution(next(edits))
+        base.kl(now), base.js(now), now.entropy
+        return now.at(now.top(SHOWN, VOCAB))
 
     model: Any = gpt2_small()
     ids = torch.arange(PROMPT)[None]
@@ -66,6 +71,7 @@ def run(quick: bool) -> list[Row]:
             {
                 "logits": lambda: edited.logits(next(edits)),
                 "answer": divergence,
+                "shown": shown,
                 "product": lambda: functional.linear(hidden[None], weight),
                 "forward": lambda: model(input_ids=ids, use_cache=False).logits,
             },
@@ -75,7 +81,7 @@ def run(quick: bool) -> list[Row]:
         many = interleaved(
             {"answer": divergence, "product": lambda: functional.linear(hidden[None], weight)}, 128 if quick else 1024
         )
-    logits, answer, product, forward = (median(taken[name]) for name in ("logits", "answer", "product", "forward"))
+    logits, answer, screen, product, forward = (median(values) for values in taken.values())
     mean, mean_product = (sum(many[name]) / len(many[name]) for name in ("answer", "product"))
     return [
         at_least("toggle: logits / head product", logits, product, 20),
@@ -83,4 +89,10 @@ def run(quick: bool) -> list[Row]:
         at_least("toggle: the same, mean with refreshes / head product", mean, mean_product, 20),
         at_least("toggle: logits / edited forward, 16 tokens", logits, forward, 500),
         at_least("toggle: logits, softmax, KL / edited forward", answer, forward, 500),
+        Row(
+            f"toggle: the same, JS, entropy and the {SHOWN} most probable / edited forward",
+            milliseconds(screen),
+            milliseconds(forward),
+            forward / screen,
+        ),
     ]

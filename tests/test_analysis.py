@@ -197,7 +197,7 @@ def test_padding_rows_are_the_untrained_ones(tmp_path: Path, files: tuple[Path, 
     assert analysis.undertrained.distance[7] == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("replacement", ["zero", "mean"])
+@pytest.mark.parametrize("replacement", ["zero", "mean", "least-squares"])
 def test_a_saved_mask_travels_even_to_another_text(files: tuple[Path, Path], tmp_path: Path, replacement: Any) -> None:
     first = LiveSession(analysed(files)[0])
     edit = Intervention((0, 3, 7), replacement, (Steering(20, 4.0), Steering(30, 0.2, "top-k")))

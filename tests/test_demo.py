@@ -19,7 +19,7 @@ from tpe_core.demo import corpus
 from tpe_core.demo.recipe import Recipe
 from tpe_core.demo.train import train
 from tpe_core.errors import TpeError
-from tpe_core.model import bundled_path, load_model
+from tpe_core.loading import bundled_path, load_model
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import VOCAB, WIDTH, random_corpus
+from tpe_core.design import Design
 from tpe_core.detection import detect
+from tpe_core.distribution import Distribution
 from tpe_core.edited_head import REFRESH_EVERY, EditBasis, EditedHead, edited_logits
-from tpe_core.encoding import Design, fit_encoding
+from tpe_core.encoding import fit_encoding
 from tpe_core.errors import TpeError
-from tpe_core.intervention import METHODS, Intervention, Steering
+from tpe_core.intervention import METHODS, REPLACEMENTS, Intervention, Steering
 from tpe_core.model import LanguageModel
 from tpe_core.progress import run
+from tpe_core.reconstruction import covariance
 
 KINDS = ["gpt2", "gptj", "neox", "llama"]
 
@@ -49,10 +53,20 @@ def whole_forward(
     W = old.weight.detach().double().clone()
     b = torch.zeros(W.shape[0], dtype=torch.float64) if old.bias is None else old.bias.detach().double().clone()
     for entry in intervention.steering:
-        W[entry.token_id] += math.log(entry.ratio) * torch.from_numpy(basis.direction(entry.method))
+        direction = basis.direction(entry.method, intervention.pruned)
+        if direction is None:
+            b[entry.token_id] += math.log(entry.ratio)
+        else:
+            W[entry.token_id] += math.log(entry.ratio) * torch.from_numpy(direction)
     dims = list(intervention.pruned)
     if intervention.replacement == "mean":
         b += W[:, dims] @ torch.from_numpy(basis.mean_hidden[dims])
+    if intervention.replacement == "least-squares" and dims:
+        kept = [dim for dim in range(W.shape[1]) if dim not in dims]
+        c, m = covariance(basis.detection), basis.mean_hidden
+        fold = np.linalg.solve(c[np.ix_(kept, kept)], c[np.ix_(kept, dims)]).T if kept else np.zeros((len(dims), 0))
+        b += W[:, dims] @ torch.from_numpy(m[dims] - fold @ m[kept])
+        W[:, kept] += W[:, dims] @ torch.from_numpy(fold)
     W[:, dims] = 0
     new = torch.nn.Linear(W.shape[1], W.shape[0])
     with torch.no_grad():
@@ -66,7 +80,7 @@ def whole_forward(
 interventions = st.builds(
     Intervention,
     pruned=st.lists(st.integers(0, WIDTH - 1), max_size=WIDTH).map(tuple),
-    replacement=st.sampled_from(["zero", "mean"]),
+    replacement=st.sampled_from(REPLACEMENTS),
     steering=st.dictionaries(
         st.integers(0, VOCAB - 1), st.tuples(st.floats(0.05, 20), st.sampled_from(METHODS)), max_size=3
     ).map(lambda found: tuple(Steering(token, ratio, method) for token, (ratio, method) in found.items())),
@@ -91,7 +105,7 @@ def test_any_edit_is_a_whole_forward_of_edited_weights(
     assert float((running - wanted).abs().max()) < 1e-5
 
 
-@pytest.mark.parametrize("replacement", ["zero", "mean"])
+@pytest.mark.parametrize("replacement", REPLACEMENTS)
 def test_a_thousand_toggles_leave_no_trace(fitted, replacement: str) -> None:
     model, basis = fitted("gpt2")
     rng = np.random.default_rng(4)
@@ -139,6 +153,59 @@ def test_many_columns_at_once_and_changed_replacement(fitted) -> None:
     ):
         wanted = whole_forward(model, ids, edit, basis)
         assert float((torch.softmax(live.logits(edit), -1) - wanted).abs().max()) < 1e-5
+
+
+logit = st.floats(-200, 60) | st.just(-math.inf)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(logit, logit), min_size=1, max_size=40), st.floats(-100, 100))
+def test_distribution_is_the_softmax_with_its_divergences(pairs: list[tuple[float, float]], shift: float) -> None:
+    pairs = [(1.0, 2.0), *((a, -math.inf if math.isinf(a) else b) for a, b in pairs)]
+    z, other = (torch.tensor(side, dtype=torch.float64) + shift for side in zip(*pairs, strict=True))
+    ours, theirs = Distribution(z), Distribution(other)
+    p, q = torch.softmax(z, 0), torch.softmax(other, 0)
+    torch.testing.assert_close(ours.probabilities(), p, rtol=1e-12, atol=0)
+    assert float(ours.at(0)) == pytest.approx(float(p[0]), rel=1e-12)
+    assert ours.log_z == pytest.approx(float(torch.logsumexp(z, 0)), abs=1e-12)
+
+    def divergence(left: torch.Tensor, right: torch.Tensor) -> float:
+        return float(torch.where(left > 0, left * (left.log() - right), 0).sum())
+
+    assert ours.kl(theirs) == pytest.approx(divergence(p, torch.log_softmax(other, 0)), abs=1e-9)
+    middle = ((p + q) / 2).log()
+    assert ours.js(theirs) == pytest.approx((divergence(p, middle) + divergence(q, middle)) / 2, abs=1e-9)
+    assert ours.entropy == pytest.approx(float(torch.special.entr(p).sum()), abs=1e-9)
+    assert ours.kl(Distribution(z.clone())) == 0
+    assert set(ours.top(2, len(z)).tolist()) <= set(torch.nonzero(p >= p.topk(2).values[-1]).flatten().tolist())
+
+
+def test_divergence_of_a_vanished_token_is_infinite_and_of_nan_is_told() -> None:
+    z, other = torch.tensor([0.0, 1.0, -math.inf], dtype=torch.float64), torch.tensor([0.0, -math.inf, -math.inf])
+    assert Distribution(z).kl(Distribution(other.double())) == math.inf
+    assert Distribution(z).js(Distribution(other.double())) < math.log(2)
+    for bad in (math.nan, math.inf):
+        assert math.isnan(Distribution(torch.tensor([0.0, bad], dtype=torch.float64)).log_z)
+
+
+def test_running_distribution_is_the_static_one_with_masked_rows(fitted) -> None:
+    model, basis = fitted("gpt2")
+    bias = torch.zeros(model.head.total_rows)
+    bias[[3, 70]] = -math.inf
+    head = replace(model.head, bias=bias)
+    live = EditedHead(head, basis)
+    live.set_hidden(model.hidden(torch.arange(1, 9)[None])[0, -1].clone())
+    base = Distribution(live.base_logits())
+    at = Intervention()
+    for dim in range(0, WIDTH, 3):
+        at = at.toggle([dim])
+        now = live.distribution(at)
+        q = torch.softmax(edited_logits(head, at, basis, live._hidden).double(), -1)
+        p = base.probabilities()
+        wanted = float(torch.where(p > 0, p * (p.log() - q.log()), 0).sum())
+        assert base.kl(now) == pytest.approx(wanted, abs=1e-5)
+        assert 0 <= base.js(now) <= math.log(2)
+        assert now.probabilities()[[3, 70]].tolist() == [0, 0]
 
 
 def test_least_squares_multiplies_the_odds(fitted) -> None:

@@ -12,8 +12,10 @@ from sklearn.decomposition import PCA
 from statsmodels.stats.multitest import multipletests
 
 from tpe_core.components import principal_components
-from tpe_core.encoding import CHUNK_COLUMNS, Design, Encoding, benjamini_hochberg, fit_encoding
+from tpe_core.design import CHUNK_VALUES, Design
+from tpe_core.encoding import Encoding, benjamini_hochberg, fit_encoding
 from tpe_core.errors import NumericalError
+from tpe_core.gram import Solver, Spectrum
 
 
 def data(rows: int, width: int, seed: int = 0, noise: float = 0.5) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
@@ -26,7 +28,7 @@ def data(rows: int, width: int, seed: int = 0, noise: float = 0.5) -> tuple[torc
     return torch.from_numpy(np.ascontiguousarray(W.T)), W.astype(float), y
 
 
-@pytest.mark.parametrize(("rows", "width"), [(60, 1), (300, 7), (2000, 64), (CHUNK_COLUMNS + 900, 256)])
+@pytest.mark.parametrize(("rows", "width"), [(60, 1), (300, 7), (2000, 64), (2 * CHUNK_VALUES // 257 + 900, 256)])
 def test_ols_is_statsmodels(rows: int, width: int) -> None:
     columns, W, y = data(rows, width)
     ours = fit_encoding(Design(columns), y)
@@ -101,14 +103,15 @@ def test_checks_against_the_mean_hidden_state() -> None:
 @pytest.mark.parametrize("width", [2, 30, 256])
 def test_components_are_scikit_learn(width: int) -> None:
     columns, W, y = data(1200, width)
-    ours = principal_components(Design(columns), y)
+    design = Design(columns)
+    raw = fit_encoding(design, y)
+    ours = principal_components(design, raw.r)
     theirs = PCA(svd_solver="full").fit(W)
     scores = theirs.transform(W)
     correlations = [np.corrcoef(scores[:, i], y)[0, 1] for i in range(width)]
     np.testing.assert_allclose(ours.explained_variance_ratio, theirs.explained_variance_ratio_, rtol=1e-6)
     np.testing.assert_allclose(np.abs(ours.correlations), np.abs(correlations), atol=1e-6)
     np.testing.assert_allclose(np.abs(ours.scores), np.abs(scores[:, :2]), atol=1e-4)
-    raw = fit_encoding(Design(columns), y)
     np.testing.assert_allclose(raw.r, [np.corrcoef(W[:, i], y)[0, 1] for i in range(width)], atol=1e-10)
 
 
@@ -126,6 +129,58 @@ def test_rank_deficient_heads_get_the_minimum_norm_fit() -> None:
     assert ours.nested_r2[-1] == pytest.approx(theirs.rsquared, abs=1e-8)
     assert np.isfinite(ours.condition_number)
     assert np.isfinite(ours.q[:5]).all()
+
+
+@pytest.mark.parametrize("shift", [0.0, 300.0])
+def test_moments_about_a_distant_mean_with_rows_left_out(shift: float) -> None:
+    columns, W, y = data(3000, 20)
+    columns, W = columns.double() + shift, W + shift
+    keep = np.random.default_rng(2).random(3000) < 0.7
+    columns[:, ~torch.from_numpy(keep)] = float("nan")  # rows left out are never read
+    ours = Design(columns, keep, seed=1)
+    for rows, mean, gram in (
+        (W[keep], ours.mean, ours.gram),
+        (W[keep][ours.half], ours.half_mean, ours.half_gram),
+    ):
+        np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-13)
+        np.testing.assert_allclose(gram, (rows - rows.mean(0)).T @ (rows - rows.mean(0)), rtol=1e-9, atol=1e-8)
+    targets = np.stack([y[keep], y[keep] ** 2])
+    centred = W[keep] - W[keep].mean(0)
+    np.testing.assert_allclose(ours.cross(targets), centred.T @ targets.T, rtol=1e-8, atol=1e-6)
+    np.testing.assert_allclose(ours.project(centred[:2]), centred[:2] @ centred.T, rtol=1e-8, atol=1e-8)
+
+
+def test_half_precision_columns_are_read_as_they_are() -> None:
+    columns, _, y = data(300, 7)
+    half = columns.to(torch.bfloat16)
+    np.testing.assert_array_equal(fit_encoding(Design(half), y).slope, fit_encoding(Design(half.float()), y).slope)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 60])
+def test_spectrum_is_an_eigendecomposition(width: int) -> None:
+    gram = Design(data(400, width)[0]).gram
+    spectrum = Spectrum(gram)
+    np.testing.assert_allclose(spectrum.values, np.linalg.eigvalsh(gram)[::-1], rtol=1e-10, atol=1e-9)
+    np.testing.assert_allclose(spectrum.vectors.T @ spectrum.vectors, np.eye(width), atol=1e-12)
+    np.testing.assert_allclose(gram @ spectrum.vectors, spectrum.vectors * spectrum.values, atol=1e-10 * gram.max())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(0, 6), st.integers(0, 3))
+def test_nested_fits_pass_over_dependent_columns(seed: int, real: int, copies: int, constants: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(200, real)) * rng.uniform(0.1, 10, real)
+    X = np.column_stack([X, X @ rng.normal(size=(real, copies)), np.ones((200, constants))])
+    X = X[:, rng.permutation(X.shape[1])]
+    X -= X.mean(0)
+    y = rng.normal(size=200)
+    solver, order = Solver(X.T @ X), rng.permutation(X.shape[1])
+    explained = solver.nested(X.T @ y, order)
+    assert solver.rank == real
+    for k in range(1, len(order) + 1):
+        fit = X[:, order[:k]] @ np.linalg.lstsq(X[:, order[:k]], y, rcond=1e-9)[0]
+        assert explained[k - 1] == pytest.approx(fit @ fit, rel=1e-6, abs=1e-9)
+    assert explained[-1] == pytest.approx(solver.solve((X.T @ y)[:, None])[:, 0] @ X.T @ y, rel=1e-6)
 
 
 def test_sparsity_indices_at_their_ends() -> None:

@@ -128,6 +128,12 @@ def test_an_edit_without_arrays_is_one_file(path: Path) -> None:
     assert make(Intervention((), "mean")).needed_arrays() == {}
 
 
+def test_a_reconstruction_needs_its_matrix_and_constant() -> None:
+    needed = make(Intervention((1, 3), "least-squares")).needed_arrays()
+    width = make(Intervention((1, 3))).made_on.hidden_size
+    assert needed == {"replacement_values": (2,), "reconstruction": (2, width - 2)}
+
+
 steerings = st.builds(
     Steering,
     st.integers(0, 2**31 - 1),
@@ -201,7 +207,7 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("steering__0__ratio", float("nan"), "steering.0.ratio"),
         ("steering__0__ratio", True, "steering.0.ratio is true"),
         ("steering__0__ratio", "2", 'steering.0.ratio is "2"'),
-        ("steering__0__method", "bias", "steering.0.method"),
+        ("steering__0__method", "magic", "steering.0.method"),
         ("steering__0__token_id", 7, "must steer every token_id once"),
         ("made_on__hidden_size", 0, "made_on.hidden_size is 0"),
         ("made_on__head_sha256", "A" * 64, "made_on.head_sha256"),

@@ -13,9 +13,10 @@ from torch import Tensor
 from transformers import BartConfig, BartForConditionalGeneration, LlamaForCausalLM
 
 from tests.conftest import CONTEXT, VOCAB, WIDTH, random_corpus, tiny_config, tiny_tokenizer
+from tpe_core.design import Design
 from tpe_core.detection import Detection, detect
 from tpe_core.edited_head import EditBasis, EditedHead, edited_logits
-from tpe_core.encoding import Design, fit_encoding
+from tpe_core.encoding import fit_encoding
 from tpe_core.intervention import Intervention, Steering
 from tpe_core.model import LanguageModel
 from tpe_core.probe import open_head
@@ -168,6 +169,10 @@ def edited_model(model: LanguageModel, intervention: Intervention, basis: EditBa
     dims = list(intervention.pruned)
     if intervention.replacement == "mean":
         b += W[:, dims] @ torch.from_numpy(basis.mean_hidden[dims])
+    if intervention.replacement == "least-squares":
+        rebuilt = basis.reconstruction(intervention.pruned)
+        b += W[:, dims] @ torch.from_numpy(rebuilt.constant)
+        W[:, list(rebuilt.kept)] += W[:, dims] @ torch.from_numpy(rebuilt.fold)
     W[:, dims] = 0
     new = torch.nn.Linear(W.shape[1], W.shape[0])
     with torch.no_grad():
@@ -182,6 +187,7 @@ def edited_model(model: LanguageModel, intervention: Intervention, basis: EditBa
 EDITS = [
     Intervention((1, 4, 5)),
     Intervention((0, 3, 9, 12), "mean"),
+    Intervention((3, 5, 10), "least-squares", (Steering(9, 4.0, "min-norm"),)),
     Intervention(steering=(Steering(7, 5.0, "least-squares"),)),
     Intervention((2, 8), "mean", (Steering(7, 0.2, "min-norm"), Steering(100, 3.0, "top-k"), Steering(45, 2.0))),
     Intervention((2, 8), "zero", (Steering(7, 0.2, "bias"), Steering(100, 3.0, "bias"))),
@@ -203,6 +209,21 @@ def test_edits_are_edited_weights(opened, kind: str, edit: Intervention) -> None
     assert float((static - wanted).abs().max()) < 1e-5
     assert float((running - wanted).abs().max()) < 1e-5
     assert float((running - torch.softmax(live.base_logits(), -1)).abs().max()) > 1e-5  # the edit does something
+
+
+def test_a_cap_bounds_what_an_edit_can_reach(opened) -> None:
+    model, _, basis = opened("softcap")
+    h = model.hidden(torch.from_numpy(corpus_for(model).blocks[:1]))[0, 5].clone()
+    live = EditedHead(model.head, basis)
+    live.set_hidden(h)
+    bound = live.distribution(Intervention((3,))).attainable(7, model.head.post.highest)
+    reached = float(live.distribution(Intervention((3,), steering=(Steering(7, 1e30, "bias"),))).at(7))
+    assert reached == pytest.approx(bound, rel=1e-6)
+    assert bound < 0.2
+    plain = opened("identity")[0]
+    other = EditedHead(plain.head, opened("identity")[2])
+    other.set_hidden(h)
+    assert other.distribution(Intervention()).attainable(7, plain.head.post.highest) == 1
 
 
 @pytest.mark.parametrize("kind", ["identity", "scale", "head bias", "bias"])

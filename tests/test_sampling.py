@@ -175,6 +175,7 @@ def test_the_analysis_is_brute_force(analysed, kind: str) -> None:
 def test_the_prompt_is_answered_where_it_asks(analysed, kind: str) -> None:
     session = LiveSession(analysed(kind)[0])
     model, tokenizer = session.analysis.model, session.analysis.model.tokenizer
+    assert session.prompt_hint
     base, now = session.probabilities(session.default_prompt, Intervention((3,)))
     assert abs(base - now).max() > 1e-6
     if model.task == "masked":

@@ -10,13 +10,14 @@ import torch
 
 from tests.conftest import VOCAB, WIDTH, random_corpus
 from tests.test_posts import build, wrapped
-from tpe_core.coordinates import Coordinates, along, covariance, least_squares, rotated
+from tpe_core.coordinates import Coordinates, along, least_squares, rotated
+from tpe_core.design import Design
 from tpe_core.detection import Detection, detect
-from tpe_core.encoding import Design
 from tpe_core.errors import TpeError
 from tpe_core.head import OutputHead
 from tpe_core.model import LanguageModel
 from tpe_core.progress import Progress, run
+from tpe_core.reconstruction import covariance
 from tpe_core.sweep import Cost, counts_of, measure, sweep
 
 REMOVED = (0, 1, 3, 4, 9, 15)

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis, analyze
     from tpe_core.components import Components, principal_components
+    from tpe_core.design import Design
     from tpe_core.detection import Detection, HiddenSample, detect
     from tpe_core.edited_head import EditBasis, EditedHead, edited_logits
-    from tpe_core.encoding import Design, Encoding, fit_encoding
+    from tpe_core.encoding import Encoding, fit_encoding
     from tpe_core.errors import TpeError
     from tpe_core.head import HeadReport, OutputHead
     from tpe_core.inspector import Inspector
     from tpe_core.intervention import Intervention, Steering
     from tpe_core.live import LiveSession, open_session
-    from tpe_core.model import LanguageModel, load_model
+    from tpe_core.loading import load_model
+    from tpe_core.model import LanguageModel
     from tpe_core.options import RunOptions
     from tpe_core.progress import Progress, run
     from tpe_core.steering import steering_direction
@@ -29,15 +31,17 @@ if TYPE_CHECKING:
 _HOMES = {
     "analysis": ("Analysis", "analyze"),
     "components": ("Components", "principal_components"),
+    "design": ("Design",),
     "detection": ("Detection", "HiddenSample", "detect"),
     "edited_head": ("EditBasis", "EditedHead", "edited_logits"),
-    "encoding": ("Design", "Encoding", "fit_encoding"),
+    "encoding": ("Encoding", "fit_encoding"),
     "errors": ("TpeError",),
     "head": ("HeadReport", "OutputHead"),
     "inspector": ("Inspector",),
     "intervention": ("Intervention", "Steering"),
     "live": ("LiveSession", "open_session"),
-    "model": ("LanguageModel", "load_model"),
+    "loading": ("load_model",),
+    "model": ("LanguageModel",),
     "options": ("RunOptions",),
     "progress": ("Progress", "run"),
     "steering": ("steering_direction",),

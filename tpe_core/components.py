@@ -1,7 +1,7 @@
 """Principal components of the output embedding and what each knows of token probability (Cho et al. 2025, section 2.2).
 
 Everything follows from the Gram matrix that the regression already made: a component's variance is its
-eigenvalue, and its scores' correlation with -log alpha is ``v_i . c / sqrt(lambda_i * yy)``.
+eigenvalue, and its scores' correlation with -log alpha follows from those of the raw columns.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tpe_core.encoding import Design
+from tpe_core.design import Design
 
 __all__ = ["Components", "principal_components"]
 
@@ -28,16 +28,17 @@ class Components:
     scores: NDArray[np.float32]  # [V, 2] of the first two components, for the scatter
 
 
-def principal_components(design: Design, surprisal: Floats) -> Components:
-    """PCA of a design's rows and the correlation of every component with -log alpha [V]."""
-    values, vectors = design.eigen
+def principal_components(design: Design, r: Floats) -> Components:
+    """PCA of a design's rows, and how its components correlate with -log alpha.
+
+    `r` [d] are the Pearson correlations of the raw columns with -log alpha (`Encoding.r`): with v a component of
+    variance lambda, its scores' is ``sum_i v_i sd_i r_i / sqrt(lambda)``.
+    """
+    values, vectors = design.spectrum.values, design.spectrum.vectors
     signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(design.width)])
     vectors = vectors * signs
-    centred = surprisal - surprisal.mean()
-    cross = design.cross(surprisal[:, None])[:, 0]
-    norms = np.sqrt(values * float(centred @ centred))
     real = values > 1e-14 * values[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        correlations = np.where(real, vectors.T @ cross / norms, 0.0)
-    scores = design.project(vectors[:, :2]) - design.mean @ vectors[:, :2]
-    return Components(values / values.sum(), correlations, vectors, scores.astype(np.float32))
+        correlations = np.where(real, vectors.T @ (design.scale * r) / np.sqrt(values / design.rows), 0.0)
+    scores = design.project(vectors[:, :2].T)
+    return Components(values / values.sum(), correlations, vectors, scores.T.astype(np.float32))

@@ -24,13 +24,12 @@ from torch import Tensor
 from tpe_core.detection import Detection
 from tpe_core.errors import TpeError
 from tpe_core.head import OutputHead
+from tpe_core.reconstruction import JITTER, covariance
 
 __all__ = ["Coordinates", "along", "least_squares", "rotated"]
 
 Floats = NDArray[np.float64]
 Order = NDArray[np.int64]
-
-JITTER = 1e-9  # of the mean variance, added to the covariance: constant dimensions have none
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,6 @@ def along(head: OutputHead, order: Order, centre: Floats | None = None, basis: F
     _check(order, width)
     vectors = np.eye(width)[:, order] if basis is None else basis[:, order]
     return _made(head, vectors.T, vectors, np.zeros(width) if centre is None else centre)
-
-
-def covariance(detection: Detection) -> Floats:
-    """[d, d] covariance of h over the detecting text, with `JITTER` on its diagonal."""
-    mean = detection.mean_hidden
-    c = detection.second_moment - np.outer(mean, mean)
-    result: Floats = c + JITTER * max(float(np.trace(c)) / len(c), 1e-30) * np.eye(len(c))
-    return result
 
 
 def _factor(matrix: Floats) -> Floats:

@@ -16,12 +16,12 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from tpe_core.coordinates import covariance
 from tpe_core.detection import Detection, HiddenSample
 from tpe_core.errors import TpeError
 from tpe_core.head import OutputHead
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruned_head import PrunedHead, fold
+from tpe_core.reconstruction import covariance
 
 __all__ = ["Distilled", "distill"]
 

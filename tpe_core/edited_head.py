@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tpe_core.detection import Detection
+from tpe_core.distribution import Distribution
 from tpe_core.head import OutputHead
 from tpe_core.intervention import Intervention, Method
-from tpe_core.steering import steering_direction
+from tpe_core.reconstruction import Reconstruction, reconstruct
+from tpe_core.steering import Directions
 
-__all__ = ["EditBasis", "EditedHead", "edited_logits", "log_probabilities"]
+__all__ = ["EditBasis", "EditedHead", "edited_logits"]
 
 Floats = NDArray[np.float64]
 
@@ -29,55 +31,80 @@ REFRESH_EVERY = 256  # toggled columns between two full products; also the point
 
 @dataclass
 class EditBasis:
-    """The measured vectors that edits are made of: E[h] for ``mean`` replacement, one direction per steering method.
+    """What edits are made of, as measured: E[h] and the reconstruction for replacements, directions for steering.
 
-    Directions are made on first use. `given` directions (from a manifest) take precedence over the detection's.
+    `given` directions and a `given_rebuilt` (from a manifest) take precedence over the detection's: the directions
+    whatever is pruned, the reconstruction where exactly its dimensions are.
     """
 
     slope: Floats  # [d]
     detection: Detection
     mean_hidden: Floats  # [d]
     given: Mapping[Method, Floats] = field(default_factory=dict)
-    _made: dict[Method, Floats] = field(default_factory=dict)
+    directions: Directions | None = None  # made of the slope and the detection where None
+    given_rebuilt: Reconstruction | None = None
+    _rebuilt: Reconstruction | None = None  # the last one made
 
     @staticmethod
     def of(slope: Floats, detection: Detection) -> EditBasis:
         """The basis that a detection and its fitted slopes imply."""
         return EditBasis(slope, detection, detection.mean_hidden)
 
-    def direction(self, method: Method) -> Floats:
-        """[d] v of a method."""
+    def direction(self, method: Method, pruned: tuple[int, ...] = ()) -> Floats | None:
+        """[d] v of a method under `pruned` dimensions; None for ``bias``, which adds log r to the logit itself."""
         if method in self.given:
             return self.given[method]
-        if method not in self._made:
-            self._made[method] = steering_direction(method, self.slope, self.detection)
-        return self._made[method]
+        if self.directions is None:
+            self.directions = Directions(self.slope, self.detection)
+        return self.directions.of(method, pruned)
+
+    def reconstruction(self, pruned: tuple[int, ...]) -> Reconstruction:
+        """How the `pruned` dimensions are guessed from the others."""
+        if self.given_rebuilt is not None and self.given_rebuilt.removed == pruned:
+            return self.given_rebuilt
+        if self._rebuilt is None or self._rebuilt.removed != pruned:
+            self._rebuilt = reconstruct(pruned, self.detection)
+        return self._rebuilt
 
     def overridden(
-        self, dims: tuple[int, ...], values: Floats | None, directions: Mapping[Method, Floats]
+        self,
+        dims: tuple[int, ...],
+        values: Floats | None,
+        directions: Mapping[Method, Floats],
+        rebuilt: Reconstruction | None = None,
     ) -> EditBasis:
-        """This basis with replacement values of `dims` and directions taken from a manifest."""
+        """This basis with replacement values of `dims`, directions and a reconstruction taken from a manifest."""
         mean = self.mean_hidden.copy()
         if values is not None:
             mean[list(dims)] = values
-        return EditBasis(self.slope, self.detection, mean, dict(directions), self._made)
+        return EditBasis(self.slope, self.detection, mean, dict(directions), self.directions, rebuilt)
 
 
 def _replaced(h: Tensor, intervention: Intervention, basis: EditBasis) -> Tensor:
     """h' in float32: h [..., d] with the pruned dimensions replaced."""
     edited = h.float().clone()
-    if intervention.pruned:
-        dims = list(intervention.pruned)
-        fill = basis.mean_hidden[dims] if intervention.replacement == "mean" else np.zeros(len(dims))
-        edited[..., dims] = torch.from_numpy(fill).to(edited)
+    if not intervention.pruned:
+        return edited
+    dims = list(intervention.pruned)
+    if intervention.replacement == "least-squares":
+        rebuilt = basis.reconstruction(intervention.pruned)
+        fold, constant = (torch.from_numpy(part).to(h.device) for part in (rebuilt.fold, rebuilt.constant))
+        edited[..., dims] = (h[..., list(rebuilt.kept)].double() @ fold.T + constant).float()
+    elif intervention.replacement == "mean":
+        edited[..., dims] = torch.from_numpy(basis.mean_hidden[dims]).to(edited)
+    else:
+        edited[..., dims] = 0
     return edited
 
 
 def _steer(z: Tensor, h: Tensor, intervention: Intervention, basis: EditBasis) -> Tensor:
-    """Add ``log r * h'.v`` to the steered tokens' entries of z [..., V_all], in place."""
+    """Add ``log r * h'.v`` (``log r`` by ``bias``) to the steered tokens' entries of z [..., V_all], in place."""
     for entry in intervention.steering:
-        direction = torch.from_numpy(basis.direction(entry.method)).to(h.device)
-        z[..., entry.token_id] += (math.log(entry.ratio) * (h.double() @ direction)).to(z.dtype)
+        direction, step = basis.direction(entry.method, intervention.pruned), math.log(entry.ratio)
+        if direction is None:
+            z[..., entry.token_id] += step
+        else:
+            z[..., entry.token_id] += (step * (h.double() @ torch.from_numpy(direction).to(h.device))).to(z.dtype)
     return z
 
 
@@ -91,21 +118,13 @@ def edited_logits(head: OutputHead, intervention: Intervention, basis: EditBasis
     return head.post(_steer(head.raw(edited), edited, intervention, basis))
 
 
-def log_probabilities(logits: Tensor) -> Tensor:
-    """[V_all] log softmax of float64 logits [V_all], nats.
-
-    Only the normaliser's exponentials are float32, summed in float64: off by 1e-7 at most, at a third of the time.
-    """
-    shifted = logits - logits.max()
-    return shifted - shifted.float().exp().sum(dtype=logits.dtype).log()
-
-
 class EditedHead:
     """The edited logits of one hidden state, kept up to date as the intervention changes.
 
     Toggling dimension i costs one column, ``z -= W_:i (h_i - fill_i)``, instead of a product. The running z is
     float64, so that a thousand toggles leave no trace; every `REFRESH_EVERY` columns it is computed afresh all the
-    same, and with nothing pruned it is the base itself, bit for bit.
+    same, and with nothing pruned it is the base itself, bit for bit. Under ``least-squares`` every toggle changes
+    what stands in for all pruned dimensions, so each costs a solve and a full product.
     """
 
     def __init__(self, head: OutputHead, basis: EditBasis) -> None:
@@ -139,6 +158,10 @@ class EditedHead:
         """[V_all] logits of the unedited head, float64."""
         return self.head.post(self._base)
 
+    def distribution(self, intervention: Intervention) -> Distribution:
+        """The next-token distribution under an intervention, until the next one. Raises `TpeError` as `logits` does."""
+        return Distribution(self.logits(intervention))
+
     def logits(self, intervention: Intervention) -> Tensor:
         """[V_all] logits under an intervention, float64. Raises `TpeError` as `edited_logits` does."""
         intervention.check_fits(self.head.hidden_size, self.head.vocab_rows)
@@ -161,7 +184,7 @@ class EditedHead:
             self._reset()
             return
         self._columns += len(changed)
-        if self._columns > REFRESH_EVERY:
+        if self._columns > REFRESH_EVERY or intervention.replacement == "least-squares":
             self._refresh(intervention)
             return
         for dim in changed:

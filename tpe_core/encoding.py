@@ -6,105 +6,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy.linalg
 import scipy.special
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from tpe_core.design import Design
 from tpe_core.errors import NumericalError
+from tpe_core.gram import RANK_TOLERANCE, Solver
 
-__all__ = ["Design", "Encoding", "benjamini_hochberg", "fit_encoding"]
+__all__ = ["Encoding", "benjamini_hochberg", "fit_encoding"]
 
-CHUNK_COLUMNS = 8192  # vocabulary rows turned to float64 at a time
 PERMUTATIONS = 8  # draws of the permutation null
-RANK_TOLERANCE = 1e-12  # eigenvalues of the scaled Gram matrix below this share of the largest count as zero
 
 Floats = NDArray[np.float64]
-
-
-class Design:
-    """The regressors: W's rows in use as a float64 Gram matrix, made in one chunked pass over float32 columns.
-
-    `columns` is W transposed [d, V] (a view is fine); `keep` [V] bool leaves rows out. `seed` draws the half of the
-    rows on which the held-out-vocabulary fit is made.
-    """
-
-    def __init__(self, columns: Tensor, keep: NDArray[np.bool_] | None = None, seed: int = 0) -> None:
-        if keep is not None and not keep.all():
-            columns = columns[:, torch.from_numpy(np.flatnonzero(keep)).to(columns.device)]
-        self.columns = columns
-        self.width, self.rows = (int(size) for size in columns.shape)
-        if self.rows < self.width + 2:
-            raise NumericalError(
-                f"{self.rows} usable vocabulary rows cannot determine {self.width} slopes and an intercept: "
-                f"at least {self.width + 2} are needed."
-            )
-        self._device = columns.device if columns.device.type in ("cpu", "cuda") else torch.device("cpu")
-        half = np.zeros(self.rows, dtype=bool)
-        half[np.random.default_rng(seed).permutation(self.rows)[: self.rows // 2]] = True
-        self.half = half  # [V] the rows of the held-out-vocabulary fit
-        total = torch.zeros(self.width, dtype=torch.float64, device=self._device)
-        for _, part in self._parts():
-            total += part.sum(1)
-        mean = total / self.rows
-        if not bool(torch.isfinite(mean).all()):
-            raise NumericalError("the output embedding holds NaN or infinity: check the checkpoint.")
-        self._mean = mean
-        grams = [torch.zeros(self.width, self.width, dtype=torch.float64, device=self._device) for _ in range(2)]
-        sums = torch.zeros(self.width, dtype=torch.float64, device=self._device)
-        for where, part in self._parts():
-            centred = part - mean[:, None]
-            inside = torch.from_numpy(half[where]).to(self._device)
-            first, second = centred[:, inside], centred[:, ~inside]
-            grams[0].addmm_(first, first.T)
-            grams[1].addmm_(second, second.T)
-            sums += first.sum(1)
-        self.mean: Floats = mean.cpu().numpy()
-        self.gram: Floats = (grams[0] + grams[1]).cpu().numpy()
-        shift = (sums / max(1, half.sum())).cpu().numpy()
-        self.half_mean: Floats = self.mean + shift
-        self.half_gram: Floats = grams[0].cpu().numpy() - half.sum() * np.outer(shift, shift)
-
-    def _parts(self) -> Iterator[tuple[slice, Tensor]]:
-        """(rows, columns [d, c] in float64) chunk by chunk."""
-        for first in range(0, self.rows, CHUNK_COLUMNS):
-            where = slice(first, min(first + CHUNK_COLUMNS, self.rows))
-            yield where, self.columns[:, where].to(self._device).double()
-
-    @cached_property
-    def scale(self) -> Floats:
-        """[d] population standard deviation of each column of W."""
-        result: Floats = np.sqrt(np.maximum(np.diag(self.gram), 0.0) / self.rows)
-        return result
-
-    @cached_property
-    def eigen(self) -> tuple[Floats, Floats]:
-        """(eigenvalues [d] largest first, eigenvectors [d, d] in columns) of the centred Gram matrix."""
-        values, vectors = scipy.linalg.eigh(self.gram, check_finite=False, driver="evd")
-        return np.maximum(values[::-1], 0.0), np.ascontiguousarray(vectors[:, ::-1])
-
-    def cross(self, targets: Floats) -> Floats:
-        """[d, m] centred cross-products of W with centred targets [V, m]."""
-        wanted = torch.from_numpy(np.ascontiguousarray(targets - targets.mean(0))).to(self._device)
-        out = torch.zeros(self.width, targets.shape[1], dtype=torch.float64, device=self._device)
-        for where, part in self._parts():
-            out += (part - self._mean[:, None]) @ wanted[where]
-        result: Floats = out.cpu().numpy()
-        return result
-
-    def project(self, directions: Floats) -> Floats:
-        """[V, m] uncentred projections W @ directions for directions [d, m]."""
-        wanted = torch.from_numpy(np.ascontiguousarray(directions)).to(self._device)
-        out = np.empty((self.rows, directions.shape[1]))
-        for where, part in self._parts():
-            out[where] = (part.T @ wanted).cpu().numpy()
-        return out
 
 
 @dataclass(frozen=True)
@@ -224,41 +141,6 @@ def benjamini_hochberg(p: Floats) -> Floats:
     return result
 
 
-class _Solver:
-    """Solves with a Gram matrix scaled to unit diagonal: Cholesky, or a pseudo-inverse where it is singular."""
-
-    def __init__(self, gram: Floats) -> None:
-        diagonal = np.sqrt(np.maximum(np.diag(gram), 0.0))
-        constant = diagonal <= 1e-12 * max(float(diagonal.max(initial=0.0)), 1e-300)
-        self.weight = np.where(constant, 0.0, 1 / np.where(constant, 1.0, diagonal))
-        scaled = gram * np.outer(self.weight, self.weight)
-        self.rank = len(gram)
-        try:
-            factor = scipy.linalg.cholesky(scaled, lower=True, check_finite=False)
-            if np.diag(factor).min() ** 2 < RANK_TOLERANCE:
-                raise scipy.linalg.LinAlgError
-            half = scipy.linalg.solve_triangular(factor, np.eye(len(gram)), lower=True, check_finite=False)
-            self.inverse: Floats = half.T @ half
-        except scipy.linalg.LinAlgError:
-            values, vectors = scipy.linalg.eigh(scaled, check_finite=False)
-            real = values > RANK_TOLERANCE * max(float(values[-1]), 1e-300)
-            self.rank = int(real.sum())
-            self.inverse = (vectors[:, real] / values[real]) @ vectors[:, real].T
-        self.scaled = scaled
-
-    def solve(self, cross: Floats) -> Floats:
-        """[d, m] coefficients; one step of refinement takes the inverse's rounding out."""
-        wanted = cross * self.weight[:, None]
-        solution = self.inverse @ wanted
-        solution += self.inverse @ (wanted - self.scaled @ solution)
-        return solution * self.weight[:, None]
-
-    def inverse_diagonal(self) -> Floats:
-        """[d] diagonal of the inverse Gram matrix."""
-        result: Floats = np.diag(self.inverse) * self.weight**2
-        return result
-
-
 def fit_encoding(
     design: Design,
     surprisal: Floats,
@@ -284,19 +166,22 @@ def fit_encoding(
     half = design.half
     inside = np.where(half, y - y[half].mean(), 0.0)
     shuffles = [y[rng.permutation(design.rows)] for _ in range(PERMUTATIONS)]
-    cross = design.cross(np.stack([y, surprisal, *shuffles], 1))
+    # The half's cross-product: rows outside it are 0 after centring on the half's mean, and so is its sum.
+    products = design.cross(np.stack([inside, y, surprisal, *shuffles]))
+    half_cross, cross = products[:, :1], products[:, 1:]
     total = _sum_of_squares(y)
-    solver = _Solver(design.gram)
+    solver = Solver(design.gram)
     coefficients = solver.solve(cross)
     slope = coefficients[:, 0]
-    # The half's cross-product: rows outside it are 0 after centring on the half's mean, and so is its sum.
-    half_slope = _Solver(design.half_gram).solve(design.cross(inside[:, None]))[:, 0]
-    fitted = design.project(np.stack([slope, half_slope], 1))
-    intercept = float(y.mean() - design.mean @ slope)
-    error = _sum_of_squares_about(y - fitted[:, 0] - intercept)
+    half_slope = Solver(design.half_gram).solve(half_cross)[:, 0]
+    directions = np.stack([slope, half_slope] if mean_hidden is None else [slope, half_slope, mean_hidden])
+    projections = design.project(directions)
+    fitted = projections[0] + y.mean()
+    error = _sum_of_squares_about(y - fitted)
     other = ~half
-    half_error = y[other] - (fitted[other, 1] - design.half_mean @ half_slope + y[half].mean())
-    values = design.eigen[0]
+    half_fitted = projections[1] + (design.mean - design.half_mean) @ half_slope + y[half].mean()
+    half_error = (y - half_fitted)[other]
+    values = design.spectrum.values
     smallest = values[values > RANK_TOLERANCE * values[0]][-1]
     degrees = design.rows - solver.rank - 1
     order = np.argsort(-np.abs(slope * design.scale), kind="stable")
@@ -308,16 +193,15 @@ def fit_encoding(
     if mean_hidden is not None:
         cosine = float(-slope @ mean_hidden / (np.linalg.norm(slope) * np.linalg.norm(mean_hidden)))
         # E[-log p] = -(W E[h] + b) + E[log Z] is linear: its correlation needs no second pass.
-        linear = -design.project(mean_hidden[:, None])[:, 0] - shift
-        jensen = float(np.corrcoef(surprisal, linear)[0, 1])
+        jensen = float(np.corrcoef(surprisal, -projections[2] - shift)[0, 1])
     return Encoding(
         slope=slope,
-        intercept=intercept,
+        intercept=float(y.mean() - design.mean @ slope),
         stderr=np.sqrt(error / degrees * solver.inverse_diagonal()),
         r=r,
         scale=design.scale,
         surprisal=surprisal,
-        predicted=fitted[:, 0] + intercept - shift,
+        predicted=fitted - shift,
         r2=1 - error / total,
         r2_without_offset=float(cross[:, 1] @ coefficients[:, 1] / raw_total),
         r2_heldout_vocab=1 - float(half_error @ half_error) / _sum_of_squares(y[other]),
@@ -327,7 +211,7 @@ def fit_encoding(
         cosine_to_mean_hidden=cosine,
         jensen_correlation=jensen,
         nested_order=order,
-        nested_r2=_nested_r2(design.gram, cross[:, 0], order, total),
+        nested_r2=solver.nested(cross[:, 0], order) / total,
     )
 
 
@@ -341,27 +225,3 @@ def _sum_of_squares(values: Floats) -> float:
 
 def _sum_of_squares_about(values: Floats) -> float:
     return float(values @ values)
-
-
-def _nested_r2(gram: Floats, cross: Floats, order: NDArray[np.int64], total: float) -> Floats:
-    """[d] R2 of the first k dimensions of `order` for every k, from one Cholesky factor.
-
-    With L the factor of the ordered Gram matrix and u = L^-1 c, the explained sum of squares of the first k
-    regressors is the sum of the first k squares of u. Columns that add nothing (pivot 0) explain nothing.
-    """
-    diagonal = np.sqrt(np.maximum(np.diag(gram), 1e-300))
-    scaled = (gram / np.outer(diagonal, diagonal))[np.ix_(order, order)]
-    wanted = (cross / diagonal)[order]
-    try:
-        factor = scipy.linalg.cholesky(scaled, lower=True, check_finite=False)
-        parts = scipy.linalg.solve_triangular(factor, wanted, lower=True, check_finite=False) ** 2
-        if np.diag(factor).min() ** 2 < RANK_TOLERANCE:
-            raise scipy.linalg.LinAlgError
-        result: Floats = np.cumsum(parts) / total
-    except scipy.linalg.LinAlgError:
-        explained = [0.0] * len(order)
-        for k in range(1, len(order) + 1):  # rank-deficient heads are rare and small: exactness over speed
-            solved = np.linalg.lstsq(scaled[:k, :k], wanted[:k], rcond=RANK_TOLERANCE)[0]
-            explained[k - 1] = float(solved @ wanted[:k]) / total
-        result = np.maximum.accumulate(np.array(explained))
-    return result

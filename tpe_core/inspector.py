@@ -142,6 +142,7 @@ class TokenDetail:
     ratio: float  # asked steering ratio, 1 where not steered
     static_bias: float  # W_w . beta + b_w, what is predicted before anything is read; NaN where there is none
     untrained: float  # cosine of the centred row with the mean untrained row: near 1 for under-trained tokens
+    attainable: float = 1.0  # the probability after the prompt that no edit of this token can exceed: 1 without a cap
 
 
 @dataclass

@@ -13,22 +13,37 @@ from typing import Literal, get_args
 
 from tpe_core.errors import TpeError
 
-__all__ = ["METHODS", "REPLACEMENTS", "Intervention", "Method", "Replacement", "Steering"]
+__all__ = ["METHODS", "REPLACEMENTS", "Intervention", "Method", "Replacement", "Steering", "check_steering"]
 
-Replacement = Literal["zero", "mean"]
-"""What stands in for a pruned dimension of h: 0 (the paper), or its mean E[h_i] over the detecting text."""
+Replacement = Literal["zero", "mean", "least-squares"]
+"""What stands in for a pruned dimension of h: 0 (the paper), its mean E[h_i] over the detecting text, or the best
+linear guess from the dimensions that are kept."""
 
-Method = Literal["least-squares", "min-norm", "top-k"]
-"""Which direction moves a steered token's row (`tpe_core.steering`)."""
+Method = Literal["least-squares", "min-norm", "top-k", "bias"]
+"""Which direction moves a steered token's row (`tpe_core.steering`); ``bias`` adds to its logit instead."""
 
 REPLACEMENTS: tuple[Replacement, ...] = get_args(Replacement)
 METHODS: tuple[Method, ...] = get_args(Method)
+
+
+def check_steering(ratio: float, method: str) -> None:
+    """Raise `TpeError` where a ratio is not a finite number above 0 or a method is unknown."""
+    if not (math.isfinite(ratio) and ratio > 0):
+        raise TpeError(f"a steering ratio must be a finite number above 0, not {ratio}: 2 doubles, 0.5 halves.")
+    if method == "uniform":
+        raise TpeError(
+            "uniform Omega over all dimensions divides by slopes near 0, so the edit explodes: "
+            f"choose one of {', '.join(METHODS)}."
+        )
+    if method not in METHODS:
+        raise TpeError(f"unknown steering method {method!r}: choose one of {', '.join(METHODS)}.")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Steering:
     """One steered token: its row moves by ``log(ratio) * direction(method)``, asking for alpha' = ratio * alpha.
 
+    ``bias`` adds log(ratio) to its logit before any cap instead: no edit of a row, the ceiling of what one can do.
     Raises `TpeError` where the ratio is not a finite positive number or the method is unknown.
     """
 
@@ -37,12 +52,7 @@ class Steering:
     method: Method = "least-squares"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.ratio) and self.ratio > 0):
-            raise TpeError(
-                f"a steering ratio must be a finite number above 0, not {self.ratio}: 2 doubles, 0.5 halves."
-            )
-        if self.method not in METHODS:
-            raise TpeError(f"unknown steering method {self.method!r}: choose one of {', '.join(METHODS)}.")
+        check_steering(self.ratio, self.method)
         if self.token_id < 0:
             raise TpeError(f"a token id cannot be negative, got {self.token_id}.")
 

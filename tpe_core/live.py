@@ -26,6 +26,7 @@ from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, Token
 from tpe_core.intervention import Intervention
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Steps
+from tpe_core.reconstruction import Reconstruction
 from tpe_core.static_bias import static_bias_of
 
 __all__ = ["LiveSession", "open_session"]
@@ -59,6 +60,11 @@ class LiveSession:
         session = LiveSession(analysis)
         session._bases = {**self._bases, "": session._bases[""]}
         return session
+
+    @property
+    def prompt_hint(self) -> str:
+        """What this model's prompt may hold beside text; empty where that is all."""
+        return self.analysis.model.sampling.hint
 
     @property
     def card(self) -> dict[str, Any]:
@@ -165,6 +171,7 @@ class LiveSession:
             ratio=intervention.ratio(token_id),
             static_bias=static_bias_of(analysis.model.head, analysis.final_norm, token_id),
             untrained=1 - analysis.untrained.distance(row),
+            attainable=now.attainable(token_id, analysis.model.head.post.highest),
         )
 
     def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
@@ -176,6 +183,9 @@ class LiveSession:
         arrays: dict[str, NDArray[np.float64]] = {}
         if intervention.pruned and intervention.replacement == "mean":
             arrays["replacement_values"] = basis.mean_hidden[list(intervention.pruned)]
+        elif intervention.pruned and intervention.replacement == "least-squares":
+            rebuilt = basis.reconstruction(intervention.pruned)
+            arrays |= {"reconstruction": rebuilt.fold, "replacement_values": rebuilt.constant}
         for entry in intervention.steering:
             direction = basis.direction(entry.method, intervention.pruned)
             if direction is not None:
@@ -237,9 +247,14 @@ class LiveSession:
         named = {entry.method: f"direction.{entry.method}" for entry in intervention.steering}
         directions = {method: arrays[name] for method, name in named.items() if name in arrays}
         origin = document.arrays.sha256
-        self._bases[origin] = self._bases[""].overridden(
-            intervention.pruned, arrays.get("replacement_values"), directions
-        )
+        values, fold = arrays.get("replacement_values"), arrays.get("reconstruction")
+        if values is None or fold is None:
+            basis = self._bases[""].overridden(intervention.pruned, values, directions)
+        else:
+            kept = tuple(sorted(set(range(head.hidden_size)) - set(intervention.pruned)))
+            rebuilt = Reconstruction(intervention.pruned, kept, fold, values)
+            basis = self._bases[""].overridden((), None, directions, rebuilt)
+        self._bases[origin] = basis
         return replace(intervention, origin=origin)
 
 

@@ -159,8 +159,10 @@ class Manifest(_Record):
     def needed_arrays(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the float64 arrays that applying this edit needs."""
         needed: dict[str, tuple[int, ...]] = {}
-        if self.pruned and self.replacement == "mean":
+        if self.pruned and self.replacement != "zero":
             needed["replacement_values"] = (len(self.pruned),)
-        for method in sorted({entry.method for entry in self.steering}):
+        if self.pruned and self.replacement == "least-squares":
+            needed["reconstruction"] = (len(self.pruned), self.made_on.hidden_size - len(self.pruned))
+        for method in sorted({entry.method for entry in self.steering} - {"bias"}):
             needed[f"direction.{method}"] = (self.made_on.hidden_size,)
         return needed

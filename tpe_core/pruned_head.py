@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tpe_core.coordinates import covariance
 from tpe_core.detection import Detection
 from tpe_core.errors import TpeError
 from tpe_core.head import OutputHead, Post
+from tpe_core.reconstruction import reconstruct
 
-__all__ = ["PrunedHead", "fold", "reconstruction"]
+__all__ = ["PrunedHead", "fold"]
 
 Floats = NDArray[np.float64]
 
@@ -54,19 +54,6 @@ def kept_dims(removed: Sequence[int], width: int) -> NDArray[np.int64]:
     return kept
 
 
-def reconstruction(removed: Sequence[int], detection: Detection) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """(kept [k], A [s, k], a [s]) with ``h_S ≈ A h_K + a`` by least squares over the detecting text.
-
-    A is ``C_SK C_KK^-1``, C the covariance of h; rows are in the order of `removed`.
-    """
-    gone = np.array(removed, dtype=np.int64)
-    kept = kept_dims(removed, len(detection.mean_hidden))
-    c, mean = covariance(detection), detection.mean_hidden
-    folded = np.asarray(np.linalg.solve(c[np.ix_(kept, kept)], c[np.ix_(kept, gone)]).T, dtype=np.float64)
-    rest: Floats = mean[gone] - folded @ mean[kept]
-    return kept, folded, rest
-
-
 def fold(head: OutputHead, removed: Sequence[int], replacement: str, detection: Detection) -> PrunedHead:
     """The smaller head that equals `head` with dimensions `removed` replaced.
 
@@ -80,9 +67,9 @@ def fold(head: OutputHead, removed: Sequence[int], replacement: str, detection: 
     if replacement == "mean":
         constant += (torch.from_numpy(detection.mean_hidden[gone]).to(lost) @ lost).float()
     elif replacement == "least-squares":
-        _, folded, rest = reconstruction(removed, detection)
-        columns = (columns.double() + torch.from_numpy(folded.T.copy()).to(lost) @ lost).float()
-        constant += (torch.from_numpy(rest).to(lost) @ lost).float()
+        rebuilt = reconstruct(gone, detection)
+        columns = (columns.double() + torch.from_numpy(rebuilt.fold.T.copy()).to(lost) @ lost).float()
+        constant += (torch.from_numpy(rebuilt.constant).to(lost) @ lost).float()
     elif replacement != "zero":
         raise TpeError(f"the replacement {replacement!r} has no closed form: choose zero, mean or least-squares.")
     where = torch.from_numpy(kept).to(columns.device)

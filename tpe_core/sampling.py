@@ -68,6 +68,10 @@ class Sampling(Protocol):
         """A prompt to begin with."""
 
     @property
+    def hint(self) -> str:
+        """What a prompt may hold beside text; empty where that is all."""
+
+    @property
     def label(self) -> str:
         """Its name and settings: part of a detection's cache key."""
 
@@ -111,6 +115,7 @@ class NextToken:
 
     tokenizer: Any
     label: str = "next token"
+    hint: str = ""
 
     @property
     def example(self) -> str:
@@ -160,6 +165,11 @@ class MaskedToken:
     label: str = f"masked token {MASKED_SHARE}"
 
     @property
+    def hint(self) -> str:
+        """How the mask is written."""
+        return f"{self.tokenizer.mask_token} where the token is asked for (else at the end)"
+
+    @property
     def example(self) -> str:
         """A sentence with a mask in it."""
         return f"{SENTENCE} {self.tokenizer.mask_token}."
@@ -203,6 +213,11 @@ class _Decoder:
     start: int
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
+
+    @property
+    def hint(self) -> str:
+        """How source and decoder are told apart."""
+        return f"source {SEPARATOR} what the decoder has said so far"
 
     def _inputs(self, source: Ints, spoken: Ints) -> dict[str, Tensor]:
         """Inputs whose decoder has said `start` and then `spoken` [B, T]."""

@@ -63,7 +63,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("mask.clear", "c", "clear every edit, pruned and steered", "Mask"),
     Action("mask.undo", "u", "undo", "Mask", "Undo"),
     Action("mask.redo", "U", "redo", "Mask"),
-    Action("mask.replacement", "m", "pruned dimensions become zero, or their mean", "Mask"),
+    Action("mask.replacement", "m", "pruned dimensions become zero, their mean, or a guess from the kept", "Mask"),
     Action("steer.up", "]", "steer the selected token up by a step of 2^¼", "Steer", "More"),
     Action("steer.down", "[", "steer it down by a step", "Steer", "Less"),
     Action("steer.exact", "=", "steer it to an exact ratio", "Steer", "Ratio"),

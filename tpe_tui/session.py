@@ -32,6 +32,10 @@ class Session(Protocol):
         """A prompt to start with."""
 
     @property
+    def prompt_hint(self) -> str:
+        """What a prompt may hold beside text; empty where that is all."""
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences to show once."""
 

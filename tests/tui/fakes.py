@@ -35,6 +35,7 @@ class FakeSession:
     """Implements `tpe_tui.session.Session`. `delay` seconds per evaluation, `fail` an error to raise in it."""
 
     default_prompt = "Return the number of"
+    prompt_hint = ""
 
     def __init__(self, vocab: int = 600, d: int = 64, seed: int = 0, name: str = "demo") -> None:
         rng = np.random.default_rng(seed)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tpe_core.encoding import Design, fit_encoding
+from tpe_core.design import Design
+from tpe_core.encoding import fit_encoding
 
 __all__ = ["checkpoint_record", "halfway"]
 

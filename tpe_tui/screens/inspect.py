@@ -150,7 +150,8 @@ class InspectScreen(BrowseScreen):
         """See the key table."""
         current = self.inspector.intervention.replacement
         other = REPLACEMENTS[(REPLACEMENTS.index(current) + 1) % len(REPLACEMENTS)]
-        meaning = "0" if other == "zero" else "their mean over the text"
+        meanings = {"zero": "0", "mean": "their mean over the text", "least-squares": "a guess from the kept ones"}
+        meaning = meanings[other]
         self._edit(lambda: self.inspector.set_replacement(other), f"pruned dimensions become {meaning}")
 
     # steer
@@ -218,7 +219,9 @@ class InspectScreen(BrowseScreen):
         """See the key table."""
         if self._ready():
             line = shown_prompt(self.inspector.prompt)
-            self._question("prompt", self._set_prompt, line, "\\n is a new line, \\t a tab, \\\\ a backslash")
+            hint = self.session.prompt_hint if self.session is not None else ""
+            hint = hint or "\\n is a new line, \\t a tab, \\\\ a backslash"
+            self._question("prompt", self._set_prompt, line, hint)
 
     def _set_prompt(self, line: str) -> None:
         self.inspector.prompt = typed_prompt(line)

@@ -147,6 +147,8 @@ class Detail(LineWidget):
             ("odds ×", number(_odds(found)) if found else "…"),
             ("asked ×", number(found.ratio) if found else "…"),
         ]
+        if found is not None and found.attainable < 1:
+            live.append(("at most", f"{percent(found.attainable)} (soft cap)"))
         rows = _rows(live, width)
         if self.pending:
             rows = [[(text, "muted") for text, _ in row] for row in rows]
