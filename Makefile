@@ -1,11 +1,12 @@
-# Two commands on a fresh machine: `make run` opens the inspector, `make test` checks everything.
+# Two commands on a fresh machine: `make run` opens the inspector, `make test` checks everything
+# that takes under half a minute each, `make test-slow` the rest.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 ARGS   ?=
 
-.PHONY: run test fmt lint bench screenshots clean
+.PHONY: run test test-slow fmt lint bench screenshots clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -30,7 +31,10 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 fmt: $(VENV)/.test
 	$(BIN)/ruff check --fix .

@@ -22,7 +22,10 @@ ANALYZE |= {"encoding", "components", "sparsity", "dimensions"}
 ENCODING = {"r2", "r2_adjusted", "r2_heldout_vocab", "r2_permuted"}
 ENCODING |= {"cosine_to_mean_hidden", "jensen_correlation", "intercept", "condition_number"}
 CHECK = {"schema", "class", "head", "vocab_rows", "padding_rows", "hidden_size", "tied", "bias", "post"}
-CHECK |= {"dtype", "device", "max_abs_error", "supported", "reason"}
+CHECK |= {"dtype", "device", "max_abs_error", "supported", "reason", "task", "masked_rows", "memory"}
+MEMORY = {
+    "parameters", "body_bytes", "head_float32_bytes", "detection_bytes", "needed_bytes", "available_bytes",
+}  # fmt: skip
 
 
 def sentence(done: Run) -> str:
@@ -66,6 +69,7 @@ def test_check_json_has_exactly_the_documented_names(tpe: Tpe) -> None:
     card = json.loads(done.stdout)
     assert set(card) == CHECK
     assert set(card["post"]) == {"kind", "scale", "cap"}
+    assert set(card["memory"]) == MEMORY
     assert card["supported"] is True
     assert card["reason"] == ""
 

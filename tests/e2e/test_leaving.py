@@ -53,7 +53,7 @@ def test_a_cancelled_job_starts_again_and_a_signal_ends_it(terminal: Open) -> No
     term.wait(r"x cancel")
     term.wait(r"reading text|detect")
     term.keys("x")
-    term.wait(r"was cancelled; r starts it again")
+    term.wait(r"was cancelled; r tries again")
     term.keys("r")
     term.wait(r"reading text|detect")
     signalled(term, signal.SIGTERM)
