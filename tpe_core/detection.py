@@ -232,8 +232,7 @@ class _Accumulator:
         head.post.apply_(head.raw(h, out=z))
         target = z.gather(1, next_ids[:, None])[:, 0].double()
         torch.softmax(z, 1, out=p)  # one fused pass; log Z then follows from the largest entry, which never underflows
-        highest, at = z.max(1, keepdim=True)
-        log_z = highest.double() - p.gather(1, at).double().log()
+        log_z = z.amax(1, keepdim=True).double() - p.amax(1, keepdim=True).double().log()
         mean = p.sum(0) / len(h)
         low = ((mean < RESCUE_BELOW) & self.possible).nonzero()[:, 0]
         column_sum = mean.to(self.device).double() * len(h)

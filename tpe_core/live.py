@@ -27,7 +27,10 @@ from tpe_core.intervention import Intervention
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Steps
 from tpe_core.reconstruction import Reconstruction
+from tpe_core.samples import Samples, read_samples
 from tpe_core.static_bias import static_bias_of
+from tpe_core.store import Store
+from tpe_core.swept import SweepRequest, SweepResult
 
 __all__ = ["LiveSession", "open_session"]
 
@@ -37,14 +40,17 @@ DEMO_PROMPT = "Returns the number of elements in the"
 def open_session(options: RunOptions) -> Steps[LiveSession]:
     """Analyse what `options` names and return a session on it: a job."""
     analysis = yield from analyze(options)
-    return LiveSession(analysis)
+    return LiveSession(analysis, options)
 
 
 class LiveSession:
     """One analysed model, one prompt at a time, any intervention."""
 
-    def __init__(self, analysis: Analysis) -> None:
+    def __init__(self, analysis: Analysis, options: RunOptions | None = None) -> None:
+        """`options` are those of `analysis`; sweeps take the sample's size, the seed and the cache from them."""
         self.analysis = analysis
+        self.options = options or RunOptions()
+        self._samples: Samples | None = None
         self.table: EncodingTable = analysis.table()
         self.warnings = analysis.warnings
         self.default_prompt = DEMO_PROMPT if analysis.model.name == DEMO else analysis.model.sampling.example
@@ -57,7 +63,7 @@ class LiveSession:
     def detect_again(self, options: RunOptions) -> Steps[LiveSession]:
         """A session on the same loaded model whose detection is made anew: a job. Loaded files stay loaded."""
         analysis = yield from analyze(replace(options, refresh=True), model=self.analysis.model)
-        session = LiveSession(analysis)
+        session = LiveSession(analysis, options)
         session._bases = {**self._bases, "": session._bases[""]}
         return session
 
@@ -65,6 +71,19 @@ class LiveSession:
     def prompt_hint(self) -> str:
         """What this model's prompt may hold beside text; empty where that is all."""
         return self.analysis.model.sampling.hint
+
+    def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
+        """What pruning costs in several orders, on held-out and out-of-domain text: a job, see `sweep_orders`."""
+        from tpe_core.live_sweep import sweep_orders
+
+        analysis, seed = self.analysis, self.options.seed
+        store = Store() if self.options.cache else None
+        if self._samples is None:
+            self._samples = yield from read_samples(
+                analysis.model, analysis.detection.sample, analysis.source,
+                size=self.options.sample, seed=seed, store=store,
+            )  # fmt: skip
+        return (yield from sweep_orders(analysis, self._samples, request, seed=seed, store=store))
 
     @property
     def card(self) -> dict[str, Any]:

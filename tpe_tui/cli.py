@@ -16,6 +16,8 @@ import typer
 from tpe_core.errors import TpeError
 from tpe_core.intervention import Intervention
 from tpe_core.options import DEMO, RunOptions
+from tpe_tui.commands_prune import prune
+from tpe_tui.commands_steer import steer
 from tpe_tui.console import drive, print_json, say
 from tpe_tui.options import (
     POSITIONS,
@@ -145,6 +147,10 @@ def analyze(
     _print_analysis(run_options(context), json_)
 
 
+app.command(help="Steer tokens and print asked and achieved ratios, on three texts, with what they cost.")(steer)
+app.command(help="Prune dimensions in several orders and print what it costs, or the most that a budget allows.")(prune)
+
+
 @demo.command(help="Rebuild the bundled model from installed packages' docstrings; resumes where it was stopped.")
 def train(
     out: Annotated[Path, typer.Option(help="Working folder; the model lands in its model/.")] = Path("tpe-demo"),
@@ -188,7 +194,7 @@ def _arguments(arguments: list[str]) -> list[str]:
     """What typer is to parse: a bare `tpe [MODEL] [OPTIONS]` is the inspect command, and so is `tpe demo`."""
     at = next((i for i, word in enumerate(arguments) if word not in FLAGS), len(arguments))
     flags, rest = arguments[:at], arguments[at:]
-    if rest[:1] in (["--help"], ["check"], ["analyze"], [OPEN]):
+    if rest[:1] in (["--help"], ["check"], ["analyze"], ["steer"], ["prune"], [OPEN]):
         return [*rest, *flags]
     if rest[:2] in (["demo", "train"], ["demo", "--help"]):
         return [*rest, *flags]

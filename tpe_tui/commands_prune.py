@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tpe_core.errors import TpeError
 from tpe_core.options import DEMO, RunOptions
-from tpe_core.progress import Steps
 from tpe_tui.console import drive, print_json, say
 from tpe_tui.options import (
     POSITIONS,
@@ -34,8 +32,9 @@ from tpe_tui.options import (
 )
 
 if TYPE_CHECKING:
-    from tpe_core.budget import Largest
+    from tpe_core.intervention import Intervention
     from tpe_core.live import LiveSession
+    from tpe_core.progress import Steps
     from tpe_core.samples import Samples
     from tpe_core.store import Store
 
@@ -43,33 +42,61 @@ __all__ = ["prune"]
 
 Words = list[str] | None
 
-Orders = Annotated[
+Order = Annotated[
     Words,
     typer.Option(
-        "--order",
-        help="slope, slope-std, random, magnitude, activation, fisher, fisher-greedy, fisher-obs, component; repeatable. "
-        "Default: slope and random.",
+        help="slope, slope-std, random, magnitude, activation, fisher, fisher-greedy, fisher-obs or component; "
+        "repeatable. Default: slope and random."
     ),
 ]
-Replaces = Annotated[
-    Words, typer.Option("--replace", help="zero, mean, least-squares, rotate; repeatable. Default: zero.")
+Replace = Annotated[
+    Words, typer.Option(help="zero, mean, least-squares or rotate (a reference); repeatable. Default: zero.")
 ]
-Fractions = Annotated[Words, typer.Option(help="Shares of dimensions to remove: 0.1,0.3; default 0.1 to 0.7.")]
+Fractions = Annotated[Words, typer.Option(help="Shares of dimensions to remove. Default: 0.1,0.3,0.5,0.6,0.7.")]
+Outside = Annotated[Words, typer.Option(help="Out-of-domain text file or folder; repeatable. Default: built-in code.")]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a command line asks for, beside the model and the detecting text."""
+
+    orders: list[str]
+    replacements: list[str]
+    fractions: list[float]
+    metric: str
+    budget: float | None
+    draws: int
+    ood: tuple[str, ...]
+    save: Path | None
+
+    def check(self) -> None:
+        """Refuse what cannot be done, before anything is loaded."""
+        from tpe_core.budget import check_budget
+        from tpe_core.pruning import planned, pruned_intervention
+        from tpe_core.sweep import counts_of
+
+        plan = planned(self.orders, self.replacements)
+        counts_of(self.fractions, 1)
+        if self.budget is not None:
+            check_budget(self.budget, self.metric)
+        if self.save is None:
+            return
+        if len(plan) > 1 or (self.budget is None and len(self.fractions) > 1):
+            raise typer.BadParameter("--save writes one mask: give one --order, one --replace, one share or a budget.")
+        pruned_intervention(plan[0][0], plan[0][1], ())
 
 
 def prune(
     context: typer.Context,
     model: Model = DEMO,
-    order: Orders = None,
-    replace: Replaces = None,
+    order: Order = None,
+    replace: Replace = None,
     fractions: Fractions = None,
     budget: Annotated[float | None, typer.Option(help="Find the largest mask under this KL, in nats.")] = None,
-    budget_perplexity: Annotated[float | None, typer.Option(help="The same under a perplexity.")] = None,
+    budget_perplexity: Annotated[float | None, typer.Option(help="The same under this perplexity.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the random order.")] = 5,
-    save: Annotated[Path | None, typer.Option(help="Write the one mask that was asked for (JSON).")] = None,
-    ood: Annotated[
-        Words, typer.Option(help="Out-of-domain text, file or folder; repeatable. Default: built-in code.")
-    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the mask asked for as a file that --mask opens.")] = None,
+    ood: Outside = None,
     revision: Revision = None,
     task: Task = None,
     device: Device = None,
@@ -87,28 +114,103 @@ def prune(
     debug: Debug = False,
 ) -> None:
     """Sweep or search, print, and save."""
-    from tpe_core.pruning import FRACTIONS, checked_names
-    from tpe_core.sweep import counts_of
-
-    shares = _numbers(fractions) or list(FRACTIONS)
-    budgets = [entry for entry in (("kl", budget), ("perplexity", budget_perplexity)) if entry[1] is not None]
-    if len(budgets) > 1 or (budgets and fractions):
+    if sum(bool(given) for given in (fractions, budget is not None, budget_perplexity is not None)) > 1:
         raise typer.BadParameter("give one of --fractions, --budget and --budget-perplexity.")
-    orders, replaces = _words(order) or ["slope", "random"], _words(replace) or ["zero"]
-    names, ways = checked_names(orders, replaces)
-    counts_of(shares, 1)
-    if save is not None and (len(names) != 1 or len(ways) != 1 or not (budgets or len(shares) == 1)):
-        raise typer.BadParameter("--save writes one mask: give one --order, one --replace, and one fraction or budget.")
-    if save is not None:
-        from tpe_core.pruning import pruned_intervention
+    from tpe_core.pruning import FRACTIONS
 
-        pruned_intervention(names[0], ways[0], ())
-    options = run_options(context)
-    session, samples, store = drive(_opened(options, tuple(ood or ())))
-    for warning in (*session.warnings, *samples.warnings):
+    asked = _Asked(
+        orders=_words(order) or ["slope", "random"],
+        replacements=_words(replace) or ["zero"],
+        fractions=_numbers(fractions) or list(FRACTIONS),
+        metric="kl" if budget_perplexity is None else "perplexity",
+        budget=budget if budget_perplexity is None else budget_perplexity,
+        draws=seeds,
+        ood=tuple(ood or ()),
+        save=save,
+    )
+    asked.check()
+    opened = drive(_opened(run_options(context), asked))
+    for warning in (*opened.session.warnings, *opened.samples.warnings):
         say(warning)
-    if budgets:
-        metric, most = budgets[0]
-        _search(session, samples, store, (orders, ways, seeds), metric, float(most or 0), options.seed, save, json_)
-    else:
-        _sweep(session, samples, store, (names, ways, seeds), shares, options.seed, save, json_)
+    document, mask = (_sweep if asked.budget is None else _search)(asked, opened, json_)
+    if json_:
+        print_json(document)
+    if asked.save is not None and mask is not None:
+        written = opened.session.export(asked.save, mask, opened.session.default_prompt)
+        say(f"wrote {written}.")
+
+
+def _words(given: Words) -> list[str]:
+    """Values of an option that is repeated, or holds several between commas."""
+    return [word.strip() for some in given or () for word in some.split(",") if word.strip()]
+
+
+def _numbers(given: Words) -> list[float]:
+    try:
+        return [float(word) for word in _words(given)]
+    except ValueError as error:
+        raise typer.BadParameter(f"a fraction must be a number: {error}.") from None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What a command works on."""
+
+    session: LiveSession
+    samples: Samples
+    store: Store | None
+    seed: int
+
+
+def _opened(options: RunOptions, asked: _Asked) -> Steps[_Opened]:
+    from tpe_core.live import open_session
+    from tpe_core.samples import read_samples
+    from tpe_core.store import Store
+
+    session = yield from open_session(options)
+    analysis, store = session.analysis, Store(on_problem=say) if options.cache else None
+    local = analysis.detection.sample
+    samples = yield from read_samples(
+        analysis.model, local, analysis.source, asked.ood, size=options.sample, seed=options.seed, store=store
+    )
+    return _Opened(session, samples, store, options.seed)
+
+
+def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], Intervention | None]:
+    """(JSON document, the mask to save) of a sweep; prints its table unless `quiet`."""
+    from tpe_core.pruning import mask_of, prune
+    from tpe_tui.report_prune import print_curves
+
+    analysis, seed, store = opened.session.analysis, opened.seed, opened.store
+    steps = prune(
+        analysis, opened.samples, asked.orders, asked.replacements, asked.fractions,
+        seeds=asked.draws, seed=seed, store=store,
+    )  # fmt: skip
+    result, mask = drive(steps), None
+    if not quiet:
+        print_curves(result)
+    if asked.save is not None:
+        curve = result.curves[0]
+        mask = drive(mask_of(analysis, curve.order, curve.replace, curve.mean().removed[0], seed=seed, store=store))
+    return result.to_dict(), mask
+
+
+def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], Intervention | None]:
+    """(JSON document, the mask to save) of a budget search; prints its table unless `quiet`."""
+    from tpe_core.budget import search
+    from tpe_core.pruning import pruned_intervention
+    from tpe_tui.report_prune import print_largest
+
+    steps = search(
+        opened.session.analysis, opened.samples, asked.orders, asked.replacements, asked.budget or 0.0,
+        metric=asked.metric, seeds=asked.draws, seed=opened.seed, store=opened.store,
+    )  # fmt: skip
+    result, mask = drive(steps), None
+    for sentence in result.refused:
+        say(sentence)
+    if not quiet:
+        print_largest(result)
+    if asked.save is not None:
+        first = result.found[0]
+        mask = pruned_intervention(first.order, first.replace, first.dims)
+    return result.to_dict(), mask

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from tpe_core.errors import TpeError
 from tpe_core.intervention import METHODS, Method, check_steering
 from tpe_core.options import DEMO
 from tpe_tui.console import drive, print_json, say
@@ -36,14 +34,7 @@ from tpe_tui.options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tpe_core.analysis import Analysis
-    from tpe_core.options import RunOptions
-    from tpe_core.progress import Steps
-    from tpe_core.steering_study import Plan, Study
-
 __all__ = ["steer"]
-
-DEFAULT_RATIO = "2"
 
 
 def steer(
@@ -51,6 +42,9 @@ def steer(
     model: Model = DEMO,
     token: Annotated[
         list[str] | None, typer.Option(help="A token's text, as typed or as tables show it, or #id; repeatable.")
+    ] = None,
+    mid_frequency: Annotated[
+        int | None, typer.Option(min=1, help="Also so many tokens spread over the middle half by frequency.")
     ] = None,
     ratio: Annotated[list[str] | None, typer.Option(help="Of its mean probability: 2 doubles; 0.5,2,5.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="An exact mean probability instead: 0.01.")] = None,
@@ -86,20 +80,72 @@ def steer(
     """Steer tokens and measure what came of it."""
     if ratio and target:
         raise typer.BadParameter("--ratio and --target exclude each other: give one of them.")
-    if not token:
-        raise typer.BadParameter("name a token: --token TEXT or --token '#123'.")
-    ratios = () if target else _numbers(ratio or [DEFAULT_RATIO], "ratio")
-    targets = _numbers(target or [], "target")
-    methods = _split(method or [METHODS[0]])
+    if not token and not mid_frequency:
+        raise typer.BadParameter("name a token: --token TEXT, or --token '#123' for that id.")
+    ratios = () if target else _numbers(ratio or ["2"], "--ratio")
+    targets = _numbers(target, "--target") if target else ()
+    methods = tuple(name.strip() for entry in method or METHODS[:1] for name in entry.split(","))
     for name in methods:
         for value in ratios or (1.0,):
             check_steering(value, name)
+
+    from tpe_core.analysis import analyze
+    from tpe_core.live import LiveSession
+    from tpe_core.loading import load_steps
+    from tpe_core.samples import read_samples
+    from tpe_core.steering_study import Plan, study
+    from tpe_core.steering_study import mid_frequency as drawn
+    from tpe_core.store import Store
+    from tpe_core.text import token_texts
+    from tpe_core.token_search import TokenIndex
+    from tpe_tui.report_steer import print_study
+
     options = run_options(context)
-    analysis, study = drive(
-        _steps(
-            options,
-            tuple(ood or ()),
-            token,
-            lambda ids: _plan(ids, ratios, targets, methods, together, calibrate, dose, few_shot),
+    loaded = drive(load_steps(options))
+    index = TokenIndex(token_texts(loaded.tokenizer, loaded.head.vocab_rows), loaded.tokenizer)
+    named = [index.resolve(query) for query in token or []]
+    analysis = drive(analyze(options, model=loaded))
+    if mid_frequency:
+        named += [token_id for token_id in drawn(analysis.surprisal, mid_frequency) if token_id not in named]
+    plan = Plan(
+        tuple(named),
+        ratios,
+        targets,
+        cast("tuple[Method, ...]", methods),
+        together=together,
+        calibrate=calibrate,
+        dose=dose,
+        few_shot=few_shot,
+    )
+    if save is not None:
+        plan.check_single()
+    sample, store = analysis.detection.sample, Store() if options.cache else None
+    samples = drive(
+        read_samples(
+            loaded, sample, analysis.source, tuple(ood or ()), size=options.sample, seed=options.seed, store=store
         )
     )
+    found = drive(study(analysis, samples, plan))
+    for warning in (*analysis.warnings, *samples.warnings):
+        say(warning)
+    for problem in dict.fromkeys(result.problem for result in found.results if result.problem):
+        say(problem)
+    if save is not None:
+        session = LiveSession(analysis)
+        session.export(save, found.intervention(), session.default_prompt)
+    if json_:
+        head = {"schema": 1, "model": analysis.model.name, "revision": analysis.model.revision}
+        print_json({**head, **found.to_dict()})
+    else:
+        print_study(analysis.model.name, plan, found)
+
+
+def _numbers(entries: Sequence[str], option: str) -> tuple[float, ...]:
+    """The numbers of an option that is repeated or holds several between commas."""
+    found: list[float] = []
+    for part in ",".join(entries).split(","):
+        try:
+            found.append(float(part))
+        except ValueError:
+            raise typer.BadParameter(f"{option} takes numbers, such as 0.5 or 2,5, not {part.strip()!r}.") from None
+    return tuple(found)

@@ -65,25 +65,35 @@ def _bounds(parts: list[NDArray[np.float64]]) -> tuple[float, float]:
 
 
 def draw(
-    series: Sequence[Series], width: int, height: int, x_label: str = "", y_label: str = ""
+    series: Sequence[Series],
+    width: int,
+    height: int,
+    x_label: str = "",
+    y_label: str = "",
+    *,
+    y_range: tuple[float, float] | None = None,
+    y_marks: Sequence[tuple[float, str]] | None = None,
 ) -> list[list[tuple[str, str]]]:
     """`height` lines of `width` cells as (text, role) runs; later series cover earlier ones.
 
-    Points that are not finite are left out. Axes take a gutter of 7 cells at the left and one line below; where
-    that leaves less than 4 x 2 cells, blank lines come back.
+    Points that are not finite are left out. `y_range` holds the axis where it should not follow the points, `y_marks`
+    are (place, text) where its texts are not the places. Axes take a gutter of 7 cells at the left and one line
+    below; where that leaves less than 4 x 2 cells, blank lines come back.
     """
     columns, rows = width - GUTTER - 1, height - 1
     if columns < 4 or rows < 2:
         return [[(" " * max(0, width), "row")] for _ in range(max(0, height))]
     x0, x1 = _bounds([np.asarray(one.x, float) for one in series])
-    y0, y1 = _bounds([np.asarray(one.y, float) for one in series])
+    y0, y1 = _bounds([np.asarray(one.y, float) for one in series]) if y_range is None else y_range
     grid = _Grid(columns, rows, (x0, x1), (y0, y1))
     for one in series:
         grid.add(one)
     lines = []
-    marks = {grid.row_of(value): value for value in ticks(y0, y1, max(2, rows // 4))}
+    if y_marks is None:
+        y_marks = [(value, f"{value:.4g}") for value in ticks(y0, y1, max(2, rows // 4))]
+    marks = {grid.row_of(value): text for value, text in y_marks if y0 <= value <= y1}
     for row, runs in enumerate(grid.lines()):
-        label = fit(f"{marks[row]:.4g}", GUTTER, right=True) if row in marks else " " * GUTTER
+        label = fit(marks[row], GUTTER, right=True) if row in marks else " " * GUTTER
         if row == 0 and y_label:
             label = fit(y_label, GUTTER, right=True)
         lines.append([(label, "muted"), ("┤" if row in marks else "│", "muted"), *runs])
