@@ -12,9 +12,9 @@ from tests.conftest import VOCAB, WIDTH, random_corpus
 from tests.test_posts import build, wrapped
 from tpe_core.coordinates import Coordinates, along, least_squares, rotated
 from tpe_core.design import Design
-from tpe_core.detection import Detection, detect
+from tpe_core.detection import Detection, HiddenSample, detect
 from tpe_core.errors import TpeError
-from tpe_core.head import OutputHead
+from tpe_core.head import OutputHead, Post
 from tpe_core.model import LanguageModel
 from tpe_core.progress import Progress, run
 from tpe_core.reconstruction import covariance
@@ -189,3 +189,22 @@ def test_counts_of_fractions() -> None:
             counts_of([wrong], 10)
     with pytest.raises(TpeError, match="each of the 16 dimensions once"):
         along(wrapped(build("identity")).head, np.zeros(WIDTH, np.int64))
+
+
+def test_a_large_vocabulary_rounds_nothing_away() -> None:
+    """Sums over 50,000 tokens in float32 keep KL to 1e-5: nothing removed costs nothing."""
+    generator = torch.Generator().manual_seed(0)
+    width, vocab = 32, 50_000
+    columns = torch.randn(width, vocab, generator=generator)
+    head = OutputHead(columns, None, Post(), vocab, False, "Linear")
+    hidden = torch.randn(40, width, generator=generator).numpy()
+    sample = HiddenSample(40, hidden, np.arange(40), np.arange(40, dtype=np.uint64))
+    order = np.arange(width)
+    found = run(sweep(head, {"zero": along(head, order)}, (0, 8), sample)).curves["zero"]
+    wide = hidden.astype(np.float64)
+    base, gone = float64_logits(head, wide), wide.copy()
+    gone[:, :8] = 0
+    wanted = cost_of(base, float64_logits(head, gone), sample.next_ids)
+    assert found.costs[0].kl < 1e-5
+    for name in ("kl", "js", "nll", "entropy"):
+        assert getattr(found.costs[1], name) == pytest.approx(getattr(wanted, name), abs=1e-5)

@@ -1,0 +1,83 @@
+"""The tables of `tpe prune`: held-out and out-of-domain figures side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tpe_tui.format import escape_controls
+
+if TYPE_CHECKING:
+    from tpe_core.budget import BudgetResult, Largest
+    from tpe_core.pruning import PruningResult
+    from tpe_core.sweep import Cost
+
+__all__ = ["print_curves", "print_largest"]
+
+NAMES = f"{'order':<14}{'replace':<14}{'removed':>8}{'share':>7}"
+FIGURES = f"{'KL':>9}{'JS':>8}{'top-1':>7}{'perplex.':>9}{'entropy':>8}"
+TITLES = {"heldout": "held-out", "ood": "out of domain"}
+
+
+def _line(text: str = "") -> None:
+    sys.stdout.write(escape_controls(text.rstrip()) + "\n")
+
+
+def _figures(cost: Cost) -> str:
+    return f"{cost.kl:>9.4f}{cost.js:>8.4f}{cost.top1:>7.1%}{cost.perplexity:>9.4g}{cost.entropy:>8.3f}"
+
+
+def _head(result: PruningResult | BudgetResult) -> None:
+    """What was measured on what, the unpruned figures, and the columns."""
+    _line(f"{result.model}: {result.width:,} dimensions; KL, JS and entropy in nats")
+    for domain, title in TITLES.items():
+        _line(f"{title + ':':<15} {result.positions[domain]:,} positions of {result.texts[domain]}")
+    _line()
+    blank = " " * len(NAMES)
+    _line(f"{blank}  {TITLES['heldout']:<{len(FIGURES) + 2}}{TITLES['ood']}")
+    _line(f"{NAMES}{FIGURES}  {FIGURES}")
+    _line(_row("unpruned", "", (0, result.width), result.baseline))
+
+
+def _row(order: str, way: str, share: tuple[int, int], costs: Mapping[str, Cost]) -> str:
+    removed, width = share
+    figures = "  ".join(_figures(costs[domain]) for domain in TITLES)
+    return f"{order:<14}{way:<14}{removed:>8,}{removed / width:>7.1%}{figures}"
+
+
+def print_curves(result: PruningResult) -> None:
+    """A line for every point; random orders averaged, with the KL's band over draws below."""
+    _head(result)
+    for curve in result.curves:
+        _line()
+        means = {domain: curve.mean(domain) for domain in TITLES}
+        bands = {domain: curve.band(domain) for domain in TITLES}
+        for at, removed in enumerate(means["heldout"].removed):
+            costs = {domain: mean.costs[at] for domain, mean in means.items()}
+            _line(_row(curve.order, curve.replace, (removed, result.width), costs))
+            if len(curve.draws["heldout"]) > 1:
+                _line(_band(len(curve.draws["heldout"]), [bands[domain][at] for domain in TITLES]))
+
+
+def _band(draws: int, bands: list[tuple[float, float]]) -> str:
+    texts = [f"{least:.4f} to {most:.4f}" for least, most in bands]
+    label = f"  KL over {draws} draws"
+    return f"{label:<{len(NAMES)}}  {texts[0]:<{len(FIGURES)}}  {texts[1]}"
+
+
+def print_largest(result: BudgetResult) -> None:
+    """The largest mask of every order, what it costs, and what one more dimension would."""
+    _head(result)
+    _line()
+    for one in result.found:
+        order = f"{one.order} {one.draw + 1}" if one.order == "random" else one.order
+        costs = {"heldout": one.cost} | ({} if one.ood is None else {"ood": one.ood})
+        _line(_row(order, one.replace, (one.removed, one.width), costs) + _following(one))
+
+
+def _following(one: Largest) -> str:
+    if one.following is None:
+        return ""
+    name = {"kl": "KL", "perplexity": "perplexity"}[one.metric]
+    return f"   one more: {name} {getattr(one.following, one.metric):.4f}"
