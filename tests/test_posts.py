@@ -17,6 +17,7 @@ from tpe_core.design import Design
 from tpe_core.detection import Detection, detect
 from tpe_core.edited_head import EditBasis, EditedHead, edited_logits
 from tpe_core.encoding import fit_encoding
+from tpe_core.head import Post
 from tpe_core.intervention import Intervention, Steering
 from tpe_core.model import LanguageModel
 from tpe_core.probe import open_head
@@ -249,6 +250,14 @@ def test_anything_else_is_refused(build_model: Any, reason: str) -> None:
     assert not report.supported
     assert report.post.kind == "opaque"
     assert reason in report.reason
+
+
+def test_a_cap_leaves_masked_tokens_out() -> None:
+    z = torch.tensor([1.0, -math.inf, 40.0, -40.0])
+    found = Post("softcap", 1.0, 30.0)(z)
+    torch.testing.assert_close(found[[0, 2, 3]], 30 * torch.tanh(z[[0, 2, 3]] / 30))
+    assert found[1] == -math.inf
+    assert z[2] == 40
 
 
 @pytest.mark.parametrize("cap", [0.5, 15.0, 30.0, 300.0])

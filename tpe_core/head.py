@@ -42,12 +42,15 @@ class Post:
     cap: float | None = None
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Final logits of scaled head outputs z, any shape."""
-        return z if self.cap is None else self.cap * torch.tanh(z / self.cap)
+        """Final logits of scaled head outputs z, any shape; -inf, a token that is never predicted, stays."""
+        return z if self.cap is None else self.apply_(z.clone())
 
     def apply_(self, z: Tensor) -> Tensor:
         """The same in place."""
-        return z if self.cap is None else z.div_(self.cap).tanh_().mul_(self.cap)
+        if self.cap is None:
+            return z
+        never = torch.isneginf(z)
+        return z.div_(self.cap).tanh_().mul_(self.cap).masked_fill_(never, -math.inf)
 
     @property
     def highest(self) -> float:

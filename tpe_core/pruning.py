@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
 from tpe_core.coordinates import Coordinates, along, least_squares, rotated
+from tpe_core.distill import distill
 from tpe_core.errors import TpeError
 from tpe_core.intervention import REPLACEMENTS, Intervention
 from tpe_core.progress import Progress, Steps
 from tpe_core.saliency import ORDERS, Evidence, gather_evidence, order_of
 from tpe_core.samples import Samples
 from tpe_core.store import Store
-from tpe_core.sweep import METRICS, Cost, Curve, Sweep, counts_of, sweep
+from tpe_core.sweep import METRICS, Cost, Curve, Sweep, counts_of, measure, sweep
 
 __all__ = [
+    "DISTILL",
     "FRACTIONS",
     "ROTATE",
     "SWEPT",
@@ -49,6 +51,9 @@ DRAWS = 5  # of `random`
 ROTATE = "rotate"
 SWEPT: tuple[str, ...] = ("zero", "mean", "least-squares", ROTATE)
 """What replaces a removed dimension in a sweep; ``rotate`` has directions and an order of its own: a reference."""
+
+DISTILL = "distill"
+"""The kept columns refitted at every point (`tpe_core.distill`): no sweep, so minutes instead of seconds."""
 
 COLUMNS_BYTES = 256 * 2**20  # of coordinates' columns held at once
 SHOWN = ("kl", "js", "top1", "perplexity", "entropy")
@@ -170,19 +175,22 @@ Key = tuple[str, str, int]  # order, replacement, draw
 def planned(orders: Sequence[str], replacements: Sequence[str], draws: int = 1) -> list[Key]:
     """Every (order, replacement, draw) to measure, once: `rotate` has its own order, only `random` is drawn again.
 
-    Raises `TpeError` for an unknown name, or where nothing is left to measure.
+    A distilled random order is drawn once: each of its points is a fit. Raises `TpeError` for an unknown name, for
+    distilling along components, or where nothing is left to measure.
     """
-    for kind, names, known in (("order", orders, tuple(ORDERS)), ("replacement", replacements, SWEPT)):
+    for kind, names, known in (("order", orders, tuple(ORDERS)), ("replacement", replacements, (*SWEPT, DISTILL))):
         for name in names:
             if name not in known:
                 raise TpeError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}.")
+    if DISTILL in replacements and "component" in orders:
+        raise TpeError("distill keeps dimensions, not principal components: choose another order for it.")
     if draws < 1:
         raise TpeError(f"the order random needs at least one draw, not {draws}.")
     keys = [
         (name, way, draw)
         for way in replacements
         for name in (orders if way != ROTATE else [ROTATE])
-        for draw in range(draws if name == "random" else 1)
+        for draw in range(draws if name == "random" and way != DISTILL else 1)
     ]
     if not keys:
         raise TpeError("nothing is asked for: name at least one order and one replacement.")
@@ -255,9 +263,10 @@ def prune(
         )
 
     at_once = max(1, COLUMNS_BYTES // (4 * head.hidden_size * head.total_rows))
-    total, done = len(plan) * sum(len(sample) for sample in by_domain.values()), 0
-    for first in range(0, len(plan), at_once):
-        group = plan[first : first + at_once]
+    swept = [key for key in plan if key[1] != DISTILL]
+    total, done = len(swept) * sum(len(sample) for sample in by_domain.values()), 0
+    for first in range(0, len(swept), at_once):
+        group = swept[first : first + at_once]
         paths = {_name(key): path_of(evidence, *key)[0] for key in group}
         for domain, sample in by_domain.items():
 
@@ -270,6 +279,16 @@ def prune(
             for key in group:
                 found[key][domain] = measured.curves[_name(key)]
             done += len(group) * len(sample)
+    for key in (key for key in plan if key[1] == DISTILL):
+        order = order_of(key[0], replace(evidence, replacement="least-squares", draw=key[2]))
+        costs: dict[str, tuple[Cost, ...]] = dict.fromkeys(by_domain, ())
+        for count in removed:
+            dims = order[:count].tolist()
+            small = (yield from distill(head, dims, analysis.detection, samples.local, seed=seed)).head
+            for domain, sample in by_domain.items():
+                costs[domain] += ((yield from measure(head, small, sample)),)
+                found[key][domain] = Curve(removed[: len(costs[domain])], head.hidden_size, costs[domain])
+            yield Progress("prune", len(costs[domain]), len(removed), "distill", so_far())
     return so_far()
 
 
