@@ -135,7 +135,7 @@ def test_rotation_is_the_cheapest_cut_in_weighted_error(opened) -> None:
     for removed in REMOVED[1:]:
         assert error(found, removed) <= error(folded, removed) * (1 + 1e-9)
     hidden = torch.from_numpy(detection.sample.hidden)
-    whole = found.constant + found.of(hidden) @ found.columns
+    whole = head.raw(torch.from_numpy(found.centre)) + found.of(hidden) @ found.columns
     torch.testing.assert_close(whole, head.raw(hidden), rtol=0, atol=1e-4)
 
 

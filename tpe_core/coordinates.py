@@ -34,12 +34,11 @@ Order = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Coordinates:
-    """``z = constant + columnsᵀ e`` with ``e = forward (h - centre)``; coordinate 0 is left out first."""
+    """``z = z(centre) + columnsᵀ e`` with ``e = forward (h - centre)``; coordinate 0 is left out first."""
 
     forward: Floats  # [d, d]
     centre: Floats  # [d]
     columns: Tensor  # [d, V_all] float32 G transposed
-    constant: Tensor  # [V_all] float32 W centre + b
 
     def of(self, hidden: Tensor) -> Tensor:
         """[N, d] float32 coordinates e of hidden states [N, d]."""
@@ -52,10 +51,7 @@ def _made(head: OutputHead, forward: Floats, backward: Floats, centre: Floats) -
     """Coordinates with ``h = centre + backward e``; `backward` [d, d] is the inverse of `forward`."""
     device = head.columns.device
     columns = torch.from_numpy(backward.T.astype(np.float32)).to(device) @ head.columns.float()
-    constant = torch.from_numpy(centre).to(device) @ head.columns.double()
-    if head.bias is not None:
-        constant = constant + head.bias.double()
-    return Coordinates(np.ascontiguousarray(forward), centre, columns, constant.float())
+    return Coordinates(np.ascontiguousarray(forward), centre, columns)
 
 
 def _check(order: Order, width: int) -> None:
@@ -70,8 +66,11 @@ def along(head: OutputHead, order: Order, centre: Floats | None = None, basis: F
     """
     width = head.hidden_size
     _check(order, width)
-    vectors = np.eye(width)[:, order] if basis is None else basis[:, order]
-    return _made(head, vectors.T, vectors, np.zeros(width) if centre is None else centre)
+    where = np.zeros(width) if centre is None else centre
+    if basis is None:  # a choice of columns needs no product
+        columns = head.columns[torch.from_numpy(order).to(head.columns.device)].float()
+        return Coordinates(np.eye(width)[order], where, columns)
+    return _made(head, basis[:, order].T, basis[:, order], where)
 
 
 def _factor(matrix: Floats) -> Floats:

@@ -43,7 +43,7 @@ class Post:
 
     def __call__(self, z: Tensor) -> Tensor:
         """Final logits of scaled head outputs z, any shape; -inf, a token that is never predicted, stays."""
-        return z if self.cap is None else self.apply_(z.clone())
+        return z if self.cap is None else torch.where(torch.isneginf(z), z, self.cap * torch.tanh(z / self.cap))
 
     def apply_(self, z: Tensor) -> Tensor:
         """The same in place."""

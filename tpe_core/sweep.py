@@ -26,7 +26,8 @@ __all__ = ["Cost", "Curve", "Sweep", "counts_of", "measure", "sweep"]
 
 Floats = NDArray[np.float64]
 
-CHUNK_BYTES = 48 * 2**20  # of float32 logits at a time; four such buffers are in use
+CHUNK_BYTES = 3 * 2**20  # of float32 logits at a time: small enough that passes over them stay in a CPU's cache
+CUDA_CHUNK_BYTES = 64 * 2**20  # where many positions at once are what is fast; four such buffers are in use
 METRICS = ("kl", "js", "top1", "nll", "entropy")
 
 
@@ -100,8 +101,8 @@ class _Reference:
         head.raw(hidden, out=self.raw)
         final = self._final(self.raw)
         self.first = final.argmax(1, keepdim=True)
-        log_z, _ = self._normalise(final)
-        torch.div(self.e, self.e.sum(1, keepdim=True), out=self.p)
+        log_z, _, total = self._normalise(final)
+        torch.div(self.e, total, out=self.p)
         self.entropy = log_z - _dot(self.p, final, self._free)
         self.nll = log_z - final.gather(1, self.targets)[:, 0].double()
 
@@ -114,24 +115,24 @@ class _Reference:
         """Final logits; the raw ones themselves where nothing is capped, else in `spare`."""
         return raw if self.head.post.cap is None else self.head.post.apply_(self.spare.copy_(raw))
 
-    def _normalise(self, final: Tensor) -> tuple[Tensor, Tensor]:
-        """([n] float64 log Z, [n, 1] maximum) of final logits, whose shifted exponentials stay in `e`."""
+    def _normalise(self, final: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """([n] float64 log Z, [n, 1] maximum, [n, 1] sum of `e`) of final logits; `e` holds exp(logit - maximum)."""
         highest = final.amax(1, keepdim=True)
-        torch.sub(final, highest, out=self.e).exp_()
-        return highest[:, 0].double() + self.e.sum(1).double().log(), highest
+        total = torch.sub(final, highest, out=self.e).exp_().sum(1, keepdim=True)
+        return (highest.double() + total.double().log())[:, 0], highest, total
 
-    def sums(self, raw: Tensor, cross: Tensor | None) -> Tensor:
-        """[5] float64 sums of `METRICS` over the chunk for other raw logits [n, V]; `cross` [n] is E_p[final']."""
+    def sums(self, raw: Tensor) -> Tensor:
+        """[5] float64 sums of `METRICS` over the chunk for other raw logits [n, V]."""
         final = self._final(raw)
-        log_z, highest = self._normalise(final)
+        log_z, highest, total = self._normalise(final)
         stays = (final.gather(1, self.first) >= highest).sum().double()  # the maximum's place would cost a pass more
-        cross = _dot(self.p, final, self._free) if cross is None else cross
-        kl = log_z - cross - self.entropy
+        kl = log_z - _dot(self.p, final, self._free) - self.entropy
         nll = log_z - final.gather(1, self.targets)[:, 0].double()
-        self.e.div_(self.e.sum(1, keepdim=True))
-        entropy = log_z - _dot(self.e, final, self._free)
-        mixed = self.e.add_(self.p).mul_(0.5)
-        js = -_dot(mixed, self.spare.copy_(mixed).clamp_min_(1e-38).log_(), mixed) - 0.5 * (entropy + self.entropy)
+        entropy = log_z - _dot(self.e, final, self._free) / total[:, 0].double()
+        # H(M) of M = (P + P') / 2 from their sum s: log 2 - (s . log s) / 2.
+        both = torch.addcmul(self.p, self.e, total.reciprocal(), out=self.e)
+        mixed = math.log(2) - _dot(both, torch.clamp_min(both, 1e-38, out=self.spare).log_(), both) / 2
+        js = mixed - (entropy + self.entropy) / 2
         return torch.stack([kl.sum(), js.sum(), stays, nll.sum(), entropy.sum()])
 
     def own(self) -> Tensor:
@@ -153,8 +154,10 @@ def _dot(p: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
 
 def _chunks(head: OutputHead, sample: HiddenSample) -> tuple[int, Tensor]:
     """(positions in a chunk, four buffers of so many logits)."""
-    size = max(8, min(len(sample), 256, CHUNK_BYTES // (4 * head.total_rows)))
-    return size, torch.empty(4, size, head.total_rows, dtype=torch.float32, device=head.columns.device)
+    device = head.columns.device
+    wanted = CHUNK_BYTES if device.type == "cpu" else CUDA_CHUNK_BYTES
+    size = max(8, min(len(sample), wanted // (4 * head.total_rows)))
+    return size, torch.empty(4, size, head.total_rows, dtype=torch.float32, device=device)
 
 
 def _cost(sums: Tensor, positions: int) -> Cost:
@@ -202,22 +205,19 @@ def sweep(
 def _nested(
     reference: _Reference, coordinates: Coordinates, removed: Sequence[int], hidden: Tensor, total: Tensor
 ) -> None:
-    """Add one chunk's sums to `total` [len(removed), 5]."""
+    """Add one chunk's sums to `total` [len(removed), 5], starting from the base's own logits.
+
+    KL's cross term is a dot over the vocabulary per fraction. As ``(E_p[G]).e`` it would cost a full product once and
+    nothing after, which is dearer below some hundred fractions.
+    """
     e = coordinates.of(hidden)
-    cross, weights = None, None
-    if reference.head.post.cap is None and bool(coordinates.constant.isfinite().all()):
-        # E_p[z'] = E_p[c] + E_p[G].e: V-wide once, and a product of width d per fraction.
-        weights = (reference.p @ coordinates.columns.T).double() * e.double()
-        cross = (reference.p @ coordinates.constant).double() + weights.sum(1)
-    raw = torch.addmm(coordinates.constant, e, coordinates.columns)
+    raw = reference.raw.clone()
     before = 0
     for index, count in enumerate(removed):
         if count > before:
             raw.addmm_(e[:, before:count], coordinates.columns[before:count], alpha=-1)
-            if cross is not None and weights is not None:
-                cross = cross - weights[:, before:count].sum(1)
             before = count
-        total[index] += reference.sums(raw, cross)
+        total[index] += reference.sums(raw)
 
 
 def measure(head: OutputHead, edited: Any, sample: HiddenSample) -> Steps[Cost]:
@@ -232,5 +232,5 @@ def measure(head: OutputHead, edited: Any, sample: HiddenSample) -> Steps[Cost]:
             hidden = torch.from_numpy(sample.hidden[part]).to(head.columns.device)
             reference = _Reference(head, buffers, hidden, torch.from_numpy(sample.next_ids[part]).to(hidden.device))
             reference.head = plain  # `edited` has applied the cap
-            total += reference.sums(edited(hidden), None)
+            total += reference.sums(edited(hidden))
     return _cost(total, len(sample))

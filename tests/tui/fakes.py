@@ -15,6 +15,7 @@ from tpe_core.inspector import DimensionDetail, EncodingTable, ModelInfo, NextTo
 from tpe_core.intervention import Intervention, Steering
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
+from tpe_core.swept import ROTATE, SweepRequest, SweepResult, SweptCurve
 
 DAY = 86_400.0
 CACHED = [
@@ -46,6 +47,8 @@ class FakeSession:
         self.delay = 0.0
         self.fail: Exception | None = None
         self.again: Callable[[], Steps[FakeSession]] | None = None
+        self.sweep_step: Callable[[], object] = lambda: None
+        self.sweep_fail: Exception | None = None
         self.warnings: tuple[str, ...] = ()
         self.calls: list[str] = []
         names = [
@@ -135,6 +138,38 @@ class FakeSession:
             float(t.predicted[token_id]), float(t.surprisal[token_id] - t.predicted[token_id]), rank, 7,
             float(base[token_id]), float(now[token_id]), intervention.ratio(token_id), -1.25, 0.125,
         )  # fmt: skip
+
+    def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
+        """Made-up curves of the right shape, all of them rough and then fine; `sweep_step` is called in every step."""
+        self.calls.append("sweep")
+        d, wanted = len(self.mean), {"heldout": 4096, "ood": 4096}
+        removed = tuple(round(fraction * d) for fraction in request.fractions)
+        share = np.array(removed) / d
+        worth = {"slope": 1.0, "random": 1.6, "activation": 0.85, "fisher": 0.6, "fisher-obs": 0.7, ROTATE: 0.02}
+        kept = {"zero": 1.0, "mean": 0.8, "least-squares": 0.15, ROTATE: 1.0}
+        keys = [(order, way) for way in request.replacements for order in request.orders]
+        keys.insert(len(request.orders), (ROTATE, ROTATE))
+        texts = {"heldout": "held-out docstrings", "ood": "source code"}
+        curves: dict[tuple[str, str], SweptCurve] = {}
+        for level in (512, 4096):
+            for number, (order, way) in enumerate(keys, 1):
+                self.sweep_step()
+                if self.sweep_fail is not None:
+                    raise self.sweep_fail
+                partial = SweepResult(tuple(curves.values()), d, wanted, texts)
+                yield Progress("sweep", level, 8192, f"{order}, {way}", partial, f"{number}/{len(keys)}")
+                figures = {}
+                for domain, more in (("heldout", 1.0), ("ood", 1.3)):
+                    draws = 1 + 0.08 * np.arange(-2, 3) if order == "random" else np.ones(1)
+                    kl = draws[:, None] * worth[order] * kept[way] * more * 1.4 * share**1.5 / (1 - share) ** 0.6
+                    kl *= 1 + 40 / level * np.sin(9 * share)
+                    top1 = np.exp(-0.7 * np.sqrt(kl))
+                    figures[domain] = np.stack([kl, kl / (4 + kl), top1, 3.4 * more + kl, 3 + kl / 3], 2)
+                dims = np.argsort(self.W.std(0) if order != "slope" else np.abs(self.table.slope), kind="stable")
+                named = () if order == ROTATE else tuple(int(dim) for dim in dims)
+                seen = {"heldout": level, "ood": level}
+                curves[order, way] = SweptCurve(order, way, removed, named, figures, seen)
+        return SweepResult(tuple(curves.values()), d, wanted, texts)
 
     def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
         steering = [[entry.token_id, entry.ratio, entry.method] for entry in intervention.steering]

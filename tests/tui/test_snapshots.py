@@ -26,6 +26,9 @@ VIEWS = {
     "help": ["?"],
     "ask": ["t"],
     "card": ["C"],
+    "sweep-empty": ["w"],
+    "sweep": ["w", "r", "l", "j", "j"],
+    "sweep-perplexity": ["w", "r", "m", "f", "f", "f"],
     "picker": ["o", "g", "p", "down"],
 }
 
@@ -54,6 +57,7 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         await answered(app, pilot)
         bench, top = app.bench, app.screen
         await until(pilot, lambda: not (isinstance(top, PickerScreen) and top.models.waiting))
+        await until(pilot, lambda: bench.sweep.job is None)
         await until(pilot, lambda: 4 not in bench.visible_panes() or bench.detail.found is not None)
         await pilot.pause()
 
