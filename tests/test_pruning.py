@@ -410,3 +410,20 @@ def test_distilled_points_are_cheaper_than_the_fold(opened) -> None:
     with pytest.raises(TpeError, match="principal components"):
         planned(["component"], ["distill"])
     assert planned(["random"], ["distill"], 5) == [("random", "distill", 0)]
+
+
+def test_generate_writes_text_at_every_point_of_a_mask(
+    tmp_path: Path, texts: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "prune", str(save_tiny(tmp_path / "tiny")), "--text", texts[0], "--ood", texts[1], "--positions", "2000",
+        "--order", "slope,component", "--fractions", "0.25,0.5", "--generate", "32", "--no-cache", "--json",
+    ]  # fmt: skip
+    assert main(words) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [(each["order"], each["removed"]) for each in document["generation"]] == [("slope", 4), ("slope", 8)]
+    for each in document["generation"]:
+        assert 0 < each["mauve"]["value"] <= 1
+        assert each["base"] == document["generation"][0]["base"]
+    assert main([*words[:-1], "--budget", "0.1"]) == 2
+    assert main([*words[:11], "--generate", "8"]) == 2

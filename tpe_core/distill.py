@@ -26,7 +26,7 @@ from tpe_core.reconstruction import covariance
 __all__ = ["Distilled", "distill"]
 
 BATCH = 256  # positions a step
-STEPS = 600
+STEPS = 1200
 RATE = 0.05  # Adam's step at first, as a share of the root mean square of the white coordinates' columns
 CHECK_EVERY = 50  # steps between two looks at the positions held back
 HELD_BACK = 0.1  # share of the sample

@@ -20,8 +20,9 @@ from tpe_core.distill import distill
 from tpe_core.errors import TpeError
 from tpe_core.intervention import REPLACEMENTS, Intervention
 from tpe_core.progress import Progress, Steps
+from tpe_core.reading import reading_of
 from tpe_core.saliency import ORDERS, Evidence, gather_evidence, order_of
-from tpe_core.samples import Samples
+from tpe_core.samples import Samples, read_sample
 from tpe_core.store import Store
 from tpe_core.sweep import METRICS, Cost, Curve, Sweep, counts_of, measure, sweep
 
@@ -56,6 +57,8 @@ DISTILL = "distill"
 """The kept columns refitted at every point (`tpe_core.distill`): no sweep, so minutes instead of seconds."""
 
 COLUMNS_BYTES = 256 * 2**20  # of coordinates' columns held at once
+DISTILL_POSITIONS = 32768  # of the detecting text: a fit of so many weights wants more than a sweep does
+DISTILL_BYTES = 512 * 2**20  # of their hidden states, at most
 SHOWN = ("kl", "js", "top1", "perplexity", "entropy")
 
 
@@ -279,12 +282,17 @@ def prune(
             for key in group:
                 found[key][domain] = measured.curves[_name(key)]
             done += len(group) * len(sample)
-    for key in (key for key in plan if key[1] == DISTILL):
+    fitted = [key for key in plan if key[1] == DISTILL]
+    if fitted:
+        many = min(DISTILL_POSITIONS, DISTILL_BYTES // (4 * head.hidden_size))
+        reading = reading_of(analysis.source, analysis.model, many)
+        material = yield from read_sample(analysis.model, reading, many, seed, store)
+    for key in fitted:
         order = order_of(key[0], replace(evidence, replacement="least-squares", draw=key[2]))
         costs: dict[str, tuple[Cost, ...]] = dict.fromkeys(by_domain, ())
         for count in removed:
             dims = order[:count].tolist()
-            small = (yield from distill(head, dims, analysis.detection, samples.local, seed=seed)).head
+            small = (yield from distill(head, dims, analysis.detection, material, seed=seed)).head
             for domain, sample in by_domain.items():
                 costs[domain] += ((yield from measure(head, small, sample)),)
                 found[key][domain] = Curve(removed[: len(costs[domain])], head.hidden_size, costs[domain])

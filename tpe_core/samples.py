@@ -22,7 +22,7 @@ from tpe_core.reading import Reading, reading_of
 from tpe_core.sources import TextSource
 from tpe_core.store import Store
 
-__all__ = ["DOMAINS", "Samples", "gather", "read_samples"]
+__all__ = ["DOMAINS", "Samples", "gather", "read_sample", "read_samples"]
 
 DOMAINS = ("local", "heldout", "ood")
 
@@ -80,8 +80,8 @@ def read_samples(
     """
     other: TextSource = text_source(ood) if ood else BuiltinCode()
     said: list[str] = []
-    heldout = yield from _sample(model, reading_of(source, model, size, "heldout"), size, seed, store)
-    outside = yield from _sample(model, reading_of(other, model, size, "all"), size, seed, store)
+    heldout = yield from read_sample(model, reading_of(source, model, size, "heldout"), size, seed, store)
+    outside = yield from read_sample(model, reading_of(other, model, size, "all"), size, seed, store)
     for name, found in (("local", local), ("held-out", heldout), ("out-of-domain", outside)):
         if len(found) < size:
             said.append(
@@ -90,7 +90,10 @@ def read_samples(
     return Samples(local, heldout, outside, source.label, other.label, tuple(said))
 
 
-def _sample(model: LanguageModel, reading: Reading, size: int, seed: int, store: Store | None) -> Steps[HiddenSample]:
+def read_sample(
+    model: LanguageModel, reading: Reading, size: int, seed: int, store: Store | None
+) -> Steps[HiddenSample]:
+    """h and the next token at `size` positions of one reading: a job, cached in `store`."""
     facts = f"sample {VERSION} {model.fingerprint} {reading.key} {model.sampling.label} {size} {seed}"
     key = hashlib.sha256(facts.encode()).hexdigest()
     entry = store.load(key) if store is not None else None

@@ -68,6 +68,7 @@ class _Asked:
     draws: int
     ood: tuple[str, ...]
     save: Path | None
+    prompts: int | None
 
     def check(self) -> None:
         """Refuse what cannot be done, before anything is loaded."""
@@ -79,6 +80,8 @@ class _Asked:
         counts_of(self.fractions, 1)
         if self.budget is not None:
             check_budget(self.budget, self.metric)
+        if self.prompts is not None and self.budget is not None:
+            raise typer.BadParameter("--generate goes with --fractions: a budget search has no curve.")
         if self.save is None:
             return
         if len(plan) > 1 or (self.budget is None and len(self.fractions) > 1):
@@ -96,6 +99,9 @@ def prune(
     budget_perplexity: Annotated[float | None, typer.Option(help="The same under this perplexity.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the random order.")] = 5,
     save: Annotated[Path | None, typer.Option(help="Write the mask asked for as a file that --mask opens.")] = None,
+    generate: Annotated[
+        int | None, typer.Option(min=32, help="Also sample text after so many held-out prompts at every point.")
+    ] = None,
     ood: Outside = None,
     revision: Revision = None,
     task: Task = None,
@@ -127,6 +133,7 @@ def prune(
         draws=seeds,
         ood=tuple(ood or ()),
         save=save,
+        prompts=generate,
     )
     asked.check()
     opened = drive(_opened(run_options(context), asked))
@@ -192,7 +199,16 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
     if asked.save is not None:
         curve = result.curves[0]
         mask = drive(mask_of(analysis, curve.order, curve.replace, curve.mean().removed[0], seed=seed, store=store))
-    return result.to_dict(), mask
+    document = result.to_dict()
+    if asked.prompts is not None:
+        from tpe_core.pruned_text import pruned_texts
+        from tpe_tui.report_prune import print_texts
+
+        texts = drive(pruned_texts(analysis, result, asked.prompts, seed=seed, store=store))
+        document["generation"] = [each.to_dict() for each in texts]
+        if not quiet:
+            print_texts(texts)
+    return document, mask
 
 
 def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], Intervention | None]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tpe_tui.format import escape_controls
 
 if TYPE_CHECKING:
     from tpe_core.budget import BudgetResult, Largest
+    from tpe_core.pruned_text import PrunedText
     from tpe_core.pruning import PruningResult
     from tpe_core.sweep import Cost
+    from tpe_core.text_quality import TextQuality
 
-__all__ = ["print_curves", "print_largest"]
+__all__ = ["print_curves", "print_largest", "print_texts"]
 
 NAMES = f"{'order':<14}{'replace':<14}{'removed':>8}{'share':>7}"
 FIGURES = f"{'KL':>9}{'JS':>8}{'top-1':>7}{'perplex.':>9}{'entropy':>8}"
@@ -81,3 +83,22 @@ def _following(one: Largest) -> str:
         return ""
     name = {"kl": "KL", "perplexity": "perplexity"}[one.metric]
     return f"   one more: {name} {getattr(one.following, one.metric):.4f}"
+
+
+def print_texts(texts: Sequence[PrunedText]) -> None:
+    """Sampled text at every point: MAUVE beside its ceiling, distinct and repeated n-grams beside the base's."""
+    if not texts:
+        return
+    first = texts[0].quality
+    count = len(first.samples[0].tokens)
+    _line()
+    _line(f"text after {count:,} held-out prompts; MAUVE of two base samples (the ceiling) {first.ceiling.value:.3f}")
+    _line(f"{NAMES[:-7]}{'MAUVE':>8}{'distinct-2':>12}{'repeat-4':>10}")
+    _line(_text_row("unpruned", "", 0, first.ceiling.value, first.base))
+    for each in texts:
+        _line(_text_row(each.order, each.replace, each.removed, each.quality.mauve.value, each.quality.edited))
+
+
+def _text_row(order: str, way: str, removed: int, score: float, text: TextQuality) -> str:
+    pairs, repeats = ("-" if value is None else f"{value:.3f}" for value in (text.distinct[1], text.repetition[3]))
+    return f"{order:<14}{way:<14}{removed:>8,}{score:>8.3f}{pairs:>12}{repeats:>10}"
