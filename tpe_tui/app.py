@@ -27,6 +27,7 @@ from tpe_tui.screens.inspect import InspectScreen
 from tpe_tui.screens.picker import Choice, PickerScreen
 from tpe_tui.session import Lister, Opener, Session
 from tpe_tui.state import Memory, default_state_dir
+from tpe_tui.sweep_state import SWEEP
 from tpe_tui.theme import THEME
 
 if TYPE_CHECKING:
@@ -171,7 +172,10 @@ class TpeApp(App[int]):
             self.screen.show(cast("Sequence[CachedModel]", message.value))
 
     def on_job_update(self, message: JobUpdate) -> None:
-        """A job of the engine: only opening a model is one."""
+        """A job of the engine: the sweep, or opening a model."""
+        if message.name == SWEEP:
+            self.bench.sweep_update(message)
+            return
         strip = self.bench.strip
         if message.state == "running" and message.progress is not None:
             strip.step(message.progress)

@@ -6,11 +6,16 @@ Only text: nothing is run, and every word is quoted for a POSIX shell.
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
 from tpe_core.intervention import Intervention
 from tpe_core.options import RunOptions
+from tpe_core.swept import ROTATE, SweepRequest
 
-__all__ = ["EXPORT_NAME", "command_lines", "common_options"]
+if TYPE_CHECKING:
+    from tpe_tui.sweep_state import SweepState
+
+__all__ = ["EXPORT_NAME", "command_lines", "common_options", "sweep_lines"]
 
 EXPORT_NAME = "tpe-mask.json"
 
@@ -44,3 +49,19 @@ def command_lines(options: RunOptions, prompt: str, edit: Intervention, exported
         lines.append(f"# this prompt and edit ({'; '.join(parts)}); write the file with e first")
         words += ["--mask", exported]
     return "\n".join([*lines, shlex.join(words)])
+
+
+def sweep_lines(options: RunOptions, state: SweepState) -> str:
+    """The commands that measure what the sweep screen shows, and write the mask under its cursor."""
+    words, request = ["tpe", "prune", *common_options(options)], state.request
+    ways = [*request.replacements, *([ROTATE] if request.reference else [])]
+    steps = ",".join(f"{fraction:g}" for fraction in request.fractions)
+    asked = ["--order", ",".join(request.orders), "--replace", ",".join(ways), "--fractions", steps]
+    if request.draws != SweepRequest().draws:
+        asked += ["--seeds", str(request.draws)]
+    lines = ["# every curve, as tables or with --json", shlex.join([*words, *asked])]
+    if state.selected != ROTATE:
+        fraction = f"{request.fractions[min(state.at, len(request.fractions) - 1)]:g}"
+        one = ["--order", state.selected, "--replace", state.replacement, "--fractions", fraction]
+        lines += ["# the point under the cursor, and its mask", shlex.join([*words, *one, "--save", EXPORT_NAME])]
+    return "\n".join(lines)

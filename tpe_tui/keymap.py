@@ -82,6 +82,7 @@ ACTIONS: tuple[Action, ...] = (
         "tpe analyze --no-cache",
     ),
     Action("run.open", "o", "open another model: a cached one, a hub id or a folder", "Run", "Open", "tpe MODEL"),
+    Action("run.sweep", "w", "pruning sweep: what removing dimensions costs", "Run", "Sweep", "tpe prune"),
     Action("run.cancel", "x,ctrl+c", "cancel the running job", "Run"),
     Action("out.copy", "y", "copy the row, to the clipboard and to a file", "Out", "Copy"),
     Action("out.export", "e", "export the edit as JSON", "Out", "Export"),

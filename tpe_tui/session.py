@@ -13,6 +13,7 @@ from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, Token
 from tpe_core.intervention import Intervention
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
+from tpe_core.swept import SweepRequest, SweepResult
 
 if TYPE_CHECKING:
     from tpe_core.hub import CachedModel
@@ -54,6 +55,9 @@ class Session(Protocol):
 
     def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
         """One token's place in the fit and its probability now."""
+
+    def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
+        """A job: what pruning costs in several orders; its progress carries the result so far."""
 
     def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
         """Write the manifest; the path written."""

@@ -64,7 +64,9 @@ def test_a_sweep_is_cancelled_run_again_and_applied(terminal: Open, analysis: di
     term.wait(r"pruned 0/256")
     term.keys("w")
     assert float(term.wait(SLOPE)[1]) == pytest.approx(kl, rel=0.2), "what was measured is shown again"
-    term.keys("Escape", "q")
+    term.keys("Escape")  # alone: with a letter after it, it would be that letter with alt
+    term.wait("Next token")
+    term.keys("q")
     assert term.exit_code() == 0
     term.assert_clean()
 

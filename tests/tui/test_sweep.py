@@ -374,7 +374,7 @@ def test_small_helpers() -> None:
     assert figure("top1", 0.7126) == "71.3%"
     assert [len(columns_for(width)) for width in (60, 64, 79, 160)] == [2, 3, 4, 6]
     info = ModelInfo("m", None, 8192, 0, 256, 256, "cpu", "float32", True)
-    assert how_long(SweepRequest(), info, 4096) == "about 5 min"
+    assert how_long(SweepRequest(), info, 4096) == "about 2 min"
     assert how_long(SweepRequest(), replace(info, vocab_rows=500), 512) == "about 10 s"
     assert how_long(SweepRequest(), replace(info, vocab_rows=128_000, hidden_size=4096), 4096).endswith(" h")
     assert [metric.key for metric in METRICS] == ["kl", "js", "top1", "perplexity"]

@@ -22,7 +22,7 @@ else:
 
 __all__ = ["RAMP", "Series", "draw", "ticks"]
 
-Kind = Literal["line", "dots", "stems", "glyph", "cells"]
+Kind = Literal["line", "dots", "stems", "glyph", "mark", "cells"]
 RAMP = "█▓▒░·"
 """Glyphs of ``cells`` from level 0 to level 1: fullest first, so that levels read without colour."""
 
@@ -32,7 +32,10 @@ GUTTER = 7
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One thing drawn: x [n] and y [n]; `level` [n] in [0, 1] for ``cells``; `glyph` for ``glyph``."""
+    """One thing drawn: x [n] and y [n]; `level` [n] in [0, 1] for ``cells``; `glyph` for ``glyph`` and ``mark``.
+
+    A ``mark`` is a glyph in the very cell that a line through its point goes through.
+    """
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
@@ -160,6 +163,11 @@ class _Grid:
             px, py = self._scale(x, y, fine=False)
             self.chars[py, px] = one.glyph
             self.roles[py, px] = self._role(one.role)
+            return
+        if one.kind == "mark":
+            px, py = self._scale(x, y, fine=True)
+            self.chars[py // 4, px // 2] = one.glyph
+            self.roles[py // 4, px // 2] = self._role(one.role)
             return
         if one.kind == "line":
             x, y = self._resampled(x, y)
