@@ -21,7 +21,7 @@ from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
 
 HERE = Path(__file__).parent
-PATIENCE = 300.0  # seconds for the first detection
+PATIENCE = 900.0  # seconds for the first detection, and for a whole sweep
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ SHOTS = (
     Shot("fit-160x48", (160, 48), ("2", "j", "j", "3", "l", "l")),
     Shot("scatter-160x48", (160, 48), ("3", "l", "l", "l", "z")),
     Shot("plot-80x24", (80, 24), ("3",)),
+    Shot("sweep-160x48", (160, 48), ("w", "r", "l", "l", "l", "l", "l")),
+    Shot("sweep-80x24", (80, 24), ("w", "r", "m", "m", "l", "l", "l", "l", "l")),
     Shot("help-160x48", (160, 48), ("question_mark",)),
 )
 
@@ -64,6 +66,7 @@ async def take(shot: Shot, folder: Path) -> None:
             await _settle(app, pilot)
             for key in shot.keys:
                 await pilot.press(key)
+                await pilot.pause(0.3)  # a job that the key starts shows itself
                 await _settle(app, pilot)
             svg = app.export_screenshot(title=f"tpe {shot.size[0]}x{shot.size[1]}", simplify=True)
             lines = [list(strip) for strip in app.screen._compositor.render_strips()]
