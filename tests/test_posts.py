@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 from transformers import BartConfig, BartForConditionalGeneration, LlamaForCausalLM
 
-from tests.conftest import CONTEXT, VOCAB, WIDTH, random_corpus, tiny_config, tiny_tokenizer
+from tests.conftest import CONTEXT, VOCAB, WIDTH, random_corpus, text, tiny_config, tiny_tokenizer
+from tpe_core.analysis import analyze
 from tpe_core.design import Design
 from tpe_core.detection import Detection, detect
 from tpe_core.edited_head import EditBasis, EditedHead, edited_logits
@@ -20,6 +22,7 @@ from tpe_core.encoding import fit_encoding
 from tpe_core.head import Post
 from tpe_core.intervention import Intervention, Steering
 from tpe_core.model import LanguageModel
+from tpe_core.options import RunOptions
 from tpe_core.probe import open_head
 from tpe_core.progress import run
 
@@ -250,6 +253,16 @@ def test_anything_else_is_refused(build_model: Any, reason: str) -> None:
     assert not report.supported
     assert report.post.kind == "opaque"
     assert reason in report.reason
+
+
+def test_under_a_cap_the_jensen_gap_is_taken_from_the_sample(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text(text(3, 4000))
+    found = run(analyze(RunOptions(text=(str(words),), positions=1000, cache=False), model=wrapped(build("softcap"))))
+    head, sample = found.model.head, found.detection.sample
+    log_p = torch.log_softmax(head.logits(torch.from_numpy(sample.hidden)).double(), 1).mean(0).numpy()
+    wanted = np.corrcoef(-found.detection.log_alpha, -log_p)[0, 1]
+    assert found.encoding.jensen_correlation == pytest.approx(wanted, abs=1e-6)
 
 
 def test_a_cap_leaves_masked_tokens_out() -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tpe_core.components import Components, principal_components
 from tpe_core.corpus import HELDOUT_SHARE, TextSource, text_source
 from tpe_core.design import Design
-from tpe_core.detection import Detection, detect, detection_key, load_detection
+from tpe_core.detection import Detection, HiddenSample, detect, detection_key, load_detection
 from tpe_core.encoding import Encoding, fit_encoding
 from tpe_core.geometry import Geometry, geometry, row_products
+from tpe_core.head import OutputHead
 from tpe_core.inspector import EncodingTable, ModelInfo
 from tpe_core.loading import load_steps
 from tpe_core.model import LanguageModel
@@ -31,6 +33,8 @@ from tpe_core.undertrained import Undertrained, Untrained, untrained_rows
 from tpe_core.weighted import WeightedComponents, weighted_components
 
 __all__ = ["Analysis", "analyze"]
+
+SAMPLE_CHUNK = 64  # positions whose logits are made at a time
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,20 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _jensen_under_a_cap(
+    head: OutputHead, sample: HiddenSample, surprisal: NDArray[np.float64], keep: NDArray[np.bool_]
+) -> float:
+    """corr(-log alpha, E[-log p]) where log p is not linear in h: from the stored hidden states; NaN without any."""
+    if not len(sample):
+        return math.nan
+    total = torch.zeros(head.total_rows, dtype=torch.float64, device=head.columns.device)
+    with torch.inference_mode():
+        for part in torch.from_numpy(sample.hidden).split(SAMPLE_CHUNK):
+            total += head.logits(part).sum(0, dtype=torch.float64)
+    mean = (total / len(sample)).cpu().numpy()[: len(keep)]
+    return float(np.corrcoef(surprisal[keep], -mean[keep])[0, 1])
+
+
 def analyze(
     options: RunOptions,
     store: Store | None = None,
@@ -250,6 +268,8 @@ def analyze(
     design = Design(head.columns[:, : head.vocab_rows], keep, seed=options.seed)
     bias = None if head.bias is None else head.bias[: head.vocab_rows].double().cpu().numpy()[keep]
     encoding = fit_encoding(design, surprisal[keep], offset=bias, mean_hidden=detection.mean_hidden, seed=options.seed)
+    if head.post.cap is not None:
+        encoding = replace(encoding, jensen_correlation=_jensen_under_a_cap(head, detection.sample, surprisal, keep))
     yield Progress("components", 0)
     components = principal_components(design, encoding.r)
     return Analysis(

@@ -21,7 +21,10 @@ from tpe_core.errors import TpeError
 from tpe_core.head import OutputHead, Post
 from tpe_core.progress import Progress, Steps
 
-__all__ = ["Effect", "Observed", "Payer", "effects", "log_normaliser", "logit_chunks", "observe", "payers", "unit"]
+__all__ = [
+    "Effect", "Observed", "Payer", "effects", "log_normaliser", "logit_chunks", "observe", "observe_again", "payers",
+    "unit",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -83,22 +86,35 @@ def observe(head: OutputHead, sample: HiddenSample, token_ids: Sequence[int]) ->
     """One V-wide pass over a sample: a job. Raises `TpeError` where a token has no row, or no probability, ever."""
     if not len(sample):
         raise TpeError("there are no stored hidden states to measure on: give more text or a larger sample.")
+    ids = _checked(head, token_ids)
+    log_z = torch.empty(len(sample), dtype=torch.float64)
+    with torch.inference_mode():
+        for part, logits in logit_chunks(head, sample.hidden):
+            yield Progress("observe", part.start, len(sample))
+            log_z[part] = _log_z(logits)
+    return _observed(head, torch.from_numpy(sample.hidden).double(), log_z, ids)
+
+
+def observe_again(head: OutputHead, observed: Observed, token_ids: Sequence[int]) -> Observed:
+    """The same positions for other tokens, without a V-wide pass. Raises as `observe` does."""
+    return _observed(head, observed.hidden, observed.log_z, _checked(head, token_ids))
+
+
+def _checked(head: OutputHead, token_ids: Sequence[int]) -> tuple[int, ...]:
     ids = tuple(dict.fromkeys(token_ids))
     for token_id in ids:
         if not 0 <= token_id < head.vocab_rows:
             raise TpeError(f"token id {token_id} does not exist: this head has {head.vocab_rows} rows in use.")
         if head.bias is not None and float(head.bias[token_id]) == -math.inf:
             raise TpeError(f"token id {token_id} is never predicted by this model: no edit of its row changes that.")
+    return ids
+
+
+def _observed(head: OutputHead, hidden: Tensor, log_z: Tensor, ids: tuple[int, ...]) -> Observed:
     at = torch.tensor(ids, dtype=torch.int64, device=head.columns.device)
-    hidden = torch.from_numpy(sample.hidden).double()
     z = head.columns[:, at].cpu().double().T @ hidden.T
     if head.bias is not None:
         z += head.bias[at].cpu().double()[:, None]
-    log_z = torch.empty(len(sample), dtype=torch.float64)
-    with torch.inference_mode():
-        for part, logits in logit_chunks(head, sample.hidden):
-            yield Progress("observe", part.start, len(sample))
-            log_z[part] = _log_z(logits)
     return Observed(ids, hidden, z, head.post(z) - log_z, log_z, head.post)
 
 

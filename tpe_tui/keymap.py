@@ -83,6 +83,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("run.open", "o", "open another model: a cached one, a hub id or a folder", "Run", "Open", "tpe MODEL"),
     Action("run.sweep", "w", "pruning sweep: what removing dimensions costs", "Run", "Sweep", "tpe prune"),
+    Action("run.steer", "T", "steering study of the selected token: asked, achieved, what it costs", "Run", "Study", "tpe steer"),
     Action("run.cancel", "x,ctrl+c", "cancel the running job", "Run"),
     Action("out.copy", "y", "copy the row, to the clipboard and to a file", "Out", "Copy"),
     Action("out.export", "e", "export the edit as JSON", "Out", "Export"),

@@ -5,7 +5,6 @@ Each action of the key table is one method named after its id; the engine is onl
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,16 +17,15 @@ from tpe_tui.format import number, shown_prompt, typed_prompt
 from tpe_tui.headless import EXPORT_NAME, command_lines
 from tpe_tui.keymap import bindings
 from tpe_tui.messages import Answer, Failure, JobUpdate
+from tpe_tui.ratios import parse_ratio, stepped
 from tpe_tui.screens.browse import BrowseScreen
 from tpe_tui.screens.error import TextScreen
+from tpe_tui.screens.steer import SteerScreen
 from tpe_tui.screens.sweep import SweepScreen
 from tpe_tui.session import Session
 from tpe_tui.sweep_state import SWEEP, SweepState, figure
 
 __all__ = ["InspectScreen", "parse_ratio", "parse_share", "stepped"]
-
-STEPS_PER_DOUBLING = 4
-MOST_DOUBLINGS = 64
 
 
 def parse_share(text: str) -> float | None:
@@ -38,27 +36,6 @@ def parse_share(text: str) -> float | None:
         return None
     share = value / 100 if text.strip().endswith("%") or value > 1 else value
     return share if 0 <= share <= 1 else None
-
-
-def parse_ratio(text: str) -> float | None:
-    """A finite number above 0; None otherwise."""
-    try:
-        value = float(text.strip().lstrip("×x"))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value > 0 else None
-
-
-def stepped(ratio: float, step: int) -> float:
-    """`ratio` moved by `step` quarter doublings, kept on the grid of such steps so that 1 is met again.
-
-    A ratio beyond 2^±64 asks for nothing more and stays where it is.
-    """
-    if abs(math.log2(ratio)) > MOST_DOUBLINGS:
-        return ratio
-    place = STEPS_PER_DOUBLING * math.log2(ratio)
-    start = round(place) if abs(place - round(place)) < 1e-6 else place
-    return float(2 ** ((start + step) / STEPS_PER_DOUBLING))
 
 
 class InspectScreen(BrowseScreen):
@@ -255,6 +232,16 @@ class InspectScreen(BrowseScreen):
         """See the key table."""
         if self._ready():
             self.tpe.push_screen(SweepScreen(self))
+
+    def action_run_steer(self) -> None:
+        """See the key table."""
+        session = self.session
+        if self._ready() and session is not None:
+            self.tpe.push_screen(SteerScreen(self, session))
+
+    def apply_edit(self, edit: Intervention, said: str) -> None:
+        """Bring an edit made elsewhere into force, as one step to undo."""
+        self._edit(lambda: self.inspector.apply(edit), said, "that edit is in force already")
 
     def start_sweep(self) -> None:
         """Queue a sweep; the replacement shown comes first."""

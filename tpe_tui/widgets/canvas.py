@@ -76,11 +76,12 @@ def draw(
     *,
     y_range: tuple[float, float] | None = None,
     y_marks: Sequence[tuple[float, str]] | None = None,
+    x_marks: Sequence[tuple[float, str]] | None = None,
 ) -> list[list[tuple[str, str]]]:
     """`height` lines of `width` cells as (text, role) runs; later series cover earlier ones.
 
     Points that are not finite are left out. `y_range` holds the axis where it should not follow the points, `y_marks`
-    are (place, text) where its texts are not the places. Axes take a gutter of 7 cells at the left and one line
+    and `x_marks` are (place, text) where an axis's texts are not the places. Axes take a gutter of 7 cells at the left and one line
     below; where that leaves less than 4 x 2 cells, blank lines come back.
     """
     columns, rows = width - GUTTER - 1, height - 1
@@ -100,17 +101,18 @@ def draw(
         if row == 0 and y_label:
             label = fit(y_label, GUTTER, right=True)
         lines.append([(label, "muted"), ("┤" if row in marks else "│", "muted"), *runs])
-    lines.append([(_x_axis(grid, x0, x1, width, x_label), "muted")])
+    if x_marks is None:
+        x_marks = [(value, f"{value:.4g}") for value in ticks(x0, x1, max(2, columns // 7))]
+    lines.append([(_x_axis(grid, x_marks, width, x_label), "muted")])
     return lines
 
 
-def _x_axis(grid: _Grid, x0: float, x1: float, width: int, label: str) -> str:
+def _x_axis(grid: _Grid, marks: Sequence[tuple[float, str]], width: int, label: str) -> str:
     text = [" "] * width
     name = fit(label, min(len(label), width // 2))
     limit = width - len(name) - (1 if name else 0)
     free = 0
-    for value in ticks(x0, x1, max(2, grid.columns // 7)):
-        mark = f"{value:.4g}"
+    for value, mark in marks:
         start = max(free, GUTTER + 1 + grid.column_of(value) - len(mark) // 2)
         if start + len(mark) <= limit and start - (GUTTER + 1 + grid.column_of(value)) <= 1:
             text[start : start + len(mark)] = mark

@@ -1,0 +1,34 @@
+"""Steering ratios as people give them: typed, or moved in steps of 2^¼.
+
+Nothing here knows a widget or a token.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["parse_ratio", "stepped"]
+
+STEPS_PER_DOUBLING = 4
+MOST_DOUBLINGS = 64
+
+
+def parse_ratio(text: str) -> float | None:
+    """A finite number above 0; None otherwise."""
+    try:
+        value = float(text.strip().lstrip("×x"))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def stepped(ratio: float, step: int) -> float:
+    """`ratio` moved by `step` quarter doublings, kept on the grid of such steps so that 1 is met again.
+
+    A ratio beyond 2^±64 asks for nothing more and stays where it is.
+    """
+    if abs(math.log2(ratio)) > MOST_DOUBLINGS:
+        return ratio
+    place = STEPS_PER_DOUBLING * math.log2(ratio)
+    start = round(place) if abs(place - round(place)) < 1e-6 else place
+    return float(2 ** ((start + step) / STEPS_PER_DOUBLING))
