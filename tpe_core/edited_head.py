@@ -22,7 +22,7 @@ from tpe_core.intervention import Intervention, Method
 from tpe_core.reconstruction import Reconstruction, reconstruct
 from tpe_core.steering import Directions
 
-__all__ = ["EditBasis", "EditedHead", "edited_logits"]
+__all__ = ["EditBasis", "EditedHead", "edited_logits", "replaced_states"]
 
 Floats = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ class EditBasis:
         return EditBasis(self.slope, self.detection, mean, dict(directions), self.directions, rebuilt)
 
 
-def _replaced(h: Tensor, intervention: Intervention, basis: EditBasis) -> Tensor:
+def replaced_states(h: Tensor, intervention: Intervention, basis: EditBasis) -> Tensor:
     """h' in float32: h [..., d] with the pruned dimensions replaced."""
     edited = h.float().clone()
     if not intervention.pruned:
@@ -114,7 +114,7 @@ def edited_logits(head: OutputHead, intervention: Intervention, basis: EditBasis
     The definition that `EditedHead` follows. Raises `TpeError` for a dimension or token the head does not have.
     """
     intervention.check_fits(head.hidden_size, head.vocab_rows)
-    edited = _replaced(h.to(head.columns.device), intervention, basis)
+    edited = replaced_states(h.to(head.columns.device), intervention, basis)
     return head.post(_steer(head.raw(edited), edited, intervention, basis))
 
 
@@ -172,7 +172,7 @@ class EditedHead:
         if not intervention.steering:
             return self.head.post(self._z)
         return self.head.post(
-            _steer(self._z.clone(), _replaced(self._hidden, intervention, self.basis), intervention, self.basis)
+            _steer(self._z.clone(), replaced_states(self._hidden, intervention, self.basis), intervention, self.basis)
         )
 
     def _prune(self, intervention: Intervention) -> None:
@@ -198,7 +198,7 @@ class EditedHead:
 
     def _refresh(self, intervention: Intervention) -> None:
         dims = list(intervention.pruned)
-        edited = _replaced(self._hidden, intervention, self.basis)
+        edited = replaced_states(self._hidden, intervention, self.basis)
         self._z = self.head.raw(edited).to(self._double)
         differences = (self._hidden - edited)[dims].tolist()
         self._removed = dict(zip(dims, differences, strict=True))

@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.distribution import Distribution
+from tpe_core.dosed import DoseFigures, DoseRequest, TextsRead, WhoPaid
 from tpe_core.edited_head import EditBasis, EditedHead
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, TokenDetail
@@ -31,6 +32,10 @@ from tpe_core.samples import Samples, read_samples
 from tpe_core.static_bias import static_bias_of
 from tpe_core.store import Store
 from tpe_core.swept import SweepRequest, SweepResult
+from tpe_core.token_search import TokenIndex
+
+if TYPE_CHECKING:
+    from tpe_core.live_steering import LiveSteering
 
 __all__ = ["LiveSession", "open_session"]
 
@@ -51,6 +56,7 @@ class LiveSession:
         self.analysis = analysis
         self.options = options or RunOptions()
         self._samples: Samples | None = None
+        self._steering: LiveSteering | None = None
         self.table: EncodingTable = analysis.table()
         self.warnings = analysis.warnings
         self.default_prompt = DEMO_PROMPT if analysis.model.name == DEMO else analysis.model.sampling.example
@@ -76,14 +82,47 @@ class LiveSession:
         """What pruning costs in several orders, on held-out and out-of-domain text: a job, see `sweep_orders`."""
         from tpe_core.live_sweep import sweep_orders
 
-        analysis, seed = self.analysis, self.options.seed
-        store = Store() if self.options.cache else None
+        samples, store = (yield from self._read()), Store() if self.options.cache else None
+        return (yield from sweep_orders(self.analysis, samples, request, seed=self.options.seed, store=store))
+
+    def _read(self) -> Steps[Samples]:
+        """The three texts' hidden states: a job, once."""
+        analysis, store = self.analysis, Store() if self.options.cache else None
         if self._samples is None:
             self._samples = yield from read_samples(
                 analysis.model, analysis.detection.sample, analysis.source,
-                size=self.options.sample, seed=seed, store=store,
+                size=self.options.sample, seed=self.options.seed, store=store,
             )  # fmt: skip
-        return (yield from sweep_orders(analysis, self._samples, request, seed=seed, store=store))
+        return self._samples
+
+    def read_for_steering(self, edit: Intervention) -> Steps[TextsRead]:
+        """Read the texts that `steering` measures on, under the pruned dimensions of `edit`: a job, once for each mask.
+
+        Raises `TpeError` where the edit came from a file that this session has not loaded.
+        """
+        from tpe_core.live_steering import read_texts, unsteered
+
+        if self._steering is None or self._steering.below != unsteered(edit):
+            samples = yield from self._read()
+            self._steering = yield from read_texts(self.analysis, samples, self.basis(edit), edit)
+        return self._steering.read
+
+    def steering(self, request: DoseRequest) -> DoseFigures:
+        """Asked and achieved ratios, once the texts are read: milliseconds. Raises as `LiveSteering.figures`."""
+        return self._texts_read().figures(request)
+
+    def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
+        """Who loses what an edit gives, once the texts are read: a job."""
+        return (yield from self._texts_read().who_paid(request))
+
+    def _texts_read(self) -> LiveSteering:
+        if self._steering is None:
+            raise TpeError("no text is read to measure steering on yet: open the steering study and let it read.")
+        return self._steering
+
+    def find_token(self, query: str) -> int:
+        """The token whose text or number `query` is; else a `TpeError` that says what it became, and what is near."""
+        return TokenIndex(self.table.tokens, self.analysis.model.tokenizer).resolve(query)
 
     @property
     def card(self) -> dict[str, Any]:

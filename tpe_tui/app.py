@@ -25,8 +25,10 @@ from tpe_tui.keymap import BY_ID, default_keys_file, load_keymap
 from tpe_tui.messages import Answer, Failure, JobUpdate
 from tpe_tui.screens.inspect import InspectScreen
 from tpe_tui.screens.picker import Choice, PickerScreen
+from tpe_tui.screens.steer import SteerScreen, study_update
 from tpe_tui.session import Lister, Opener, Session
 from tpe_tui.state import Memory, default_state_dir
+from tpe_tui.steer_state import READ, WHO
 from tpe_tui.sweep_state import SWEEP
 from tpe_tui.theme import THEME
 
@@ -164,7 +166,11 @@ class TpeApp(App[int]):
 
     def on_answer(self, message: Answer) -> None:
         """An answer of the engine."""
-        if message.kind != "models":
+        if message.kind.startswith("steer"):
+            for screen in self.screen_stack:
+                if isinstance(screen, SteerScreen):
+                    screen.accept(message)
+        elif message.kind != "models":
             self.bench.accept(message)
         elif isinstance(self.screen, PickerScreen) and message.failure is not None:
             self.screen.problem(message.failure.sentence)
@@ -172,9 +178,12 @@ class TpeApp(App[int]):
             self.screen.show(cast("Sequence[CachedModel]", message.value))
 
     def on_job_update(self, message: JobUpdate) -> None:
-        """A job of the engine: the sweep, or opening a model."""
+        """A job of the engine: the sweep, a steering study's, or opening a model."""
         if message.name == SWEEP:
             self.bench.sweep_update(message)
+            return
+        if message.name in (READ, WHO):
+            study_update(self.bench, message)
             return
         strip = self.bench.strip
         if message.state == "running" and message.progress is not None:

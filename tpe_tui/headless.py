@@ -8,14 +8,15 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from tpe_core.intervention import Intervention
+from tpe_core.dosed import DoseRequest
+from tpe_core.intervention import METHODS, Intervention
 from tpe_core.options import RunOptions
 from tpe_core.swept import ROTATE, SweepRequest
 
 if TYPE_CHECKING:
     from tpe_tui.sweep_state import SweepState
 
-__all__ = ["EXPORT_NAME", "command_lines", "common_options", "sweep_lines"]
+__all__ = ["EXPORT_NAME", "command_lines", "common_options", "steer_lines", "sweep_lines"]
 
 EXPORT_NAME = "tpe-mask.json"
 
@@ -64,4 +65,27 @@ def sweep_lines(options: RunOptions, state: SweepState) -> str:
         fraction = f"{request.fractions[min(state.at, len(request.fractions) - 1)]:g}"
         one = ["--order", state.selected, "--replace", state.replacement, "--fractions", fraction]
         lines += ["# the point under the cursor, and its mask", shlex.join([*words, *one, "--save", EXPORT_NAME])]
+    return "\n".join(lines)
+
+
+def steer_lines(options: RunOptions, request: DoseRequest) -> str:
+    """The commands that measure what the steering study shows, and write its edit where one command can."""
+    words, ratios = ["tpe", "steer", *common_options(options)], request.ratios
+    asked: dict[float, list[str]] = {}
+    for token_id, ratio in zip(request.token_ids, ratios, strict=True):
+        asked.setdefault(ratio, []).extend(["--token", f"#{token_id}"])
+    lines = ["# asked and achieved by every method, with the dose-response, as tables or with --json"]
+    for ratio, tokens in asked.items():
+        together = ["--together"] if len(tokens) > 2 else []
+        said = [*words, *tokens, "--ratio", f"{ratio:.6g}", *together]
+        lines.append(shlex.join([*said, "--method", ",".join(METHODS), "--dose"]))
+        if len(asked) == 1:
+            lines += [
+                "# this edit, by the method in force",
+                shlex.join([*said, "--method", request.method, "--save", EXPORT_NAME]),
+            ]
+    if len(asked) > 1:
+        lines.append("# tokens at different ratios are measured one ratio at a time there")
+    if request.edit.pruned:
+        lines.append("# the figures there are of the whole head, without what is pruned here")
     return "\n".join(lines)

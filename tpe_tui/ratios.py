@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["parse_ratio", "stepped"]
+from tpe_tui.format import number
+
+__all__ = ["parse_probability", "parse_ratio", "share", "short_ratio", "stepped"]
 
 STEPS_PER_DOUBLING = 4
 MOST_DOUBLINGS = 64
@@ -32,3 +34,22 @@ def stepped(ratio: float, step: int) -> float:
     place = STEPS_PER_DOUBLING * math.log2(ratio)
     start = round(place) if abs(place - round(place)) < 1e-6 else place
     return float(2 ** ((start + step) / STEPS_PER_DOUBLING))
+
+
+def parse_probability(text: str) -> float | None:
+    """``1%`` as 0.01, between 0 and 1 exclusive; None for anything else, so that a bare number stays a ratio."""
+    try:
+        value = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        return None
+    return value if text.strip().endswith("%") and 0 < value < 1 else None
+
+
+def short_ratio(ratio: float) -> str:
+    """A ratio as a label: 2, 0.595, 1189, 1.2e+06."""
+    return f"{ratio:.3g}" if ratio < 1000 else number(ratio)
+
+
+def share(p: float) -> str:
+    """A mean probability to three digits, as per cent."""
+    return f"{100 * p:.3g}%"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tpe_core.dosed import DoseFigures, DoseRequest, TextsRead, WhoPaid
 from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, TokenDetail
 from tpe_core.intervention import Intervention
 from tpe_core.options import RunOptions
@@ -58,6 +59,18 @@ class Session(Protocol):
 
     def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
         """A job: what pruning costs in several orders; its progress carries the result so far."""
+
+    def read_for_steering(self, edit: Intervention) -> Steps[TextsRead]:
+        """A job: read the texts that steering is measured on, under the edit's pruned dimensions."""
+
+    def steering(self, request: DoseRequest) -> DoseFigures:
+        """Asked and achieved ratios on those texts, by every method."""
+
+    def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
+        """A job: the tokens that lose what the edit gives."""
+
+    def find_token(self, query: str) -> int:
+        """The token that a text is; a sentence where it is several tokens or none."""
 
     def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
         """Write the manifest; the path written."""

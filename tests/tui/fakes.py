@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tpe_core.errors import ManifestError, ModelError
+from tpe_core.dosed import Dosed, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.errors import ManifestError, ModelError, TpeError
 from tpe_core.hub import CachedModel
 from tpe_core.inspector import DimensionDetail, EncodingTable, ModelInfo, NextTokens, TokenDetail
-from tpe_core.intervention import Intervention, Steering
+from tpe_core.intervention import Intervention, Method, Steering
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_core.swept import ROTATE, SweepRequest, SweepResult, SweptCurve
+from tpe_core.token_search import TokenIndex
 
 DAY = 86_400.0
 CACHED = [
@@ -49,6 +51,8 @@ class FakeSession:
         self.again: Callable[[], Steps[FakeSession]] | None = None
         self.sweep_step: Callable[[], object] = lambda: None
         self.sweep_fail: Exception | None = None
+        self.read_step: Callable[[], object] = lambda: None
+        self.never: frozenset[int] = frozenset()
         self.warnings: tuple[str, ...] = ()
         self.calls: list[str] = []
         names = [
@@ -170,6 +174,49 @@ class FakeSession:
                 seen = {"heldout": level, "ood": level}
                 curves[order, way] = SweptCurve(order, way, removed, named, figures, seen)
         return SweepResult(tuple(curves.values()), d, wanted, texts)
+
+    def read_for_steering(self, edit: Intervention) -> Steps[TextsRead]:
+        self.calls.append("read")
+        for domain in range(3):
+            self.read_step()
+            yield Progress("observe", domain, 3)
+        texts = {"local": "docstrings", "heldout": "held-out docstrings", "ood": "source code"}
+        return TextsRead(texts, dict.fromkeys(texts, 4096))
+
+    def steering(self, request: DoseRequest) -> DoseFigures:
+        """Made-up figures of the right shape: `bias` achieves what one token with a constant probability would."""
+        self.calls.append("steering")
+        if self.delay:
+            time.sleep(self.delay)
+        if request.token_id in self.never:
+            raise TpeError(f"token id {request.token_id} is never predicted by this model.")
+        asked, own = request.grid, [float(self.alpha[token_id]) for token_id in request.token_ids]
+        power = {"least-squares": 0.98, "min-norm": 0.7, "top-k": 0.85, "bias": 1.0}
+        more = {"local": 1.0, "heldout": 0.99, "ood": 0.9}
+
+        def achieved(ratio: float, p: float, by: float) -> float:
+            return ratio**by / (1 + p * (ratio**by - 1))
+
+        methods: dict[Method, Dosed] = {}
+        for method, by in power.items():
+            found = {
+                name: tuple(achieved(r, p, by * share) for r, p in zip(request.ratios, own, strict=True))
+                for name, share in more.items()
+            }
+            cost = {name: sum(abs(np.log(r)) * p for r, p in zip(request.ratios, own, strict=True)) for name in more}
+            sizes = tuple(None if method == "bias" else abs(float(np.log(r))) * by for r in request.ratios)
+            curve = tuple(achieved(ratio, own[0], by * 0.99) for ratio in asked)
+            methods[method] = Dosed(curve, found, cost, {name: kl / 5 for name, kl in cost.items()}, sizes)
+        return DoseFigures(request, asked, dict.fromkeys(more, tuple(own)), ((0.0, 1.0),) * len(own), methods)
+
+    def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
+        self.calls.append("who_paid")
+        yield Progress("who pays", 0, 1)
+        sign = 1 if request.edit.ratio(request.token_id) >= 1 else -1
+        return WhoPaid(request, tuple((token_id, sign * 0.01 / (3 + token_id)) for token_id in range(8)))
+
+    def find_token(self, query: str) -> int:
+        return TokenIndex(self.table.tokens).resolve(query)
 
     def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
         steering = [[entry.token_id, entry.ratio, entry.method] for entry in intervention.steering]

@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
 from tpe_tui.screens.picker import PickerScreen
+from tpe_tui.screens.steer import SteerScreen
 
 from .fakes import CACHED, FakeSession, opening
 from .helpers import answered, until
@@ -29,6 +30,9 @@ VIEWS = {
     "sweep-empty": ["w"],
     "sweep": ["w", "r", "l", "j", "j"],
     "sweep-perplexity": ["w", "r", "m", "f", "f", "f"],
+    "steer": ["2", "j", "T", "]", "a"],
+    "steer-set": ["2", "j", "T", "a", "/", "s", "i", "z", "e", "enter", "[", "[", "d"],
+    "steer-search": ["T", "/", "n", "a", "m", "down"],
     "picker": ["o", "g", "p", "down"],
 }
 
@@ -58,6 +62,8 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         bench, top = app.bench, app.screen
         await until(pilot, lambda: not (isinstance(top, PickerScreen) and top.models.waiting))
         await until(pilot, lambda: bench.sweep.job is None)
+        study = next((screen for screen in app.screen_stack if isinstance(screen, SteerScreen)), None)
+        await until(pilot, lambda: study is None or study.settled)
         await until(pilot, lambda: 4 not in bench.visible_panes() or bench.detail.found is not None)
         await pilot.pause()
 

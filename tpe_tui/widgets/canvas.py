@@ -81,8 +81,8 @@ def draw(
     """`height` lines of `width` cells as (text, role) runs; later series cover earlier ones.
 
     Points that are not finite are left out. `y_range` holds the axis where it should not follow the points, `y_marks`
-    and `x_marks` are (place, text) where an axis's texts are not the places. Axes take a gutter of 7 cells at the left and one line
-    below; where that leaves less than 4 x 2 cells, blank lines come back.
+    and `x_marks` are (place, text) where an axis's texts are not the places. Axes take a gutter of 7 cells at the left
+    and one line below; where that leaves less than 4 x 2 cells, blank lines come back.
     """
     columns, rows = width - GUTTER - 1, height - 1
     if columns < 4 or rows < 2:

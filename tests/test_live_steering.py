@@ -1,0 +1,102 @@
+"""The inspector's steering study: the same figures as `tpe steer`, and under a mask those of the pruned head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.conftest import save_tiny, text
+from tpe_core.dosed import DoseRequest
+from tpe_core.edited_head import edited_logits
+from tpe_core.errors import TpeError
+from tpe_core.intervention import METHODS, Intervention, Replacement
+from tpe_core.live import LiveSession, open_session
+from tpe_core.options import RunOptions
+from tpe_core.progress import run
+from tpe_core.steering_study import Plan, study
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> LiveSession:
+    folder = tmp_path_factory.mktemp("steering")
+    corpus = folder / "text.txt"
+    corpus.write_text(text(1, 6000))
+    model = save_tiny(folder / "model")
+    options = RunOptions(model=str(model), text=(str(corpus),), positions=2000, sample=300, cache=False)
+    return run(open_session(options))
+
+
+def test_the_figures_are_those_of_the_study(session: LiveSession) -> None:
+    run(session.read_for_steering(Intervention()))
+    assert session._samples is not None
+    plan = Plan((5, 9), (3.0,), methods=METHODS, together=True, dose=True)
+    wanted = run(study(session.analysis, session._samples, plan))
+    request = DoseRequest(5, "min-norm", Intervention().steer(5, 3.0, "min-norm").steer(9, 3.0, "min-norm"))
+    found = session.steering(request)
+    for result in wanted.results:
+        at, got = request.token_ids.index(result.token_id), found.methods[result.method]
+        assert {name: values[at] for name, values in got.achieved.items()} == pytest.approx(dict(result.achieved))
+        assert got.kl == pytest.approx(result.kl)
+        assert got.js == pytest.approx(result.js)
+        assert got.relative_edit[at] == pytest.approx(result.relative_edit)
+        assert found.attainable[at] == result.attainable
+    paid = run(session.who_paid(request))
+    mine = next(result for result in wanted.results if result.method == "min-norm")
+    assert paid.lost[: len(mine.paid)] == pytest.approx([(p.token_id, p.lost) for p in mine.paid])
+
+
+@pytest.mark.parametrize("replacement", ["zero", "mean", "least-squares"])
+def test_under_a_mask_the_pruned_head_is_steered(session: LiveSession, replacement: Replacement) -> None:
+    """Against whole softmaxes of the pruned head, and of the pruned and steered one."""
+    below = Intervention((0, 3, 7), replacement)
+    edit = below.steer(5, 3.0, "least-squares").steer(9, 0.5, "least-squares")
+    assert run(session.read_for_steering(edit)).positions["heldout"] == 300
+    request = DoseRequest(5, "least-squares", edit)
+    found = session.steering(request)
+    assert session._samples is not None
+    for name, sample in session._samples.items():
+        states = torch.from_numpy(sample.hidden)
+        logits = [
+            edited_logits(session.analysis.model.head, states, one, session.basis(one)).double()
+            for one in (below, edit)
+        ]
+        p, q = (each.softmax(1) for each in logits)
+        before, after = p.mean(0), q.mean(0)
+        got = found.methods["least-squares"]
+        for at, token_id in enumerate(request.token_ids):
+            assert found.alpha[name][at] == pytest.approx(float(before[token_id]), rel=1e-5)
+            assert got.achieved[name][at] == pytest.approx(float(after[token_id] / before[token_id]), rel=1e-5)
+        assert got.kl[name] == pytest.approx(float((p * (p / q).log()).sum(1).mean()), abs=1e-6)
+
+
+def test_the_curve_passes_through_the_ratio_and_through_one(session: LiveSession) -> None:
+    run(session.read_for_steering(Intervention()))
+    found = session.steering(DoseRequest(5, "bias", Intervention().steer(5, 4.0, "bias")))
+    for dosed in found.methods.values():
+        assert dosed.curve[found.asked.index(1.0)] == pytest.approx(1.0)
+        assert dosed.curve[found.asked.index(4.0)] == pytest.approx(dosed.achieved["heldout"][0])
+
+
+def test_texts_are_read_once_for_a_mask(session: LiveSession) -> None:
+    edit = Intervention((1,))
+    run(session.read_for_steering(edit))
+    assert list(session.read_for_steering(edit.steer(4, 2.0))) == []
+    with pytest.raises(TpeError, match="other dimensions pruned"):
+        session.steering(DoseRequest(4, "bias", Intervention((2,)).steer(4, 2.0)))
+
+
+def test_what_cannot_be_measured_is_a_sentence(session: LiveSession) -> None:
+    with pytest.raises(TpeError, match="no text is read"):
+        LiveSession(session.analysis, session.options).steering(DoseRequest(4, "bias", Intervention()))
+    run(session.read_for_steering(Intervention()))
+    with pytest.raises(TpeError, match="does not exist"):
+        session.steering(DoseRequest(10**6, "bias", Intervention()))
+    origin = replace(Intervention((1,)), origin="0" * 64)
+    with pytest.raises(TpeError, match="import the file again"):
+        run(session.read_for_steering(origin))
+    name = session.table.tokens[5]
+    assert session.find_token("#5") == session.find_token(name) == 5
+    with pytest.raises(TpeError, match="no token"):
+        session.find_token("no token is like this")
