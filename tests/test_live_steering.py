@@ -44,7 +44,7 @@ def test_the_figures_are_those_of_the_study(session: LiveSession) -> None:
         assert found.attainable[at] == result.attainable
     paid = run(session.who_paid(request))
     mine = next(result for result in wanted.results if result.method == "min-norm")
-    assert paid.lost[: len(mine.paid)] == pytest.approx([(p.token_id, p.lost) for p in mine.paid])
+    assert dict(paid.lost[: len(mine.paid)]) == pytest.approx({p.token_id: p.lost for p in mine.paid})
 
 
 @pytest.mark.parametrize("replacement", ["zero", "mean", "least-squares"])
@@ -59,7 +59,7 @@ def test_under_a_mask_the_pruned_head_is_steered(session: LiveSession, replaceme
     for name, sample in session._samples.items():
         states = torch.from_numpy(sample.hidden)
         logits = [
-            edited_logits(session.analysis.model.head, states, one, session.basis(one)).double()
+            edited_logits(session.analysis.model.head, one, session.basis(one), states).double()
             for one in (below, edit)
         ]
         p, q = (each.softmax(1) for each in logits)

@@ -14,7 +14,7 @@ from tpe_core.intervention import Intervention, Method
 __all__ = ["DoseFigures", "DoseRequest", "Dosed", "TextsRead", "WhoPaid"]
 
 DOUBLINGS = 5  # a dose-response curve goes so far down and up, farther where the ratio does
-STEPS = 20
+STEPS = 10  # on either side of 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class DoseRequest:
     def grid(self) -> tuple[float, ...]:
         """The ratios asked along a dose-response curve: evenly on a logarithmic scale, 1 in the middle."""
         reach = max(DOUBLINGS, math.ceil(abs(math.log2(self.edit.ratio(self.token_id)))))
-        return tuple(float(2 ** (reach * (2 * step / STEPS - 1))) for step in range(STEPS + 1))
+        return tuple(float(2 ** (reach * step / STEPS)) for step in range(-STEPS, STEPS + 1))
 
 
 @dataclass(frozen=True)
