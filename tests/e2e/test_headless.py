@@ -17,7 +17,20 @@ from tests.e2e.terminal import PATIENCE
 
 Tpe = Callable[..., Run]
 
-ANALYZE = {"schema", "model", "revision", "vocab_rows", "rows_excluded", "hidden_size", "positions"}
+ANALYZE = {
+    "schema",
+    "model",
+    "revision",
+    "vocab_rows",
+    "rows_excluded",
+    "hidden_size",
+    "positions",
+    "static_bias",
+    "outlier_dimensions",
+    "geometry",
+    "components_weighted",
+    "undertrained",
+}
 ANALYZE |= {"encoding", "components", "sparsity", "dimensions"}
 ENCODING = {"r2", "r2_adjusted", "r2_heldout_vocab", "r2_permuted"}
 ENCODING |= {"cosine_to_mean_hidden", "jensen_correlation", "intercept", "condition_number"}
