@@ -80,7 +80,7 @@ def test_interventions_refuse_nonsense() -> None:
         Intervention(steering=(Steering(1, 2.0), Steering(1, 3.0)))
     with pytest.raises(TpeError, match="unknown replacement 'noise'"):
         Intervention(replacement="noise")  # type: ignore[arg-type]
-    with pytest.raises(TpeError, match="uniform Omega .* divides by slopes near 0"):
+    with pytest.raises(TpeError, match=r"uniform Omega .* divides by slopes near 0"):
         Steering(1, 2.0, "uniform")  # type: ignore[arg-type]
     with pytest.raises(TpeError, match="unknown steering method 'magic'"):
         Steering(1, 2.0, "magic")  # type: ignore[arg-type]
