@@ -5,11 +5,7 @@ What the inspector has a key for keeps that key here, remapped or not.
 
 from __future__ import annotations
 
-from textual.binding import Binding
-
-from tpe_tui.keymap import BY_ID
-
-__all__ = ["ALSO", "FOOTER", "KEYS", "SHOWN", "binding"]
+__all__ = ["ALSO", "FOOTER", "KEYS"]
 
 KEYS: tuple[tuple[str, str, str], ...] = (
     ("find.search", "search", "choose a token of the vocabulary"),
@@ -38,10 +34,3 @@ FOOTER = (
     ("apply", "Apply"), ("search", "Token"), ("slide(1)", "More"), ("slide(-1)", "Less"), ("method", "Method"),
     ("add", "Add"), ("help", "Keys"), ("leave", "Back"),
 )  # fmt: skip
-SHOWN = {"enter": "⏎"}
-
-
-def binding(key: str, action: str) -> Binding:
-    """The binding of an entry; one that the inspector has as well is remapped with it."""
-    known = BY_ID.get(key)
-    return Binding(key if known is None else known.keys, action, show=False, id=None if known is None else known.id)

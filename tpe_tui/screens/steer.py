@@ -19,16 +19,15 @@ from tpe_core.inspector import NextTokens
 from tpe_tui.headless import steer_lines
 from tpe_tui.messages import Answer, JobUpdate
 from tpe_tui.ratios import parse_probability, parse_ratio, short_ratio
-from tpe_tui.screens.error import TextScreen
 from tpe_tui.screens.prompts import Ask
 from tpe_tui.screens.steer_view import SteerView
+from tpe_tui.screens.study import bindings
 from tpe_tui.screens.token_search import TokenSearch
 from tpe_tui.session import Session
-from tpe_tui.steer_keys import ALSO, KEYS, binding
+from tpe_tui.steer_keys import ALSO, KEYS
 from tpe_tui.steer_state import READ, WHO
 from tpe_tui.widgets.dose import DosePlot
 from tpe_tui.widgets.dose_table import DoseTable
-from tpe_tui.widgets.status_bar import Footer
 
 if TYPE_CHECKING:
     from tpe_tui.screens.inspect import InspectScreen
@@ -56,10 +55,7 @@ def study_update(bench: InspectScreen, message: JobUpdate) -> None:
 class SteerScreen(SteerView):
     """Over the inspector `bench`, beginning with the token under its cursor."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(binding(key, action) for key, action, _ in KEYS),
-        *(binding(key, action) for key, action in ALSO),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
     def __init__(self, bench: InspectScreen, session: Session) -> None:
         """Nothing was asked yet."""
@@ -269,24 +265,9 @@ class SteerScreen(SteerView):
         self.bench.tokens.selected = state.token_id
         self.bench.apply_edit(edit, f"{said or 'nothing'} steered by {state.method}; {undo} undoes")
 
-    def action_headless(self) -> None:
-        """The command line."""
-        text = steer_lines(self.tpe.options, self.state.request)
-        self.tpe.push_screen(TextScreen("Without a screen", text, self.tpe.copy_text))
-
-    def action_help(self) -> None:
-        """The keys."""
-        text = "\n".join(f"{self.key(key):<6} {help}" for key, _, help in KEYS)
-        self.tpe.push_screen(TextScreen("Keys of the steering study", text, self.tpe.copy_text))
-
-    def action_leave(self) -> None:
-        """Back to the inspector."""
-        self.dismiss(None)
-
-    @on(Footer.Pressed)
-    async def _footer_pressed(self, event: Footer.Pressed) -> None:
-        event.stop()
-        await self.run_action(event.action_id)
+    def headless(self) -> str:
+        """The command lines that measure what is shown."""
+        return steer_lines(self.tpe.options, self.state.request)
 
     @on(DoseTable.Picked)
     def _picked(self, event: DoseTable.Picked) -> None:

@@ -5,104 +5,59 @@ It shows a `SteerState`; what keys change and what the engine is asked is in `sc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
-from textual.widgets import Static
 
-from tpe_tui.format import count, escape_controls, fit, number
-from tpe_tui.keymap import BY_ID
+from tpe_tui.format import count, escape_controls, number
+from tpe_tui.screens.study import StudyScreen
 from tpe_tui.session import Session
-from tpe_tui.steer_keys import FOOTER, KEYS, SHOWN
+from tpe_tui.steer_keys import FOOTER, KEYS
 from tpe_tui.steer_state import SteerState
 from tpe_tui.widgets.dose import DosePlot, Slider
 from tpe_tui.widgets.dose_table import DoseTable
-from tpe_tui.widgets.lines import Line, LineWidget
-from tpe_tui.widgets.status_bar import Field, Footer, StatusBar
+from tpe_tui.widgets.status_bar import Field
 from tpe_tui.widgets.token_bars import TokenBars
 
 if TYPE_CHECKING:
-    from tpe_tui.app import TpeApp
     from tpe_tui.screens.inspect import InspectScreen
 
 __all__ = ["SteerView"]
 
-SMALLEST = (60, 16)
-WIDE = 120
 
-
-class _StripBelow(LineWidget):
-    """The inspector's job strip, seen from here."""
-
-    def __init__(self, bench: InspectScreen) -> None:
-        super().__init__("job-below")
-        self._strip = bench.strip
-
-    def on_mount(self) -> None:
-        """Keep the elapsed time moving while a step takes long."""
-        self.set_interval(1.0, self.repaint)
-
-    def line(self, y: int, width: int) -> tuple[Line, str]:
-        """What it says."""
-        return self._strip.line(y, width)
-
-
-class SteerView(Screen[None]):
+class SteerView(StudyScreen):
     """Over the inspector `bench`, beginning with the token under its cursor."""
+
+    NAME, KEYS, FOOTER = "Steering study", KEYS, FOOTER
 
     def __init__(self, bench: InspectScreen, session: Session) -> None:
         """Build the panes."""
-        super().__init__()
+        super().__init__(bench.strip)
         self.bench, self.session = bench, session
         inspector, table = bench.inspector, session.table
         token_id = bench.tokens.token_id
         token_id = int(table.surprisal.argmin()) if token_id is None else token_id
         self.state = SteerState.of(inspector.intervention, token_id, inspector.method)
-        self.status = StatusBar()
         self.slider = Slider(self.state)
         self.plot = DosePlot(self.state)
         self.live = TokenBars()
         self.live.table, self.live.can_focus = table, False
         self.table = DoseTable(self.state, table.tokens)
-        self.footer = Footer()
-        self.strip = _StripBelow(bench)
         self.reading: int | None = None
 
-    @property
-    def tpe(self) -> TpeApp:
-        """The app, by its own type."""
-        return cast("TpeApp", self.app)
-
-    def compose(self) -> ComposeResult:
-        """A bar, the slider, the plot beside the prompt's tokens, the table, two bars."""
-        yield self.status
+    def compose_panes(self) -> ComposeResult:
+        """The slider, the plot beside the prompt's tokens, the table."""
         yield self.slider
         with Horizontal(id="curves"):
             yield self.plot
             yield self.live
         yield self.table
-        yield self.strip
-        yield self.footer
-        yield Static(id="small", markup=False)
 
     def on_resize(self) -> None:
-        """Another size can be another layout."""
-        width, height = self.size
-        small = width < SMALLEST[0] or height < SMALLEST[1]
-        self.set_class(small, "-small")
-        if small:
-            text = f"tpe needs at least {SMALLEST[0]}×{SMALLEST[1]} cells; this terminal has {width}×{height}."
-            self.query_one("#small", Static).update(Text(text))
-        self.live.display = width >= WIDE
-        self.show()
-
-    def key(self, key: str) -> str:
-        """A key of the table as people write it."""
-        return self.tpe.keymap.shown(key) if key in BY_ID else SHOWN.get(key, key)
+        """The prompt's tokens stand beside the plot where there is room; Textual runs the study's own handler next."""
+        self.live.display = self.wide
 
     def text_of(self, token_id: int) -> str:
         """A token's text."""
@@ -124,11 +79,7 @@ class SteerView(Screen[None]):
         self.table.styles.height = self.table.rows + 1
         self.table.border_title = Content.assemble((f" {state.method} ", "bold"), self._texts())
         self.table.repaint()
-        self.strip.repaint()
-        self.status.show(self._fields())
-        keys = {action: key for key, action, _ in KEYS}
-        labels = {"add": "Drop"} if state.token_id in state.added else {}
-        self.footer.show(tuple((name, self.key(keys[name]), labels.get(name, label)) for name, label in FOOTER))
+        self.show_bars(self._fields(), {"add": "Drop"} if state.token_id in state.added else {})
 
     def _of(self, name: str) -> str:
         others = len(self.state.tokens) - 1
@@ -143,8 +94,7 @@ class SteerView(Screen[None]):
 
     def _fields(self) -> tuple[Field, ...]:
         state, below = self.state, self.state.below
-        name = escape_controls(self.tpe.options.model).rstrip("/").rsplit("/", 1)[-1]
-        fields = [Field("Steering study", 0, "title"), Field(fit(name, min(24, len(name))), 3)]
+        fields = []
         if below.pruned:
             fields.append(Field(f"of the head with {len(below.pruned)} dims pruned", 2, "down"))
         steered = len(state.edit.steering)

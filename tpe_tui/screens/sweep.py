@@ -5,42 +5,34 @@ It shows a `SweepState` and changes how it is looked at; the job itself belongs 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
-from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
-from textual.widgets import Static
 
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
 from tpe_core.swept import ROTATE
-from tpe_tui.format import count, escape_controls, fit
+from tpe_tui.format import count
 from tpe_tui.headless import sweep_lines
-from tpe_tui.keymap import BY_ID
-from tpe_tui.screens.error import TextScreen
+from tpe_tui.screens.study import StudyScreen, bindings
 from tpe_tui.sweep_state import DOMAINS, SweepState, figure, how_long
 from tpe_tui.widgets.curve_table import CurveTable
 from tpe_tui.widgets.curves import CurvePlot, Drawn, Picture
-from tpe_tui.widgets.lines import Line, LineWidget
-from tpe_tui.widgets.status_bar import Field, Footer, StatusBar
+from tpe_tui.widgets.status_bar import Field
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from tpe_tui.app import TpeApp
     from tpe_tui.screens.inspect import InspectScreen
 else:
     np = Deferred("numpy")
 
 __all__ = ["SweepScreen"]
 
-SMALLEST = (60, 16)
-WIDE = 120
 FAR = 1 << 20
 MEANINGS = {"zero": "becomes 0", "mean": "becomes its mean", "least-squares": "is guessed from the kept"}
 
@@ -70,90 +62,36 @@ FOOTER = (
     ("apply", "Apply"), ("hide", "Hide"), ("replacement", "Replaced"), ("metric", "Metric"), ("log", "Log"),
     ("help", "Keys"), ("leave", "Back"),
 )  # fmt: skip
-SHOWN = {"enter": "⏎"}
 
 
-def _binding(key: str, action: str) -> Binding:
-    known = BY_ID.get(key)
-    return Binding(key if known is None else known.keys, action, show=False, id=None if known is None else known.id)
-
-
-class _StripBelow(LineWidget):
-    """The inspector's job strip, seen from here."""
-
-    def __init__(self, bench: InspectScreen) -> None:
-        super().__init__("job-below")
-        self._strip = bench.strip
-
-    def on_mount(self) -> None:
-        """Keep the elapsed time moving while a step takes long."""
-        self.set_interval(1.0, self.repaint)
-
-    def line(self, y: int, width: int) -> tuple[Line, str]:
-        """What it says."""
-        return self._strip.line(y, width)
-
-
-class SweepScreen(Screen[None]):
+class SweepScreen(StudyScreen):
     """Over the inspector `bench`, whose `sweep` it shows."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(_binding(key, action) for key, action, _ in KEYS),
-        *(_binding(key, action) for key, action in ALSO),
-    ]
+    NAME, KEYS, FOOTER = "Pruning sweep", KEYS, FOOTER
+    BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
     def __init__(self, bench: InspectScreen) -> None:
         """Build the panes."""
-        super().__init__()
+        super().__init__(bench.strip)
         self.bench = bench
-        self.status = StatusBar()
         self.plots = {domain: CurvePlot(f"curves-{domain}") for domain in DOMAINS}
         self.curve_table = CurveTable(bench.sweep)
-        self.footer = Footer()
-        self.strip = _StripBelow(bench)
-
-    @property
-    def tpe(self) -> TpeApp:
-        """The app, by its own type."""
-        return cast("TpeApp", self.app)
 
     @property
     def state(self) -> SweepState:
         """What is shown."""
         return self.bench.sweep
 
-    def compose(self) -> ComposeResult:
-        """A bar, the curves, the table, two bars; and the sentence for a terminal that is too small."""
-        yield self.status
+    def compose_panes(self) -> ComposeResult:
+        """The curves, and the table below them."""
         with Horizontal(id="curves"):
             yield from self.plots.values()
         yield self.curve_table
-        yield self.strip
-        yield self.footer
-        yield Static(id="small", markup=False)
 
     def on_mount(self) -> None:
         """What is there already."""
         self.curve_table.focus()
         self.show()
-
-    def _key(self, key: str) -> str:
-        return self.tpe.keymap.shown(key) if key in BY_ID else SHOWN.get(key, key)
-
-    def on_resize(self) -> None:
-        """Another size can be another layout."""
-        width, height = self.size
-        small = width < SMALLEST[0] or height < SMALLEST[1]
-        self.set_class(small, "-small")
-        if small:
-            text = f"tpe needs at least {SMALLEST[0]}×{SMALLEST[1]} cells; this terminal has {width}×{height}."
-            self.query_one("#small", Static).update(Text(text))
-        self.show()
-
-    @property
-    def wide(self) -> bool:
-        """Whether both domains fit beside each other."""
-        return self.size.width >= WIDE
 
     # what is shown
 
@@ -170,10 +108,7 @@ class SweepScreen(Screen[None]):
         self.curve_table.display = state.result is not None
         self.curve_table.border_title = self._table_title()
         self.curve_table.repaint()
-        self.strip.repaint()
-        self.status.show(self._fields())
-        keys, empty = {action: key for key, action, _ in KEYS}, {"apply": "Start"} if state.result is None else {}
-        self.footer.show(tuple((name, self._key(keys[name]), empty.get(name, label)) for name, label in FOOTER))
+        self.show_bars(self._fields(), {"apply": "Start"} if state.result is None else {})
 
     def _plot_title(self, domain: str) -> Content:
         state = self.state
@@ -204,13 +139,13 @@ class SweepScreen(Screen[None]):
 
     def _fields(self) -> tuple[Field, ...]:
         state = self.state
-        name = escape_controls(self.tpe.options.model).rstrip("/").rsplit("/", 1)[-1]
-        fields = [Field("Pruning sweep", 0, "title"), Field(fit(name, min(24, len(name))), 3)]
-        if state.result is not None:
-            fields.append(Field(f"removed {MEANINGS[state.replacement]}", 2))
-            fields.append(Field(self._measured(), 1, "warn" if state.stale else "muted"))
-            fields.append(Field(state.result.texts.get("heldout", ""), 5, "muted"))
-        return tuple(fields)
+        if state.result is None:
+            return ()
+        return (
+            Field(f"removed {MEANINGS[state.replacement]}", 2),
+            Field(self._measured(), 1, "warn" if state.stale else "muted"),
+            Field(state.result.texts.get("heldout", ""), 5, "muted"),
+        )
 
     def _measured(self) -> str:
         """How much of the text the curve under the cursor has seen."""
@@ -280,8 +215,8 @@ class SweepScreen(Screen[None]):
             f"All of it takes {how_long(request, info, self.tpe.options.sample)} on one CPU core; rough curves of all",
             "orders come first. The inspector stays usable meanwhile.",
             "",
-            f"{self._key('run.rerun')} or {SHOWN['enter']} starts · {self._key('run.cancel')} cancels, and keeps what"
-            f" is measured · {self._key('app.escape')} goes back",
+            f"{self.key('run.rerun')} or {self.key('enter')} starts · {self.key('run.cancel')} cancels, and keeps what"
+            f" is measured · {self.key('app.escape')} goes back",
         )
 
     # keys
@@ -307,7 +242,7 @@ class SweepScreen(Screen[None]):
         state = self.state
         state.next_replacement()
         missing = state.result is not None and not any(state.curve(name) for name in state.request.orders)
-        later = "comes later in this run" if state.job is not None else f"{self._key('run.rerun')} measures it"
+        later = "comes later in this run" if state.job is not None else f"{self.key('run.rerun')} measures it"
         self.bench.strip.say(
             f"what is removed {MEANINGS[state.replacement]}{f': not measured yet, {later}' if missing else ''}"
         )
@@ -357,24 +292,9 @@ class SweepScreen(Screen[None]):
         self.dismiss(None)
         self.bench.apply_point(curve, dims)
 
-    def action_headless(self) -> None:
-        """The command line."""
-        text = sweep_lines(self.tpe.options, self.state)
-        self.tpe.push_screen(TextScreen("Without a screen", text, self.tpe.copy_text))
-
-    def action_help(self) -> None:
-        """The keys."""
-        text = "\n".join(f"{self._key(key):<6} {help}" for key, _, help in KEYS)
-        self.tpe.push_screen(TextScreen("Keys of the pruning sweep", text, self.tpe.copy_text))
-
-    def action_leave(self) -> None:
-        """Back to the inspector."""
-        self.dismiss(None)
-
-    @on(Footer.Pressed)
-    async def _footer_pressed(self, event: Footer.Pressed) -> None:
-        event.stop()
-        await self.run_action(event.action_id)
+    def headless(self) -> str:
+        """The command lines that measure what is shown."""
+        return sweep_lines(self.tpe.options, self.state)
 
     @on(CurveTable.Picked)
     def _picked(self, event: CurveTable.Picked) -> None:

@@ -13,7 +13,7 @@ from tpe_core.progress import Progress
 from tpe_tui.format import elapsed, escape_controls, fit
 from tpe_tui.widgets.lines import Line, LineWidget
 
-__all__ = ["JobStrip"]
+__all__ = ["JobStrip", "StripBelow"]
 
 TICK_SECONDS = 1.0
 
@@ -88,3 +88,20 @@ class JobStrip(LineWidget):
         full = 0 if share is None else round(share * cells)
         bar: Line = [("━" * full, "bar"), ("─" * (cells - full), "muted")]
         return [(fit(name, min(room, cell_len(name))), "row"), *bar, (end, "row"), (tail, "key")], "row"
+
+
+class StripBelow(LineWidget):
+    """Another screen's strip, seen from the screen above it."""
+
+    def __init__(self, strip: JobStrip) -> None:
+        """The same line as `strip`."""
+        super().__init__("job-below")
+        self._strip = strip
+
+    def on_mount(self) -> None:
+        """Keep the elapsed time moving while a step takes long."""
+        self.set_interval(TICK_SECONDS, self.repaint)
+
+    def line(self, y: int, width: int) -> tuple[Line, str]:
+        """What it says."""
+        return self._strip.line(y, width)

@@ -1,0 +1,134 @@
+"""What the study screens share: a key table and what follows from it, the bars, the sentence for a small terminal.
+
+A study lies over the inspector and looks at one question; it begins no job of its own here and keeps no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Static
+
+from tpe_tui.format import escape_controls, fit
+from tpe_tui.keymap import BY_ID
+from tpe_tui.screens.error import TextScreen
+from tpe_tui.widgets.job_strip import JobStrip, StripBelow
+from tpe_tui.widgets.status_bar import Field, Footer, StatusBar
+
+if TYPE_CHECKING:
+    from tpe_tui.app import TpeApp
+
+__all__ = ["WIDE", "Key", "StudyScreen", "bindings"]
+
+SMALLEST = (60, 16)
+WIDE = 120  # cells from which two plots fit beside each other
+
+Key = tuple[str, str, str]
+"""(key, or the id of the action that has it in the inspector; the study's action; help)."""
+
+
+def bindings(keys: Sequence[Key], also: Sequence[tuple[str, str]] = ()) -> list[BindingType]:
+    """The bindings of a key table and of what does the same; a key that the inspector has is remapped with it."""
+    found: list[BindingType] = []
+    for key, action, *_ in (*keys, *also):
+        known = BY_ID.get(key)
+        shown, name = (key, None) if known is None else (known.keys, known.id)
+        found.append(Binding(shown, action, show=False, id=name))
+    return found
+
+
+class StudyScreen(Screen[None]):
+    """A bar, the panes of `compose_panes`, the job strip of the screen below, a footer.
+
+    A subclass gives `NAME`, `KEYS`, `FOOTER` and ``BINDINGS = bindings(KEYS)``, and says `fields` and `show`.
+    """
+
+    NAME: ClassVar[str]  # in the status bar, and what its keys belong to
+    KEYS: ClassVar[Sequence[Key]]
+    FOOTER: ClassVar[Sequence[tuple[str, str]]]  # (action, label)
+    SHOWN: ClassVar[dict[str, str]] = {"enter": "⏎"}
+
+    def __init__(self, strip: JobStrip) -> None:
+        """Build the bars; `strip` says what the engine is doing."""
+        super().__init__()
+        self.status = StatusBar()
+        self.footer = Footer()
+        self.strip = StripBelow(strip)
+
+    @property
+    def tpe(self) -> TpeApp:
+        """The app, by its own type."""
+        return cast("TpeApp", self.app)
+
+    @property
+    def wide(self) -> bool:
+        """Whether two plots fit beside each other."""
+        return self.size.width >= WIDE
+
+    def compose(self) -> ComposeResult:
+        """A bar, the panes, two bars; and the sentence for a terminal that is too small."""
+        yield self.status
+        yield from self.compose_panes()
+        yield self.strip
+        yield self.footer
+        yield Static(id="small", markup=False)
+
+    def compose_panes(self) -> ComposeResult:
+        """What lies between the bars."""
+        raise NotImplementedError
+
+    def on_resize(self) -> None:
+        """Another size can be another layout."""
+        width, height = self.size
+        small = width < SMALLEST[0] or height < SMALLEST[1]
+        self.set_class(small, "-small")
+        if small:
+            text = f"tpe needs at least {SMALLEST[0]}×{SMALLEST[1]} cells; this terminal has {width}×{height}."
+            self.query_one("#small", Static).update(Text(text))
+        self.show()
+
+    def key(self, key: str) -> str:
+        """A key of the table as people write it."""
+        return self.tpe.keymap.shown(key) if key in BY_ID else self.SHOWN.get(key, key)
+
+    def show(self) -> None:
+        """Everything, as it is now; a subclass shows its panes and calls `show_bars`."""
+        raise NotImplementedError
+
+    def show_bars(self, fields: Sequence[Field], labels: dict[str, str] | None = None) -> None:
+        """The three bars: `fields` behind the study's and the model's name, `labels` instead of the footer's own."""
+        name = escape_controls(self.tpe.options.model).rstrip("/").rsplit("/", 1)[-1]
+        self.strip.repaint()
+        self.status.show((Field(self.NAME, 0, "title"), Field(fit(name, min(24, len(name))), 3), *fields))
+        keys, labels = {action: key for key, action, _ in self.KEYS}, labels or {}
+        self.footer.show(tuple((name, self.key(keys[name]), labels.get(name, label)) for name, label in self.FOOTER))
+
+    def headless(self) -> str:
+        """The command lines that measure what is shown."""
+        raise NotImplementedError
+
+    # keys
+
+    def action_headless(self) -> None:
+        """The command line."""
+        self.tpe.push_screen(TextScreen("Without a screen", self.headless(), self.tpe.copy_text))
+
+    def action_help(self) -> None:
+        """The keys."""
+        text = "\n".join(f"{self.key(key):<6} {help}" for key, _, help in self.KEYS)
+        self.tpe.push_screen(TextScreen(f"Keys of the {self.NAME.lower()}", text, self.tpe.copy_text))
+
+    def action_leave(self) -> None:
+        """Back to the inspector."""
+        self.dismiss(None)
+
+    @on(Footer.Pressed)
+    async def _footer_pressed(self, event: Footer.Pressed) -> None:
+        event.stop()
+        await self.run_action(event.action_id)
