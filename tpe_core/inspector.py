@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 else:
     np = Deferred("numpy")
 
-__all__ = ["DimensionDetail", "EncodingTable", "Inspector", "ModelInfo", "NextTokens", "TokenDetail"]
+__all__ = [
+    "DimensionDetail",
+    "EncodingTable",
+    "Inspector",
+    "ModelInfo",
+    "NextTokens",
+    "PruningForecast",
+    "TokenDetail",
+]
 
 SORT_KEYS = ("slope", "slope_std", "t", "r", "dim")
 MAX_UNDO = 1000
@@ -109,6 +117,16 @@ class NextTokens:
     entropy_base: float  # nats
     entropy_now: float
     milliseconds: float  # engine time of this answer
+
+
+@dataclass(frozen=True, slots=True)
+class PruningForecast:
+    """What a mask should cost over the detecting text, by the second-order expansion of KL (`tpe_core.fisher`)."""
+
+    pruned: tuple[int, ...]
+    replacement: Replacement
+    kl: float  # nats, steered tokens aside; trustworthy while it is small
+    toggled: Floats | None  # [d] nats with each dimension toggled as well; None under least-squares
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,10 @@ Lives in one thread and is called from there only. The model runs once per promp
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,12 @@ from numpy.typing import NDArray
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.distribution import Distribution
 from tpe_core.dosed import DoseFigures, DoseRequest, TextsRead, WhoPaid
-from tpe_core.edited_head import EditBasis, EditedHead
+from tpe_core.edited_head import EditBasis, EditedHead, edited_logits
 from tpe_core.errors import NumericalError, TpeError
-from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, TokenDetail
+from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
 from tpe_core.intervention import Intervention
 from tpe_core.options import DEMO, RunOptions
+from tpe_core.paired import Controls, Pair, PairRequest
 from tpe_core.progress import Steps
 from tpe_core.reconstruction import Reconstruction
 from tpe_core.samples import Samples, read_samples
@@ -35,7 +35,9 @@ from tpe_core.swept import SweepRequest, SweepResult
 from tpe_core.token_search import TokenIndex
 
 if TYPE_CHECKING:
+    from tpe_core.live_forecast import LiveForecast
     from tpe_core.live_steering import LiveSteering
+    from tpe_core.manifest import MeasuredText
 
 __all__ = ["LiveSession", "open_session"]
 
@@ -57,6 +59,9 @@ class LiveSession:
         self.options = options or RunOptions()
         self._samples: Samples | None = None
         self._steering: LiveSteering | None = None
+        self._swept: SweepResult | None = None
+        self._tested: dict[str, torch.Tensor] = {}  # h after the prompts of self-tests
+        self._forecast: LiveForecast | None = None
         self.table: EncodingTable = analysis.table()
         self.warnings = analysis.warnings
         self.default_prompt = DEMO_PROMPT if analysis.model.name == DEMO else analysis.model.sampling.example
@@ -78,20 +83,40 @@ class LiveSession:
         """What this model's prompt may hold beside text; empty where that is all."""
         return self.analysis.model.sampling.hint
 
+    @property
+    def _store(self) -> Store | None:
+        return Store() if self.options.cache else None
+
     def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
         """What pruning costs in several orders, on held-out and out-of-domain text: a job, see `sweep_orders`."""
         from tpe_core.live_sweep import sweep_orders
 
-        samples, store = (yield from self._read()), Store() if self.options.cache else None
-        return (yield from sweep_orders(self.analysis, samples, request, seed=self.options.seed, store=store))
+        samples = yield from self._read()
+        self._swept = yield from sweep_orders(
+            self.analysis, samples, request, seed=self.options.seed, store=self._store
+        )
+        return self._swept
+
+    def prepare_forecast(self) -> Steps[None]:
+        """What `forecast` needs, from the detecting text's stored hidden states: a job, once."""
+        from tpe_core.live_forecast import read_forecast
+
+        if self._forecast is None:
+            self._forecast = yield from read_forecast(self.analysis, self._store)
+
+    def forecast(self, edit: Intervention) -> PruningForecast:
+        """What the mask of an edit should cost over the detecting text, once prepared: microseconds a toggle."""
+        if self._forecast is None:
+            raise TpeError("no forecast is prepared yet: run `prepare_forecast` first.")
+        return self._forecast.of(edit)
 
     def _read(self) -> Steps[Samples]:
         """The three texts' hidden states: a job, once."""
-        analysis, store = self.analysis, Store() if self.options.cache else None
+        analysis = self.analysis
         if self._samples is None:
             self._samples = yield from read_samples(
                 analysis.model, analysis.detection.sample, analysis.source,
-                size=self.options.sample, seed=self.options.seed, store=store,
+                size=self.options.sample, seed=self.options.seed, store=self._store,
             )  # fmt: skip
         return self._samples
 
@@ -119,6 +144,16 @@ class LiveSession:
         if self._steering is None:
             raise TpeError("no text is read to measure steering on yet: open the steering study and let it read.")
         return self._steering
+
+    def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[Pair]:
+        """A prompt continued by the head as it is and under the controls' edit, at their pace: a job.
+
+        Cut to the model's context. See `pair_texts`, which reads the edit once before each token.
+        """
+        from tpe_core.paired_generation import fitting, numbered, pair_texts
+
+        model, edit = self.analysis.model, numbered(lambda: controls().edit, self.basis)
+        return (yield from pair_texts(model, fitting(model, request), edit, lambda: controls().pace))
 
     def find_token(self, query: str) -> int:
         """The token whose text or number `query` is; else a `TpeError` that says what it became, and what is near."""
@@ -232,56 +267,52 @@ class LiveSession:
             attainable=now.attainable(token_id, analysis.model.head.post.highest),
         )
 
-    def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
-        """Write an intervention as a JSON manifest with what it was made on and what it does here, atomically."""
-        from tpe_core import manifest as files
+    def export(
+        self,
+        path: Path,
+        intervention: Intervention,
+        prompt: str,
+        made_by: str = "the inspector",
+        texts: tuple[MeasuredText, ...] = (),
+    ) -> Path:
+        """Write an intervention's manifest with what it was made on, what it does, and a self-test; atomically.
 
-        head, analysis, basis = self.analysis.model.head, self.analysis, self.basis(intervention)
-        measured = self.evaluate(prompt, intervention)
-        arrays: dict[str, NDArray[np.float64]] = {}
-        if intervention.pruned and intervention.replacement == "mean":
-            arrays["replacement_values"] = basis.mean_hidden[list(intervention.pruned)]
-        elif intervention.pruned and intervention.replacement == "least-squares":
-            rebuilt = basis.reconstruction(intervention.pruned)
-            arrays |= {"reconstruction": rebuilt.fold, "replacement_values": rebuilt.constant}
-        for entry in intervention.steering:
-            direction = basis.direction(entry.method, intervention.pruned)
-            if direction is not None:
-                arrays[f"direction.{entry.method}"] = direction
-        document = files.Manifest(
-            pruned=intervention.pruned,
-            replacement=intervention.replacement,
-            steering=tuple(
-                files.SteeredToken(
-                    token_id=entry.token_id,
-                    token=self.table.tokens[entry.token_id],
-                    ratio=entry.ratio,
-                    method=entry.method,
-                )
-                for entry in intervention.steering
-            ),
-            made_on=files.MadeOn(
-                model=analysis.model.name,
-                revision=analysis.model.revision,
-                head_sha256=head.sha256,
-                vocab_rows=head.vocab_rows,
-                hidden_size=head.hidden_size,
-                tokenizer_sha256=analysis.tokenizer_sha256,
-                post=files.PostRecord(kind=head.post.kind, scale=head.post.scale, cap=head.post.cap),
-                tied=head.tied,
-            ),
-            measured=files.Measured(
-                text=analysis.text,
-                corpus_fingerprint=analysis.corpus_fingerprint,
-                positions=analysis.detection.positions,
-                prompt=prompt,
-                kl=measured.kl if math.isfinite(measured.kl) else None,
-                js=measured.js,
-            ),
-            versions=_versions(),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        return files.write_manifest(path, document, arrays)
+        `made_by` says what chose the edit. What it costs on texts is in `texts`, or what this session has measured of
+        exactly this edit. Raises `ManifestError` where it cannot be written.
+        """
+        from tpe_core import manifest as files
+        from tpe_core import manifest_making as making
+        from tpe_core.self_test import record
+
+        analysis, basis = self.analysis, self.basis(intervention)
+        shown = self.evaluate(prompt, intervention)
+        steered = [entry.token_id for entry in intervention.steering]
+
+        def edited(prompt: str) -> NDArray[np.float64]:
+            with torch.inference_mode():
+                if prompt not in self._tested:
+                    self._tested[prompt] = analysis.model.last_hidden(prompt)[0]
+                logits = edited_logits(analysis.model.head, intervention, basis, self._tested[prompt])
+            found: NDArray[np.float64] = logits.double().cpu().numpy()
+            return found
+
+        self_test = record(analysis.model, edited, analysis.tokens, steered)
+        document = making.manifest_of(analysis, shown, texts or self._measured(intervention), self_test, made_by)
+        return files.write_manifest(path, document, making.arrays_of(intervention, basis))
+
+    def _measured(self, edit: Intervention) -> tuple[MeasuredText, ...]:
+        """What the studies of this session have measured of exactly this edit."""
+        from tpe_core.manifest_making import dosed_on_texts, swept_on_texts
+
+        methods, study = {entry.method for entry in edit.steering}, self._steering
+        if study is None or edit.pruned or len(methods) != 1 or study.below != replace(edit, steering=()):
+            return swept_on_texts(self._swept, edit)
+        request = DoseRequest(edit.steering[0].token_id, methods.pop(), edit)
+        try:
+            dosed = study.figures(request).methods[request.method]
+        except TpeError:  # a token that is never predicted has no ratio
+            return ()
+        return dosed_on_texts(study.read, dosed, request.token_ids)
 
     def load(self, path: Path) -> Intervention:
         """Read a manifest made for this head, with its own replacement values and directions (`Intervention.origin`).
@@ -314,10 +345,3 @@ class LiveSession:
             basis = self._bases[""].overridden((), None, directions, rebuilt)
         self._bases[origin] = basis
         return replace(intervention, origin=origin)
-
-
-def _versions() -> dict[str, str]:
-    return {
-        name: importlib.metadata.version(distribution)
-        for name, distribution in (("tpe", "tpe-tui"), ("torch", "torch"), ("transformers", "transformers"))
-    }

@@ -20,6 +20,7 @@ from textual.message import Message
 
 from tpe_core.options import RunOptions
 from tpe_tui.commands import TpeCommands
+from tpe_tui.forecaster import FORECAST
 from tpe_tui.host import EngineHost, list_cached, open_live
 from tpe_tui.keymap import BY_ID, default_keys_file, load_keymap
 from tpe_tui.messages import Answer, Failure, JobUpdate
@@ -181,6 +182,9 @@ class TpeApp(App[int]):
         """A job of the engine: the sweep, a steering study's, or opening a model."""
         if message.name == SWEEP:
             self.bench.sweep_update(message)
+            return
+        if message.name == FORECAST:
+            self.bench.forecast_update(message)
             return
         if message.name in (READ, WHO):
             study_update(self.bench, message)

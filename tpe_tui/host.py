@@ -59,6 +59,7 @@ class _Job:
     id: int
     name: str
     start: Callable[[], Steps[Any]]
+    background: bool = False
     steps: Steps[Any] | None = field(default=None)
 
 
@@ -96,11 +97,14 @@ class EngineHost:
             self._wake.notify()
             return self._seq
 
-    def job(self, name: str, start: Callable[[], Steps[Any]]) -> int:
-        """Queue a job: `start()` makes its generator on the engine thread; the number in `JobUpdate.job`."""
+    def job(self, name: str, start: Callable[[], Steps[Any]], background: bool = False) -> int:
+        """Queue a job: `start()` makes its generator on the engine thread; the number in `JobUpdate.job`.
+
+        A `background` job takes its steps only while no other job is there.
+        """
         with self._wake:
             self._seq += 1
-            self._jobs.append(_Job(self._seq, name, start))
+            self._jobs.append(_Job(self._seq, name, start, background))
             self._wake.notify()
             return self._seq
 
@@ -129,11 +133,11 @@ class EngineHost:
                     break
                 kind = next(iter(self._latest), None)
                 request = self._latest.pop(kind) if kind is not None else None
-                job = self._jobs[0] if self._jobs else None
+                job = min(self._jobs, key=lambda job: job.background, default=None)
             if kind is not None and request is not None:
                 self._answer(kind, *request)
             elif job is not None and self._step(job):
-                self._jobs.popleft()
+                self._jobs.remove(job)
         for job in self._jobs:
             self._close(job)
 

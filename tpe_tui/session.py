@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tpe_core.dosed import DoseFigures, DoseRequest, TextsRead, WhoPaid
-from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, TokenDetail
+from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
 from tpe_core.intervention import Intervention
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
@@ -59,6 +59,12 @@ class Session(Protocol):
 
     def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
         """A job: what pruning costs in several orders; its progress carries the result so far."""
+
+    def prepare_forecast(self) -> Steps[None]:
+        """A job: what `forecast` needs."""
+
+    def forecast(self, edit: Intervention) -> PruningForecast:
+        """What the edit's mask should cost over the detecting text."""
 
     def read_for_steering(self, edit: Intervention) -> Steps[TextsRead]:
         """A job: read the texts that steering is measured on, under the edit's pruned dimensions."""

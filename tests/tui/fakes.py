@@ -12,7 +12,7 @@ import numpy as np
 from tpe_core.dosed import Dosed, DoseFigures, DoseRequest, TextsRead, WhoPaid
 from tpe_core.errors import ManifestError, ModelError, TpeError
 from tpe_core.hub import CachedModel
-from tpe_core.inspector import DimensionDetail, EncodingTable, ModelInfo, NextTokens, TokenDetail
+from tpe_core.inspector import DimensionDetail, EncodingTable, ModelInfo, NextTokens, PruningForecast, TokenDetail
 from tpe_core.intervention import Intervention, Method, Steering
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
@@ -51,6 +51,7 @@ class FakeSession:
         self.again: Callable[[], Steps[FakeSession]] | None = None
         self.sweep_step: Callable[[], object] = lambda: None
         self.sweep_fail: Exception | None = None
+        self.forecast_step: Callable[[], object] = lambda: None
         self.read_step: Callable[[], object] = lambda: None
         self.never: frozenset[int] = frozenset()
         self.warnings: tuple[str, ...] = ()
@@ -142,6 +143,20 @@ class FakeSession:
             float(t.predicted[token_id]), float(t.surprisal[token_id] - t.predicted[token_id]), rank, 7,
             float(base[token_id]), float(now[token_id]), intervention.ratio(token_id), -1.25, 0.125,
         )  # fmt: skip
+
+    def prepare_forecast(self) -> Steps[None]:
+        """Two steps; `forecast_step` is called in each."""
+        self.calls.append("prepare_forecast")
+        for done in range(2):
+            self.forecast_step()
+            yield Progress("Fisher information", done, 2)
+
+    def forecast(self, edit: Intervention) -> PruningForecast:
+        """A hundredth of a nat for every pruned dimension, and one more or less for a toggled one."""
+        kl = 0.01 * len(edit.pruned)
+        toggled = np.full(len(self.mean), kl + 0.01)
+        toggled[list(edit.pruned)] = kl - 0.01
+        return PruningForecast(edit.pruned, edit.replacement, kl, toggled)
 
     def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
         """Made-up curves of the right shape, all of them rough and then fine; `sweep_step` is called in every step."""

@@ -164,7 +164,7 @@ async def test_nothing_is_asked_for_a_detail_that_nobody_sees(start: Start) -> N
     async with start(session) as (_, pilot):
         await pilot.press("j", "j", "space", "2", "j")
         await pilot.pause(0.1)
-        assert set(session.calls) == {"evaluate"}
+        assert set(session.calls) == {"evaluate", "prepare_forecast"}
 
 
 async def test_copy_goes_to_the_clipboard_and_a_file(start: Start, tmp_path: Path) -> None:

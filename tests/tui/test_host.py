@@ -89,6 +89,17 @@ def test_requests_run_between_the_steps_of_a_job(host: EngineHost, inbox: Inbox)
     assert "done" not in inbox.states()
 
 
+def test_a_background_job_waits_for_every_other_one(host: EngineHost, inbox: Inbox) -> None:
+    host.job("behind", counting(20, 0.01), background=True)
+    inbox.wait(lambda messages: bool(messages))
+    host.job("count", counting(3))
+    inbox.wait(lambda messages: inbox.states().count("done") == 2)
+    names = [message.name for message in inbox.messages if isinstance(message, JobUpdate)]
+    first = names.index("count")
+    assert 0 < first < len(names) - 4
+    assert names[first : first + 4] == ["count"] * 4
+
+
 def test_cancelling_closes_the_generator_within_one_step(host: EngineHost, inbox: Inbox) -> None:
     closed: list[str] = []
     job = host.job("count", counting(1000, 0.01, closed))

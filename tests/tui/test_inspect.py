@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,26 @@ async def test_toggle_marks_at_once_and_probabilities_follow(start: Start) -> No
         await answered(app, pilot)
         assert bench.tokens.answer.kl == pytest.approx(0, abs=1e-12)
         assert "✗" not in lines(bench.dims)[1]
+
+
+async def test_a_mask_has_a_forecast_once_it_is_prepared(start: Start) -> None:
+    session = FakeSession()
+    gate = threading.Event()
+    session.forecast_step = gate.wait
+    async with start(session, size=WIDE) as (app, pilot):
+        assert "prepare_forecast" not in session.calls  # who never prunes never waits
+        await pilot.press("j", "space")
+        await until(pilot, lambda: "prepare_forecast" in session.calls)
+        assert "≈" not in lines(app.bench.status)[0]
+        gate.set()
+        await until(pilot, lambda: "text ≈0.010" in lines(app.bench.status)[0])
+        assert any("keeping it: forecast KL 0" in line for line in lines(app.bench.detail))
+        await pilot.press("j", "space", "j")
+        await until(pilot, lambda: "text ≈0.020" in lines(app.bench.status)[0])
+        await until(pilot, lambda: any("pruning it: forecast KL 0.030" in line for line in lines(app.bench.detail)))
+        assert session.calls.count("prepare_forecast") == 1
+        await pilot.press("u", "u")
+        await until(pilot, lambda: "≈" not in lines(app.bench.status)[0])
 
 
 async def test_undo_and_redo(start: Start) -> None:

@@ -62,6 +62,8 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         bench, top = app.bench, app.screen
         await until(pilot, lambda: not (isinstance(top, PickerScreen) and top.models.waiting))
         await until(pilot, lambda: bench.sweep.job is None)
+        edit = bench.inspector.intervention
+        await until(pilot, lambda: not edit.pruned or bench.forecaster.of(edit) is not None)
         study = next((screen for screen in app.screen_stack if isinstance(screen, SteerScreen)), None)
         await until(pilot, lambda: study is None or study.settled)
         await until(pilot, lambda: 4 not in bench.visible_panes() or bench.detail.found is not None)

@@ -17,11 +17,12 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static
 
-from tpe_core.inspector import SORT_KEYS, DimensionDetail, Inspector, NextTokens, TokenDetail
+from tpe_core.inspector import SORT_KEYS, DimensionDetail, Inspector, NextTokens, PruningForecast, TokenDetail
 from tpe_core.intervention import METHODS, REPLACEMENTS, Intervention
-from tpe_tui.format import escape_controls, fit, number
+from tpe_tui.forecaster import Forecaster
 from tpe_tui.keymap import BY_ID, FOOTER
-from tpe_tui.messages import Answer, Failure
+from tpe_tui.layout import inspect_fields, short_name, too_small
+from tpe_tui.messages import Answer, Failure, JobUpdate
 from tpe_tui.screens.error import ErrorScreen
 from tpe_tui.session import Session
 from tpe_tui.state import Remembered
@@ -36,13 +37,11 @@ from tpe_tui.widgets.token_bars import TokenBars
 if TYPE_CHECKING:
     from tpe_tui.app import TpeApp
 
-__all__ = ["SMALLEST", "BenchScreen"]
+__all__ = ["BenchScreen"]
 
-SMALLEST = (60, 16)
 WIDE = (120, 28)
 STALE_SECONDS = 0.15
 NEVER = -1  # the number of no request
-NAME_CELLS = 24
 RIGHT_SHARE = 44 / 80  # of the width, as in app.tcss; a pane not laid out yet has no width to ask for
 NAMES = {1: "Dims", 2: "Next token", 3: "Plot", 4: "Detail"}
 
@@ -63,6 +62,7 @@ class BenchScreen(Screen[None]):
         self.prompt_bar = PromptBar()
         self.footer = Footer()
         self.strip = JobStrip(self.tpe.clock, self.tpe.keymap.shown("run.cancel"))
+        self.forecaster = Forecaster(self.tpe.host)
         self.right = 2
         self.zoomed = False
         self.subject = "dim"
@@ -94,7 +94,7 @@ class BenchScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """The first frame: empty panes, the model's name."""
-        self.status.show((Field(_short(self.tpe.options.model), 0, "title"), Field("opening", 1, "muted")))
+        self.status.show((Field(short_name(self.tpe.options.model), 0, "title"), Field("opening", 1, "muted")))
         self.dims.focus()
         self.lay_out()
 
@@ -123,12 +123,9 @@ class BenchScreen(Screen[None]):
 
     def lay_out(self) -> None:
         """Show the panes that belong on screen now."""
-        width, height = self.size
-        small = width < SMALLEST[0] or height < SMALLEST[1]
-        self.set_class(small, "-small")
-        if small:
-            text = f"tpe needs at least {SMALLEST[0]}×{SMALLEST[1]} cells; this terminal has {width}×{height}."
-            self.query_one("#small", Static).update(Text(text))
+        small = too_small(*self.size)
+        self.set_class(bool(small), "-small")
+        self.query_one("#small", Static).update(Text(small))
         self.set_class(self.wide, "-wide")
         seen = self.visible_panes()
         for index in NAMES:
@@ -199,6 +196,7 @@ class BenchScreen(Screen[None]):
         )
         self.session = session
         self._asked = dict.fromkeys(self._asked, NEVER)  # what the last session still answers is about another model
+        self.forecaster.begin(session)
         self._seen_dims.clear()
         self._token = None
         self.tokens.answer = None
@@ -257,6 +255,7 @@ class BenchScreen(Screen[None]):
             if self._stale is None:
                 self._stale = self.set_timer(STALE_SECONDS, self.tokens.dim_stale)
             self.ask("evaluate", lambda: session.evaluate(prompt, edit))
+        self.forecaster.ask(edit)
         self.show_status()
         self.show_plot()
         self.show_detail()
@@ -279,6 +278,10 @@ class BenchScreen(Screen[None]):
         match answer.value:
             case NextTokens() as found if self.current(found):
                 self._show_tokens(found)
+            case PruningForecast() as found:
+                self.forecaster.answer = found
+                self.show_status()
+                self.show_detail()
             case DimensionDetail() as found:
                 self._seen_dims[found.dim] = found
                 self.show_detail()
@@ -301,6 +304,13 @@ class BenchScreen(Screen[None]):
         self.show_status()
         self.show_detail()
 
+    def forecast_update(self, message: JobUpdate) -> None:
+        """The forecast's background job took a step, or ended."""
+        if self.forecaster.update(message):
+            self.forecaster.ask(self.inspector.intervention)
+        elif message.failure is not None:
+            self.strip.say(f"there is no forecast: {message.failure.sentence}", "warn")
+
     def fail(self, title: str, failure: Failure, advice: str = "") -> None:
         """Show a failure, once."""
         top = self.tpe.screen
@@ -313,26 +323,9 @@ class BenchScreen(Screen[None]):
         """The status line."""
         if self.session is None:
             return
-        table, edit = self.session.table, self.inspector.intervention
-        info, answer = table.info, self.tokens.answer
-        wait = "" if self.current(answer) else "…"
-        fields = [
-            Field(_short(info.name), 0, "title"),
-            Field(f"{info.vocab_rows:,}×{info.hidden_size}", 7),
-            Field(f"{info.device} {info.dtype}", 9),
-            Field(f"adj R² {table.r2_adjusted:.3f}", 5),
-            Field(
-                f"pruned {len(edit.pruned)}/{info.hidden_size} {edit.replacement}", 1, "down" if edit.pruned else "row"
-            ),
-            Field(f"steered {len(edit.steering)}" if edit.steering else "", 3, "steered"),
-        ]
-        if answer is not None:
-            fields.append(Field(f"KL {number(answer.kl)}{wait}", 2, "muted" if wait else "row"))
-            fields.append(
-                Field("top-1 changed" if answer.top1_changed else "top-1 same", 6, "muted" if wait else "row")
-            )
-            fields.append(Field(f"{answer.milliseconds:.1f} ms", 8, "muted"))
-        self.status.show(tuple(fields))
+        edit, answer = self.inspector.intervention, self.tokens.answer
+        forecast = self.forecaster.of(edit)
+        self.status.show(tuple(inspect_fields(self.session.table, edit, answer, self.current(answer), forecast)))
 
     def show_plot(self) -> None:
         """The plot, if anyone sees it."""
@@ -358,7 +351,8 @@ class BenchScreen(Screen[None]):
         if seen and self.subject == "dim" and dim is not None:
             known = self._seen_dims.get(dim)
             pruned = bool(self.dims.pruned[dim])
-            self.detail.show_dim(session.table, dim, int(self.dims.rank[dim]), pruned, known)
+            forecast = self.forecaster.of(self.inspector.intervention)
+            self.detail.show_dim(session.table, dim, int(self.dims.rank[dim]), pruned, known, forecast=forecast)
             if known is None:
                 self.ask("dimension", lambda: session.dimension(dim))
 
@@ -384,11 +378,3 @@ class BenchScreen(Screen[None]):
     async def _prompt_pressed(self, event: PromptBar.Pressed) -> None:
         event.stop()
         await self.run_action(BY_ID["run.prompt"].method)
-
-
-def _short(model: str) -> str:
-    """A model's name; of a long path its last part."""
-    text = escape_controls(model)
-    if len(text) > NAME_CELLS:
-        text = text.rstrip("/").rsplit("/", 1)[-1]
-    return fit(text, NAME_CELLS) if len(text) > NAME_CELLS else text

@@ -15,8 +15,8 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Static
 
-from tpe_tui.format import escape_controls, fit
 from tpe_tui.keymap import BY_ID
+from tpe_tui.layout import short_name, too_small
 from tpe_tui.screens.error import TextScreen
 from tpe_tui.widgets.job_strip import JobStrip, StripBelow
 from tpe_tui.widgets.status_bar import Field, Footer, StatusBar
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WIDE", "Key", "StudyScreen", "bindings"]
 
-SMALLEST = (60, 16)
 WIDE = 120  # cells from which two plots fit beside each other
 
 Key = tuple[str, str, str]
@@ -85,12 +84,9 @@ class StudyScreen(Screen[None]):
 
     def on_resize(self) -> None:
         """Another size can be another layout."""
-        width, height = self.size
-        small = width < SMALLEST[0] or height < SMALLEST[1]
-        self.set_class(small, "-small")
-        if small:
-            text = f"tpe needs at least {SMALLEST[0]}×{SMALLEST[1]} cells; this terminal has {width}×{height}."
-            self.query_one("#small", Static).update(Text(text))
+        small = too_small(*self.size)
+        self.set_class(bool(small), "-small")
+        self.query_one("#small", Static).update(Text(small))
         self.show()
 
     def key(self, key: str) -> str:
@@ -103,9 +99,8 @@ class StudyScreen(Screen[None]):
 
     def show_bars(self, fields: Sequence[Field], labels: dict[str, str] | None = None) -> None:
         """The three bars: `fields` behind the study's and the model's name, `labels` instead of the footer's own."""
-        name = escape_controls(self.tpe.options.model).rstrip("/").rsplit("/", 1)[-1]
         self.strip.repaint()
-        self.status.show((Field(self.NAME, 0, "title"), Field(fit(name, min(24, len(name))), 3), *fields))
+        self.status.show((Field(self.NAME, 0, "title"), Field(short_name(self.tpe.options.model), 3), *fields))
         keys, labels = {action: key for key, action, _ in self.KEYS}, labels or {}
         self.footer.show(tuple((name, self.key(keys[name]), labels.get(name, label)) for name, label in self.FOOTER))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from tpe_core.inspector import DimensionDetail, EncodingTable, TokenDetail
+from tpe_core.inspector import DimensionDetail, EncodingTable, PruningForecast, TokenDetail
 from tpe_tui.format import count, fit, number, percent, points
 from tpe_tui.widgets.lines import Line, LineWidget
 
@@ -45,14 +45,24 @@ class Detail(LineWidget):
         self.subject: tuple[str, int] | None = None
         self.pruned = False
         self.rank = 0
+        self.forecast: PruningForecast | None = None
         self.found: DimensionDetail | TokenDetail | None = None
         self.pending = False
         self.top = 0
 
-    def show_dim(self, table: EncodingTable, dim: int, rank: int, pruned: bool, found: DimensionDetail | None) -> None:
-        """A dimension; `found` follows when the engine has answered."""
+    def show_dim(
+        self,
+        table: EncodingTable,
+        dim: int,
+        rank: int,
+        pruned: bool,
+        found: DimensionDetail | None,
+        *,
+        forecast: PruningForecast | None = None,
+    ) -> None:
+        """A dimension; `found` follows when the engine has answered, as does the `forecast` of the mask in force."""
         self._show(table, ("dim", dim), found)
-        self.rank, self.pruned = rank, pruned
+        self.rank, self.pruned, self.forecast = rank, pruned, forecast
         self.repaint()
 
     def show_token(self, table: EncodingTable, token_id: int, found: TokenDetail | None, pending: bool = False) -> None:
@@ -108,6 +118,11 @@ class Detail(LineWidget):
             ("outlier", ("yes" if found.outlier else "no") if found else "…"),
         ]
         lines += _rows(pairs, width)
+        if self.forecast is not None and self.forecast.toggled is not None:
+            toggled = float(self.forecast.toggled[dim])
+            change, verb = toggled - self.forecast.kl, "keeping" if self.pruned else "pruning"
+            text = f"{verb} it: forecast KL {number(toggled)} ({number(change, True)}) over the text"
+            lines += [[(fit(f" {text}", width), "row")]]
         if found is None:
             return lines
         half = (width - 2) // 2

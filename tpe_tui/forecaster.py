@@ -1,0 +1,58 @@
+"""The forecast of a mask's cost, beside what the edit does after the prompt: prepared in the background, once.
+
+It asks the engine and keeps the last answer; it shows nothing.
+"""
+
+from __future__ import annotations
+
+from tpe_core.inspector import PruningForecast
+from tpe_core.intervention import Intervention
+from tpe_tui.host import EngineHost
+from tpe_tui.messages import JobUpdate
+from tpe_tui.session import Session
+
+__all__ = ["FORECAST", "Forecaster"]
+
+FORECAST = "forecast"  # of the background job and of the requests after it
+
+
+class Forecaster:
+    """Of one session at a time. Preparing begins with the first pruned dimension: who never prunes never waits."""
+
+    def __init__(self, host: EngineHost) -> None:
+        """Nothing is prepared."""
+        self._host = host
+        self._session: Session | None = None
+        self._job: int | None = None
+        self._ready = False
+        self.answer: PruningForecast | None = None
+
+    def begin(self, session: Session) -> None:
+        """Another session: what was known is of the one before."""
+        if self._job is not None:
+            self._host.cancel(self._job)
+        self._session, self._job, self._ready, self.answer = session, None, False, None
+
+    def ask(self, edit: Intervention) -> int | None:
+        """Ask for an edit's forecast, once one can be had; the request's number."""
+        session = self._session
+        if session is None or not edit.pruned:
+            return None
+        if self._ready:
+            return self._host.latest(FORECAST, lambda: session.forecast(edit))
+        if self._job is None:
+            self._job = self._host.job(FORECAST, session.prepare_forecast, background=True)
+        return None
+
+    def update(self, message: JobUpdate) -> bool:
+        """The background job took a step or ended; whether forecasts can be asked for from now on."""
+        if message.job != self._job or message.state == "running":
+            return False
+        self._ready = message.state == "done"
+        return self._ready
+
+    def of(self, edit: Intervention) -> PruningForecast | None:
+        """The forecast, where it is this mask's."""
+        found = self.answer
+        same = found is not None and (found.pruned, found.replacement) == (edit.pruned, edit.replacement)
+        return found if same else None
