@@ -20,10 +20,23 @@ if TYPE_CHECKING:
 else:
     np = Deferred("numpy")
 
-__all__ = ["ROTATE", "SweepRequest", "SweepResult", "SweptCurve"]
+__all__ = ["ORDERS", "ROTATE", "SweepRequest", "SweepResult", "SweptCurve"]
 
 ROTATE = "rotate"
 """The reference curve, order and replacement in one: directions instead of dimensions, the same beside everything."""
+
+ORDERS: Mapping[str, str] = {
+    "slope": "|slope| of the regression, the paper's order",
+    "slope-std": "|slope| times the column's spread",
+    "random": "several draws: what an order has to beat",
+    "magnitude": "the column's length",
+    "activation": "spread of the hidden state times that of the column",
+    "fisher": "forecast cost of removing it alone",
+    "fisher-greedy": "forecast cost beside all that is removed already",
+    "fisher-obs": "the same once the kept ones make up for it",
+    "component": "principal components instead of dimensions",
+}
+"""What `tpe_core.saliency` ranks by, and what that is, for people."""
 
 STEPS = 20
 FIGURES = ("kl", "js", "top1", "nll", "entropy")

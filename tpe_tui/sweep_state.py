@@ -6,12 +6,13 @@ No widgets and no engine: the screen reads this, keys change it, job messages fe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tpe_core.errors import TpeError
 from tpe_core.intervention import REPLACEMENTS, Replacement
-from tpe_core.swept import ROTATE, SweepRequest, SweepResult, SweptCurve
+from tpe_core.swept import ORDERS, ROTATE, SweepRequest, SweepResult, SweptCurve
 from tpe_tui.format import number
 
 if TYPE_CHECKING:
@@ -134,6 +135,13 @@ class SweepState:
         names = self.request.replacements
         self.replacement = names[(names.index(self.replacement) + 1) % len(names)]
 
+    def choose(self, orders: Collection[str]) -> tuple[str, ...]:
+        """Compare these orders from now on; those that are not measured yet."""
+        chosen = tuple(name for name in ORDERS if name in orders)
+        self.request = replace(self.request, orders=chosen)
+        self.selected = self.selected if self.selected in self.names else self.names[0]
+        return tuple(name for name in chosen if self.result is None or self.curve(name) is None)
+
     def toggle(self) -> bool:
         """Hide or show the selected curve; whether it is drawn now."""
         self.hidden = self.hidden ^ {self.selected}
@@ -144,8 +152,9 @@ class SweepState:
         curve = self.curve(self.selected)
         if curve is None:
             raise TpeError(f"{self.selected} is not measured with {self.replacement} yet: wait, or run the sweep.")
-        if self.selected == ROTATE or curve.replace not in REPLACEMENTS:
-            raise TpeError("rotate removes directions and no dimensions, so no mask can say it: choose another curve.")
+        if not curve.dims or curve.replace not in REPLACEMENTS:
+            what = f"{self.selected} removes directions and no dimensions"
+            raise TpeError(f"{what}, so no mask can say it: choose another curve.")
         return curve, curve.dims[: curve.removed[self.at]]
 
     # what jobs do

@@ -180,12 +180,20 @@ class FakeSession:
                 figures = {}
                 for domain, more in (("heldout", 1.0), ("ood", 1.3)):
                     draws = 1 + 0.08 * np.arange(-2, 3) if order == "random" else np.ones(1)
-                    kl = draws[:, None] * worth[order] * kept[way] * more * 1.4 * share**1.5 / (1 - share) ** 0.6
+                    kl = (
+                        draws[:, None]
+                        * worth.get(order, 0.9)
+                        * kept[way]
+                        * more
+                        * 1.4
+                        * share**1.5
+                        / (1 - share) ** 0.6
+                    )
                     kl *= 1 + 40 / level * np.sin(9 * share)
                     top1 = np.exp(-0.7 * np.sqrt(kl))
                     figures[domain] = np.stack([kl, kl / (4 + kl), top1, 3.4 * more + kl, 3 + kl / 3], 2)
                 dims = np.argsort(self.W.std(0) if order != "slope" else np.abs(self.table.slope), kind="stable")
-                named = () if order == ROTATE else tuple(int(dim) for dim in dims)
+                named = () if order in (ROTATE, "component") else tuple(int(dim) for dim in dims)
                 seen = {"heldout": level, "ood": level}
                 curves[order, way] = SweptCurve(order, way, removed, named, figures, seen)
         return SweepResult(tuple(curves.values()), d, wanted, texts)

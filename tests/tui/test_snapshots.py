@@ -29,6 +29,7 @@ VIEWS = {
     "card": ["C"],
     "sweep-empty": ["w"],
     "sweep": ["w", "r", "l", "j", "j"],
+    "sweep-orders": ["w", "O", "j"],
     "sweep-perplexity": ["w", "r", "m", "f", "f", "f"],
     "steer": ["2", "j", "T", "]", "a"],
     "steer-set": ["2", "j", "T", "a", "/", "s", "i", "z", "e", "enter", "[", "[", "d"],

@@ -14,15 +14,16 @@ from textual.pilot import Pilot
 from tpe_core.errors import NumericalError
 from tpe_core.inspector import ModelInfo
 from tpe_core.options import RunOptions
-from tpe_core.swept import ROTATE, SweepRequest
+from tpe_core.swept import ORDERS, ROTATE, SweepRequest
 from tpe_tui.app import TpeApp
 from tpe_tui.headless import sweep_lines
 from tpe_tui.screens.error import ErrorScreen, TextScreen
 from tpe_tui.screens.inspect import InspectScreen
+from tpe_tui.screens.orders import OrderChoice
 from tpe_tui.screens.sweep import SweepScreen
 from tpe_tui.sweep_state import METRICS, SweepState, figure, how_long
 from tpe_tui.widgets.curve_table import HEAD_ROWS, columns_for
-from tpe_tui.widgets.curves import MARKS, Drawn, Picture, picture_lines
+from tpe_tui.widgets.curves import MARKS, Drawn, Picture, mark_of, picture_lines
 
 from .fakes import FakeSession, opening
 from .helpers import Start, answered, lines, until
@@ -227,6 +228,52 @@ async def test_a_point_becomes_one_undoable_edit(start: Start) -> None:
         assert "in force already" in bench.strip.text
 
 
+async def test_other_orders_are_ticked_and_measured(start: Start) -> None:
+    async with start(size=(160, 48)) as (app, pilot):
+        screen = await swept(app, pilot)
+        await pilot.press("O", "j", "space", "k", "space", "enter")
+        await until(pilot, lambda: app.screen is screen)
+        chosen = ("slope-std", "random", "activation", "fisher", "fisher-obs")
+        assert screen.state.request.orders == chosen
+        assert screen.state.selected == chosen[0]
+        assert "r measures slope-std" in lines(app.bench.strip)[0]
+        await pilot.press("r")
+        await until(pilot, lambda: screen.state.job is None and screen.state.curve("slope-std") is not None)
+        assert screen.state.curve("slope") is None
+        assert "slope-std" in sweep_lines(app.options, screen.state)
+        await pilot.press("O", *["space", "j"] * len(ORDERS), "enter")  # everything the other way round
+        await until(pilot, lambda: app.screen is screen)
+        assert screen.state.request.orders == tuple(name for name in ORDERS if name not in chosen)
+        await pilot.press("r")
+        await until(pilot, lambda: screen.state.job is None and screen.state.curve("component") is not None)
+        screen.state.selected = "component"
+        await pilot.press("enter")  # no mask of dimensions can say it, and an empty one least of all
+        assert app.screen is screen
+        assert "choose another curve" in lines(app.bench.strip)[0]
+        await pilot.press("O", "k", "space")
+        before = screen.state.request.orders
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is screen)
+        assert screen.state.request.orders == before
+
+
+async def test_at_least_one_order_is_ticked(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("w", "O")
+        ticked = [key for name in ORDERS for key in (["space", "j"] if name in SweepRequest().orders else ["j"])]
+        await pilot.press(*ticked, "enter")
+        assert isinstance(app.screen, OrderChoice)
+        await pilot.press("escape")
+        assert sweep_screen(app).state.request.orders == SweepRequest().orders
+
+
+def test_every_order_of_the_engine_can_be_chosen_and_has_a_mark() -> None:
+    from tpe_core import saliency
+
+    assert list(ORDERS) == list(saliency.ORDERS)
+    assert len({mark_of(name)[0] for name in (*ORDERS, ROTATE)}) == len(ORDERS) + 1
+
+
 async def test_a_rotated_point_cannot_be_a_mask(start: Start) -> None:
     async with start() as (app, pilot):
         screen = await swept(app, pilot)
@@ -323,7 +370,7 @@ async def test_the_command_line_of_what_is_shown(start: Start) -> None:
 def picture(log: bool = True, cursor: int = 3) -> Picture:
     x = np.linspace(0, 95, 20)
     y = (x / 50) ** 2
-    curves = [Drawn(name, y * (1 + 0.7 * at)) for at, name in enumerate(MARKS) if name != "random"]
+    curves = [Drawn(name, y * 1.5**at) for at, name in enumerate(MARKS) if name != "random"]
     return Picture(x, (Drawn("random", y * 6, y * 4, y * 9), *curves), cursor, log)
 
 
@@ -337,7 +384,7 @@ def test_every_line_of_a_picture_is_as_wide_as_asked(size: tuple[int, int], log:
 def test_every_curve_can_be_told_without_colour() -> None:
     assert len({mark for mark, _ in MARKS.values()}) == len(MARKS)
     text = "".join(text for line in picture_lines(picture(), 90, 40) for text, _ in line)
-    assert all(mark in text for mark, _ in MARKS.values())
+    assert all(mark_of(curve.name)[0] in text for curve in picture().curves)
     assert "░" in text
     assert "│" in text
 

@@ -18,6 +18,7 @@ from tpe_core.lazy import Deferred
 from tpe_core.swept import ROTATE
 from tpe_tui.format import count
 from tpe_tui.headless import sweep_lines
+from tpe_tui.screens.orders import OrderChoice
 from tpe_tui.screens.study import StudyScreen, bindings
 from tpe_tui.sweep_state import DOMAINS, SweepState, figure, how_long
 from tpe_tui.widgets.curve_table import CurveTable
@@ -45,6 +46,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("move.last", f"move({FAR})", "last point"),
     ("mask.toggle", "hide", "hide the curve, or draw it again"),
     ("mask.replacement", "replacement", "what a removed dimension becomes"),
+    ("O", "orders", "choose the orders to compare"),
     ("f", "metric", "metric drawn: KL, JS, top-1, perplexity"),
     ("y", "log", "logarithmic or linear axis"),
     ("o", "domain", "draw held-out or out-of-domain text, where one fits"),
@@ -247,6 +249,20 @@ class SweepScreen(StudyScreen):
             f"what is removed {MEANINGS[state.replacement]}{f': not measured yet, {later}' if missing else ''}"
         )
         self.show()
+
+    def action_orders(self) -> None:
+        """Other orders, for the next run."""
+        state = self.state
+
+        def chosen(orders: frozenset[str] | None) -> None:
+            if not orders:
+                return
+            missing = state.choose(orders)
+            again = f"{self.key('run.rerun')} measures {', '.join(missing)}"
+            self.bench.strip.say(again if missing else "all of these are measured")
+            self.show()
+
+        self.tpe.push_screen(OrderChoice(frozenset(state.request.orders)), chosen)
 
     def action_metric(self) -> None:
         """The next metric."""

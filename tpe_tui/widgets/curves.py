@@ -9,13 +9,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events
-from textual.message import Message
-
 from tpe_core.lazy import Deferred
-from tpe_tui.format import fit
 from tpe_tui.widgets.canvas import GUTTER, Series, draw, ticks
-from tpe_tui.widgets.lines import Line, LineWidget
+from tpe_tui.widgets.lines import Line
+from tpe_tui.widgets.picture import PicturePlot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,8 +31,12 @@ MARKS = {
     "fisher": ("■", "curve3"),
     "fisher-obs": ("◆", "curve4"),
     "rotate": ("×", "curve5"),
+    "slope-std": ("◐", "curve0"),
+    "magnitude": ("▼", "curve2"),
+    "fisher-greedy": ("□", "curve3"),
+    "component": ("◇", "curve4"),
 }
-"""The mark and the role of every curve; a curve that is not named here takes the last resort of `mark_of`."""
+"""The mark and the role of every curve; no two have the same mark, and colours repeat only between relatives."""
 
 CURVE_ROLES = {f"line--{role}" for _, role in MARKS.values()}
 
@@ -153,51 +154,21 @@ def _band(x: Floats, low: Floats, high: Floats, ys: tuple[float, float], size: t
     return Series(np.repeat(across, len(share)), wide.ravel(), "mark", "band", glyph=BAND)
 
 
-class CurvePlot(LineWidget):
+class CurvePlot(PicturePlot):
     """Draws a `Picture`, or says in a few lines why there is none."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = CURVE_ROLES | {"line--band", "line--rule", "line--here"}
-
-    class Pointed(Message):
-        """The mouse pointed at a place along the x axis, in [0, 1]."""
-
-        def __init__(self, share: float) -> None:
-            """Carry the place."""
-            super().__init__()
-            self.share = share
 
     def __init__(self, id: str) -> None:
         """An empty plot."""
         super().__init__(id)
         self.picture: Picture | None = None
-        self.text: tuple[str, ...] = ()
-        self._drawn: tuple[tuple[int, int], list[Line]] | None = None
 
     def show(self, picture: Picture | None, text: tuple[str, ...] = ()) -> None:
         """Another picture, or a text in its place."""
-        self.picture, self.text, self._drawn = picture, text, None
-        self.repaint()
+        self.picture = picture
+        self.renew(text)
 
-    def on_resize(self) -> None:
-        """A picture of another height is another one on every line."""
-        super().on_resize()
-        self.refresh()
-
-    def line(self, y: int, width: int) -> tuple[Line, str]:
-        """A line of the picture, or of the text."""
-        if self.picture is None:
-            top = max(0, (self.size.height - len(self.text)) // 2)
-            shown = self.text[y - top] if top <= y < top + len(self.text) else ""
-            return [(fit("  " + shown, width), "title" if y == top else "row")], "row"
-        size = (width, self.size.height)
-        if self._drawn is None or self._drawn[0] != size:
-            self._drawn = size, picture_lines(self.picture, *size)
-        lines = self._drawn[1]
-        return (lines[y] if y < len(lines) else []), "row"
-
-    def on_click(self, event: events.Click) -> None:
-        """Point at a share."""
-        at = event.get_content_offset(self)
-        columns = self.size.width - GUTTER - 2
-        if at is not None and columns > 0 and at.x > GUTTER:
-            self.post_message(self.Pointed(min(1.0, (at.x - GUTTER - 1) / columns)))
+    def paint(self, width: int, height: int) -> list[Line]:
+        """The picture."""
+        return [] if self.picture is None else picture_lines(self.picture, width, height)
