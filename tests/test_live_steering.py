@@ -11,7 +11,7 @@ from tests.conftest import save_tiny, text
 from tpe_core.dosed import DoseRequest
 from tpe_core.edited_head import edited_logits
 from tpe_core.errors import TpeError
-from tpe_core.intervention import METHODS, Intervention, Replacement
+from tpe_core.intervention import METHODS, Intervention, Method, Replacement
 from tpe_core.live import LiveSession, open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
@@ -69,6 +69,30 @@ def test_under_a_mask_the_pruned_head_is_steered(session: LiveSession, replaceme
             assert found.alpha[name][at] == pytest.approx(float(before[token_id]), rel=1e-5)
             assert got.achieved[name][at] == pytest.approx(float(after[token_id] / before[token_id]), rel=1e-5)
         assert got.kl[name] == pytest.approx(float((p * (p / q).log()).sum(1).mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_calibrated_achieves_its_ratio(session: LiveSession, method: Method) -> None:
+    run(session.read_for_steering(Intervention()))
+    edit = Intervention().steer(5, 3.0, method).steer(9, 0.4, method)
+    request = DoseRequest(5, method, edit)
+    found = session.calibrated(request)
+    assert found.request == request
+    assert found.reached == (True, True)
+    for token_id, ratio in zip(request.token_ids, found.ratios, strict=True):
+        edit = edit.steer(token_id, ratio, method)
+    got = session.steering(DoseRequest(5, method, edit)).methods[method].achieved["local"]
+    assert got == pytest.approx((3.0, 0.4), rel=1e-6)
+    assert found.achieved == pytest.approx(got, rel=1e-6)
+    plain = session.steering(request).methods[method].achieved["local"]
+    assert plain != pytest.approx((3.0, 0.4), rel=1e-3), "there was something to calibrate"
+
+
+def test_a_ratio_out_of_reach_says_what_is_nearest(session: LiveSession) -> None:
+    run(session.read_for_steering(Intervention()))
+    found = session.calibrated(DoseRequest(5, "bias", Intervention().steer(5, 1e9, "bias")))
+    assert found.reached == (False,)
+    assert 1 < found.achieved[0] < 1e9
 
 
 def test_the_curve_passes_through_the_ratio_and_through_one(session: LiveSession) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tpe_core.intervention import Intervention, Method
 
-__all__ = ["DoseFigures", "DoseRequest", "Dosed", "TextsRead", "WhoPaid"]
+__all__ = ["Calibrated", "DoseFigures", "DoseRequest", "Dosed", "TextsRead", "WhoPaid"]
 
 DOUBLINGS = 5  # a dose-response curve goes so far down and up, farther where the ratio does
 STEPS = 10  # on either side of 1
@@ -66,6 +66,16 @@ class DoseFigures:
     alpha: Mapping[str, tuple[float, ...]]  # [m] mean probability before, by domain
     attainable: tuple[tuple[float, float], ...]  # [m] ends of what any edit of the row reaches on the local text
     methods: Mapping[Method, Dosed]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """The ratios to ask of a request's tokens [m] so that each achieves the one it asks now, on the local text."""
+
+    request: DoseRequest
+    ratios: tuple[float, ...]
+    achieved: tuple[float, ...]  # with `ratios` asked
+    reached: tuple[bool, ...]  # where not, `achieved` is the nearest that there is
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from tpe_core.analysis import Analysis
+from tpe_core.calibration import calibrate
 from tpe_core.detection import HiddenSample
-from tpe_core.dosed import Dosed, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.dosed import Calibrated, Dosed, DoseFigures, DoseRequest, TextsRead, WhoPaid
 from tpe_core.edited_head import EditBasis, replaced_states
 from tpe_core.errors import TpeError
 from tpe_core.head import OutputHead
@@ -92,6 +93,20 @@ class LiveSteering:
             alpha = {name: points[0].alpha for name, points in found.items()}
         attainable = tuple(observed["local"].attainable(token_id) for token_id in ids)
         return DoseFigures(request, grid, alpha, attainable, methods)
+
+    def calibrated(self, request: DoseRequest) -> Calibrated:
+        """What to ask so that every token achieves its ratio on the local text, by the method in force."""
+        ids = request.token_ids
+        seen = self._observe(request)["local"]
+        alpha = [float(seen.log_p[row].exp().mean()) for row in seen.rows(ids)]
+        asked = [before * ratio for before, ratio in zip(alpha, request.ratios, strict=True)]
+        found = calibrate(seen, ids, asked, self._unit("local", request.method))
+        return Calibrated(
+            request,
+            tuple(math.exp(step) for step in found.steps),
+            tuple(after / before for after, before in zip(found.alpha, alpha, strict=True)),
+            found.reached,
+        )
 
     def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
         """The tokens that lose most to the edit by the method in force, on held-out text: a job, a V-wide pass."""

@@ -12,6 +12,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("steer.up", "slide(1)", "ask for more, by a step of 2^¼ (l, → as well)"),
     ("steer.down", "slide(-1)", "ask for less (h, ← as well)"),
     ("steer.exact", "exact", "an exact ratio, or a mean probability: 2 or 1%"),
+    ("c", "calibrate", "ask so that the ratio is achieved, on the local text"),
     ("steer.reset", "reset", "ratio 1: not steered"),
     ("steer.method", "method", "next method, for every token"),
     ("a", "add", "add the token to the set, or take it out of it"),
@@ -32,5 +33,5 @@ ALSO = (
 )  # fmt: skip
 FOOTER = (
     ("apply", "Apply"), ("search", "Token"), ("slide(1)", "More"), ("slide(-1)", "Less"), ("method", "Method"),
-    ("add", "Add"), ("help", "Keys"), ("leave", "Back"),
+    ("calibrate", "Calibrate"), ("add", "Add"), ("help", "Keys"), ("leave", "Back"),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from tpe_core.dosed import DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.dosed import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
 from tpe_core.intervention import METHODS, Intervention, Method
 from tpe_tui.ratios import stepped
 
@@ -83,6 +83,16 @@ class SteerState:
         self.ratio = ratio
         if self.token_id in self.added:
             self.added[self.token_id] = ratio
+
+    def calibrate(self, found: Calibrated) -> bool:
+        """Ask what was found; False where something else is in force by now."""
+        if found.request != self.request:
+            return False
+        for token_id, ratio in zip(found.request.token_ids, found.ratios, strict=True):
+            if token_id in self.added:
+                self.added[token_id] = ratio
+        self.ratio = found.ratios[0]
+        return True
 
     def slide(self, steps: int) -> None:
         """Quarter doublings up or down."""

@@ -210,6 +210,35 @@ async def test_exact_ratios_and_probabilities(start: Start) -> None:
         assert "and more" in lines(screen.slider)[0]
 
 
+async def test_calibrating_asks_what_achieves_the_ratio_of_every_token(start: Start) -> None:
+    session = FakeSession()
+    async with start(session, size=(160, 48)) as (app, pilot):
+        screen = await opened(app, pilot)
+        await pilot.press("a", "/", *"size", "enter", "=")
+        await type_line(pilot, "3")
+        await until(pilot, lambda: screen.settled)
+        first, second = screen.state.tokens
+        assert screen.state.tokens == {first: 2.0, second: 3.0}
+        await pilot.press("c")
+        await until(pilot, lambda: screen.settled and screen.state.ratio == pytest.approx(9.0))
+        assert screen.state.tokens == pytest.approx({first: 4.0, second: 9.0})
+        assert "is asked ×9 to achieve ×3 on the local text" in lines(app.bench.strip)[0]
+        await pilot.press("=")
+        await type_line(pilot, "1000")
+        await until(pilot, lambda: screen.settled)
+        await pilot.press("c")
+        await until(pilot, lambda: "cannot achieve ×1" in lines(app.bench.strip)[0])
+        assert "×100 is the nearest" in lines(app.bench.strip)[0]
+
+
+def test_a_late_calibration_is_dropped() -> None:
+    state = SteerState.of(Intervention(), 3, METHODS[0])
+    found = FakeSession().calibrated(state.request)
+    state.set_ratio(5.0)
+    assert not state.calibrate(found)
+    assert state.ratio == 5.0
+
+
 async def test_a_token_that_is_never_predicted_is_a_sentence(start: Start) -> None:
     session = FakeSession()
     session.never = frozenset({7})

@@ -14,7 +14,7 @@ from textual import on
 from textual.binding import BindingType
 from textual.timer import Timer
 
-from tpe_core.dosed import DoseFigures, TextsRead, WhoPaid
+from tpe_core.dosed import Calibrated, DoseFigures, TextsRead, WhoPaid
 from tpe_core.inspector import NextTokens
 from tpe_tui.headless import steer_lines
 from tpe_tui.messages import Answer, JobUpdate
@@ -119,6 +119,9 @@ class SteerScreen(SteerView):
                 self._later("pay", PAY_SECONDS, self._pay)
             case int() as token_id:
                 self.look_at(token_id)
+            case Calibrated() as found if state.calibrate(found):
+                self._say_calibrated(found)
+                self.changed()
         self.show()
 
     def _show_live(self, found: NextTokens) -> None:
@@ -188,6 +191,21 @@ class SteerScreen(SteerView):
         """Ratio 1."""
         self.state.set_ratio(1.0)
         self.changed()
+
+    def action_calibrate(self) -> None:
+        """Ask what achieves the ratio."""
+        session, request = self.session, self.state.request
+        if self.state.read is None:
+            self.bench.strip.say("the texts are not read yet", "warn")
+            return
+        self._ask("steer-calibrate", lambda: session.calibrated(request))
+
+    def _say_calibrated(self, found: Calibrated) -> None:
+        name = self.text_of(found.request.token_id)
+        wanted, got = short_ratio(found.request.ratios[0]), short_ratio(found.achieved[0])
+        asked = f"{name} is asked ×{short_ratio(found.ratios[0])} to achieve ×{got} on the local text"
+        missed = f"{name} cannot achieve ×{wanted} by {found.request.method}: ×{got} is the nearest"
+        self.bench.strip.say(asked if found.reached[0] else missed, "row" if found.reached[0] else "warn")
 
     def action_method(self) -> None:
         """The next method."""
