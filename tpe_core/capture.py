@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -24,9 +25,14 @@ class _Captured(Exception):  # noqa: N818 - a signal, not an error
         self.hidden = hidden
 
 
+@functools.cache
+def _takes_cache(kind: type[nn.Module]) -> bool:
+    return "use_cache" in inspect.signature(kind.forward).parameters
+
+
 def forward(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
     """A model's output for named inputs, without a cache where it can go without."""
-    extra = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+    extra = {"use_cache": False} if _takes_cache(type(model)) else {}
     with torch.inference_mode():
         return model(**inputs, **extra)
 

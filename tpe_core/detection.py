@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,63 +24,29 @@ from torch import Tensor
 
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.head import OutputHead
+from tpe_core.hidden import (
+    CPU_POSITIONS,
+    CUDA_POSITIONS,
+    HiddenSample,
+    SampleBuilder,
+    blocks_per_forward,
+    hidden_batch,
+)
 from tpe_core.progress import Progress, Steps
 
 if TYPE_CHECKING:
     from tpe_core.corpus import Corpus
     from tpe_core.model import LanguageModel
-    from tpe_core.sampling import Batch
     from tpe_core.store import Store
 
-__all__ = ["Detection", "HiddenSample", "blocks_per_forward", "detect", "detection_key"]
+__all__ = ["Detection", "HiddenSample", "detect", "detection_key"]
 
 VERSION = 1  # of what is summed and how; part of every cache key
 RESCUE_BELOW = 1e-20  # mean probability over a chunk; float32 has none left below 1e-38
 CHUNK_BYTES = 32 * 2**20  # of float32 logits at a time, and as many of probabilities
-CPU_POSITIONS = 256  # positions per forward pass, and per chunk of logits: few, so that activations stay small
-CUDA_POSITIONS = 8192
 SAVE_SECONDS = 30.0
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class HiddenSample:
-    """A uniform sample of positions with their hidden states, chosen by hash so that samples merge.
-
-    Every position has a pseudo-random priority from its block's content and its place in it; the sample is
-    the `size` positions with the smallest priorities, whatever the order in which text was read.
-    """
-
-    size: int
-    hidden: NDArray[np.float32]  # [k, d], k <= size
-    next_ids: NDArray[np.int64]  # [k] the token that really followed
-    priority: NDArray[np.uint64]  # [k] ascending
-
-    def __len__(self) -> int:
-        return len(self.priority)
-
-    def __add__(self, other: HiddenSample) -> HiddenSample:
-        return HiddenSample.merged([self, other])
-
-    @staticmethod
-    def merged(samples: Sequence[HiddenSample]) -> HiddenSample:
-        """The sample of everything that these are samples of."""
-        size = max(some.size for some in samples)
-        priority = np.concatenate([some.priority for some in samples])
-        keep = np.argsort(priority, kind="stable")[:size]
-        return HiddenSample(
-            size,
-            np.concatenate([some.hidden for some in samples])[keep],
-            np.concatenate([some.next_ids for some in samples])[keep],
-            priority[keep],
-        )
-
-    @staticmethod
-    def priorities(block_hash: int, length: int, seed: int) -> NDArray[np.uint64]:
-        """[length] priorities of a block's positions."""
-        rng = np.random.default_rng([int(block_hash), seed])
-        return rng.integers(0, 2**64, size=length, dtype=np.uint64)
 
 
 @dataclass(frozen=True)
@@ -186,7 +152,7 @@ class _Accumulator:
     """The running sums of one pass, on the device where that has float64."""
 
     def __init__(self, head: OutputHead, sample_size: int, seed: int) -> None:
-        self.head, self.seed = head, seed
+        self.head = head
         device = head.columns.device
         self.device = device if device.type in ("cpu", "cuda") else torch.device("cpu")
         rows, width = head.total_rows, head.hidden_size
@@ -201,11 +167,7 @@ class _Accumulator:
         masked = torch.zeros(rows, device=device) if head.bias is None else head.bias
         self.possible = masked > -torch.inf  # rows that can have any probability: the others need no rescue
         self.log_z_sum, self.nll_sum = zeros(), zeros()
-        empty = HiddenSample(
-            sample_size, np.empty((0, width), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64)
-        )
-        self.sample = empty
-        self.candidates: list[HiddenSample] = []
+        self.sample = SampleBuilder(sample_size, width, seed)
         most = CPU_POSITIONS if device.type == "cpu" else CUDA_POSITIONS
         self.chunk = max(8, min(most, CHUNK_BYTES * (1 if device.type == "cpu" else 2) // (4 * rows)))
         self.buffer, self.probabilities = torch.empty(2, self.chunk, rows, dtype=torch.float32, device=device)
@@ -225,7 +187,7 @@ class _Accumulator:
         self.hh_sum.addmm_(wide.T, wide)
         self.counts += torch.bincount(next_ids.cpu(), minlength=len(self.counts))
         self.positions += len(h)
-        self._sample(h, next_ids, hashes, targets.shape[1])
+        self.sample.add(h, next_ids, hashes)
 
     def _add_chunk(self, h: Tensor, next_ids: Tensor) -> None:
         head, z, p = self.head, self.buffer[: len(h)], self.probabilities[: len(h)]
@@ -254,37 +216,15 @@ class _Accumulator:
             "try --dtype float32 or bfloat16, or check the weights."
         )
 
-    def _sample(self, h: Tensor, next_ids: Tensor, hashes: NDArray[np.uint64], length: int) -> None:
-        size = self.sample.size
-        if not size:
-            return
-        priority = np.concatenate([HiddenSample.priorities(int(value), length, self.seed) for value in hashes])
-        limit = self.sample.priority[-1] if len(self.sample) == size else np.uint64(2**64 - 1)
-        rows = np.flatnonzero(priority < limit)
-        if len(rows):
-            pick = torch.from_numpy(rows).to(h.device)
-            self.candidates.append(
-                HiddenSample(size, h[pick].cpu().numpy(), next_ids[pick].cpu().numpy(), priority[rows])
-            )
-        # Merging copies the whole sample, so candidates wait until there are enough of them.
-        if sum(len(some) for some in self.candidates) >= max(size // 4, 1):
-            self._merge()
-
-    def _merge(self) -> None:
-        if self.candidates:
-            self.sample = HiddenSample.merged([self.sample, *self.candidates])
-            self.candidates.clear()
-
     def freeze(self) -> Detection:
         """The sums so far, copied."""
-        self._merge()
 
         def array(tensor: Tensor) -> Any:
             return tensor.cpu().numpy().copy()
 
         return Detection(
             self.positions, array(self.p_sum), array(self.log_rescued), array(self.counts), array(self.h_sum),
-            array(self.hh_sum), float(self.log_z_sum), float(self.nll_sum), self.sample,
+            array(self.hh_sum), float(self.log_z_sum), float(self.nll_sum), self.sample.sample(),
         )  # fmt: skip
 
 
@@ -293,12 +233,6 @@ def detection_key(model: LanguageModel, corpus_fingerprint: str, sample_size: in
     asked = model.sampling.label
     parts = f"detection {VERSION} {model.fingerprint} {corpus_fingerprint} {sample_size} {seed} {asked}"
     return hashlib.sha256(parts.encode()).hexdigest()
-
-
-def blocks_per_forward(model: LanguageModel, block_length: int) -> int:
-    """How many blocks a forward pass takes; the same split of a text gives the same rounding."""
-    wanted = CUDA_POSITIONS if model.device.type == "cuda" else CPU_POSITIONS
-    return max(1, wanted // block_length)
 
 
 def detect(
@@ -341,22 +275,12 @@ def detect(
     saved = time.monotonic()
     while at < blocks:
         yield Progress("detect", at * count, blocks * count, note)
-        last = min(at + batch, blocks)
-        hashes = corpus.block_hash[at:last]
         with torch.inference_mode():
-            asked = sampling.batch(corpus.blocks[at:last], corpus.targets[at:last], hashes)
-            hidden = _hidden(model, asked)
-            if hidden is None:
-                if batch == 1:
-                    raise TpeError(
-                        f"one block of {corpus.block_length} positions does not fit in the memory of {model.device}: "
-                        "try --dtype bfloat16, --device cpu, or a smaller model."
-                    )
-                batch //= 2
-                note = f"out of memory: {batch} blocks at a time"
-                continue
-            sums.add(hidden, asked.targets, hashes)
-        at = last
+            hidden, asked, found = hidden_batch(model, corpus, at, batch)
+            sums.add(hidden, asked.targets, corpus.block_hash[at : at + found])
+        if found < min(batch, blocks - at):
+            batch, note = found, f"out of memory: {found} blocks at a time"
+        at += found
         if store is not None and at < blocks and time.monotonic() - saved >= save_seconds:
             so_far = sums.freeze() if before is None else before + sums.freeze()
             store.save(partial_key, so_far.to_arrays(), {"next_block": at})
@@ -367,18 +291,6 @@ def detect(
         store.save(key, result.to_arrays(), {"next_block": blocks})
         store.remove(partial_key)
     return result
-
-
-def _hidden(model: LanguageModel, asked: Batch) -> Tensor | None:
-    """[B, k, d] h at the positions asked; None where the forward pass does not fit in memory."""
-    try:
-        return asked.select(model.hidden(asked.inputs))
-    except (RuntimeError, MemoryError) as error:  # a CPU allocation fails with a plain RuntimeError
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-    if model.device.type == "cuda":
-        torch.cuda.empty_cache()
-    return None
 
 
 def load_detection(store: Store | None, key: str, head: OutputHead) -> tuple[Detection, int] | None:

@@ -178,7 +178,7 @@ def _all_finished(processes: Processes, positions: int) -> Steps[None]:
 def _nothing(head: OutputHead, sample_size: int) -> Detection:
     """The detection of no text: what a process without blocks adds."""
     rows, width = head.total_rows, head.hidden_size
-    sample = HiddenSample(sample_size, np.empty((0, width), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64))
+    sample = HiddenSample.empty(sample_size, width)
     return Detection(
         0, np.zeros(rows), np.full(rows, -np.inf), np.zeros(rows, np.int64), np.zeros(width), np.zeros((width, width)),
         0.0, 0.0, sample,

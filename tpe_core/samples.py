@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tpe_core.corpus import BuiltinCode, Corpus, text_source
-from tpe_core.detection import HiddenSample, blocks_per_forward
 from tpe_core.errors import CorpusError
+from tpe_core.hidden import HiddenSample, SampleBuilder, blocks_per_forward, hidden_batch
 from tpe_core.model import LanguageModel
 from tpe_core.progress import Progress, Steps
 from tpe_core.reading import Reading, reading_of
@@ -47,20 +46,15 @@ class Samples:
 
 def gather(model: LanguageModel, corpus: Corpus, size: int, seed: int = 0) -> Steps[HiddenSample]:
     """h and the next token at `size` positions of a corpus, or at all it has: a job without any V-wide product."""
-    sampling, batch = model.sampling, blocks_per_forward(model, corpus.block_length)
-    width = model.head.hidden_size
-    sample = HiddenSample(size, np.empty((0, width), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64))
-    for first in range(0, len(corpus.blocks), batch):
-        yield Progress("read hidden states", first, len(corpus.blocks))
-        part = slice(first, first + batch)
-        asked = sampling.batch(corpus.blocks[part], corpus.targets[part], corpus.block_hash[part])
-        with torch.inference_mode():
-            hidden = asked.select(model.hidden(asked.inputs)).flatten(0, 1).float().cpu().numpy()
-        count = asked.targets.shape[1]
-        priority = [HiddenSample.priorities(int(key), count, seed) for key in corpus.block_hash[part]]
-        targets: NDArray[np.int64] = asked.targets.reshape(-1).astype(np.int64)
-        sample = sample + HiddenSample(size, hidden, targets, np.concatenate(priority))
-    return sample
+    batch, at = blocks_per_forward(model, corpus.block_length), 0
+    found = SampleBuilder(size, model.head.hidden_size, seed)
+    while at < len(corpus.blocks):
+        yield Progress("read hidden states", at, len(corpus.blocks))
+        hidden, asked, count = hidden_batch(model, corpus, at, batch)
+        next_ids = torch.from_numpy(np.ascontiguousarray(asked.targets, dtype=np.int64)).flatten()
+        found.add(hidden.flatten(0, 1), next_ids, corpus.block_hash[at : at + count])
+        batch, at = min(batch, count), at + count
+    return found.sample()
 
 
 def read_samples(
