@@ -19,22 +19,27 @@ from safetensors.numpy import save_file
 from tpe_core.errors import ManifestError
 from tpe_core.intervention import Intervention, Steering
 from tpe_core.manifest import (
+    Expected,
     MadeOn,
     Manifest,
     Measured,
+    MeasuredText,
     PostRecord,
+    SelfTest,
     SteeredToken,
+    TestPrompt,
     check_fits,
     read_manifest,
     write_manifest,
 )
 
 HEAD, TOKENIZER, TEXT = "a" * 64, "b" * 64, "c" * 64
+ROWS, WIDTH = 10, 6
 THE = "·the"
 EDIT = Intervention((5, 1), "mean", (Steering(7, 2.0), Steering(3, 0.5, "min-norm")))
 
 
-def make(edit: Intervention = EDIT, prompt: str = "The cat", model: str = "demo") -> Manifest:
+def make(edit: Intervention = EDIT, prompt: str = "The cat", model: str = "demo", width: int = WIDTH) -> Manifest:
     return Manifest(
         pruned=edit.pruned,
         replacement=edit.replacement,
@@ -46,13 +51,27 @@ def make(edit: Intervention = EDIT, prompt: str = "The cat", model: str = "demo"
             model=model,
             revision=None,
             head_sha256=HEAD,
-            vocab_rows=10,
-            hidden_size=6,
+            vocab_rows=ROWS if width == WIDTH else 2**31 - 1,
+            hidden_size=width,
             tokenizer_sha256=TOKENIZER,
             post=PostRecord(kind="identity", scale=1.0, cap=None),
             tied=True,
         ),
-        measured=Measured(text="docs", corpus_fingerprint=TEXT, positions=100, prompt=prompt, kl=0.25, js=None),
+        made_by="a test",
+        measured=Measured(
+            text="docs",
+            corpus_fingerprint=TEXT,
+            positions=100,
+            prompt=prompt,
+            kl=0.25,
+            js=None,
+            texts=(MeasuredText(domain="heldout", text="docs", positions=50, kl=0.5, top1=0.75),),
+        ),
+        self_test=SelfTest(
+            task="causal",
+            dtype="float32",
+            prompts=(TestPrompt(prompt="a b", top=(Expected(token_id=3, token=THE, logit=1.5),), steered=()),),
+        ),
         versions={"tpe": "0", "torch": "1", "transformers": "2"},
         created="2026-01-02T05:04:05+02:00",
     )
@@ -109,14 +128,23 @@ def test_what_is_written_comes_back(path: Path) -> None:
 def test_the_published_names(path: Path) -> None:
     document = json.loads(path.read_text())
     assert list(document) == [
-        "schema", "kind", "pruned", "replacement", "steering", "made_on", "measured", "versions", "created", "arrays",
+        "schema", "kind", "pruned", "replacement", "steering", "made_on", "made_by", "measured", "self_test",
+        "versions", "created", "arrays",
     ]  # fmt: skip
-    assert (document["schema"], document["kind"]) == (1, "tpe.intervention")
+    assert (document["schema"], document["kind"]) == (2, "tpe.intervention")
     assert document["pruned"] == [1, 5]
     assert document["steering"][0] == {"token_id": 3, "token": "·the", "ratio": 0.5, "method": "min-norm"}
     assert document["created"] == "2026-01-02T03:04:05Z"
     assert document["made_on"]["post"] == {"kind": "identity", "scale": 1.0, "cap": None}
-    assert list(document["measured"]) == ["text", "corpus_fingerprint", "positions", "prompt", "kl", "js"]
+    assert list(document["measured"]) == ["text", "corpus_fingerprint", "positions", "prompt", "kl", "js", "texts"]
+    assert list(document["measured"]["texts"][0]) == [
+        "domain", "text", "positions", "kl", "js", "top1", "perplexity", "entropy", "base_perplexity", "base_entropy",
+        "achieved",
+    ]  # fmt: skip
+    assert list(document["self_test"]) == ["task", "dtype", "prompts"]
+    assert document["self_test"]["prompts"][0] == {
+        "prompt": "a b", "top": [{"token_id": 3, "token": "·the", "logit": 1.5}], "steered": [],
+    }  # fmt: skip
 
 
 def test_an_edit_without_arrays_is_one_file(path: Path) -> None:
@@ -134,15 +162,16 @@ def test_a_reconstruction_needs_its_matrix_and_constant() -> None:
     assert needed == {"replacement_values": (2,), "reconstruction": (2, width - 2)}
 
 
+WIDEST = 2**31 - 1
 steerings = st.builds(
     Steering,
-    st.integers(0, 2**31 - 1),
+    st.integers(0, WIDEST - 1),
     st.floats(min_value=0, exclude_min=True, allow_infinity=False),
-    st.sampled_from(["least-squares", "min-norm", "top-k"]),
+    st.just("bias"),
 )
 edits = st.builds(
     Intervention,
-    st.frozensets(st.integers(0, 2**31 - 1), max_size=6).map(tuple),
+    st.frozensets(st.integers(0, WIDEST - 1), max_size=6).map(tuple),
     st.sampled_from(["zero", "mean"]),
     st.lists(steerings, max_size=4, unique_by=lambda entry: entry.token_id).map(tuple),
 )
@@ -151,7 +180,7 @@ edits = st.builds(
 @given(edits, st.text(st.characters(exclude_categories=()), max_size=20))
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_intervention_survives(tmp_path: Path, edit: Intervention, prompt: str) -> None:
-    manifest = make(edit, prompt)
+    manifest = make(edit, prompt, width=WIDEST)
     again, _ = read_manifest(write_manifest(tmp_path / "edit.json", manifest, arrays_of(manifest)))
     assert again.intervention() == edit
     assert again.measured is not None
@@ -177,8 +206,9 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         b'{"a": 1, "a": 2}': "the field 'a' occurs twice",
         b"[" * 100_000: "not JSON that can be read",
         b'{"kind": ' + b"9" * 5000 + b"}": "not JSON that can be read",
-        b'{"kind": "tpe.intervention", "schema": 2}': "made by a newer tpe (schema 2, this one reads 1)",
-        b'{"kind": "tpe.intervention", "schema": "\\ud800"}': "not JSON that can be read",
+        b'{"kind": "tpe.intervention", "schema": 3}': "made by a newer tpe (schema 3, this one reads 2)",
+        b'{"kind": "tpe.intervention", "schema": "\\ud800"}': 'its schema is "⟨U+D800⟩", not 2',
+        b'{"kind": "tpe.intervention", "schema": 2, "created": "\\ud800"}': "not JSON that can be read",
     }.items():
         file.write_bytes(data)
         assert reason in refused(file), data[:50]
@@ -213,6 +243,16 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("made_on__head_sha256", "A" * 64, "made_on.head_sha256"),
         ("made_on", None, "made_on is null"),
         ("measured__kl", float("nan"), "measured.kl"),
+        ("measured__texts__0__domain", "elsewhere", "measured.texts.0.domain"),
+        ("measured__texts__0__top1", 1.5, "measured.texts.0.top1 is 1.5"),
+        ("measured__texts", None, "measured.texts is null"),
+        ("self_test__prompts", [], "self_test.prompts is []"),
+        ("self_test__prompts__0__prompt", "x" * 2001, "self_test.prompts.0.prompt"),
+        ("self_test__prompts__0__top", [], "self_test.prompts.0.top is []"),
+        ("self_test__prompts__0__top__0__logit", float("nan"), "self_test.prompts.0.top.0.logit"),
+        ("self_test__task", "guess", 'self_test.task is "guess"'),
+        ("steering__0__token_id", 10, "it steers token id 10 of a head that has 10 rows"),
+        ("pruned", [1, 6], "it prunes dimension 6 of a head that has 6"),
         ("created", "yesterday", 'created is "yesterday"'),
         ("created", "2026-01-02T03:04:05", "created"),
         ("created", "0001-01-01T00:00:00+23:00", "must be a date and time with its zone"),
@@ -423,10 +463,6 @@ def test_what_does_not_fit_names_both_values(facts: dict[str, Any], reason: str)
     assert reason in str(caught.value)
 
 
-def test_dimensions_and_ids_must_exist() -> None:
-    with pytest.raises(ManifestError, match="prunes dimension 6, but this head has 6"):
-        fits(make(Intervention((1, 6))))
-    with pytest.raises(ManifestError, match="steers token id 10, but this head has 10 rows"):
-        fits(make().model_copy(update={"steering": (make().steering[0].model_copy(update={"token_id": 10}),)}))
+def test_a_models_name_cannot_turn_a_sentence_round() -> None:
     with pytest.raises(ManifestError, match="for another head: ⟨U\\+202E⟩demo"):
         fits(make(model="\u202edemo"), head_sha256="0" * 64)

@@ -5,12 +5,11 @@ It never applies anything and never trusts a file: every field, hash and shape i
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-import os
-import stat
+import math
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +17,59 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from tpe_core.edit import Edit
 from tpe_core.errors import ManifestError
+from tpe_core.manifest_io import brief, format_document, parse_document, read_bytes, write_all
+from tpe_core.manifest_migration import OLDEST, migrated
 from tpe_core.manifest_schema import (
     KIND,
     SCHEMA,
+    Achieved,
     ArraysFile,
+    Expected,
     MadeOn,
     Manifest,
     Measured,
+    MeasuredText,
     PostRecord,
+    SelfTest,
     SteeredToken,
+    TestPrompt,
+    json_schema,
+    published_schema,
 )
-from tpe_core.store import stage, sync_folder
+from tpe_core.store import sync_folder
 from tpe_core.text import fit, printable_token
 
 __all__ = [
     "KIND",
     "SCHEMA",
+    "Achieved",
     "ArraysFile",
+    "Expected",
     "MadeOn",
     "Manifest",
     "Measured",
+    "MeasuredText",
     "PostRecord",
+    "SelfTest",
     "SteeredToken",
+    "TestPrompt",
     "check_fits",
+    "json_schema",
+    "published_schema",
+    "read_edit",
     "read_manifest",
     "write_manifest",
 ]
 
-MAX_BYTES = 64 * 1024 * 1024
-"""More than any intervention needs: a larger file is not one."""
+MAX_BYTES = 64 * 2**20
+"""More than any intervention's JSON needs: a larger file is not one."""
+
+MAX_ARRAYS = 2**30
+"""Of the arrays' file: half of 16,384 dimensions rebuilt from the other half take 512 MiB."""
+
+HEADER = 2**20  # of a safetensors file, more than enough for three arrays' names
 
 Floats = NDArray[np.float64]
 
@@ -62,6 +84,11 @@ def write_manifest(path: Path, manifest: Manifest, arrays: Mapping[str, NDArray[
     _check_arrays(arrays, needed, "the arrays to write")
     if unknown := sorted(arrays.keys() - needed.keys()):
         raise ManifestError(f"this intervention needs no array {unknown[0]!r}: leave it out.")
+    if (size := _size(needed)) > MAX_ARRAYS:
+        raise ManifestError(
+            f"rebuilding {len(manifest.pruned)} dimensions takes {size} bytes, at most {MAX_ARRAYS} can be saved: "
+            "choose mean or zero as the replacement."
+        )
     if path.suffix == ".safetensors":
         raise ManifestError(f"an intervention is JSON, not {path.name}: choose a name that ends in .json.")
     if path.is_dir():
@@ -76,8 +103,9 @@ def write_manifest(path: Path, manifest: Manifest, arrays: Mapping[str, NDArray[
         if needed:
             files[beside] = _serialize(arrays)
             record = ArraysFile(file=beside.name, sha256=hashlib.sha256(files[beside]).hexdigest())
-        files[path] = manifest.model_copy(update={"arrays": record}).model_dump_json(indent=2).encode() + b"\n"
-        _write_all(files)
+        whole = manifest.model_copy(update={"arrays": record})
+        files[path] = format_document(whole.model_dump(mode="json", by_alias=True))
+        write_all(files)
         if not needed and ours:
             beside.unlink(missing_ok=True)
     except ValidationError:
@@ -91,31 +119,6 @@ def write_manifest(path: Path, manifest: Manifest, arrays: Mapping[str, NDArray[
     return path
 
 
-def _write_all(files: Mapping[Path, bytes]) -> None:
-    """Write every file under a temporary name, then rename them in order; a failure puts back those renamed before."""
-    staged: dict[Path, Path] = {}
-    backups: dict[Path, Path] = {}
-    renamed: list[Path] = []
-    try:
-        for target, data in files.items():
-            staged[target] = stage(target, [data])
-        for target in list(files)[:-1]:
-            if target.exists():
-                backups[target] = stage(target, [target.read_bytes()])
-        for target, temporary in staged.items():
-            os.replace(temporary, target)
-            renamed.append(target)
-    except BaseException:
-        for target in renamed:
-            with suppress(OSError):
-                backups[target].replace(target) if target in backups else target.unlink()
-        raise
-    finally:
-        for leftover in (*staged.values(), *backups.values()):
-            with suppress(OSError):
-                leftover.unlink(missing_ok=True)
-
-
 def _serialize(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     from safetensors.numpy import save as serialize
 
@@ -123,32 +126,43 @@ def _serialize(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return serialize(plain, metadata={"kind": KIND})
 
 
+def _size(needed: Mapping[str, tuple[int, ...]]) -> int:
+    """Bytes that arrays of these shapes take."""
+    return sum(8 * math.prod(shape) for shape in needed.values())
+
+
 def _is_ours(path: Path) -> bool:
     """Whether a safetensors file says that an intervention's arrays are in it."""
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         try:
-            header = json.loads(stream.read(min(length, MAX_BYTES)))
+            header = json.loads(stream.read(min(length, HEADER)))
             return bool(header["__metadata__"]["kind"] == KIND)
         except (ValueError, KeyError, TypeError, RecursionError):
             return False
 
 
 def read_manifest(path: Path) -> tuple[Manifest, dict[str, Floats]]:
-    """An intervention's manifest and the arrays it needs, all checked. Raises `ManifestError`, one sentence."""
-    data = _read(path, "the intervention")
-    document = _parse(path, data)
+    """An intervention's manifest and the arrays it needs, all checked; files of older schemas are raised to this one.
+
+    Raises `ManifestError`, one sentence.
+    """
+    data = read_bytes(path, "the intervention", MAX_BYTES)
+    document = parse_document(path, data)
     kind, schema = document.get("kind"), document.get("schema")
     if kind != KIND:
-        raise ManifestError(f"{path} is no intervention: its kind is {_brief(kind)}, not {KIND!r}.")
+        raise ManifestError(f"{path} is no intervention: its kind is {brief(kind)}, not {KIND!r}.")
     if schema is None:
         raise ManifestError(f"{path} lacks the field schema: export the intervention again.")
-    if isinstance(schema, int) and schema > SCHEMA:
+    if type(schema) is not int or schema < OLDEST:
+        raise ManifestError(f"{path} is no valid intervention: its schema is {brief(schema)}, not {SCHEMA}.")
+    if schema > SCHEMA:
         raise ManifestError(
-            f"{path} was made by a newer tpe (schema {_brief(schema)}, this one reads {SCHEMA}): update tpe."
+            f"{path} was made by a newer tpe (schema {brief(schema)}, this one reads {SCHEMA}): update tpe."
         )
+    plain = data.removeprefix(b"\xef\xbb\xbf") if schema == SCHEMA else json.dumps(migrated(document, schema)).encode()
     try:
-        manifest = Manifest.model_validate_json(data.removeprefix(b"\xef\xbb\xbf"), by_name=False)
+        manifest = Manifest.model_validate_json(plain, by_name=False)
     except ValidationError as error:
         raise ManifestError(_invalid(path, error)) from None
     needed = manifest.needed_arrays()
@@ -159,43 +173,33 @@ def read_manifest(path: Path) -> tuple[Manifest, dict[str, Floats]]:
     return manifest, _read_arrays(path.with_name(manifest.arrays.file), manifest.arrays.sha256, needed)
 
 
-def _read(path: Path, what: str) -> bytes:
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ManifestError(f"{path} is a folder: name the file of {what} in it.")
-        if not stat.S_ISREG(status.st_mode):
-            raise ManifestError(f"{path} is not a regular file: copy {what} to one first.")
-        if status.st_size > MAX_BYTES:
-            raise ManifestError(f"{path} is too large for {what} ({status.st_size} bytes, at most {MAX_BYTES}).")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ManifestError(f"{what} at {path} does not exist: check the path.") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ManifestError(f"{what} at {path} cannot be read ({reason}): check its permissions.") from error
+def read_edit(path: Path) -> tuple[Manifest, Edit]:
+    """An intervention's manifest and the edit it describes, every number included; no model is needed.
 
-
-def _parse(path: Path, data: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"{path} is not JSON ({error.msg} at line {error.lineno}, column {error.colno}).") from None
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(
-            f"{path} is not JSON that can be read ({fit(printable_token(str(error)[:200]), 100)})."
-        ) from None
-    if not isinstance(document, dict):
-        raise ManifestError(f"{path} is no intervention: it holds {_brief(document)} where an object is expected.")
-    return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the field {next(name for name in names if names.count(name) > 1)!r} occurs twice")
-    return record
+    The edit's ``origin`` is its arrays' hash. Raises `ManifestError`, one sentence. `check_fits` says whether a head
+    is the one it was made for.
+    """
+    manifest, arrays = read_manifest(path)
+    intervention = manifest.intervention()
+    rows, biases = {}, {}
+    for entry in intervention.steering:
+        step = math.log(entry.ratio)
+        if entry.method == "bias":
+            biases[entry.token_id] = step
+            continue
+        with np.errstate(over="ignore"):
+            rows[entry.token_id] = step * arrays[f"direction.{entry.method}"]
+        if not np.isfinite(rows[entry.token_id]).all():
+            raise ManifestError(f"{path} moves token id {entry.token_id} infinitely far: export it again.")
+    edit = Edit(
+        dataclasses.replace(intervention, origin="" if manifest.arrays is None else manifest.arrays.sha256),
+        manifest.made_on.hidden_size,
+        arrays.get("replacement_values", np.zeros(len(intervention.pruned))),
+        arrays.get("reconstruction"),
+        rows,
+        biases,
+    )
+    return manifest, edit
 
 
 def _invalid(path: Path, error: ValidationError) -> str:
@@ -208,17 +212,11 @@ def _invalid(path: Path, error: ValidationError) -> str:
         return f"{path} has the unknown field {field}: remove it, or update tpe."
     if first["type"] == "missing":
         return f"{path} lacks the field {field}: export the intervention again."
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = printable_token(first["msg"].removeprefix("Value error, "))
     reason = reason[:1].lower() + reason[1:]
-    return f"{path} is no valid intervention: {field} is {_brief(first['input'])} ({printable_token(reason)})."
-
-
-def _brief(value: object) -> str:
-    """A value as JSON, short enough for a sentence and safe for a terminal."""
-    try:
-        return fit(printable_token(json.dumps(value, ensure_ascii=False, default=str)[:200]), 40)
-    except (ValueError, RecursionError):
-        return f"a {type(value).__name__}"
+    if not first["loc"]:
+        return f"{path} is no valid intervention: {reason}."
+    return f"{path} is no valid intervention: {field} is {brief(first['input'])} ({reason})."
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]], needed: Mapping[str, tuple[int, ...]], where: str) -> None:
@@ -239,7 +237,7 @@ def _read_arrays(path: Path, sha256: str, needed: Mapping[str, tuple[int, ...]])
     from safetensors import SafetensorError
     from safetensors.numpy import load as deserialize
 
-    data = _read(path, "the arrays file")
+    data = read_bytes(path, "the arrays file", min(MAX_ARRAYS, _size(needed)) + HEADER)
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise ManifestError(
@@ -265,8 +263,8 @@ def check_fits(
 ) -> None:
     """Raise `ManifestError`, naming both values, where the intervention was not made for this head.
 
-    Width, then rows, then the head's hash, then the tokenizer's (where tokens are steered, since ids are its), then
-    the dimensions and ids themselves. `force` skips the hashes: another head of the same shape.
+    Width, then rows, then the head's hash, then the tokenizer's (where tokens are steered, since ids are its).
+    `force` skips the hashes: another head of the same shape.
     """
     made = manifest.made_on
     name = printable_token(made.model)
@@ -288,10 +286,3 @@ def check_fits(
             f"the intervention steers tokens of another tokenizer (sha256 {made.tokenizer_sha256[:12]}, "
             f"this one {tokenizer_sha256[:12]})."
         )
-    if manifest.pruned and manifest.pruned[-1] >= hidden_size:
-        raise ManifestError(
-            f"the intervention prunes dimension {manifest.pruned[-1]}, but this head has {hidden_size}."
-        )
-    highest = max((entry.token_id for entry in manifest.steering), default=-1)
-    if highest >= vocab_rows:
-        raise ManifestError(f"the intervention steers token id {highest}, but this head has {vocab_rows} rows.")
