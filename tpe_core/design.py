@@ -60,7 +60,7 @@ class Design:
         """Means and Gram matrices of all rows and of the half, corrected for the centre's distance from the mean."""
         inside, outside = (self._moments(self._positions(np.flatnonzero(part))) for part in (self.half, ~self.half))
         both = inside + outside
-        if not np.isfinite(both[-1]).all():
+        if not np.isfinite(both[:, -1]).all():  # the sums: of a symmetric matrix the upper triangle is there
             raise NumericalError("the output embedding holds NaN or infinity: check the checkpoint.")
         centre = self._centre[:, 0].cpu().numpy()
         self.mean, self.gram = _about_the_mean(both, centre)

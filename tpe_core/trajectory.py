@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-__all__ = ["Point", "Skipped", "Trajectory"]
+__all__ = ["Point", "Skipped", "Trajectory", "log_steps"]
+
+
+def log_steps(last: int) -> list[int]:
+    """Steps from 0 to `last`, two per doubling: where a training run is looked at when nothing else is asked."""
+    steps, half_power = {0, last}, 0
+    while (step := round(2 ** (half_power / 2))) < last:
+        steps.add(step)
+        half_power += 1
+    return sorted(steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +38,14 @@ class Point:
     top_dims: tuple[int, ...] = ()  # by |slope|, largest first
     top_overlap: float | None = None  # share of `top_dims` that are among the last point's
     pc_correlations: tuple[float, ...] = ()  # of the first principal components' scores with -log frequency
-    gini: float | None = None  # of |slope|
-    participation_ratio: float | None = None  # of slope squared, in dimensions
+    gini: float | None = None  # of |slope| sd
+    participation_ratio: float | None = None  # of (slope sd)^2, in dimensions
     convergence: Mapping[str, float] = field(default_factory=dict)
     change: Mapping[str, float] = field(default_factory=dict)
     travel: Mapping[str, float] = field(default_factory=dict)
-    loss: float | None = None  # nats a token, on the text given or held out by the run
+    loss: float | None = None  # nats a token: on the text given, held out by the run, or of a Trainer since it logged
     kl_unigram: float | None = None  # KL(unigram || mean prediction), nats
-    duplicate_of: str | None = None  # the name of an earlier checkpoint with the same content
+    duplicate_of: str | None = None  # the name of another checkpoint, with the same weights
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, names as documented."""
@@ -66,7 +75,7 @@ class Trajectory:
     source: str
     frequencies: str  # which text or counts file, and the smoothing, for people
     tokens: int  # counted
-    unseen: int  # rows of the vocabulary that never occurred
+    unseen: int | None  # rows of the vocabulary that never occurred; None where the record does not say
     points: tuple[Point, ...]
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from tpe_core.analysis import Analysis
     from tpe_core.inspector import EncodingTable, NextTokens
 
-__all__ = ["ProgressLine", "print_analysis", "print_check", "print_next_tokens", "print_training"]
+__all__ = ["ProgressLine", "print_analysis", "print_check", "print_next_tokens"]
 
 RANKED = 20  # dimensions printed; --json has them all
 COMPONENTS = 10
@@ -167,9 +166,3 @@ def print_next_tokens(result: NextTokens, table: EncodingTable, count: int = 10)
     )
     for token_id, base, now in zip(result.ids[:count], result.base[:count], result.now[:count], strict=True):
         _line(f"  {table.tokens[token_id]:<24} {base:>8.2%} {now:>8.2%}")
-
-
-def print_training(record: dict[str, Any], folder: Path) -> None:
-    """Where a training run left what, and its loss."""
-    steps = record["recipe"]["steps"]
-    _line(f"{folder / 'model'}: held-out loss {record['held_out_loss']:.4f} nats after {steps:,} steps")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Recipe"]
+from tpe_core.trajectory import log_steps
+
+__all__ = ["SMALL", "Recipe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Recipe:
     weight_decay: float = 0.1  # on matrices and embeddings
     clip: float = 1.0
     seed: int = 0
+    documents: int | None = None  # the first so many docstrings (of held-out ones a tenth of that); None: all
 
     def learning_rate(self, step: int) -> float:
         """Share of the peak learning rate at `step`: linear warm-up, constant, linear cool-down."""
@@ -37,13 +40,20 @@ class Recipe:
 
     def checkpoint_steps(self) -> list[int]:
         """Log-spaced steps (two per doubling) whose head and distance to the final weights the run records."""
-        steps = {0, self.steps}
-        value = 1.0
-        while value < self.steps:
-            steps.add(round(value))
-            value *= 2**0.5
-        return sorted(steps)
+        return log_steps(self.steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON-ready values."""
-        return asdict(self)
+        """The recipe as JSON-ready values; what is not set is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+SMALL = Recipe(
+    vocab_size=2048,
+    hidden_size=128,
+    n_layer=2,
+    context=128,
+    steps=500,
+    warmup_steps=20,
+    documents=4000,
+)
+"""Two minutes on a CPU, the reading of the docstrings included: for looking at a run's dynamics, not at its model."""

@@ -7,37 +7,20 @@ embedding encodes token frequencies before the parameters come to rest.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import Tensor
 
-from tpe_core.design import Design
-from tpe_core.encoding import fit_encoding
+from tpe_core.frequency import Frequencies
+from tpe_core.head_fit import fit_head
+from tpe_core.parameter_groups import distances, ratios
 
 __all__ = ["checkpoint_record", "halfway"]
 
 EMBEDDING = "transformer.wte.weight"
-
-
-def _group(name: str) -> str:
-    """The part of a GPT-2 that a parameter belongs to."""
-    for mark, group in ((".wte.", "embedding"), (".wpe.", "positions"), (".attn.", "attention"), (".mlp.", "mlp")):
-        if mark in name:
-            return group
-    return "norms"
-
-
-def _distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor], group: str) -> float:
-    """Euclidean distance of two checkpoints in one group's parameters ("all" for every one)."""
-    total = sum(
-        float((a[name].double() - b[name].double()).pow(2).sum()) for name in b if group in ("all", _group(name))
-    )
-    return float(total**0.5)
 
 
 def checkpoint_record(folder: Path, counts: NDArray[np.int64]) -> list[dict[str, Any]]:
@@ -46,21 +29,20 @@ def checkpoint_record(folder: Path, counts: NDArray[np.int64]) -> list[dict[str,
     `counts` [V] are the training text's token counts; frequencies have add-one smoothing. ``r2_adjusted`` is that of
     -log frequency on the embedding's rows, ``convergence`` is |theta_t - theta_T| / |theta_0 - theta_T| by group.
     """
-    surprisal = -np.log((counts + 1) / (counts.sum() + len(counts)))
+    surprisal = Frequencies.of(counts, "the training text").surprisal
     paths = sorted(folder.glob("step*"), key=lambda path: int(path.name.removeprefix("step")))
     first, last = (load_file(path / "model.safetensors") for path in (paths[0], paths[-1]))
-    groups = ["all", *sorted({_group(name) for name in last})]
-    whole = {group: _distance(first, last, group) for group in groups}
+    whole = distances((name, first[name], last[name]) for name in last)
     record = []
     for path in paths:
         weights = load_file(path / "model.safetensors")
-        fit = fit_encoding(Design(weights[EMBEDDING].float().T.contiguous()), surprisal)
+        fit = fit_head(weights[EMBEDDING], surprisal)
         record.append(
             {
                 **json.loads((path / "loss.json").read_text()),
                 "r2_adjusted": fit.r2_adjusted,
                 "r2_heldout_vocab": fit.r2_heldout_vocab,
-                "convergence": {group: _distance(weights, last, group) / whole[group] for group in groups},
+                "convergence": ratios(distances((name, weights[name], last[name]) for name in last), whole),
             }
         )
     return record

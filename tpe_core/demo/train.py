@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import itertools
+import io
 import json
 import math
 import platform
@@ -21,23 +21,25 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import nn
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its customary name
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from tpe_core.demo import corpus
 from tpe_core.demo.card import model_card
+from tpe_core.demo.prepare import END_ID, END_OF_TEXT, prepare, write
 from tpe_core.demo.recipe import Recipe
 from tpe_core.demo.record import checkpoint_record, halfway
 from tpe_core.errors import TpeError
+from tpe_core.frequency import COUNTS, Frequencies
+from tpe_core.probe_log import open_log
 from tpe_core.progress import Progress, Steps
-from tpe_core.store import stage
+from tpe_core.training_probe import EncodingProbe
 
-__all__ = ["END_OF_TEXT", "train"]
+__all__ = ["LOG", "claim", "fit", "train"]
 
-END_OF_TEXT = "<|endoftext|>"
-END_ID = 0  # the only special token, so the first
+LOG = "dynamics.jsonl"  # the probe's log, in a run's folder
 SAVE_EVERY = 250  # steps
 REPORT_EVERY = 10  # steps
 PROBE_BLOCKS = 32  # held-out blocks for the loss at every recorded step (about a second)
@@ -49,88 +51,28 @@ def train(
 ) -> Steps[dict[str, Any]]:
     """Train into `folder` and return the training record (also written there as ``training.json``).
 
-    Leaves ``model/`` (float16 weights, tokenizer, config, model card) and ``checkpoints/step*/`` at log-spaced steps.
+    Leaves ``model/`` (float16 weights, tokenizer, config, model card), ``checkpoints/step*/`` at log-spaced steps,
+    ``counts.npy`` of the training text, and ``dynamics.jsonl``, the probe's log, which can be followed meanwhile.
     `text` replaces the docstrings, for tests. Raises `TpeError` where the folder holds another recipe's run.
     """
     recipe = recipe or Recipe()
     if threads:
         torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, recipe)
-    tokenizer = yield from _tokenizer(folder, recipe, text)
-    tokens, held_out = yield from _tokens(folder, tokenizer, text)
-    model = yield from _fit(folder, recipe, tokens, held_out)
+    claim(folder, recipe)
+    tokenizer, tokens, held_out = yield from prepare(folder, recipe, text)
+    model = yield from fit(folder, recipe, tokens, held_out)
     return (yield from _finish(folder, recipe, model, tokenizer, tokens, held_out))
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
+def claim(folder: Path, recipe: Recipe) -> None:
+    """Make the folder this recipe's. Raises `TpeError` where it is another's."""
     path = folder / "recipe.json"
     if path.exists():
         if json.loads(path.read_text()) != recipe.to_dict():
             raise TpeError(f"{folder} holds a run of another recipe: choose another folder, or remove this one.")
     else:
-        _write(path, json.dumps(recipe.to_dict(), indent=1).encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    stage(path, [data]).replace(path)
-
-
-def _documents(folder: Path, part: str, text: Iterator[str] | None) -> Iterator[str]:
-    path = folder / f"{part}.jsonl"
-    if not path.exists():
-        if text is None:
-            source = corpus.training() if part == "train" else corpus.held_out()
-        else:
-            documents = list(text)
-            cut = max(1, len(documents) // 10)
-            for name, some in (("held_out", documents[:cut]), ("train", documents[cut:])):
-                _write(folder / f"{name}.jsonl", "\n".join(map(json.dumps, some)).encode())
-            source = None
-        if source is not None:
-            _write(path, "\n".join(map(json.dumps, source)).encode())
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def _tokenizer(folder: Path, recipe: Recipe, text: Iterator[str] | None) -> Steps[Tokenizer]:
-    path = folder / "tokenizer.json"
-    yield Progress("read docstrings", 0)
-    documents = _documents(folder, "train", text)
-    if not path.exists():
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=recipe.vocab_size,
-            special_tokens=[END_OF_TEXT],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        yield Progress("train tokenizer", 0)
-        tokenizer.train_from_iterator(documents, trainer)
-        _write(path, tokenizer.to_str().encode())
-    return Tokenizer.from_file(str(path))
-
-
-def _tokens(folder: Path, tokenizer: Tokenizer, text: Iterator[str] | None) -> Steps[tuple[Any, Any]]:
-    arrays = []
-    for part in ("train", "held_out"):
-        path = folder / f"{part}.npy"
-        if not path.exists():
-            ids: list[int] = []
-            documents = _documents(folder, part, text)
-            while batch := list(itertools.islice(documents, 1000)):
-                for encoding in tokenizer.encode_batch(batch):
-                    ids += [END_ID, *encoding.ids]
-                yield Progress(f"tokenise {part}", len(ids))
-            temporary = path.with_name(path.name + ".tmp")
-            with temporary.open("wb") as file:
-                np.save(file, np.array(ids, dtype=np.uint16))
-            temporary.replace(path)
-        arrays.append(np.load(path, mmap_mode="r"))
-    return arrays[0], arrays[1]
+        write(path, json.dumps(recipe.to_dict(), indent=1).encode())
 
 
 def _new_model(recipe: Recipe) -> GPT2LMHeadModel:
@@ -177,8 +119,43 @@ def _optimizers(recipe: Recipe, model: nn.Module) -> list[torch.optim.Optimizer]
     ]
 
 
-def _fit(folder: Path, recipe: Recipe, tokens: Any, held_out: Any) -> Steps[GPT2LMHeadModel]:
+def fit(folder: Path, recipe: Recipe, tokens: Any, held_out: Any, label: str = "train") -> Steps[GPT2LMHeadModel]:
+    """The recipe's model trained on `tokens`: checkpoints, counts and the probe's log are left in `folder`.
+
+    A run that was stopped goes on from its last saved state.
+    """
+    counts = np.bincount(tokens, minlength=recipe.vocab_size)
+    buffer = io.BytesIO()
+    np.save(buffer, counts)
+    write(folder / COUNTS, buffer.getvalue())
     model = _new_model(recipe)
+    probe = EncodingProbe(
+        model,
+        Frequencies.of(counts, "the training text"),
+        folder / LOG,
+        steps=recipe.checkpoint_steps(),
+        total=recipe.steps,
+        recall=lambda step: _weights_at(folder, step),
+    )
+    with probe:
+        yield from _train(folder, recipe, model, tokens, held_out, probe, label)
+    return model
+
+
+def _weights_at(folder: Path, step: int) -> dict[str, Tensor] | None:
+    path = folder / "checkpoints" / f"step{step}" / "model.safetensors"
+    return load_file(path) if path.exists() else None
+
+
+def _train(  # noqa: PLR0917 - the run as it stands
+    folder: Path,
+    recipe: Recipe,
+    model: GPT2LMHeadModel,
+    tokens: Any,
+    held_out: Any,
+    probe: EncodingProbe,
+    label: str,
+) -> Steps[None]:
     optimizers = _optimizers(recipe, model)
     peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     state_path = folder / "state.pt"
@@ -190,13 +167,15 @@ def _fit(folder: Path, recipe: Recipe, tokens: Any, held_out: Any) -> Steps[GPT2
             optimizer.load_state_dict(saved)
         step, seconds = state["step"], state["seconds"]
     model.train()
-    record_steps = set(recipe.checkpoint_steps())
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
     started = time.monotonic() - seconds
     _keep_freed_memory()
     while True:
-        if step in record_steps:
-            _checkpoint(folder, step, model, _loss(model, recipe, held_out, PROBE_BLOCKS))
+        loss = None
+        if probe.is_due(step):
+            loss = _loss(model, recipe, held_out, PROBE_BLOCKS)
+            _checkpoint(folder, step, model, loss)
+        probe.step(step, model, loss)
         if step == recipe.steps:
             break
         rate = recipe.learning_rate(step)
@@ -207,8 +186,8 @@ def _fit(folder: Path, recipe: Recipe, tokens: Any, held_out: Any) -> Steps[GPT2
         batch = torch.from_numpy(np.stack([tokens[i : i + recipe.context] for i in starts]).astype(np.int64))
         with autocast:
             logits = model(batch).logits
-        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten())
-        loss.backward()
+        training_loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten())
+        training_loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         for optimizer in optimizers:
             optimizer.step()
@@ -225,11 +204,10 @@ def _fit(folder: Path, recipe: Recipe, tokens: Any, held_out: Any) -> Steps[GPT2
             torch.save(state, temporary)
             temporary.replace(state_path)
         if step % REPORT_EVERY == 0 or step == recipe.steps:
-            value = loss.item()
+            value = training_loss.item()
             if not math.isfinite(value):
                 raise TpeError(f"the training loss became {value} at step {step}: lower the learning rates.")
-            yield Progress("train", step, recipe.steps, f"loss {value:.3f}")
-    return model
+            yield Progress(label, step, recipe.steps, f"loss {value:.3f}")
 
 
 def _keep_freed_memory() -> None:
@@ -261,7 +239,7 @@ def _checkpoint(folder: Path, step: int, model: GPT2LMHeadModel, loss: float) ->
     path = folder / "checkpoints" / f"step{step}"
     path.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(path)
-    _write(path / "loss.json", json.dumps({"step": step, "held_out_loss": loss}).encode())
+    write(path / "loss.json", json.dumps({"step": step, "held_out_loss": loss}).encode())
 
 
 def _finish(  # noqa: PLR0917 - the run as it stands
@@ -277,6 +255,7 @@ def _finish(  # noqa: PLR0917 - the run as it stands
     loss = _loss(model.float(), recipe, held_out, FINAL_BLOCKS)
     yield Progress("record", 0)
     checkpoints = checkpoint_record(folder / "checkpoints", np.bincount(tokens, minlength=recipe.vocab_size))
+    log = open_log(folder / LOG)
     record = {
         "schema": 1,
         "recipe": recipe.to_dict(),
@@ -291,10 +270,11 @@ def _finish(  # noqa: PLR0917 - the run as it stands
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
+        "probe": {"seconds": log.probe_seconds, "training_seconds": log.training_seconds, "share": log.share},
         "halfway_step": halfway(checkpoints),
         "checkpoints": checkpoints,
     }
     for path in (folder / "training.json", target / "training.json"):
-        _write(path, json.dumps(record, indent=1).encode())
-    _write(target / "README.md", model_card(record).encode())
+        write(path, json.dumps(record, indent=1).encode())
+    write(target / "README.md", model_card(record).encode())
     return record
