@@ -1,0 +1,87 @@
+"""`tpe apply`: an exported edit baked into a Hugging Face folder that any consumer loads unpatched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tpe_core.options import DEMO
+from tpe_tui.console import drive, print_json, say
+from tpe_tui.options import (
+    POSITIONS,
+    Debug,
+    Device,
+    DeviceMap,
+    Dtype,
+    Json,
+    Model,
+    NoCache,
+    Offline,
+    Positions,
+    Quantize,
+    Revision,
+    Seed,
+    Task,
+    Texts,
+    Threads,
+    Trust,
+    run_options,
+)
+
+__all__ = ["apply"]
+
+
+def apply(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="An exported intervention (JSON).", show_default=False)],
+    model: Model = DEMO,
+    out: Annotated[
+        Path, typer.Option(help="The folder to write; one that tpe apply wrote is replaced.", show_default=False)
+    ] = ...,  # type: ignore[assignment]
+    allow_lossy: Annotated[
+        bool, typer.Option("--allow-lossy", help="Write the closest form where the architecture has no exact one.")
+    ] = False,
+    revision: Revision = None,
+    task: Task = None,
+    device: Device = None,
+    device_map: DeviceMap = None,
+    dtype: Dtype = None,
+    quantize: Quantize = None,
+    text: Texts = None,
+    positions: Positions = POSITIONS,
+    seed: Seed = 0,
+    threads: Threads = None,
+    no_cache: NoCache = False,
+    offline: Offline = False,
+    trust_remote_code: Trust = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Bake an edit into a checkpoint, load it back, and compare before it gets its name."""
+    from tpe_core.checkpoint_folder import check_target
+    from tpe_core.manifest import read_edit
+
+    check_target(out)  # what can be refused before the model is loaded
+    _, edit = read_edit(file)
+
+    from tpe_core.analysis import analyze
+    from tpe_core.checkpoint import bake
+    from tpe_core.checkpoint_plan import choose
+    from tpe_core.loading import load_steps
+    from tpe_tui.report_apply import print_baked
+
+    options = run_options(context)
+    loaded = drive(load_steps(options))
+    detection = None
+    if not choose(loaded, edit).is_exact:
+        analysis = drive(analyze(options, model=loaded))
+        detection = analysis.detection
+        for warning in analysis.warnings:
+            say(warning)
+    baked = drive(bake(loaded, edit, out, allow_lossy=allow_lossy, manifest=file, detection=detection))
+    if json_:
+        print_json(baked.to_dict())
+    else:
+        print_baked(baked)

@@ -1,0 +1,35 @@
+"""What `tpe apply` prints of a finished checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tpe_core.progress import size_text
+from tpe_tui.format import escape_controls
+
+if TYPE_CHECKING:
+    from tpe_core.checkpoint import Baked
+
+__all__ = ["print_baked"]
+
+
+def print_baked(baked: Baked) -> None:
+    """Where it is, the form of the edit in it, what was compared, and what is lost."""
+    checked, loss = baked.verified, baked.loss
+    lines = [
+        f"{baked.path}: {baked.model} with the edit in its weights ({baked.dtype}, {size_text(baked.size)})",
+        f"form      {baked.form}",
+    ]
+    if loss is None:
+        lines.append("lost      nothing but rounding")
+    else:
+        lines.append(
+            f"lost      KL {loss.kl:.3g} nats from the edited distribution, over {loss.positions:,} positions of the "
+            f"detecting text ({loss.kl_dropped:.3g} without the constants)"
+        )
+    tested = "; the manifest's self-test holds" if checked.self_test else ""
+    lines.append(
+        f"verified  loaded back: logits within {checked.model_error:.2g} over {checked.positions:,} positions{tested}"
+    )
+    sys.stdout.write("".join(escape_controls(line) + "\n" for line in lines))
