@@ -15,51 +15,53 @@ if TYPE_CHECKING:
     from tpe_core.sweep import Cost
     from tpe_core.text_quality import TextQuality
 
-__all__ = ["print_curves", "print_largest", "print_texts"]
+__all__ = ["FIGURES", "TITLES", "figures", "line", "print_curves", "print_largest", "print_texts"]
 
 NAMES = f"{'order':<14}{'replace':<14}{'removed':>8}{'share':>7}"
 FIGURES = f"{'KL':>9}{'JS':>8}{'top-1':>7}{'perplex.':>9}{'entropy':>8}"
 TITLES = {"heldout": "held-out", "ood": "out of domain"}
 
 
-def _line(text: str = "") -> None:
+def line(text: str = "") -> None:
+    """One line on stdout, safe for a terminal."""
     sys.stdout.write(escape_controls(text.rstrip()) + "\n")
 
 
-def _figures(cost: Cost) -> str:
+def figures(cost: Cost) -> str:
+    """One text's figures under `FIGURES`."""
     return f"{cost.kl:>9.4f}{cost.js:>8.4f}{cost.top1:>7.1%}{cost.perplexity:>9.4g}{cost.entropy:>8.3f}"
 
 
 def _head(result: PruningResult | BudgetResult) -> None:
     """What was measured on what, the unpruned figures, and the columns."""
-    _line(f"{result.model}: {result.width:,} dimensions; KL, JS and entropy in nats")
+    line(f"{result.model}: {result.width:,} dimensions; KL, JS and entropy in nats")
     for domain, title in TITLES.items():
-        _line(f"{title + ':':<15} {result.positions[domain]:,} positions of {result.texts[domain]}")
-    _line()
+        line(f"{title + ':':<15} {result.positions[domain]:,} positions of {result.texts[domain]}")
+    line()
     blank = " " * len(NAMES)
-    _line(f"{blank}  {TITLES['heldout']:<{len(FIGURES) + 2}}{TITLES['ood']}")
-    _line(f"{NAMES}{FIGURES}  {FIGURES}")
-    _line(_row("unpruned", "", (0, result.width), result.baseline))
+    line(f"{blank}  {TITLES['heldout']:<{len(FIGURES) + 2}}{TITLES['ood']}")
+    line(f"{NAMES}{FIGURES}  {FIGURES}")
+    line(_row("unpruned", "", (0, result.width), result.baseline))
 
 
 def _row(order: str, way: str, share: tuple[int, int], costs: Mapping[str, Cost]) -> str:
     removed, width = share
-    figures = "  ".join(_figures(costs[domain]) for domain in TITLES)
-    return f"{order:<14}{way:<14}{removed:>8,}{removed / width:>7.1%}{figures}"
+    both = "  ".join(figures(costs[domain]) for domain in TITLES)
+    return f"{order:<14}{way:<14}{removed:>8,}{removed / width:>7.1%}{both}"
 
 
 def print_curves(result: PruningResult) -> None:
     """A line for every point; random orders averaged, with the KL's band over draws below."""
     _head(result)
     for curve in result.curves:
-        _line()
+        line()
         means = {domain: curve.mean(domain) for domain in TITLES}
         bands = {domain: curve.band(domain) for domain in TITLES}
         for at, removed in enumerate(means["heldout"].removed):
             costs = {domain: mean.costs[at] for domain, mean in means.items()}
-            _line(_row(curve.order, curve.replace, (removed, result.width), costs))
+            line(_row(curve.order, curve.replace, (removed, result.width), costs))
             if len(curve.draws["heldout"]) > 1:
-                _line(_band(len(curve.draws["heldout"]), [bands[domain][at] for domain in TITLES]))
+                line(_band(len(curve.draws["heldout"]), [bands[domain][at] for domain in TITLES]))
 
 
 def _band(draws: int, bands: list[tuple[float, float]]) -> str:
@@ -71,11 +73,11 @@ def _band(draws: int, bands: list[tuple[float, float]]) -> str:
 def print_largest(result: BudgetResult) -> None:
     """The largest mask of every order, what it costs, and what one more dimension would."""
     _head(result)
-    _line()
+    line()
     for one in result.found:
         order = f"{one.order} {one.draw + 1}" if one.order == "random" else one.order
         costs = {"heldout": one.cost} | ({} if one.ood is None else {"ood": one.ood})
-        _line(_row(order, one.replace, (one.removed, one.width), costs) + _following(one))
+        line(_row(order, one.replace, (one.removed, one.width), costs) + _following(one))
 
 
 def _following(one: Largest) -> str:
@@ -91,12 +93,12 @@ def print_texts(texts: Sequence[PrunedText]) -> None:
         return
     first = texts[0].quality
     count = len(first.samples[0].tokens)
-    _line()
-    _line(f"text after {count:,} held-out prompts; MAUVE of two base samples (the ceiling) {first.ceiling.value:.3f}")
-    _line(f"{NAMES[:-7]}{'MAUVE':>8}{'distinct-2':>12}{'repeat-4':>10}")
-    _line(_text_row("unpruned", "", 0, first.ceiling.value, first.base))
+    line()
+    line(f"text after {count:,} held-out prompts; MAUVE of two base samples (the ceiling) {first.ceiling.value:.3f}")
+    line(f"{NAMES[:-7]}{'MAUVE':>8}{'distinct-2':>12}{'repeat-4':>10}")
+    line(_text_row("unpruned", "", 0, first.ceiling.value, first.base))
     for each in texts:
-        _line(_text_row(each.order, each.replace, each.removed, each.quality.mauve.value, each.quality.edited))
+        line(_text_row(each.order, each.replace, each.removed, each.quality.mauve.value, each.quality.edited))
 
 
 def _text_row(order: str, way: str, removed: int, score: float, text: TextQuality) -> str:

@@ -1,0 +1,166 @@
+"""A mask taken to another model: every figure against a whole evaluation in float64 by the definitions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import WIDTH, save_tiny, text
+from tests.test_sweep import cost_of, float64_logits, replaced
+from tpe_core.analysis import Analysis, analyze
+from tpe_core.edit import Edit
+from tpe_core.edited_head import EditBasis
+from tpe_core.errors import TpeError
+from tpe_core.intervention import Intervention, Steering
+from tpe_core.live import open_session
+from tpe_core.options import RunOptions
+from tpe_core.progress import run
+from tpe_core.samples import Samples, read_samples
+from tpe_core.transfer import Mask, transfer
+from tpe_tui.cli import main
+
+DIMS = (1, 4, 5, 6, 11)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tuned(hf: Any) -> None:
+    """A fine-tune: every weight a little elsewhere."""
+    generator = torch.Generator().manual_seed(5)
+    for parameter in hf.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of a scaled model and its fine-tune, and two kinds of text."""
+    root = tmp_path_factory.mktemp("transfer")
+    (root / "text.txt").write_text(text(3, 6000))
+    (root / "other.txt").write_text(text(9, 2000).upper())
+    save_tiny(root / "home", "granite")
+    save_tiny(root / "tuned", "granite", tuned)
+    return {name: str(root / name) for name in ("home", "tuned", "text.txt", "other.txt")}
+
+
+def options(world: dict[str, str], model: str) -> RunOptions:
+    return RunOptions(model=world[model], text=(world["text.txt"],), positions=2000, sample=300, cache=False)
+
+
+@pytest.fixture(scope="module")
+def both(world: dict[str, str]) -> dict[str, tuple[Analysis, Samples]]:
+    found = {}
+    for name in ("home", "tuned"):
+        analysis = run(analyze(options(world, name)))
+        local = analysis.detection.sample
+        samples = run(read_samples(analysis.model, local, analysis.source, (world["other.txt"],), size=300))
+        found[name] = analysis, samples
+    return found
+
+
+def mask(analysis: Analysis, replacement: str) -> Mask:
+    basis = EditBasis.of(analysis.encoding.slope, analysis.detection)
+    return Mask("home", None, Edit.of(Intervention(DIMS, replacement), basis), 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("replacement", ["zero", "mean", "least-squares"])
+def test_every_figure_is_a_whole_evaluation(both: dict[str, tuple[Analysis, Samples]], replacement: str) -> None:
+    (home, _), (there, samples) = both["home"], both["tuned"]
+    landing = run(transfer(mask(home, replacement), there, samples, draws=2, seed=7))
+    head, gone = there.model.head, np.array(DIMS)
+    own = np.argsort(np.abs(there.encoding.slope), kind="stable")[: len(DIMS)]
+    drawn = [np.argsort(np.random.default_rng([7, 2, draw]).random(WIDTH), kind="stable")[:5] for draw in range(2)]
+    for domain in ("heldout", "ood"):
+        sample = getattr(samples, domain)
+        hidden, targets = sample.hidden.astype(np.float64), sample.next_ids
+        base = float64_logits(head, hidden)
+
+        def want(dims: np.ndarray, by: Analysis) -> Any:
+            other = replaced(hidden, dims, replacement, by.detection)  # noqa: B023 - called here only
+            return cost_of(base, float64_logits(head, other), targets)  # noqa: B023
+
+        pairs = [
+            (landing.costs[domain], want(gone, home)),
+            (landing.own[domain], want(own, there)),
+            *((landing.random.draws[domain][i].costs[0], want(drawn[i], there)) for i in range(2)),
+        ]
+        pairs += [(landing.refitted[domain], want(gone, there))] if replacement != "zero" else []
+        for ours, theirs in pairs:
+            for name in ("kl", "js", "top1", "nll", "entropy"):
+                assert getattr(ours, name) == pytest.approx(getattr(theirs, name), rel=2e-4, abs=2e-6), name
+        assert landing.baseline[domain].nll == pytest.approx(cost_of(base, base, targets).nll, rel=1e-5)
+    assert bool(landing.refitted) == (replacement != "zero")
+    assert landing.shared == len(set(own.tolist()) & set(DIMS))
+
+
+def test_at_home_a_mask_costs_what_it_did(both: dict[str, tuple[Analysis, Samples]]) -> None:
+    analysis, samples = both["home"]
+    landing = run(transfer(mask(analysis, "least-squares"), analysis, samples, draws=1))
+    for domain in ("heldout", "ood"):
+        assert landing.costs[domain].kl == pytest.approx(landing.refitted[domain].kl, rel=1e-6)
+        assert landing.costs[domain].kl > 0
+
+
+def test_what_cannot_land_is_refused(both: dict[str, tuple[Analysis, Samples]]) -> None:
+    analysis, samples = both["home"]
+    wide = Edit(Intervention((1,)), WIDTH + 8, np.zeros(1))
+    with pytest.raises(TpeError, match=rf"for {WIDTH + 8} dimensions \(far\), but .*home has {WIDTH}: it can only"):
+        run(transfer(Mask("far", None, wide, 0), analysis, samples))
+    everything = Edit(Intervention(tuple(range(WIDTH))), WIDTH, np.zeros(WIDTH))
+    with pytest.raises(TpeError, match=f"removes all {WIDTH} dimensions"):
+        run(transfer(Mask("home", None, everything, 0), analysis, samples))
+
+
+def test_the_command_prints_a_table_and_one_document(
+    world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--text", world["text.txt"], "--positions", "2000"]
+    saved, outside = str(tmp_path / "mask.json"), ["--ood", world["other.txt"]]
+    cut = ["--order", "slope", "--replace", "mean", "--fractions", "0.5", "--save", saved]
+    assert main(["prune", world["home"], *cut, "--seeds", "1", *small, *outside]) == 0
+    pruned = capsys.readouterr().out
+    asked = ["transfer", saved, world["tuned"], "--seeds", "2", *small, *outside]
+    assert main([*asked, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    landed = document["targets"][0]
+    assert document["mask"]["removed"] == len(document["mask"]["dims"]) == WIDTH // 2
+    assert f"{document['home']['transferred']['kl']:.4f}" in pruned
+    assert landed["model"] == world["tuned"]
+    assert landed["random"]["draws"] == 2
+    assert landed["own"]["order"] == "slope"
+    assert {"kl", "js", "top1", "perplexity", "entropy", "ood"} == landed["transferred"].keys()
+    assert main([*asked, "--measure-home"]) == 0
+    table = capsys.readouterr().out
+    for figures in (landed["transferred"], landed["refitted"], landed["own"], document["home"]["transferred"]):
+        assert f"{figures['kl']:.4f}" in table
+        assert f"{figures['ood']['js']:.4f}" in table
+    assert f"{landed['own']['shared']} shared" in table
+    assert main(["transfer", saved, str(save_tiny(tmp_path / "gpt2")), *small, "--json"]) == 0  # only the width counts
+    capsys.readouterr()
+
+
+def test_a_file_that_prunes_nothing_or_steers_too(
+    world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = run(open_session(options(world, "home")))
+    steered = (Steering(7, 2.0, "bias"),)
+    nothing = session.export(tmp_path / "nothing.json", Intervention(steering=steered), "the")
+    assert main(["transfer", str(nothing), world["tuned"]]) == 1
+    assert "prunes no dimension" in capsys.readouterr().err
+    file = str(session.export(tmp_path / "both.json", Intervention(DIMS, steering=steered), "the"))
+    small = ["--text", world["text.txt"], "--positions", "2000", "--ood", world["other.txt"], "--seeds", "1"]
+    assert main(["transfer", file, world["home"], *small]) == 0
+    said = capsys.readouterr()
+    assert "the file steers tokens, too (1): only its mask is transferred" in said.err
+    assert "the file holds no costs of the mask alone" in said.out
