@@ -43,6 +43,9 @@ SHOTS = (
     Shot("sweep-160x48", (160, 48), ("w", "r", "l", "l", "l", "l", "l")),
     Shot("sweep-80x24", (80, 24), ("w", "r", "m", "m", "l", "l", "l", "l", "l")),
     Shot("steer-160x48", (160, 48), ("2", "j", "T", "]", "]", "]", "a")),
+    Shot("dynamics-160x48", (160, 48), ("D", "n")),
+    Shot("dynamics-80x24", (80, 24), ("D", "n")),
+    Shot("generate-160x48", (160, 48), ("j", "space", "a", "n")),
     Shot("help-160x48", (160, 48), ("question_mark",)),
 )
 

@@ -59,7 +59,8 @@ def draw(lines: Sequence[Sequence[Segment]], path: Path) -> None:
             bold = bool(segment.style and segment.style.bold)
             for character in segment.text:
                 cells = cell_len(character)
-                _cell(canvas, (column * CELL[0], row * CELL[1]), character, cells, front, back, bold)
+                if cells:  # a mark that attaches to the character before it is not drawn
+                    _cell(canvas, (column * CELL[0], row * CELL[1]), character, cells, front, back, bold)
                 column += cells
     image.save(path, optimize=True)
 

@@ -19,11 +19,21 @@ __all__ = ["FakeHub", "fake_hub"]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+def _sha1(data: bytes) -> str:
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+
+
+def commit_of(branch: str) -> str:
+    """The commit that a branch of a `FakeHub` points at."""
+    return _sha1(branch.encode())
+
+
 class FakeHub:
     """Serves the files of `folder` as the repository `repo`; what went over the line stands in `requests`."""
 
     def __init__(self, folder: Path, repo: str = "someone/tiny") -> None:
         self.folder, self.repo = folder, repo
+        self.revisions: dict[str, Path] = {}  # by branch, where there is more than one
         self.gated = False
         self.ranges = True  # whether parts of files can be asked for
         self.rate: float | None = None  # bytes a second of every answer
@@ -43,42 +53,60 @@ class FakeHub:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = unquote(urlsplit(request.path).path)
         self.requests.append((request.command, path, request.headers.get("Range", "")))
+        if path == f"/api/models/{self.repo}/refs":
+            branches = [
+                {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit_of(name)} for name in self.revisions
+            ]
+            document = {"branches": branches, "tags": [], "converts": []}
+            self._send(request, 200, {"Content-Type": "application/json"}, json.dumps(document).encode())
+            return
         if path.startswith("/api/models/"):
             repo, _, revision = path.removeprefix("/api/models/").partition("/revision/")
             if self._refused(request, repo, revision, gated=False):  # what a gated model is, anyone may know
                 return
-            files = [{"rfilename": file.name, "size": file.stat().st_size} for file in sorted(self.folder.iterdir())]
-            document = {"id": self.repo, "sha": COMMIT, "siblings": files}
+            files = [
+                {"rfilename": file.name, "size": file.stat().st_size, "blobId": _sha1(file.read_bytes())}
+                for file in sorted(self._folder(revision).iterdir())
+            ]
+            document = {"id": self.repo, "sha": self._commit(revision), "siblings": files}
             self._send(request, 200, {"Content-Type": "application/json"}, json.dumps(document).encode())
             return
         repo, _, rest = path.strip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
         if self._refused(request, repo, revision, self.gated):
             return
-        file = self.folder / name
+        file, commit = self._folder(revision) / name, self._commit(revision)
         if not file.is_file():
-            self._send(request, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b"no such file")
+            self._send(request, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, b"no such file")
             return
-        self._content(request, file.read_bytes())
+        self._content(request, file.read_bytes(), commit)
+
+    def _folder(self, revision: str) -> Path:
+        return next((at for name, at in self.revisions.items() if revision in (name, commit_of(name))), self.folder)
+
+    def _commit(self, revision: str) -> str:
+        return next((commit_of(name) for name in self.revisions if revision in (name, commit_of(name))), COMMIT)
 
     def _refused(self, request: BaseHTTPRequestHandler, repo: str, revision: str, gated: bool) -> bool:
         if repo != self.repo:
             self._send(request, 404, {"X-Error-Code": "RepoNotFound"}, b"no such repository")
         elif gated:
             self._send(request, 401, {"X-Error-Code": "GatedRepo"}, b"gated")
-        elif revision not in ("main", "v1", COMMIT, ""):
+        elif revision not in ("main", "v1", COMMIT, "") and self._commit(revision) == COMMIT:
             self._send(request, 404, {"X-Error-Code": "RevisionNotFound"}, b"no such revision")
         else:
             return False
         return True
 
-    def _content(self, request: BaseHTTPRequestHandler, data: bytes) -> None:
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
-        part, first = request.headers.get("Range"), 0
+    def _content(self, request: BaseHTTPRequestHandler, data: bytes, commit: str) -> None:
+        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit}
+        part, first, last = request.headers.get("Range"), 0, len(data) - 1
         if part and self.ranges:
-            first = int(part.removeprefix("bytes=").split("-")[0])
-            headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
-        self._send(request, 206 if first else 200, headers, data[first:], counted=True)
+            start, _, end = part.removeprefix("bytes=").partition("-")
+            first, last = int(start), min(last, int(end or last))
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+        status = 206 if "Content-Range" in headers else 200
+        self._send(request, status, headers, data[first : last + 1], counted=True)
 
     def _send(
         self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes, counted: bool = False

@@ -244,7 +244,7 @@ def test_models_without_a_cache_that_works_are_read_anew(make: Callable[[], Any]
 def test_the_cache_changes_nothing(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     model, drawn = tiny("gptj"), Decoding(20)
     cached = run(generate(model, NOTHING, None, prompts(), drawn))
-    monkeypatch.setattr(engine, "_cache_works", lambda model: False)
+    monkeypatch.setattr(engine, "cache_works", lambda model: False)
     assert replace(run(generate(model, NOTHING, None, prompts(), drawn)), cached=True) == cached
 
 

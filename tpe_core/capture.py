@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -26,13 +26,13 @@ class _Captured(Exception):  # noqa: N818 - a signal, not an error
 
 
 @functools.cache
-def _takes_cache(kind: type[nn.Module]) -> bool:
-    return "use_cache" in inspect.signature(kind.forward).parameters
+def _takes_cache(of: Callable[..., Any]) -> bool:
+    return "use_cache" in inspect.signature(of).parameters
 
 
 def forward(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
     """A model's output for named inputs, without a cache where it can go without."""
-    extra = {"use_cache": False} if _takes_cache(type(model)) else {}
+    extra = {"use_cache": False} if _takes_cache(type(model).forward) else {}
     with torch.inference_mode():
         return model(**inputs, **extra)
 

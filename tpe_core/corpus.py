@@ -35,6 +35,7 @@ __all__ = [
     "read_corpus",
     "special_ends",
     "text_source",
+    "token_stream",
     "tokenizer_fingerprint",
 ]
 
@@ -217,7 +218,7 @@ def read_corpus(
     hashes: list[int] = []
     pending = np.empty(0, dtype=np.int64)
     tokens = blocks = 0
-    for ids in _token_stream(source, tokenizer):
+    for ids in token_stream(source, tokenizer):
         tokens += len(ids)
         pending = np.concatenate([pending, ids])
         whole = max(0, (len(pending) - 1) // step)
@@ -275,7 +276,7 @@ def _parts(source: TextSource) -> Iterator[tuple[str, bool]]:
         yield held, opens
 
 
-def _token_stream(source: TextSource, tokenizer: Tokenizer) -> Iterator[Ints]:
+def token_stream(source: TextSource, tokenizer: Tokenizer) -> Iterator[Ints]:
     """Token ids of the text, in arrays of about `BATCH` characters' worth, documents joined by a separator."""
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.bos_token_id
     separator = [] if end is None else [int(end)]

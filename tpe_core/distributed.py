@@ -22,13 +22,13 @@ from tpe_core.detection import (
     SAVE_SECONDS,
     Detection,
     HiddenSample,
-    blocks_per_forward,
     detect,
     detection_key,
     load_detection,
 )
 from tpe_core.errors import CorpusError, TpeError
 from tpe_core.head import OutputHead
+from tpe_core.hidden import blocks_per_forward
 from tpe_core.loading import load_steps
 from tpe_core.model import LanguageModel
 from tpe_core.options import RunOptions

@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tpe_core.errors import ModelError
 from tpe_core.progress import Progress, Steps, size_text
 
-__all__ = ["RemoteFile", "Transfer", "in_background"]
+__all__ = ["RemoteFile", "Transfer", "Watched", "in_background"]
 
 WORKERS = 4  # files at a time
 CHUNK = 1 << 18  # bytes between two looks at the stop flag
@@ -181,7 +181,16 @@ class Transfer:
             self._done[name] = done
 
 
-def in_background(transfer: Transfer, work: Callable[[], object]) -> Steps[None]:
+class Watched(Protocol):
+    """What runs in the background and can be asked how far it is, and to stop."""
+
+    stop: threading.Event
+
+    def progress(self) -> Progress:
+        """How far it is."""
+
+
+def in_background(transfer: Watched, work: Callable[[], object]) -> Steps[None]:
     """Run `work` on a thread of its own: a job that yields `transfer.progress()` ten times a second.
 
     Closing the job sets `transfer.stop` and waits at most a second; what is still blocked in a dead connection

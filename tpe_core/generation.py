@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from tpe_core.capture import capture, probe_inputs
+from tpe_core.body import Body, cache_works
 from tpe_core.corpus import TextSource
+from tpe_core.decoding import DEFAULT, Decoding
 from tpe_core.edited_head import EditBasis, edited_logits
 from tpe_core.errors import ModelError, NumericalError, TpeError
 from tpe_core.intervention import Intervention
 from tpe_core.model import LanguageModel
+from tpe_core.options import DEMO
 from tpe_core.progress import Progress, Steps
 from tpe_core.reading import reading_of
 
@@ -32,6 +34,8 @@ __all__ = [
     "Logits",
     "batches",
     "check_causal",
+    "check_finite",
+    "check_prompts",
     "choose",
     "continuations",
     "end_ids",
@@ -39,6 +43,8 @@ __all__ = [
     "gumbel",
     "heldout_prompts",
     "logits_under",
+    "noise_of",
+    "starting_prompt",
     "text_prompts",
 ]
 
@@ -48,38 +54,10 @@ Ids = tuple[int, ...]
 Logits = Callable[[Tensor], Tensor]
 """A head: [..., V_all] logits of hidden states [..., d]."""
 
+DEMO_PROMPT = "Returns the number of elements in the"
+
 BATCH = 32  # prompts at a time: what their caches take stays small
 BATCH_LOGITS = 2**23  # logits at a time
-CACHE_ERROR = {torch.float32: 1e-3, torch.float64: 1e-3}  # of |h|: by rounding alone
-CACHE_ERROR_NARROW = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How text is drawn: at most `length` tokens, at a temperature (0: always the most probable token), from the
-    smallest set of most probable tokens with a probability of `top_p`; with `stop`, up to an end token.
-
-    Raises `TpeError` for values that cannot be.
-    """
-
-    length: int = 64
-    seed: int = 0
-    temperature: float = 1.0
-    top_p: float = 1.0
-    stop: bool = True
-
-    def __post_init__(self) -> None:
-        if self.length < 1:
-            raise TpeError(f"a sample has at least 1 token, not {self.length}.")
-        if self.seed < 0:
-            raise TpeError(f"a seed is a whole number of at least 0, not {self.seed}.")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise TpeError(f"a temperature is a finite number of at least 0, not {self.temperature}: 0 is greedy.")
-        if not 0 < self.top_p <= 1:
-            raise TpeError(f"top-p is a share above 0 and at most 1, not {self.top_p}: 1 leaves every token.")
-
-
-DEFAULT = Decoding()
 
 
 @dataclass(frozen=True)
@@ -119,6 +97,11 @@ def text_prompts(model: LanguageModel, texts: Sequence[str]) -> tuple[Ids, ...]:
     return tuple(tuple(model.sampling.prompt(text, model.context)[0]["input_ids"][0].tolist()) for text in texts)
 
 
+def starting_prompt(model: LanguageModel) -> str:
+    """A prompt to begin with, one that suits the model."""
+    return DEMO_PROMPT if model.name == DEMO else model.sampling.example
+
+
 def end_ids(model: LanguageModel) -> frozenset[int]:
     """The tokens that end a text: the generation config's, else the tokenizer's."""
     found = getattr(getattr(model.hf, "generation_config", None), "eos_token_id", None)
@@ -147,18 +130,27 @@ def gumbel(seed: int, prompt: int, step: int, size: int) -> Floats:
     return noise
 
 
-def choose(logits: Tensor, noise: Tensor | None, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
+def choose(
+    logits: Tensor, noise: Tensor | None, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0
+) -> Tensor:
     """[B] one token for each row of logits [B, V_all] with noise [B, V_all]; the most probable one without noise.
 
-    `top_p` below 1 leaves the smallest set of most probable tokens that has at least that probability at this
-    temperature (nucleus sampling: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration").
+    `top_k` above 0 leaves so many of the most probable tokens. `top_p` below 1 leaves the smallest set of the most
+    probable of these that has at least that share of their probability at this temperature (nucleus sampling:
+    Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration").
     """
     if noise is None:
         return logits.argmax(-1)
-    scores = logits.to(noise.dtype) / temperature
-    if top_p < 1:
-        p, order = torch.softmax(scores, -1).sort(dim=-1, descending=True, stable=True)
-        beyond = p.cumsum(-1) - p >= top_p  # what stands before a token is enough already
+    scores = logits.to(noise.dtype)
+    scores = (scores - scores.amax(-1, keepdim=True)) / temperature  # the largest stays finite at any temperature
+    if top_p < 1 or 0 < top_k < scores.shape[-1]:
+        ordered, order = scores.sort(dim=-1, descending=True, stable=True)
+        beyond = torch.zeros_like(ordered, dtype=torch.bool)
+        if top_k:
+            beyond[..., top_k:] = True
+        if top_p < 1:
+            p = torch.softmax(ordered.masked_fill(beyond, -math.inf), -1)
+            beyond |= p.cumsum(-1) - p >= top_p  # what stands before a token is enough already
         scores = scores.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -math.inf)
     return (scores + noise).argmax(-1)
 
@@ -193,12 +185,12 @@ def continuations(
     """
     check_causal(model)
     given = tuple(tuple(int(token) for token in prompt) for prompt in prompts)
-    _check_prompts(model, given, decoding.length)
-    ends, cached = end_ids(model) if decoding.stop else frozenset(), _cache_works(model)
+    check_prompts(model, given, decoding.length)
+    ends, cached = end_ids(model) if decoding.stop else frozenset(), cache_works(model)
     drawn: list[list[int]] = [[] for _ in given]
     total, before = len(given) * decoding.length, 0
     for rows in batches(list(map(len, given)), batch or max(1, min(BATCH, BATCH_LOGITS // model.head.total_rows))):
-        body, unread, unfinished = _Body(model, cached), torch.tensor([given[row] for row in rows]), set(rows)
+        body, unread, unfinished = Body(model, cached), torch.tensor([given[row] for row in rows]), set(rows)
         for step in range(decoding.length):
             yield Progress("generate", before + len(rows) * step, total)
             with torch.inference_mode():  # not around the yield: it would reach the caller
@@ -224,7 +216,8 @@ def check_causal(model: LanguageModel) -> None:
         raise ModelError(f"{model.name} is {kind} model and continues no text: generate with a causal one.")
 
 
-def _check_prompts(model: LanguageModel, prompts: tuple[Ids, ...], length: int) -> None:
+def check_prompts(model: LanguageModel, prompts: tuple[Ids, ...], length: int) -> None:
+    """Raise `TpeError` where `length` tokens cannot follow prompts of token ids: empty ones, no such id, no room."""
     rows, longest = model.head.total_rows, max(map(len, prompts), default=0)
     if not prompts or not all(prompts):
         raise TpeError("a prompt is empty, or there is none: give each at least one token.")
@@ -247,61 +240,19 @@ def batches(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 def _next(z: Tensor, rows: list[int], step: int, decoding: Decoding) -> Tensor:
     """[B] the token after each of the prompts `rows`, whose logits are z [B, V_all]."""
+    check_finite(z)
+    return choose(z, noise_of(z, rows, step, decoding), decoding.temperature, decoding.top_p, decoding.top_k).cpu()
+
+
+def check_finite(z: Tensor) -> None:
+    """Raise `NumericalError` where logits [..., V_all] hold NaN, +infinity, or nothing that can be said."""
     if not torch.isfinite(z.amax(-1)).all():
         raise NumericalError("the logits hold NaN or infinity while generating: try --dtype float32 or bfloat16.")
+
+
+def noise_of(z: Tensor, rows: list[int], step: int, decoding: Decoding) -> Tensor | None:
+    """[B, V_all] the noise of one choice for each of the prompts `rows`, on z's device; None where it is greedy."""
     if decoding.temperature == 0:
-        return choose(z, None).cpu()
+        return None
     drawn = torch.from_numpy(np.stack([gumbel(decoding.seed, row, step, z.shape[-1]) for row in rows]))
-    noise = drawn.to(torch.float32 if z.device.type == "mps" else torch.float64).to(z.device)
-    return choose(z, noise, decoding.temperature, decoding.top_p).cpu()
-
-
-class _Continuing(nn.Module):  # type: ignore[misc]  # torch is not typed here
-    """A model that goes on from what its cache has read."""
-
-    def __init__(self, hf: Any) -> None:
-        from transformers import DynamicCache
-
-        super().__init__()
-        self.hf = hf
-        self.cache = DynamicCache(config=hf.config)
-
-    def forward(self, input_ids: Tensor) -> Any:
-        return self.hf(input_ids=input_ids, past_key_values=self.cache, use_cache=True)
-
-
-class _Body:
-    """What stands before the head, reading a batch of equally long prompts on and on."""
-
-    def __init__(self, model: LanguageModel, cached: bool) -> None:
-        self._model = model
-        self._continuing = _Continuing(model.hf) if cached else None
-        self._read = torch.empty(0, dtype=torch.int64)
-
-    def last(self, unread: Tensor) -> Tensor:
-        """[B, d] h after the last of the ids [B, k] that were not read yet. No V-wide product."""
-        if self._continuing is not None:
-            inputs = {"input_ids": unread.to(self._model.device)}
-            return capture(self._continuing, self._model.site, inputs)[0][:, -1]
-        self._read = torch.cat([self._read, unread], 1) if self._read.numel() else unread
-        return self._model.hidden(self._read)[:, -1]
-
-
-def _cache_works(model: LanguageModel) -> bool:
-    """Whether reading on from the cache gives the h that reading all at once gives, on a short input.
-
-    Recurrent and unusual models keep what they have read in ways of their own; they are read anew at each step.
-    """
-    if model.context < 2:
-        return False
-    ids = probe_inputs("causal", model.head.vocab_rows, model.context, model.device)["input_ids"].cpu()
-    with torch.inference_mode():
-        wanted = model.hidden(ids)[:, -1].float()
-        try:
-            body = _Body(model, True)
-            for part in ids.split([ids.shape[1] - 1, 1], 1):
-                found = body.last(part)
-        except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
-            return False
-    allowed = CACHE_ERROR.get(found.dtype, CACHE_ERROR_NARROW)
-    return float((found.float() - wanted).norm()) <= allowed * float(wanted.norm())
+    return drawn.to(torch.float32 if z.device.type == "mps" else torch.float64).to(z.device)

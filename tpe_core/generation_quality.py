@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tpe_core.detection import blocks_per_forward
 from tpe_core.edited_head import EditBasis
 from tpe_core.errors import TpeError
 from tpe_core.generation import DEFAULT, Decoding, Generation, Logits, batches, continuations, logits_under
+from tpe_core.hidden import blocks_per_forward
 from tpe_core.intervention import Intervention
 from tpe_core.mauve import Mauve, mauve
 from tpe_core.model import LanguageModel

@@ -55,7 +55,8 @@ def fit_head(weight: Tensor, surprisal: Floats, seed: int = 0) -> HeadFit:
             f"frequencies of {len(surprisal):,} tokens do not fit an output embedding of shape {tuple(weight.shape)}: "
             "count with this model's tokenizer."
         )
-    design = Design(weight.detach()[: len(surprisal)].T, seed=seed)
+    columns = weight.detach()[: len(surprisal)].T.contiguous()  # picking half of strided ones is slow
+    design = Design(columns, seed=seed)
     if not float(np.diag(design.gram).max()) > 0:  # a head that starts at zero
         outside = surprisal[~design.half]
         error = float(np.sum((outside - surprisal[design.half].mean()) ** 2))

@@ -19,18 +19,21 @@ from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.distribution import Distribution
-from tpe_core.dosed import DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.dosed import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.edit import Edit
 from tpe_core.edited_head import EditBasis, EditedHead, edited_logits
 from tpe_core.errors import NumericalError, TpeError
+from tpe_core.generation import starting_prompt
 from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
 from tpe_core.intervention import Intervention
-from tpe_core.options import DEMO, RunOptions
+from tpe_core.options import RunOptions
 from tpe_core.paired import Controls, Pair, PairRequest
 from tpe_core.progress import Steps
 from tpe_core.reconstruction import Reconstruction
 from tpe_core.samples import Samples, read_samples
 from tpe_core.static_bias import static_bias_of
 from tpe_core.store import Store
+from tpe_core.sweep import Cost, measure
 from tpe_core.swept import SweepRequest, SweepResult
 from tpe_core.token_search import TokenIndex
 
@@ -40,8 +43,6 @@ if TYPE_CHECKING:
     from tpe_core.manifest import MeasuredText
 
 __all__ = ["LiveSession", "open_session"]
-
-DEMO_PROMPT = "Returns the number of elements in the"
 
 
 def open_session(options: RunOptions) -> Steps[LiveSession]:
@@ -64,7 +65,7 @@ class LiveSession:
         self._forecast: LiveForecast | None = None
         self.table: EncodingTable = analysis.table()
         self.warnings = analysis.warnings
-        self.default_prompt = DEMO_PROMPT if analysis.model.name == DEMO else analysis.model.sampling.example
+        self.default_prompt = starting_prompt(analysis.model)
         self._bases = {"": EditBasis.of(analysis.encoding.slope, analysis.detection)}
         self._edited = EditedHead(analysis.model.head, self._bases[""])
         self._prompt: str | None = None
@@ -96,6 +97,18 @@ class LiveSession:
             self.analysis, samples, request, seed=self.options.seed, store=self._store
         )
         return self._swept
+
+    def resolved(self, edit: Intervention) -> Edit:
+        """The edit with its numbers, as `tpe_core.apply` and `tpe_core.bake` take it."""
+        return Edit.of(edit, self.basis(edit))
+
+    def cost(self, edit: Intervention) -> Steps[dict[str, Cost]]:
+        """What an edit costs on local, held-out and out-of-domain text, by these names: a job."""
+        head, basis, found = self.analysis.model.head, self.basis(edit), {}
+        samples = yield from self._read()
+        for name, sample in samples.items():
+            found[name] = yield from measure(head, lambda h: edited_logits(head, edit, basis, h), sample)
+        return found
 
     def prepare_forecast(self) -> Steps[None]:
         """What `forecast` needs, from the detecting text's stored hidden states: a job, once."""
@@ -135,6 +148,10 @@ class LiveSession:
     def steering(self, request: DoseRequest) -> DoseFigures:
         """Asked and achieved ratios, once the texts are read: milliseconds. Raises as `LiveSteering.figures`."""
         return self._texts_read().figures(request)
+
+    def calibrated(self, request: DoseRequest) -> Calibrated:
+        """What to ask so that every token achieves its ratio, once the texts are read: milliseconds."""
+        return self._texts_read().calibrated(request)
 
     def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
         """Who loses what an edit gives, once the texts are read: a job."""

@@ -16,9 +16,16 @@ import typer
 from tpe_core.errors import TpeError
 from tpe_core.intervention import Intervention
 from tpe_core.options import DEMO, RunOptions
+from tpe_tui.commands_apply import apply
+from tpe_tui.commands_demo import train
+from tpe_tui.commands_dynamics import dynamics
+from tpe_tui.commands_eval import evaluate
+from tpe_tui.commands_generate import generate
+from tpe_tui.commands_manifest import diff, schema, show
 from tpe_tui.commands_prune import prune
 from tpe_tui.commands_steer import steer
-from tpe_tui.console import drive, print_json, say
+from tpe_tui.commands_transfer import transfer
+from tpe_tui.console import drive, on_terminal, print_json, say
 from tpe_tui.options import (
     POSITIONS,
     Debug,
@@ -83,10 +90,9 @@ def open_inspector(
 ) -> None:
     """Open the inspector, or print the analysis where there is no terminal to draw on."""
     options = run_options(context)
-    terminal = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
     if json_ and (mask is not None or prompt):
         raise typer.BadParameter("--json prints the analysis alone: leave out --mask and --prompt.")
-    if json_ or not terminal or "-" in options.text:
+    if json_ or not on_terminal() or "-" in options.text:
         _print_analysis(options, json_, mask, prompt)
         return
     from tpe_tui.app import run_app
@@ -147,31 +153,19 @@ def analyze(
     _print_analysis(run_options(context), json_)
 
 
+app.command(help="Measure when a training run's output embedding learned token frequencies, and print it.")(dynamics)
 app.command(help="Steer tokens and print asked and achieved ratios, on three texts, with what they cost.")(steer)
 app.command(help="Prune dimensions in several orders and print what it costs, or the most that a budget allows.")(prune)
+app.command(help="Continue a prompt with a model and with its edit, on the same random numbers.")(generate)
+app.command(help="Bake a saved intervention into a Hugging Face folder, verified after loading it back.")(apply)
+app.command("eval", help="Run lm-evaluation-harness tasks on a model, unedited and under a saved edit.")(evaluate)
+app.command(help="Print what a saved mask costs on another revision or fine-tune of the same width.")(transfer)
+app.command(help="Print a saved intervention as a person reads it; --on MODEL runs its self-test there.")(show)
+app.command(help="Compare two saved interventions, A and B.")(diff)
+app.command(help="Print the JSON Schema of saved interventions.")(schema)
 
 
-@demo.command(help="Rebuild the bundled model from installed packages' docstrings; resumes where it was stopped.")
-def train(
-    out: Annotated[Path, typer.Option(help="Working folder; the model lands in its model/.")] = Path("tpe-demo"),
-    steps: Annotated[int | None, typer.Option(min=1, help="Fewer steps than the recipe's, for a try.")] = None,
-    threads: Threads = None,
-    json_: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Train the bundled model's recipe."""
-    import dataclasses
-
-    from tpe_core.demo.recipe import Recipe
-    from tpe_core.demo.train import train as train_demo
-    from tpe_tui.report import print_training
-
-    recipe = Recipe() if steps is None else dataclasses.replace(Recipe(), steps=steps)
-    record = drive(train_demo(out, recipe, threads=threads))
-    if json_:
-        print_json(record)
-    else:
-        print_training(record, out)
+demo.command(help="Rebuild the bundled model from installed packages' docstrings; resumes where it was stopped.")(train)
 
 
 def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None = None, prompt: str = "") -> None:
@@ -194,7 +188,22 @@ def _arguments(arguments: list[str]) -> list[str]:
     """What typer is to parse: a bare `tpe [MODEL] [OPTIONS]` is the inspect command, and so is `tpe demo`."""
     at = next((i for i, word in enumerate(arguments) if word not in FLAGS), len(arguments))
     flags, rest = arguments[:at], arguments[at:]
-    if rest[:1] in (["--help"], ["check"], ["analyze"], ["steer"], ["prune"], [OPEN]):
+    if rest[:1] in (
+        ["--help"],
+        ["apply"],
+        ["check"],
+        ["dynamics"],
+        ["eval"],
+        ["transfer"],
+        ["generate"],
+        ["analyze"],
+        ["steer"],
+        ["prune"],
+        ["show"],
+        ["diff"],
+        ["schema"],
+        [OPEN],
+    ):
         return [*rest, *flags]
     if rest[:2] in (["demo", "train"], ["demo", "--help"]):
         return [*rest, *flags]

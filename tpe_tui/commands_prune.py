@@ -34,6 +34,7 @@ from tpe_tui.options import (
 if TYPE_CHECKING:
     from tpe_core.intervention import Intervention
     from tpe_core.live import LiveSession
+    from tpe_core.manifest import MeasuredText
     from tpe_core.progress import Steps
     from tpe_core.samples import Samples
     from tpe_core.store import Store
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["prune"]
 
 Words = list[str] | None
+
+NAMED = {"kl": "KL", "perplexity": "perplexity"}
 
 Order = Annotated[
     Words,
@@ -139,11 +142,11 @@ def prune(
     opened = drive(_opened(run_options(context), asked))
     for warning in (*opened.session.warnings, *opened.samples.warnings):
         say(warning)
-    document, mask = (_sweep if asked.budget is None else _search)(asked, opened, json_)
+    document, saved = (_sweep if asked.budget is None else _search)(asked, opened, json_)
     if json_:
         print_json(document)
-    if asked.save is not None and mask is not None:
-        written = opened.session.export(asked.save, mask, opened.session.default_prompt)
+    if asked.save is not None and saved is not None:
+        written = opened.session.export(asked.save, saved.mask, opened.session.default_prompt, saved.by, saved.texts)
         say(f"wrote {written}.")
 
 
@@ -169,6 +172,15 @@ class _Opened:
     seed: int
 
 
+@dataclass(frozen=True)
+class _Saved:
+    """A mask to save, what chose it, and what it costs on the texts it was measured on."""
+
+    mask: Intervention
+    by: str
+    texts: tuple[MeasuredText, ...]
+
+
 def _opened(options: RunOptions, asked: _Asked) -> Steps[_Opened]:
     from tpe_core.live import open_session
     from tpe_core.samples import read_samples
@@ -183,8 +195,9 @@ def _opened(options: RunOptions, asked: _Asked) -> Steps[_Opened]:
     return _Opened(session, samples, store, options.seed)
 
 
-def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], Intervention | None]:
-    """(JSON document, the mask to save) of a sweep; prints its table unless `quiet`."""
+def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
+    """(JSON document, what to save) of a sweep; prints its table unless `quiet`."""
+    from tpe_core.manifest_making import costs_on_texts
     from tpe_core.pruning import mask_of, prune
     from tpe_tui.report_prune import print_curves
 
@@ -193,12 +206,15 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
         analysis, opened.samples, asked.orders, asked.replacements, asked.fractions,
         seeds=asked.draws, seed=seed, store=store,
     )  # fmt: skip
-    result, mask = drive(steps), None
+    result, saved = drive(steps), None
     if not quiet:
         print_curves(result)
     if asked.save is not None:
         curve = result.curves[0]
         mask = drive(mask_of(analysis, curve.order, curve.replace, curve.mean().removed[0], seed=seed, store=store))
+        costs = {domain: draws[0].costs[0] for domain, draws in curve.draws.items()}
+        measured = costs_on_texts(result.texts, result.positions, costs, result.baseline)
+        saved = _Saved(mask, f"tpe prune, order {curve.order}", measured)
     document = result.to_dict()
     if asked.prompts is not None:
         from tpe_core.pruned_text import pruned_texts
@@ -208,12 +224,13 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
         document["generation"] = [each.to_dict() for each in texts]
         if not quiet:
             print_texts(texts)
-    return document, mask
+    return document, saved
 
 
-def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], Intervention | None]:
-    """(JSON document, the mask to save) of a budget search; prints its table unless `quiet`."""
+def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
+    """(JSON document, what to save) of a budget search; prints its table unless `quiet`."""
     from tpe_core.budget import search
+    from tpe_core.manifest_making import costs_on_texts
     from tpe_core.pruning import pruned_intervention
     from tpe_tui.report_prune import print_largest
 
@@ -221,7 +238,7 @@ def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any]
         opened.session.analysis, opened.samples, asked.orders, asked.replacements, asked.budget or 0.0,
         metric=asked.metric, seeds=asked.draws, seed=opened.seed, store=opened.store,
     )  # fmt: skip
-    result, mask = drive(steps), None
+    result, saved = drive(steps), None
     for sentence in result.refused:
         say(sentence)
     if not quiet:
@@ -229,4 +246,7 @@ def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any]
     if asked.save is not None:
         first = result.found[0]
         mask = pruned_intervention(first.order, first.replace, first.dims)
-    return result.to_dict(), mask
+        costs = {"heldout": first.cost} | ({} if first.ood is None else {"ood": first.ood})
+        by = f"tpe prune, order {first.order}, the largest mask under a {NAMED[first.metric]} of {first.budget:g}"
+        saved = _Saved(mask, by, costs_on_texts(result.texts, result.positions, costs, result.baseline))
+    return result.to_dict(), saved

@@ -92,6 +92,7 @@ def steer(
     from tpe_core.analysis import analyze
     from tpe_core.live import LiveSession
     from tpe_core.loading import load_steps
+    from tpe_core.manifest_making import steered_on_texts
     from tpe_core.samples import read_samples
     from tpe_core.steering_study import Plan, study
     from tpe_core.steering_study import mid_frequency as drawn
@@ -132,7 +133,10 @@ def steer(
         say(problem)
     if save is not None:
         session = LiveSession(analysis)
-        session.export(save, found.intervention(), session.default_prompt)
+        written = session.export(
+            save, found.intervention(), session.default_prompt, "tpe steer", steered_on_texts(found)
+        )
+        say(f"wrote {written}.")
     if json_:
         head = {"schema": 1, "model": analysis.model.name, "revision": analysis.model.revision}
         print_json({**head, **found.to_dict()})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from tpe_core.progress import Steps
 
-__all__ = ["drive", "print_json", "say"]
+__all__ = ["drive", "on_terminal", "print_json", "say"]
 
 T = TypeVar("T")
 
@@ -29,6 +30,11 @@ def drive(steps: Steps[T]) -> T:
         except BaseException:
             line.close()
             raise
+
+
+def on_terminal() -> bool:
+    """Whether there is a terminal to draw on and to read keys from."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
 
 
 def print_json(document: dict[str, Any]) -> None:

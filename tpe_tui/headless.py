@@ -6,8 +6,11 @@ Only text: nothing is run, and every word is quoted for a POSIX shell.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tpe_core.decoding import Decoding
 from tpe_core.dosed import DoseRequest
 from tpe_core.intervention import METHODS, Intervention
 from tpe_core.options import RunOptions
@@ -16,7 +19,15 @@ from tpe_core.swept import ROTATE, SweepRequest
 if TYPE_CHECKING:
     from tpe_tui.sweep_state import SweepState
 
-__all__ = ["EXPORT_NAME", "command_lines", "common_options", "steer_lines", "sweep_lines"]
+__all__ = [
+    "EXPORT_NAME",
+    "command_lines",
+    "common_options",
+    "dynamics_lines",
+    "generate_lines",
+    "steer_lines",
+    "sweep_lines",
+]
 
 EXPORT_NAME = "tpe-mask.json"
 
@@ -66,6 +77,35 @@ def sweep_lines(options: RunOptions, state: SweepState) -> str:
         one = ["--order", state.selected, "--replace", state.replacement, "--fractions", fraction]
         lines += ["# the point under the cursor, and its mask", shlex.join([*words, *one, "--save", EXPORT_NAME])]
     return "\n".join(lines)
+
+
+def dynamics_lines(names: Sequence[str], words: Sequence[str]) -> str:
+    """The commands that measure what the dynamics screen shows, watch its logs, and open it again."""
+    if not names:
+        return "# no source is open"
+    logs = [name for name in names if name.endswith(".jsonl")]
+    lines = ["# every checkpoint, as tables or with --json"]
+    lines += [shlex.join(["tpe", "dynamics", name, *(() if name in logs else words)]) for name in names]
+    for name in logs:
+        lines += ["# watched while it grows", shlex.join(["tpe", "dynamics", "--follow", name])]
+    return "\n".join([*lines, "# this screen", shlex.join(["tpe", "dynamics", *names, *words, "--screen"])])
+
+
+def generate_lines(options: RunOptions, prompt: str, edit: Intervention, decoding: Decoding) -> str:
+    """The commands that write what the generate screen shows, where the edit was the same from the first token on."""
+    default = RunOptions()
+    model_only = replace(options, task=None, text=(), positions=default.positions, seed=default.seed, cache=True)
+    words = ["tpe", "generate", *common_options(model_only), "--prompt", prompt]
+    lines = ["# both texts; --json has every token's probability, --save NAME writes both"]
+    if not edit.is_empty:
+        lines.append("# write the edit's file in the inspector first")
+        words += ["--intervention", EXPORT_NAME]
+    asked = {"length": decoding.length, "temperature": decoding.temperature, "top-k": decoding.top_k}
+    asked |= {"top-p": decoding.top_p, "seed": decoding.seed}
+    plain = {"temperature": 1.0, "top-k": 0, "top-p": 1.0, "seed": 0}
+    for name, value in asked.items():
+        words += [f"--{name}", f"{value:g}"] if value != plain.get(name) else []
+    return "\n".join([*lines, shlex.join(words)])
 
 
 def steer_lines(options: RunOptions, request: DoseRequest) -> str:

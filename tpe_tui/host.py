@@ -9,21 +9,24 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
 from tpe_core.errors import CancelledError, TpeError
-from tpe_core.options import RunOptions
+from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, Steps
+from tpe_core.trajectory import Trajectory
+from tpe_tui.dynamics_state import is_log
 from tpe_tui.messages import Answer, Failure, JobUpdate
 from tpe_tui.session import Session
 
 if TYPE_CHECKING:
     from tpe_core.hub import CachedModel
 
-__all__ = ["EngineHost", "failure_of", "list_cached", "open_live"]
+__all__ = ["EngineHost", "failure_of", "list_cached", "open_live", "read_dynamics"]
 
 STOP_SECONDS = 2.0
 
@@ -42,6 +45,33 @@ def list_cached() -> Sequence[CachedModel]:
     from tpe_core.hub import cached_models
 
     return cached_models()
+
+
+def read_dynamics(options: RunOptions, **asked: Any) -> Callable[[str], Steps[Trajectory]]:
+    """What reads a source of training dynamics by name; `asked` are further fields of `DynamicsOptions`.
+
+    A probe's log is followed while it grows, and needs no torch. The task, and leave to run code that comes with a
+    model, are those of the model of `options` alone.
+    """
+
+    def read(name: str) -> Steps[Trajectory]:
+        if is_log(name):
+            from tpe_core.probe_log import follow
+
+            return (yield from follow(Path(name)))
+        if name == DEMO:
+            from tpe_core.recorded import bundled_trajectory
+
+            return bundled_trajectory()
+        yield Progress("importing the engine", 0)
+        from tpe_core.dynamics import DynamicsOptions, dynamics
+
+        run = replace(options, model=name, revision=None)
+        if name != options.model:
+            run = replace(run, task=None, trust_remote_code=False)
+        return (yield from dynamics(DynamicsOptions(run, **asked)))
+
+    return read
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tpe_core.dosed import DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.dosed import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
 from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
 from tpe_core.intervention import Intervention
 from tpe_core.options import RunOptions
+from tpe_core.paired import Controls, Pair, PairRequest
 from tpe_core.progress import Steps
 from tpe_core.swept import SweepRequest, SweepResult
 
@@ -72,8 +73,14 @@ class Session(Protocol):
     def steering(self, request: DoseRequest) -> DoseFigures:
         """Asked and achieved ratios on those texts, by every method."""
 
+    def calibrated(self, request: DoseRequest) -> Calibrated:
+        """What to ask of the tokens so that they achieve their ratios."""
+
     def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
         """A job: the tokens that lose what the edit gives."""
+
+    def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[Pair]:
+        """A job: a prompt continued without and with the controls' edit; its progress carries the pair so far."""
 
     def find_token(self, query: str) -> int:
         """The token that a text is; a sentence where it is several tokens or none."""

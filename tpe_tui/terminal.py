@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from tpe_tui.app import TpeApp
+    from tpe_tui.engine_app import EngineApp
 
 __all__ = ["complain", "flush", "guarded", "log_file"]
 
@@ -53,7 +53,7 @@ def flush() -> None:
 
 
 @contextmanager
-def guarded(app: TpeApp) -> Iterator[None]:
+def guarded(app: EngineApp) -> Iterator[None]:
     """Redirect descriptors 1 and 2 to the log and give the app's driver the terminal through copies of them.
 
     Textual writes to ``sys.__stderr__`` and asks ``sys.__stdout__`` for the size, so both are replaced for the time.

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from tpe_core.dosed import Dosed, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.dosed import Calibrated, Dosed, DoseFigures, DoseRequest, TextsRead, WhoPaid
 from tpe_core.errors import ManifestError, ModelError, TpeError
 from tpe_core.hub import CachedModel
 from tpe_core.inspector import DimensionDetail, EncodingTable, ModelInfo, NextTokens, PruningForecast, TokenDetail
 from tpe_core.intervention import Intervention, Method, Steering
 from tpe_core.options import RunOptions
+from tpe_core.paired import Controls, Pair, PairRequest, Said, Side
 from tpe_core.progress import Progress, Steps
 from tpe_core.swept import ROTATE, SweepRequest, SweepResult, SweptCurve
 from tpe_core.token_search import TokenIndex
@@ -52,6 +54,9 @@ class FakeSession:
         self.sweep_step: Callable[[], object] = lambda: None
         self.sweep_fail: Exception | None = None
         self.forecast_step: Callable[[], object] = lambda: None
+        self.pair_step: Callable[[], object] = lambda: None
+        self.pair_fail: Exception | None = None
+        self.ends: frozenset[int] = frozenset()
         self.read_step: Callable[[], object] = lambda: None
         self.never: frozenset[int] = frozenset()
         self.warnings: tuple[str, ...] = ()
@@ -232,11 +237,45 @@ class FakeSession:
             methods[method] = Dosed(curve, found, cost, {name: kl / 5 for name, kl in cost.items()}, sizes)
         return DoseFigures(request, asked, dict.fromkeys(more, tuple(own)), ((0.0, 1.0),) * len(own), methods)
 
+    def calibrated(self, request: DoseRequest) -> Calibrated:
+        """The square of what is asked achieves it, up to a hundredfold."""
+        self.calls.append("calibrated")
+        reached = tuple(ratio <= 100 for ratio in request.ratios)
+        got = tuple(min(ratio, 100.0) for ratio in request.ratios)
+        return Calibrated(request, tuple(ratio**2 for ratio in got), got, reached)
+
     def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
         self.calls.append("who_paid")
         yield Progress("who pays", 0, 1)
         sign = 1 if request.edit.ratio(request.token_id) >= 1 else -1
         return WhoPaid(request, tuple((token_id, sign * 0.01 / (3 + token_id)) for token_id in range(8)))
+
+    def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[Pair]:
+        """Both sides drawn from this head after their own texts, on shared noise; `pair_step` is called before each."""
+        self.calls.append("generate")
+        drawn, pair = request.decoding, request.after or Pair(request.prompt, (1, 2, 3), request.decoding)
+        pair = replace(pair, decoding=drawn)
+        while not pair.finished:
+            yield Progress("generate", pair.steps, drawn.length, partial=pair)
+            self.pair_step()
+            if self.pair_fail is not None:
+                raise self.pair_fail
+            step, edit = pair.steps, controls().edit
+            noise = np.random.default_rng([drawn.seed, step]).gumbel(size=len(self.W))
+            sides = []
+            for side, own in ((pair.base, Intervention()), (pair.edited, edit)):
+                base, now = self.probabilities(request.prompt + side.text, own)
+                scores = np.log(now) / drawn.temperature + noise if drawn.temperature else now
+                token_id = int(scores.argmax())
+                kl = float(np.sum(base * np.log(base / now)))
+                text = self.table.tokens[token_id].replace("·", " ").replace("\\n", "\n")
+                said = Said(token_id, text, float(now[token_id]), float(base[token_id]), kl)
+                ended = drawn.stop and token_id in self.ends
+                sides.append(side if side.ended else Side((*side.tokens, said), ended))
+            edits = pair.edits if pair.edits and pair.edits[-1][1] == edit else (*pair.edits, (step, edit))
+            pair = replace(pair, base=sides[0], edited=sides[1], edits=edits, seconds=pair.seconds + 0.05)
+        yield Progress("generate", pair.steps, drawn.length, partial=pair)
+        return pair
 
     def find_token(self, query: str) -> int:
         return TokenIndex(self.table.tokens).resolve(query)

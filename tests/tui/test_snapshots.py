@@ -34,8 +34,11 @@ VIEWS = {
     "steer": ["2", "j", "T", "]", "a"],
     "steer-set": ["2", "j", "T", "a", "/", "s", "i", "z", "e", "enter", "[", "[", "d"],
     "steer-search": ["T", "/", "n", "a", "m", "down"],
+    "generate": ["j", "space", "a"],
+    "generate-back": ["space", "j", "space", "a"],
     "picker": ["o", "g", "p", "down"],
 }
+LATER = {"generate-back": ["n", "l", "b"]}  # once the text is written
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +66,8 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         bench, top = app.bench, app.screen
         await until(pilot, lambda: not (isinstance(top, PickerScreen) and top.models.waiting))
         await until(pilot, lambda: bench.sweep.job is None)
+        await until(pilot, lambda: bench.generation.job is None)
+        await pilot.press(*LATER.get(view, []))
         edit = bench.inspector.intervention
         await until(pilot, lambda: not edit.pruned or bench.forecaster.of(edit) is not None)
         study = next((screen for screen in app.screen_stack if isinstance(screen, SteerScreen)), None)

@@ -12,14 +12,17 @@ from pathlib import Path
 
 from tpe_core.errors import TpeError
 from tpe_core.intervention import METHODS, REPLACEMENTS, Intervention
+from tpe_core.options import DEMO
 from tpe_core.swept import SweptCurve
+from tpe_tui.dynamics_desk import DynamicsDesk
 from tpe_tui.format import number, shown_prompt, typed_prompt
 from tpe_tui.headless import EXPORT_NAME, command_lines
 from tpe_tui.keymap import bindings
 from tpe_tui.messages import Answer, Failure, JobUpdate
 from tpe_tui.ratios import parse_ratio, stepped
-from tpe_tui.screens.browse import BrowseScreen
+from tpe_tui.screens.dynamics import DynamicsScreen
 from tpe_tui.screens.error import TextScreen
+from tpe_tui.screens.generate_bench import GenerateBench
 from tpe_tui.screens.steer import SteerScreen
 from tpe_tui.screens.sweep import SweepScreen
 from tpe_tui.session import Session
@@ -38,7 +41,7 @@ def parse_share(text: str) -> float | None:
     return share if 0 <= share <= 1 else None
 
 
-class InspectScreen(BrowseScreen):
+class InspectScreen(GenerateBench):
     """The inspector's one main screen."""
 
     BINDINGS = bindings()
@@ -48,6 +51,7 @@ class InspectScreen(BrowseScreen):
         super().__init__()
         self._exported = EXPORT_NAME
         self.sweep = SweepState()
+        self.dynamics: DynamicsDesk | None = None
 
     def opened(self, session: Session) -> None:
         """A sweep of another model is dropped, one of an earlier detection kept as such."""
@@ -56,7 +60,7 @@ class InspectScreen(BrowseScreen):
         if self.inspector is before:
             self.sweep.outdated = self.sweep.result is not None
         else:
-            self.sweep = SweepState()
+            self.sweep, self.dynamics = SweepState(), None
 
     def _edit(self, change: Callable[[], bool], said: str = "", nothing: str = "") -> None:
         """Change the intervention, show it, say it; an impossible change is a sentence, not a crash."""
@@ -238,6 +242,30 @@ class InspectScreen(BrowseScreen):
         session = self.session
         if self._ready() and session is not None:
             self.tpe.push_screen(SteerScreen(self, session))
+
+    def action_run_dynamics(self) -> None:
+        """See the key table."""
+        if not self._ready():
+            return
+        options, first = self.tpe.options, self.dynamics is None
+        if self.dynamics is None:
+            reader = self.tpe.dynamics_reader(options)
+            self.dynamics = DynamicsDesk(self.tpe.host, self.strip, self.tpe.keymap, reader, names=[options.model])
+        self.tpe.push_screen(DynamicsScreen(self.dynamics))
+        if first and options.model == DEMO:
+            self.dynamics.start()  # what comes with the package costs nothing; anything else is read when asked for
+
+    def dynamics_update(self, message: JobUpdate | Answer) -> None:
+        """A source was read on, or the data were written; whoever looks at them sees it."""
+        if self.dynamics is None:
+            return
+        if isinstance(message, Answer):
+            self.dynamics.answer(message)
+        else:
+            self.dynamics.update(message)
+        for screen in self.tpe.screen_stack:
+            if isinstance(screen, DynamicsScreen):
+                screen.show()
 
     def apply_edit(self, edit: Intervention, said: str) -> None:
         """Bring an edit made elsewhere into force, as one step to undo."""

@@ -23,6 +23,7 @@ from tpe_tui.widgets.status_bar import Field, Footer, StatusBar
 
 if TYPE_CHECKING:
     from tpe_tui.app import TpeApp
+    from tpe_tui.engine_app import EngineApp
 
 __all__ = ["WIDE", "Key", "StudyScreen", "bindings"]
 
@@ -51,6 +52,7 @@ class StudyScreen(Screen[None]):
     NAME: ClassVar[str]  # in the status bar, and what its keys belong to
     KEYS: ClassVar[Sequence[Key]]
     FOOTER: ClassVar[Sequence[tuple[str, str]]]  # (action, label)
+    NOTES: ClassVar[Sequence[str]] = ()  # below the keys in the help
     SHOWN: ClassVar[dict[str, str]] = {"enter": "⏎"}
 
     def __init__(self, strip: JobStrip) -> None:
@@ -61,9 +63,19 @@ class StudyScreen(Screen[None]):
         self.strip = StripBelow(strip)
 
     @property
+    def frame(self) -> EngineApp:
+        """The app, whichever it is: its keys, its engine, its clipboard."""
+        return cast("EngineApp", self.app)
+
+    @property
     def tpe(self) -> TpeApp:
-        """The app, by its own type."""
+        """The app with the inspector below."""
         return cast("TpeApp", self.app)
+
+    @property
+    def subject(self) -> str:
+        """What is studied, for the status bar: the model."""
+        return short_name(self.tpe.options.model)
 
     @property
     def wide(self) -> bool:
@@ -91,16 +103,16 @@ class StudyScreen(Screen[None]):
 
     def key(self, key: str) -> str:
         """A key of the table as people write it."""
-        return self.tpe.keymap.shown(key) if key in BY_ID else self.SHOWN.get(key, key)
+        return self.frame.keymap.shown(key) if key in BY_ID else self.SHOWN.get(key, key)
 
     def show(self) -> None:
         """Everything, as it is now; a subclass shows its panes and calls `show_bars`."""
         raise NotImplementedError
 
     def show_bars(self, fields: Sequence[Field], labels: dict[str, str] | None = None) -> None:
-        """The three bars: `fields` behind the study's and the model's name, `labels` instead of the footer's own."""
+        """The three bars: `fields` behind the study's name and its subject, `labels` instead of the footer's own."""
         self.strip.repaint()
-        self.status.show((Field(self.NAME, 0, "title"), Field(short_name(self.tpe.options.model), 3), *fields))
+        self.status.show((Field(self.NAME, 0, "title"), Field(self.subject, 3), *fields))
         keys, labels = {action: key for key, action, _ in self.KEYS}, labels or {}
         self.footer.show(tuple((name, self.key(keys[name]), labels.get(name, label)) for name, label in self.FOOTER))
 
@@ -112,12 +124,13 @@ class StudyScreen(Screen[None]):
 
     def action_headless(self) -> None:
         """The command line."""
-        self.tpe.push_screen(TextScreen("Without a screen", self.headless(), self.tpe.copy_text))
+        self.frame.push_screen(TextScreen("Without a screen", self.headless(), self.frame.copy_text))
 
     def action_help(self) -> None:
         """The keys."""
-        text = "\n".join(f"{self.key(key):<6} {help}" for key, _, help in self.KEYS)
-        self.tpe.push_screen(TextScreen(f"Keys of the {self.NAME.lower()}", text, self.tpe.copy_text))
+        keys = [f"{self.key(key):<6} {help}" for key, _, help in self.KEYS]
+        text = "\n".join([*keys, *([""] if self.NOTES else []), *self.NOTES])
+        self.frame.push_screen(TextScreen(f"Keys of the {self.NAME.lower()}", text, self.frame.copy_text))
 
     def action_leave(self) -> None:
         """Back to the inspector."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events
 from textual.message import Message
 
 from tpe_core.intervention import Method
@@ -16,9 +15,10 @@ from tpe_core.lazy import Deferred
 from tpe_tui.format import fit
 from tpe_tui.ratios import share, short_ratio
 from tpe_tui.steer_state import METHOD_MARKS, SteerState
-from tpe_tui.widgets.canvas import GUTTER, Series, draw
+from tpe_tui.widgets.canvas import Series, draw
 from tpe_tui.widgets.curves import CURSOR, CURVE_ROLES, ROOMY
 from tpe_tui.widgets.lines import Line, LineWidget
+from tpe_tui.widgets.picture import PicturePlot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +85,7 @@ def dose_lines(state: SteerState, width: int, height: int) -> list[Line]:
     )  # fmt: skip
 
 
-class DosePlot(LineWidget):
+class DosePlot(PicturePlot):
     """Draws the state's dose-response, or says in a few lines why there is none."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = CURVE_ROLES | {"line--rule"}
@@ -102,40 +102,21 @@ class DosePlot(LineWidget):
         """An empty plot."""
         super().__init__("dose")
         self.state = state
-        self.text: tuple[str, ...] = ()
-        self._drawn: tuple[tuple[int, int], list[Line]] | None = None
 
     def show(self, text: tuple[str, ...] = ()) -> None:
         """The state is another one; `text` stands in the place of a picture."""
-        self.text, self._drawn = text, None
-        self.repaint()
+        self.renew(text)
 
-    def on_resize(self) -> None:
-        """A picture of another height is another one on every line."""
-        super().on_resize()
-        self.refresh()
+    def paint(self, width: int, height: int) -> list[Line]:
+        """The dose-response."""
+        return dose_lines(self.state, width, height)
 
-    def line(self, y: int, width: int) -> tuple[Line, str]:
-        """A line of the picture, or of the text."""
-        if self.text:
-            top = max(0, (self.size.height - len(self.text)) // 2)
-            shown = self.text[y - top] if top <= y < top + len(self.text) else ""
-            return [(fit("  " + shown, width), "title" if y == top else "row")], "row"
-        size = (width, self.size.height)
-        if self._drawn is None or self._drawn[0] != size:
-            self._drawn = size, dose_lines(self.state, *size)
-        lines = self._drawn[1]
-        return (lines[y] if y < len(lines) else []), "row"
-
-    def on_click(self, event: events.Click) -> None:
+    def pointed(self, share: float) -> None:
         """Point at a ratio, on the grid of steps."""
-        at, figures = event.get_content_offset(self), self.state.figures
-        columns = self.size.width - GUTTER - 2
-        if at is None or figures is None or self.text or columns <= 0 or at.x <= GUTTER:
-            return
-        along = min(1.0, (at.x - GUTTER - 1) / columns)
-        low, high = math.log2(figures.asked[0]), math.log2(figures.asked[-1])
-        self.post_message(self.Pointed(2 ** (round(4 * (low + along * (high - low))) / 4)))
+        figures = self.state.figures
+        if figures is not None:
+            low, high = math.log2(figures.asked[0]), math.log2(figures.asked[-1])
+            self.post_message(self.Pointed(2 ** (round(4 * (low + share * (high - low))) / 4)))
 
 
 class Slider(LineWidget):

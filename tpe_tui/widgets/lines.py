@@ -67,6 +67,7 @@ class LineWidget(Widget):
     """A widget of lines. Subclasses write `line`; whoever changes data calls `repaint`."""
 
     ALLOW_SELECT = False
+    OWN_SPACES: ClassVar[bool] = False  # whether a space keeps its own role: costs bytes where styles change often
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"line--{role}" for role in ROLES}
 
     def __init__(self, id: str) -> None:
@@ -128,10 +129,11 @@ class LineWidget(Widget):
         runs, ground = self.line(y, width)
         segments: list[Segment] = []
         for text, role in runs:
-            if text.isspace() and segments:  # spaces take their neighbour's style: each change of style costs 40 bytes
+            blank = text.isspace() and not self.OWN_SPACES
+            if blank and segments:  # spaces take their neighbour's style: each change of style costs 40 bytes
                 segments.append(Segment(text, segments[-1].style))
             elif text:
-                segments.append(Segment(text, self._style("row" if text.isspace() else role, ground)))
+                segments.append(Segment(text, self._style("row" if blank else role, ground)))
         strip = Strip(segments)
         return strip.simplify().adjust_cell_length(width, self._style("row", ground))
 

@@ -1,0 +1,89 @@
+"""Trajectories as files: what is in them, to the last digit, and that no failure costs the file that was there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from tpe_core.errors import TpeError
+from tpe_core.trajectory import Point, Skipped, Trajectory
+from tpe_core.trajectory_file import document, figures, table, write_trajectories
+
+FIRST = Point("step0", 0, r2=0.1 + 0.2, r2_adjusted=-0.01, pc_correlations=(0.5, -0.25), convergence={"all": 1.0})
+LAST = Point(
+    "step,8", 8, r2=0.9, loss=2.5, convergence={"all": 0.0, "mlp": 1 / 3}, change={"all": 1e-17}, duplicate_of="step0"
+)
+RUN = Trajectory("runs/a", "9 tokens, add-one smoothing", 9, 2, (FIRST, LAST), (Skipped("step4", 4, "cut short"),))
+OTHER = Trajectory("b", "counts", 5, 0, (Point("x", 3, r2_adjusted=0.5, travel={"layer 2": 0.75}),))
+
+
+def test_every_measured_figure_has_one_flat_name() -> None:
+    assert figures(FIRST) == {
+        "r2": 0.1 + 0.2,
+        "r2_adjusted": -0.01,
+        "pc_correlation.1": 0.5,
+        "pc_correlation.2": -0.25,
+        "convergence.all": 1.0,
+    }
+    assert figures(Point("empty", 0)) == {}
+    assert figures(Point("broken", 0, r2=math.nan, loss=math.inf)) == {}
+
+
+def test_csv_has_a_checkpoint_a_line_and_every_digit() -> None:
+    rows = list(csv.DictReader(table([RUN, OTHER]).splitlines()))
+    assert [(row["source"], row["name"], row["step"]) for row in rows] == [
+        ("runs/a", "step0", "0"), ("runs/a", "step,8", "8"), ("b", "x", "3")
+    ]  # fmt: skip
+    assert [row["duplicate_of"] for row in rows] == ["", "step0", ""]
+    assert float(rows[0]["r2"]) == 0.1 + 0.2
+    assert float(rows[1]["convergence.mlp"]) == 1 / 3
+    assert float(rows[1]["change.all"]) == 1e-17
+    assert rows[2]["r2"] == rows[0]["convergence.mlp"] == rows[0]["loss"] == ""
+    assert float(rows[2]["travel.layer 2"]) == 0.75
+
+
+def test_json_is_the_document_of_the_command_line(tmp_path: Path) -> None:
+    path = write_trajectories(tmp_path / "new" / "one.json", [RUN])
+    one = json.loads(path.read_text())
+    assert one == json.loads(json.dumps(RUN.to_dict()))
+    assert one["skipped"] == [{"name": "step4", "step": 4, "reason": "cut short"}]
+    several = document([RUN, OTHER])
+    assert [entry["source"] for entry in several["sources"]] == ["runs/a", "b"]
+    assert write_trajectories(tmp_path / "all.CSV", [RUN, OTHER]).read_text() == table([RUN, OTHER])
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("data.txt", [RUN], "neither .json nor .csv"),
+        ("data", [RUN], "neither .json nor .csv"),
+        ("data.json", [], "no trajectory to write"),
+        ("folder.csv", [RUN], "could not be written"),
+        ("file/data.csv", [RUN], "could not be written"),
+    ],
+)
+def test_what_cannot_be_written_is_one_sentence(tmp_path: Path, name: str, given: list[Trajectory], said: str) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(TpeError, match=said):
+        write_trajectories(tmp_path / name, given)
+    assert sorted(tmp_path.iterdir()) == before, "nothing half-written is left"
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.json"
+    path.write_text("precious")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tpe_core.store.os.fsync", full)
+    with pytest.raises(TpeError, match="No space left"):
+        write_trajectories(path, [RUN])
+    assert path.read_text() == "precious"
+    assert [*tmp_path.iterdir()] == [path]

@@ -1,0 +1,117 @@
+"""`tpe generate`: a prompt continued by a model and by its edit on the same random numbers, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tpe_core.options import DEMO
+from tpe_tui.console import drive, print_json, say
+from tpe_tui.options import (
+    Debug,
+    Device,
+    DeviceMap,
+    Dtype,
+    Json,
+    Model,
+    Offline,
+    Quantize,
+    Revision,
+    Seed,
+    Threads,
+    Trust,
+    run_options,
+)
+
+if TYPE_CHECKING:
+    from tpe_core.edit import Edit
+    from tpe_core.model import LanguageModel
+
+__all__ = ["generate"]
+
+LENGTH = 200  # tokens, where none are asked for and the context has room
+
+
+def generate(
+    context: typer.Context,
+    model: Model = DEMO,
+    prompt: Annotated[str, typer.Option(help="The text to continue. Default: one that suits the model.")] = "",
+    intervention: Annotated[
+        Path | None, typer.Option(help="A saved edit (JSON), as the inspector and --save of other commands write it.")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(min=1, help=f"At most so many tokens. Default: {LENGTH}, or what the context holds.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0 always takes the most probable token.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Draw from so many most probable tokens; 0: from all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Draw from the most probable tokens that make up this share.")] = 1.0,
+    no_stop: Annotated[bool, typer.Option("--no-stop", help="Go on after an end token.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Also write NAME.json and NAME.txt.")] = None,
+    revision: Revision = None,
+    device: Device = None,
+    device_map: DeviceMap = None,
+    dtype: Dtype = None,
+    quantize: Quantize = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    offline: Offline = False,
+    trust_remote_code: Trust = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Continue a prompt twice and print both texts."""
+    from tpe_core.decoding import Decoding
+
+    decoding = Decoding(length or LENGTH, seed, temperature, top_p, not no_stop, top_k)
+    if save is not None and not save.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--save {save} is in no folder that exists: make it first.")
+
+    from tpe_core.generation import check_causal, starting_prompt
+    from tpe_core.loading import load_steps
+    from tpe_core.paired import PairRequest, save_pair
+    from tpe_core.paired_generation import fitting, pair_texts
+    from tpe_tui.report_generate import plain_lines, print_pair
+
+    loaded = drive(load_steps(run_options(context)))
+    check_causal(loaded)
+    edit = _edit(loaded, intervention)
+    if intervention is None:
+        say("no --intervention is given, so both texts are the base's.")
+    request = PairRequest(prompt or starting_prompt(loaded), decoding)
+    pair = drive(pair_texts(loaded, fitting(loaded, request) if length is None else request, lambda: edit))
+    made_with = None if intervention is None else str(intervention)
+    document = {"schema": 1, "model": loaded.name, "revision": loaded.revision, "intervention": made_with}
+    document |= pair.to_dict()
+    width = loaded.head.hidden_size
+    if json_:
+        print_json(document)
+    else:
+        print_pair(pair, loaded.name, width)
+    if save is not None:
+        written = save_pair(save, document, plain_lines(pair, loaded.name, width))
+        say(f"wrote {written[0]} and {written[1]}.")
+
+
+def _edit(model: LanguageModel, path: Path | None) -> Edit:
+    """The edit of a file that was made for this head; nothing where there is none."""
+    import numpy as np
+
+    from tpe_core.corpus import tokenizer_fingerprint
+    from tpe_core.edit import Edit
+    from tpe_core.intervention import Intervention
+    from tpe_core.manifest import check_fits, read_edit
+
+    head = model.head
+    if path is None:
+        return Edit(Intervention(), head.hidden_size, np.zeros(0))
+    manifest, edit = read_edit(path)
+    check_fits(
+        manifest,
+        head_sha256=head.sha256,
+        vocab_rows=head.vocab_rows,
+        hidden_size=head.hidden_size,
+        tokenizer_sha256=tokenizer_fingerprint(model.tokenizer),
+    )
+    return edit
