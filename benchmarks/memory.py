@@ -19,7 +19,7 @@ from benchmarks.models import BLOCK
 from benchmarks.report import Row
 
 if TYPE_CHECKING:
-    from tpe_core.model import LanguageModel
+    from tpe_core.models.model import LanguageModel
 
 __all__ = ["WIDE_BUDGET", "run", "wide_extra"]
 
@@ -53,8 +53,8 @@ def _wide_head() -> LanguageModel:
     """Random hidden states under a random head; a few hundred rows lie below what float32 holds."""
     import torch
 
-    from tpe_core.head import HeadReport, OutputHead, Post
-    from tpe_core.model import LanguageModel
+    from tpe_core.models.head import HeadReport, OutputHead, Post
+    from tpe_core.models.model import LanguageModel
 
     class Bodyless(LanguageModel):
         device = torch.device("cpu")
@@ -77,7 +77,7 @@ def main(side: str, blocks: int) -> None:
     import torch
 
     from benchmarks.models import gpt2_small, opened, random_corpus
-    from tpe_core.detection import detect
+    from tpe_core.detecting.detection import detect
     from tpe_core.progress import run as drive
 
     hf = None if side == "wide" else gpt2_small()

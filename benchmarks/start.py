@@ -9,7 +9,7 @@ import time
 from benchmarks.inspector import first_text, folders, opened, usable
 from benchmarks.report import Row, seconds
 from benchmarks.timing import median
-from tpe_core.loading import bundled_path
+from tpe_core.models.loading import bundled_path
 
 __all__ = ["run"]
 

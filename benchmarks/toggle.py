@@ -15,11 +15,11 @@ from torch.nn import functional
 from benchmarks.models import VOCAB, WIDTH, gpt2_small
 from benchmarks.report import Row, at_least, milliseconds
 from benchmarks.timing import interleaved, median
-from tpe_core.detection import Detection, HiddenSample
-from tpe_core.distribution import Distribution
-from tpe_core.edited_head import EditBasis, EditedHead
-from tpe_core.head import OutputHead, Post
-from tpe_core.intervention import Intervention
+from tpe_core.detecting.detection import Detection, HiddenSample
+from tpe_core.edits.distribution import Distribution
+from tpe_core.edits.edited_head import EditBasis, EditedHead
+from tpe_core.edits.intervention import Intervention
+from tpe_core.models.head import OutputHead, Post
 
 __all__ = ["run"]
 

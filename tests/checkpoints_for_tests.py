@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from tests.zoo.shrink import CONTEXT, VOCAB, tiny_model
-from tpe_core.capture import forward
-from tpe_core.edit import Edit
-from tpe_core.head import Task
-from tpe_core.head_sites import find_site
-from tpe_core.intervention import Intervention, Replacement, Steering
-from tpe_core.loading import load_model
-from tpe_core.model import LanguageModel
+from tpe_core.edits.edit import Edit
+from tpe_core.edits.intervention import Intervention, Replacement, Steering
+from tpe_core.models.capture import forward
+from tpe_core.models.head import Task
+from tpe_core.models.head_sites import find_site
+from tpe_core.models.loading import load_model
+from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 
 __all__ = ["ROWS", "loaded", "logits_of", "random_edit", "save", "with_edited_weights", "word_tokenizer"]

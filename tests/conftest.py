@@ -22,10 +22,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tpe_core.corpus import Corpus
-from tpe_core.loading import load_model
-from tpe_core.model import LanguageModel
+from tpe_core.models.loading import load_model
+from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
+from tpe_core.texts.corpus import Corpus
 
 VOCAB = 320  # ids the tiny tokenizer can produce
 WIDTH = 16

@@ -13,9 +13,9 @@ import torch
 
 from tests.conftest import VOCAB, WIDTH, save_tiny, text
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.edited_head import edited_logits
+from tpe_core.edits.edited_head import edited_logits
+from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import CorpusError, ManifestError, NumericalError, TpeError
-from tpe_core.intervention import Intervention, Steering
 from tpe_core.live import LiveSession
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, run

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from tests.conftest import random_corpus, save_tiny, slice_corpus
-from tpe_core.corpus import Corpus
-from tpe_core.detection import Detection, HiddenSample, detect
+from tpe_core.detecting.detection import Detection, HiddenSample, detect
 from tpe_core.errors import NumericalError, TpeError
-from tpe_core.loading import load_model
-from tpe_core.model import LanguageModel
+from tpe_core.models.loading import load_model
+from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.store import Store
+from tpe_core.texts.corpus import Corpus
 
 KINDS = ["gpt2", "gptj", "neox", "llama"]
 
@@ -111,8 +111,8 @@ def test_killed_and_resumed_is_the_same(tmp_path: Path) -> None:
         import time
         from pathlib import Path
         from tests.conftest import random_corpus
-        from tpe_core.detection import detect
-        from tpe_core.loading import load_model
+        from tpe_core.detecting.detection import detect
+        from tpe_core.models.loading import load_model
         from tpe_core.options import RunOptions
         from tpe_core.store import Store
         model = load_model(RunOptions(model={str(folder)!r}))

@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from tests.conftest import random_corpus, save_tiny, text
 from tpe_core import analysis
 from tpe_core.analysis import analyze
-from tpe_core.detection import Detection
-from tpe_core.distributed import detect_together, share_of
+from tpe_core.detecting.detection import Detection
+from tpe_core.detecting.distributed import detect_together, share_of
 from tpe_core.errors import ModelError, TpeError
+from tpe_core.models.processes import Processes
 from tpe_core.options import RunOptions
-from tpe_core.processes import Processes
 from tpe_core.progress import run
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ ALONE_SECONDS = 240  # for a whole run of several processes
 WORKER = """
     import os, signal, sys, time
     from pathlib import Path
-    from tpe_core import model as models
+    from tpe_core.models import model as models
     from tpe_core.errors import NumericalError
     rank, calls, plain = os.environ.get("RANK", "0"), 0, models.LanguageModel.hidden
     def hidden(self, inputs):

@@ -33,12 +33,12 @@ from tests.suite_for_tests import (
     text_counts,
     weights_of,
 )  # fmt: skip
-from tpe_core import trajectory_run
-from tpe_core.dynamics import DynamicsOptions, dynamics
 from tpe_core.errors import ModelError, TpeError
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, run
-from tpe_core.trajectory import Trajectory
+from tpe_core.training import trajectory_run
+from tpe_core.training.dynamics import DynamicsOptions, dynamics
+from tpe_core.training.trajectory import Trajectory
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import pytest
 
 from tests.suite_for_tests import save_run, text_counts
 from tpe_core.errors import ModelError
-from tpe_core.frequency import Frequencies
-from tpe_core.probe_log import LogWriter
-from tpe_core.recorded import RECORD, bundled_trajectory
+from tpe_core.training.frequency import Frequencies
+from tpe_core.training.probe_log import LogWriter
+from tpe_core.training.recorded import RECORD, bundled_trajectory
 from tpe_tui.cli import main
 
 STEPS = (0, 100, 200, 300, 400)

@@ -22,10 +22,10 @@ from tests.suite_for_tests import (
     text_counts,
     weights_of,
 )  # fmt: skip
-from tpe_core.dynamics import DynamicsOptions, dynamics, plan_dynamics
 from tpe_core.errors import CorpusError, TpeError
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_core.training.dynamics import DynamicsOptions, dynamics, plan_dynamics
 
 
 @pytest.fixture(scope="module")

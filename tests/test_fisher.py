@@ -10,17 +10,24 @@ import torch
 
 from tests.conftest import VOCAB, WIDTH, random_corpus
 from tests.test_posts import build, wrapped
-from tpe_core import fisher as module
 from tpe_core.analysis import analyze
-from tpe_core.coordinates import covariance
-from tpe_core.detection import Detection, HiddenSample, detect
+from tpe_core.detecting.detection import Detection, HiddenSample, detect
+from tpe_core.detecting.samples import read_samples
 from tpe_core.errors import TpeError
-from tpe_core.fisher import Forecast, fisher_information, forecast, forecast_least_squares, greedy_order, obs_order
-from tpe_core.head import OutputHead
-from tpe_core.model import LanguageModel
+from tpe_core.models.head import OutputHead
+from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.samples import read_samples
+from tpe_core.pruning import fisher as module
+from tpe_core.pruning.coordinates import covariance
+from tpe_core.pruning.fisher import (
+    Forecast,
+    fisher_information,
+    forecast,
+    forecast_least_squares,
+    greedy_order,
+    obs_order,
+)
 from tpe_core.store import Store
 
 

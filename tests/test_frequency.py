@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import VOCAB, text, tiny_tokenizer
-from tpe_core.corpus import TextSource, text_source
 from tpe_core.errors import CorpusError
-from tpe_core.frequency import Frequencies, count_text, read_counts, vocabulary_rows
 from tpe_core.progress import run
 from tpe_core.store import Store
+from tpe_core.texts.corpus import TextSource, text_source
+from tpe_core.training.frequency import Frequencies, count_text, read_counts, vocabulary_rows
 
 
 class Repeated(TextSource):

@@ -9,8 +9,8 @@ import torch
 from sklearn.linear_model import LinearRegression
 
 from tpe_core.errors import NumericalError
-from tpe_core.head_fit import TOP_COMPONENTS, TOP_DIMS, fit_head, overlap
-from tpe_core.trajectory import Point
+from tpe_core.training.head_fit import TOP_COMPONENTS, TOP_DIMS, fit_head, overlap
+from tpe_core.training.trajectory import Point
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(400, 24)) * RNG.uniform(0.5, 3, 24)

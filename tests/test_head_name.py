@@ -19,9 +19,9 @@ from transformers import (
 
 from tests.conftest import WIDTH, save_tiny, tiny_config
 from tpe_core.errors import ModelError
-from tpe_core.head_name import head_name
 from tpe_core.progress import run
-from tpe_core.weight_files import LocalFiles, UnusableError, open_weights
+from tpe_core.training.head_name import head_name
+from tpe_core.training.weight_files import LocalFiles, UnusableError, open_weights
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -72,9 +72,7 @@ def test_a_head_under_another_name_is_what_nothing_else_is(tmp_path: Path) -> No
     assert named(folder) == "generator.kernel"
     path = folder / "model.safetensors"
     save_file({**load_file(path), "other": torch.zeros_like(tensors["lm_head.weight"])}, path)
-    with pytest.raises(
-        UnusableError, match=r"as lm_head\.weight, and it could be generator\.kernel or other"
-    ):
+    with pytest.raises(UnusableError, match=r"as lm_head\.weight, and it could be generator\.kernel or other"):
         named(folder)
     save_file({name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}, path)
     with pytest.raises(UnusableError, match=r"not there as lm_head\.weight$"):

@@ -18,8 +18,8 @@ from huggingface_hub import errors as hub_errors
 from tests.conftest import save_tiny
 from tests.hub_for_tests import COMMIT, FakeHub, fake_hub
 from tpe_core.errors import ModelError
-from tpe_core.hub import cached_models, explain, fetch
-from tpe_core.loading import load_model, load_steps
+from tpe_core.models.hub import cached_models, explain, fetch
+from tpe_core.models.loading import load_model, load_steps
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, run, size_text
 from tpe_tui.cli import main

@@ -34,7 +34,7 @@ def loaded_by(statement: str) -> set[str]:
     [
         "tpe_core",
         "tpe_core.inspector",
-        "tpe_core.intervention",
+        "tpe_core.edits.intervention",
         "tpe_core.text",
         "tpe_tui.cli",
         "tpe_tui.app",
@@ -45,7 +45,9 @@ def test_light_modules_stay_light(module: str) -> None:
     assert not loaded_by(f"import {module}") & set(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["tpe_core.live", "tpe_core.analysis", "tpe_core.manifest", "tpe_core.demo.train"])
+@pytest.mark.parametrize(
+    "module", ["tpe_core.live", "tpe_core.analysis", "tpe_core.sharing.manifest", "tpe_core.demo.train"]
+)
 def test_the_engine_does_not_know_the_terminal(module: str) -> None:
     assert not loaded_by(f"import {module}") & {"tpe_tui", "textual", "rich", "typer"}
 

@@ -9,15 +9,15 @@ import pytest
 
 from tests.conftest import WIDTH, random_corpus, save_tiny, text
 from tests.test_posts import build, wrapped
-from tpe_core.detection import detect
+from tpe_core.detecting.detection import detect
+from tpe_core.edits.intervention import REPLACEMENTS, Intervention
+from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import TpeError
-from tpe_core.fisher import fisher_information, forecast, forecast_least_squares
-from tpe_core.intervention import REPLACEMENTS, Intervention
 from tpe_core.live import open_session
-from tpe_core.live_forecast import LiveForecast
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.reconstruction import covariance
+from tpe_core.pruning.fisher import fisher_information, forecast, forecast_least_squares
+from tpe_core.pruning.live_forecast import LiveForecast
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from tests.conftest import save_tiny, text
-from tpe_core.dosed import DoseRequest
-from tpe_core.edited_head import edited_logits
+from tpe_core.edits.edited_head import edited_logits
+from tpe_core.edits.intervention import METHODS, Intervention, Method, Replacement
 from tpe_core.errors import TpeError
-from tpe_core.intervention import METHODS, Intervention, Method, Replacement
 from tpe_core.live import LiveSession, open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.steering_study import Plan, study
+from tpe_core.steering.dosed import DoseRequest
+from tpe_core.steering.steering_study import Plan, study
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from tests.conftest import WIDTH, save_tiny, text
-from tpe_core import live_sweep
+from tpe_core.detecting.samples import read_samples
 from tpe_core.errors import TpeError
 from tpe_core.live import LiveSession, open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.pruning import ROTATE as PRUNING_ROTATE
-from tpe_core.pruning import prune
-from tpe_core.samples import read_samples
-from tpe_core.swept import ROTATE, SweepRequest, SweepResult
+from tpe_core.pruning import live_sweep
+from tpe_core.pruning.curves import ROTATE as PRUNING_ROTATE
+from tpe_core.pruning.curves import prune
+from tpe_core.pruning.swept import ROTATE, SweepRequest, SweepResult
 
 REQUEST = SweepRequest(draws=2, fractions=(0.0, 0.25, 0.5, 0.9))
 

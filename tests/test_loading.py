@@ -25,15 +25,15 @@ from transformers import (
 
 from tests.conftest import CONTEXT, VOCAB, WIDTH, save_tiny, tiny_config
 from tests.tasks_for_tests import save_task_model
-from tpe_core import loading
 from tpe_core.errors import ModelError
-from tpe_core.footprint import _main_memory, estimate
-from tpe_core.loading import load_model, load_steps
-from tpe_core.model import LanguageModel
+from tpe_core.models import loading
+from tpe_core.models.footprint import _main_memory, estimate
+from tpe_core.models.loading import load_model, load_steps
+from tpe_core.models.model import LanguageModel
+from tpe_core.models.placement import values
+from tpe_core.models.tasks import auto_class, task_of
 from tpe_core.options import RunOptions
-from tpe_core.placement import values
 from tpe_core.progress import Progress, size_text
-from tpe_core.tasks import auto_class, task_of
 
 
 def says(match: str, **options: Any) -> None:

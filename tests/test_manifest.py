@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from safetensors.numpy import save_file
 
+from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import ManifestError
-from tpe_core.intervention import Intervention, Steering
-from tpe_core.manifest import (
+from tpe_core.sharing.manifest import (
     Expected,
     MadeOn,
     Manifest,
@@ -212,7 +212,7 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     }.items():
         file.write_bytes(data)
         assert reason in refused(file), data[:50]
-    monkeypatch.setattr("tpe_core.manifest.MAX_BYTES", 10)
+    monkeypatch.setattr("tpe_core.sharing.manifest.MAX_BYTES", 10)
     assert "too large" in refused(file)
 
 

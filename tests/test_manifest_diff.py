@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.test_manifest import EDIT, THE, arrays_of, make
-from tpe_core.intervention import Intervention, Steering
-from tpe_core.manifest import Manifest, MeasuredText, published_schema, read_edit, write_manifest
-from tpe_core.manifest_diff import Difference, Figure, Pair, SteeringPair, difference
+from tpe_core.edits.intervention import Intervention, Steering
+from tpe_core.sharing.manifest import Manifest, MeasuredText, published_schema, read_edit, write_manifest
+from tpe_core.sharing.manifest_diff import Difference, Figure, Pair, SteeringPair, difference
 from tpe_tui.cli import main
 from tpe_tui.report_manifest import dims_text
 

@@ -17,12 +17,12 @@ from safetensors.numpy import save
 
 from tests.conftest import WIDTH
 from tests.test_manifest import arrays_of, make
-from tpe_core.edit import Edit
+from tpe_core.edits.edit import Edit
+from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import ManifestError
-from tpe_core.hooks import apply
-from tpe_core.intervention import Intervention, Steering
-from tpe_core.manifest import read_edit, write_manifest
-from tpe_core.manifest_diff import difference
+from tpe_core.sharing.hooks import apply
+from tpe_core.sharing.manifest import read_edit, write_manifest
+from tpe_core.sharing.manifest_diff import difference
 from tpe_tui.cli import main
 from tpe_tui.report_difference import print_difference
 from tpe_tui.report_manifest import print_manifest

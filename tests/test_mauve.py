@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import beta
 
 from tpe_core.errors import NumericalError, TpeError
-from tpe_core.mauve import bins_for, divergence_curve, frontier_area, histograms, mauve, quantise
+from tpe_core.writing.mauve import bins_for, divergence_curve, frontier_area, histograms, mauve, quantise
 
 Floats = NDArray[np.float64]
 

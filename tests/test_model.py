@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from tests.conftest import CONTEXT, VOCAB, WIDTH, save_tiny
-from tpe_core.capture import capture
 from tpe_core.errors import HeadError, TpeError
-from tpe_core.head_sites import HeadSite
-from tpe_core.loading import load_model
-from tpe_core.model import LanguageModel
+from tpe_core.models.capture import capture
+from tpe_core.models.head_sites import HeadSite
+from tpe_core.models.loading import load_model
+from tpe_core.models.model import LanguageModel
+from tpe_core.models.probe import _read
 from tpe_core.options import RunOptions
-from tpe_core.probe import _read
 
 
 @pytest.mark.parametrize(

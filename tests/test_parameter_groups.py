@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
 from tests.conftest import tiny_config
-from tpe_core import parameter_groups
-from tpe_core.parameter_groups import distances, groups_of, lengths, ratios
+from tpe_core.training import parameter_groups
+from tpe_core.training.parameter_groups import distances, groups_of, lengths, ratios
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ from transformers import BartConfig, BartForConditionalGeneration, LlamaForCausa
 
 from tests.conftest import CONTEXT, VOCAB, WIDTH, random_corpus, text, tiny_config, tiny_tokenizer
 from tpe_core.analysis import analyze
-from tpe_core.design import Design
-from tpe_core.detection import Detection, detect
-from tpe_core.edited_head import EditBasis, EditedHead, edited_logits
-from tpe_core.encoding import fit_encoding
-from tpe_core.head import Post
-from tpe_core.intervention import Intervention, Steering
-from tpe_core.model import LanguageModel
+from tpe_core.detecting.detection import Detection, detect
+from tpe_core.edits.edited_head import EditBasis, EditedHead, edited_logits
+from tpe_core.edits.intervention import Intervention, Steering
+from tpe_core.law.design import Design
+from tpe_core.law.encoding import fit_encoding
+from tpe_core.models.head import Post
+from tpe_core.models.model import LanguageModel
+from tpe_core.models.probe import open_head
 from tpe_core.options import RunOptions
-from tpe_core.probe import open_head
 from tpe_core.progress import run
 
 NEVER_PREDICTED = slice(40, 60)
@@ -287,7 +287,7 @@ def test_caps_are_exact_in_any_precision(cap: float, dtype: torch.dtype) -> None
 
 
 def test_a_narrow_copy_of_the_head_gives_float32_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tpe_core import probe
+    from tpe_core.models import probe
 
     hf = build("head bias").bfloat16()
     wide, _ = open_head(hf, VOCAB, CONTEXT)

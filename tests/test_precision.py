@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tests.conftest import random_corpus, save_tiny
-from tpe_core import head as heads
-from tpe_core.detection import detect
-from tpe_core.loading import load_model
-from tpe_core.model import LanguageModel
+from tpe_core.detecting.detection import detect
+from tpe_core.models import head as heads
+from tpe_core.models.loading import load_model
+from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 

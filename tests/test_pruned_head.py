@@ -12,13 +12,13 @@ import torch
 from tests.conftest import WIDTH, random_corpus
 from tests.test_posts import build, wrapped
 from tests.test_sweep import cost_of, float64_logits, replaced
-from tpe_core.detection import Detection, detect
-from tpe_core.distill import _loss, distill
+from tpe_core.detecting.detection import Detection, detect
 from tpe_core.errors import TpeError
-from tpe_core.model import LanguageModel
+from tpe_core.models.model import LanguageModel
 from tpe_core.progress import run
-from tpe_core.pruned_head import fold
-from tpe_core.sweep import measure
+from tpe_core.pruning.distill import _loss, distill
+from tpe_core.pruning.pruned_head import fold
+from tpe_core.pruning.sweep import measure
 
 REMOVED = (1, 4, 6, 11, 12, 15)
 

@@ -16,20 +16,20 @@ from torch import nn
 from tests.conftest import WIDTH, save_tiny, text
 from tests.test_posts import build, wrapped
 from tests.test_sweep import cost_of, float64_logits, replaced
-from tpe_core import pruning as module
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.budget import NoMaskError, check_budget, largest_under, search
-from tpe_core.coordinates import covariance
+from tpe_core.detecting.reading import reading_of
+from tpe_core.detecting.samples import Samples, read_samples
+from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
-from tpe_core.intervention import Intervention
 from tpe_core.live import open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, run
-from tpe_core.pruning import ROTATE, PruningResult, coordinates_of, mask_of, planned, prune, pruned_intervention
-from tpe_core.reading import reading_of
-from tpe_core.saliency import gather_evidence, order_of
-from tpe_core.samples import Samples, read_samples
-from tpe_core.sweep import sweep
+from tpe_core.pruning import curves as module
+from tpe_core.pruning.budget import NoMaskError, check_budget, largest_under, search
+from tpe_core.pruning.coordinates import covariance
+from tpe_core.pruning.curves import ROTATE, PruningResult, coordinates_of, mask_of, planned, prune, pruned_intervention
+from tpe_core.pruning.saliency import gather_evidence, order_of
+from tpe_core.pruning.sweep import sweep
 from tpe_tui.cli import main
 
 FIGURES = {"kl", "js", "top1", "perplexity", "entropy"}
@@ -230,7 +230,7 @@ def test_the_budget_holds_in_whole_forwards_of_edited_weights(opened, texts, kin
 
 
 def test_the_search_finds_what_looking_everywhere_finds(opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tpe_core import budget as searching
+    from tpe_core.pruning import budget as searching
 
     monkeypatch.setattr(searching, "COARSE", 2)  # so that there is something left to cut
     analysis, samples = opened("identity")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import save_tiny, text
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.head import POST_KINDS, HeadReport, Post
+from tpe_core.models.head import POST_KINDS, HeadReport, Post
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_tui.report import print_analysis, print_check

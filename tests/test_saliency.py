@@ -11,12 +11,12 @@ import pytest
 from tests.conftest import VOCAB, WIDTH, text
 from tests.test_posts import build, wrapped
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.coordinates import covariance
 from tpe_core.errors import TpeError
-from tpe_core.fisher import fisher_information, greedy_order, obs_order
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.saliency import ORDERS, Evidence, gather_evidence, order_of, saliency_of
+from tpe_core.pruning.coordinates import covariance
+from tpe_core.pruning.fisher import fisher_information, greedy_order, obs_order
+from tpe_core.pruning.saliency import ORDERS, Evidence, gather_evidence, order_of, saliency_of
 
 
 @pytest.fixture(scope="module")

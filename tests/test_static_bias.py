@@ -13,13 +13,13 @@ import transformers
 from torch import Tensor, nn
 
 from tests.conftest import tiny_config
-from tpe_core.capture import probe_inputs
-from tpe_core.design import Design
-from tpe_core.encoding import fit_encoding
-from tpe_core.head import OutputHead, Post
-from tpe_core.head_sites import find_site
-from tpe_core.model import LanguageModel
-from tpe_core.static_bias import FinalNorm, final_norm_bias, static_bias, static_bias_of
+from tpe_core.law.design import Design
+from tpe_core.law.encoding import fit_encoding
+from tpe_core.law.static_bias import FinalNorm, final_norm_bias, static_bias, static_bias_of
+from tpe_core.models.capture import probe_inputs
+from tpe_core.models.head import OutputHead, Post
+from tpe_core.models.head_sites import find_site
+from tpe_core.models.model import LanguageModel
 
 BERT = {
     "vocab_size": 90, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,

@@ -10,15 +10,15 @@ import torch
 
 from tests.conftest import VOCAB, WIDTH, random_corpus
 from tests.test_posts import build, wrapped
-from tpe_core.coordinates import Coordinates, along, least_squares, rotated
-from tpe_core.design import Design
-from tpe_core.detection import Detection, HiddenSample, detect
+from tpe_core.detecting.detection import Detection, HiddenSample, detect
+from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import TpeError
-from tpe_core.head import OutputHead, Post
-from tpe_core.model import LanguageModel
+from tpe_core.law.design import Design
+from tpe_core.models.head import OutputHead, Post
+from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Progress, run
-from tpe_core.reconstruction import covariance
-from tpe_core.sweep import Cost, counts_of, measure, sweep
+from tpe_core.pruning.coordinates import Coordinates, along, least_squares, rotated
+from tpe_core.pruning.sweep import Cost, counts_of, measure, sweep
 
 REMOVED = (0, 1, 3, 4, 9, 15)
 ORDER = np.random.default_rng(1).permutation(WIDTH)
@@ -170,7 +170,7 @@ def test_measure_is_the_same_cost(opened, kind: str) -> None:
 
 
 def test_curves_arrive_before_the_end(opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tpe_core import sweep as module
+    from tpe_core.pruning import sweep as module
 
     monkeypatch.setattr(module, "CHUNK_BYTES", 4 * VOCAB * 64)
     model, detection = opened("identity")

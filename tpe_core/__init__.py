@@ -11,65 +11,65 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis, analyze
-    from tpe_core.checkpoint import Baked, bake
-    from tpe_core.components import Components, principal_components
-    from tpe_core.decoding import Decoding
-    from tpe_core.design import Design
-    from tpe_core.detection import Detection, HiddenSample, detect
-    from tpe_core.dynamics import DynamicsOptions, plan_dynamics
-    from tpe_core.edited_head import EditBasis, EditedHead, edited_logits
-    from tpe_core.encoding import Encoding, fit_encoding
+    from tpe_core.detecting.detection import Detection, HiddenSample, detect
+    from tpe_core.edits.directions import steering_direction
+    from tpe_core.edits.edited_head import EditBasis, EditedHead, edited_logits
+    from tpe_core.edits.intervention import Intervention, Steering
     from tpe_core.errors import TpeError
-    from tpe_core.frequency import Frequencies, count_text, read_counts
-    from tpe_core.head import HeadReport, OutputHead
-    from tpe_core.head_fit import HeadFit, fit_head
-    from tpe_core.hooks import Applied, apply
     from tpe_core.inspector import Inspector
-    from tpe_core.intervention import Intervention, Steering
+    from tpe_core.law.components import Components, principal_components
+    from tpe_core.law.design import Design
+    from tpe_core.law.encoding import Encoding, fit_encoding
     from tpe_core.live import LiveSession, open_session
-    from tpe_core.loading import load_model
-    from tpe_core.manifest import read_edit
-    from tpe_core.model import LanguageModel
+    from tpe_core.models.head import HeadReport, OutputHead
+    from tpe_core.models.loading import load_model
+    from tpe_core.models.model import LanguageModel
     from tpe_core.options import RunOptions
-    from tpe_core.paired import Pair, PairRequest
-    from tpe_core.paired_generation import pair_texts
-    from tpe_core.probe_log import follow, read_log
     from tpe_core.progress import Progress, run
-    from tpe_core.steering import steering_direction
+    from tpe_core.sharing.checkpoint import Baked, bake
+    from tpe_core.sharing.hooks import Applied, apply
+    from tpe_core.sharing.manifest import read_edit
     from tpe_core.store import Store
-    from tpe_core.training_probe import EncodingProbe
-    from tpe_core.trajectory import Point, Trajectory
+    from tpe_core.training.dynamics import DynamicsOptions, plan_dynamics
+    from tpe_core.training.frequency import Frequencies, count_text, read_counts
+    from tpe_core.training.head_fit import HeadFit, fit_head
+    from tpe_core.training.probe_log import follow, read_log
+    from tpe_core.training.training_probe import EncodingProbe
+    from tpe_core.training.trajectory import Point, Trajectory
+    from tpe_core.writing.decoding import Decoding
+    from tpe_core.writing.paired import Pair, PairRequest
+    from tpe_core.writing.paired_generation import pair_texts
 
 _HOMES = {
     "analysis": ("Analysis", "analyze"),
-    "checkpoint": ("Baked", "bake"),
-    "components": ("Components", "principal_components"),
-    "decoding": ("Decoding",),
-    "design": ("Design",),
-    "detection": ("Detection", "HiddenSample", "detect"),
-    "dynamics": ("DynamicsOptions", "plan_dynamics"),
-    "edited_head": ("EditBasis", "EditedHead", "edited_logits"),
-    "encoding": ("Encoding", "fit_encoding"),
+    "sharing.checkpoint": ("Baked", "bake"),
+    "law.components": ("Components", "principal_components"),
+    "writing.decoding": ("Decoding",),
+    "law.design": ("Design",),
+    "detecting.detection": ("Detection", "HiddenSample", "detect"),
+    "training.dynamics": ("DynamicsOptions", "plan_dynamics"),
+    "edits.edited_head": ("EditBasis", "EditedHead", "edited_logits"),
+    "law.encoding": ("Encoding", "fit_encoding"),
     "errors": ("TpeError",),
-    "frequency": ("Frequencies", "count_text", "read_counts"),
-    "head": ("HeadReport", "OutputHead"),
-    "head_fit": ("HeadFit", "fit_head"),
-    "hooks": ("Applied", "apply"),
+    "training.frequency": ("Frequencies", "count_text", "read_counts"),
+    "models.head": ("HeadReport", "OutputHead"),
+    "training.head_fit": ("HeadFit", "fit_head"),
+    "sharing.hooks": ("Applied", "apply"),
     "inspector": ("Inspector",),
-    "intervention": ("Intervention", "Steering"),
+    "edits.intervention": ("Intervention", "Steering"),
     "live": ("LiveSession", "open_session"),
-    "loading": ("load_model",),
-    "manifest": ("read_edit",),
-    "model": ("LanguageModel",),
+    "models.loading": ("load_model",),
+    "sharing.manifest": ("read_edit",),
+    "models.model": ("LanguageModel",),
     "options": ("RunOptions",),
-    "paired": ("Pair", "PairRequest"),
-    "paired_generation": ("pair_texts",),
-    "probe_log": ("follow", "read_log"),
+    "writing.paired": ("Pair", "PairRequest"),
+    "writing.paired_generation": ("pair_texts",),
+    "training.probe_log": ("follow", "read_log"),
     "progress": ("Progress", "run"),
-    "steering": ("steering_direction",),
+    "edits.directions": ("steering_direction",),
     "store": ("Store",),
-    "training_probe": ("EncodingProbe",),
-    "trajectory": ("Point", "Trajectory"),
+    "training.training_probe": ("EncodingProbe",),
+    "training.trajectory": ("Point", "Trajectory"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

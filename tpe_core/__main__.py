@@ -17,8 +17,8 @@ from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, run
 
 if TYPE_CHECKING:
-    from tpe_core.distributed import Shared
-    from tpe_core.processes import Processes
+    from tpe_core.detecting.distributed import Shared
+    from tpe_core.models.processes import Processes
 
 __all__ = ["main"]
 
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         task=chosen.task,
         quantize=chosen.quantize,
     )
-    from tpe_core.processes import OtherFailedError, Processes
+    from tpe_core.models.processes import OtherFailedError, Processes
 
     processes: Processes | None = None
     line = _ProgressLine()
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _detect(options: RunOptions, processes: Processes, save_seconds: float, line: _ProgressLine) -> Shared:
-    from tpe_core.distributed import detect_together
+    from tpe_core.detecting.distributed import detect_together
 
     steps = detect_together(options, processes, stdin=sys.stdin.buffer, save_seconds=save_seconds)
     return run(steps, line.show if processes.first else None)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from tpe_core.edits.intervention import Intervention, Method, Replacement
 from tpe_core.errors import TpeError
-from tpe_core.intervention import Intervention, Method, Replacement
 from tpe_core.lazy import Deferred
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class NextTokens:
 
 @dataclass(frozen=True, slots=True)
 class PruningForecast:
-    """What a mask should cost over the detecting text, by the second-order expansion of KL (`tpe_core.fisher`)."""
+    """What a mask should cost over the detecting text, by the second-order expansion of KL (`pruning.fisher`)."""
 
     pruned: tuple[int, ...]
     replacement: Replacement

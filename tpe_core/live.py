@@ -18,29 +18,29 @@ import torch
 from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.distribution import Distribution
-from tpe_core.dosed import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
-from tpe_core.edit import Edit
-from tpe_core.edited_head import EditBasis, EditedHead, edited_logits
+from tpe_core.detecting.samples import Samples, read_samples
+from tpe_core.edits.distribution import Distribution
+from tpe_core.edits.edit import Edit
+from tpe_core.edits.edited_head import EditBasis, EditedHead, edited_logits
+from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.reconstruction import Reconstruction
 from tpe_core.errors import NumericalError, TpeError
-from tpe_core.generation import starting_prompt
 from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
-from tpe_core.intervention import Intervention
+from tpe_core.law.static_bias import static_bias_of
 from tpe_core.options import RunOptions
-from tpe_core.paired import Controls, Pair, PairRequest
 from tpe_core.progress import Steps
-from tpe_core.reconstruction import Reconstruction
-from tpe_core.samples import Samples, read_samples
-from tpe_core.static_bias import static_bias_of
+from tpe_core.pruning.sweep import Cost, measure
+from tpe_core.pruning.swept import SweepRequest, SweepResult
+from tpe_core.steering.dosed import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.steering.token_search import TokenIndex
 from tpe_core.store import Store
-from tpe_core.sweep import Cost, measure
-from tpe_core.swept import SweepRequest, SweepResult
-from tpe_core.token_search import TokenIndex
+from tpe_core.writing.generation import starting_prompt
+from tpe_core.writing.paired import Controls, Pair, PairRequest
 
 if TYPE_CHECKING:
-    from tpe_core.live_forecast import LiveForecast
-    from tpe_core.live_steering import LiveSteering
-    from tpe_core.manifest import MeasuredText
+    from tpe_core.pruning.live_forecast import LiveForecast
+    from tpe_core.sharing.manifest import MeasuredText
+    from tpe_core.steering.live_steering import LiveSteering
 
 __all__ = ["LiveSession", "open_session"]
 
@@ -90,7 +90,7 @@ class LiveSession:
 
     def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
         """What pruning costs in several orders, on held-out and out-of-domain text: a job, see `sweep_orders`."""
-        from tpe_core.live_sweep import sweep_orders
+        from tpe_core.pruning.live_sweep import sweep_orders
 
         samples = yield from self._read()
         self._swept = yield from sweep_orders(
@@ -112,7 +112,7 @@ class LiveSession:
 
     def prepare_forecast(self) -> Steps[None]:
         """What `forecast` needs, from the detecting text's stored hidden states: a job, once."""
-        from tpe_core.live_forecast import read_forecast
+        from tpe_core.pruning.live_forecast import read_forecast
 
         if self._forecast is None:
             self._forecast = yield from read_forecast(self.analysis, self._store)
@@ -138,7 +138,7 @@ class LiveSession:
 
         Raises `TpeError` where the edit came from a file that this session has not loaded.
         """
-        from tpe_core.live_steering import read_texts, unsteered
+        from tpe_core.steering.live_steering import read_texts, unsteered
 
         if self._steering is None or self._steering.below != unsteered(edit):
             samples = yield from self._read()
@@ -167,7 +167,7 @@ class LiveSession:
 
         Cut to the model's context. See `pair_texts`, which reads the edit once before each token.
         """
-        from tpe_core.paired_generation import fitting, numbered, pair_texts
+        from tpe_core.writing.paired_generation import fitting, numbered, pair_texts
 
         model, edit = self.analysis.model, numbered(lambda: controls().edit, self.basis)
         return (yield from pair_texts(model, fitting(model, request), edit, lambda: controls().pace))
@@ -297,9 +297,9 @@ class LiveSession:
         `made_by` says what chose the edit. What it costs on texts is in `texts`, or what this session has measured of
         exactly this edit. Raises `ManifestError` where it cannot be written.
         """
-        from tpe_core import manifest as files
-        from tpe_core import manifest_making as making
-        from tpe_core.self_test import record
+        from tpe_core.sharing import manifest as files
+        from tpe_core.sharing import manifest_making as making
+        from tpe_core.sharing.self_test import record
 
         analysis, basis = self.analysis, self.basis(intervention)
         shown = self.evaluate(prompt, intervention)
@@ -319,7 +319,7 @@ class LiveSession:
 
     def _measured(self, edit: Intervention) -> tuple[MeasuredText, ...]:
         """What the studies of this session have measured of exactly this edit."""
-        from tpe_core.manifest_making import dosed_on_texts, swept_on_texts
+        from tpe_core.sharing.manifest_making import dosed_on_texts, swept_on_texts
 
         methods, study = {entry.method for entry in edit.steering}, self._steering
         if study is None or edit.pruned or len(methods) != 1 or study.below != replace(edit, steering=()):
@@ -336,7 +336,7 @@ class LiveSession:
 
         Raises `ManifestError` in one sentence where it is broken or made for another head; nothing is changed then.
         """
-        from tpe_core import manifest as files
+        from tpe_core.sharing import manifest as files
 
         head = self.analysis.model.head
         document, arrays = files.read_manifest(path)

@@ -32,7 +32,7 @@ from tpe_tui.steer_state import READ, WHO
 from tpe_tui.sweep_state import SWEEP
 
 if TYPE_CHECKING:
-    from tpe_core.hub import CachedModel
+    from tpe_core.models.hub import CachedModel
 
 __all__ = ["TpeApp", "run_app"]
 

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
+from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
-from tpe_core.intervention import Intervention
 from tpe_core.options import DEMO, RunOptions
 from tpe_tui.commands_apply import apply
 from tpe_tui.commands_demo import train
@@ -117,7 +117,7 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Load a model, measure its head, print the card; exit code 1 where it is unsupported."""
-    from tpe_core.loading import load_steps
+    from tpe_core.models.loading import load_steps
     from tpe_tui.report import print_check
 
     loaded = drive(load_steps(run_options(context)))

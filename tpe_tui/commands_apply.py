@@ -60,16 +60,16 @@ def apply(
     debug: Debug = False,
 ) -> None:
     """Bake an edit into a checkpoint, load it back, and compare before it gets its name."""
-    from tpe_core.checkpoint_folder import check_target
-    from tpe_core.manifest import read_edit
+    from tpe_core.sharing.checkpoint_folder import check_target
+    from tpe_core.sharing.manifest import read_edit
 
     check_target(out)  # what can be refused before the model is loaded
     _, edit = read_edit(file)
 
     from tpe_core.analysis import analyze
-    from tpe_core.checkpoint import bake
-    from tpe_core.checkpoint_plan import choose
-    from tpe_core.loading import load_steps
+    from tpe_core.models.loading import load_steps
+    from tpe_core.sharing.checkpoint import bake
+    from tpe_core.sharing.checkpoint_plan import choose
     from tpe_tui.report_apply import print_baked
 
     options = run_options(context)

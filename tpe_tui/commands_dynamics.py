@@ -27,7 +27,7 @@ from tpe_tui.options import (
 )
 
 if TYPE_CHECKING:
-    from tpe_core.trajectory import Trajectory
+    from tpe_core.training.trajectory import Trajectory
 
 __all__ = ["dynamics"]
 
@@ -134,11 +134,11 @@ def _measure(name: str, options: RunOptions, asked: dict[str, Any]) -> Trajector
     """One source, after saying what it will cost where that is anything."""
     from dataclasses import replace
 
-    from tpe_core.recorded import is_recorded, read_recorded
+    from tpe_core.training.recorded import is_recorded, read_recorded
 
     if is_recorded(name):
         return read_recorded(name)
-    from tpe_core.dynamics import DynamicsOptions, plan_dynamics
+    from tpe_core.training.dynamics import DynamicsOptions, plan_dynamics
 
     plan = drive(plan_dynamics(DynamicsOptions(replace(options, model=name), **asked)))
     say(f"{name}: {plan.budget}.")
@@ -147,8 +147,8 @@ def _measure(name: str, options: RunOptions, asked: dict[str, Any]) -> Trajector
 
 def _follow(name: str, quiet: bool) -> Trajectory:
     """A log until its run ends, with a line for every point as it comes."""
-    from tpe_core.probe_log import follow
-    from tpe_core.trajectory import Trajectory
+    from tpe_core.training.probe_log import follow
+    from tpe_core.training.trajectory import Trajectory
     from tpe_tui.report import ProgressLine
     from tpe_tui.report_dynamics import TrajectoryTable
 
@@ -173,7 +173,7 @@ def _follow(name: str, quiet: bool) -> Trajectory:
 
 
 def _print(found: list[Trajectory], as_json: bool, headed: bool) -> None:
-    from tpe_core.trajectory_file import document
+    from tpe_core.training.trajectory_file import document
     from tpe_tui.report_dynamics import TrajectoryTable, print_halfway, print_source
 
     for one in found:

@@ -59,15 +59,15 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Put the tasks to the model unedited and edited, and print both with standard errors."""
-    from tpe_core.harness import find_tasks
-    from tpe_core.manifest import read_edit
+    from tpe_core.sharing.harness import find_tasks
+    from tpe_core.sharing.manifest import read_edit
 
     read_edit(file)  # what can be refused before anything is loaded
     names = [name.strip() for some in tasks for name in some.split(",") if name.strip()]
     found = find_tasks(names, tasks_path, offline=offline)
 
-    from tpe_core.evaluation_tasks import evaluate_tasks
-    from tpe_core.loading import load_steps
+    from tpe_core.models.loading import load_steps
+    from tpe_core.sharing.evaluation_tasks import evaluate_tasks
     from tpe_core.store import Store
     from tpe_tui.report_eval import print_scores
 

@@ -26,8 +26,8 @@ from tpe_tui.options import (
 )
 
 if TYPE_CHECKING:
-    from tpe_core.edit import Edit
-    from tpe_core.model import LanguageModel
+    from tpe_core.edits.edit import Edit
+    from tpe_core.models.model import LanguageModel
 
 __all__ = ["generate"]
 
@@ -62,16 +62,16 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Continue a prompt twice and print both texts."""
-    from tpe_core.decoding import Decoding
+    from tpe_core.writing.decoding import Decoding
 
     decoding = Decoding(length or LENGTH, seed, temperature, top_p, not no_stop, top_k)
     if save is not None and not save.absolute().parent.is_dir():
         raise typer.BadParameter(f"--save {save} is in no folder that exists: make it first.")
 
-    from tpe_core.generation import check_causal, starting_prompt
-    from tpe_core.loading import load_steps
-    from tpe_core.paired import PairRequest, save_pair
-    from tpe_core.paired_generation import fitting, pair_texts
+    from tpe_core.models.loading import load_steps
+    from tpe_core.writing.generation import check_causal, starting_prompt
+    from tpe_core.writing.paired import PairRequest, save_pair
+    from tpe_core.writing.paired_generation import fitting, pair_texts
     from tpe_tui.report_generate import plain_lines, print_pair
 
     loaded = drive(load_steps(run_options(context)))
@@ -98,10 +98,10 @@ def _edit(model: LanguageModel, path: Path | None) -> Edit:
     """The edit of a file that was made for this head; nothing where there is none."""
     import numpy as np
 
-    from tpe_core.corpus import tokenizer_fingerprint
-    from tpe_core.edit import Edit
-    from tpe_core.intervention import Intervention
-    from tpe_core.manifest import check_fits, read_edit
+    from tpe_core.edits.edit import Edit
+    from tpe_core.edits.intervention import Intervention
+    from tpe_core.sharing.manifest import check_fits, read_edit
+    from tpe_core.texts.corpus import tokenizer_fingerprint
 
     head = model.head
     if path is None:

@@ -25,9 +25,9 @@ from tpe_tui.options import (
 )
 
 if TYPE_CHECKING:
-    from tpe_core.manifest import Manifest
     from tpe_core.options import RunOptions
-    from tpe_core.self_test import Mismatch
+    from tpe_core.sharing.manifest import Manifest
+    from tpe_core.sharing.self_test import Mismatch
 
 __all__ = ["diff", "schema", "show"]
 
@@ -36,7 +36,7 @@ File = Annotated[Path, typer.Argument(help="A saved intervention (JSON).")]
 
 def schema() -> None:
     """Print the JSON Schema that saved interventions follow."""
-    from tpe_core.manifest import published_schema
+    from tpe_core.sharing.manifest import published_schema
 
     sys.stdout.write(published_schema())
 
@@ -62,7 +62,7 @@ def show(
     """Read and check a file, print it; with --on, exit code 1 where the model does not reproduce its self-test."""
     from dataclasses import asdict, replace
 
-    from tpe_core.manifest import read_edit
+    from tpe_core.sharing.manifest import read_edit
     from tpe_tui.report_manifest import print_manifest, print_mismatches
 
     manifest, _ = read_edit(file)
@@ -79,9 +79,9 @@ def show(
 
 
 def _tested(file: Path, manifest: Manifest, options: RunOptions) -> list[Mismatch]:
-    from tpe_core.hooks import apply
-    from tpe_core.loading import load_steps
-    from tpe_core.self_test import check, prompt_logits
+    from tpe_core.models.loading import load_steps
+    from tpe_core.sharing.hooks import apply
+    from tpe_core.sharing.self_test import check, prompt_logits
 
     model = drive(load_steps(options))
     with apply(model, file):
@@ -95,8 +95,8 @@ def diff(
     debug: Debug = False,
 ) -> None:
     """Compare two files; that they differ is no failure."""
-    from tpe_core.manifest import read_edit
-    from tpe_core.manifest_diff import difference
+    from tpe_core.sharing.manifest import read_edit
+    from tpe_core.sharing.manifest_diff import difference
 
     found = difference(read_edit(first), read_edit(second))
     if json_:

@@ -32,11 +32,11 @@ from tpe_tui.options import (
 )
 
 if TYPE_CHECKING:
-    from tpe_core.intervention import Intervention
+    from tpe_core.detecting.samples import Samples
+    from tpe_core.edits.intervention import Intervention
     from tpe_core.live import LiveSession
-    from tpe_core.manifest import MeasuredText
     from tpe_core.progress import Steps
-    from tpe_core.samples import Samples
+    from tpe_core.sharing.manifest import MeasuredText
     from tpe_core.store import Store
 
 __all__ = ["prune"]
@@ -75,9 +75,9 @@ class _Asked:
 
     def check(self) -> None:
         """Refuse what cannot be done, before anything is loaded."""
-        from tpe_core.budget import check_budget
-        from tpe_core.pruning import planned, pruned_intervention
-        from tpe_core.sweep import counts_of
+        from tpe_core.pruning.budget import check_budget
+        from tpe_core.pruning.curves import planned, pruned_intervention
+        from tpe_core.pruning.sweep import counts_of
 
         plan = planned(self.orders, self.replacements)
         counts_of(self.fractions, 1)
@@ -125,7 +125,7 @@ def prune(
     """Sweep or search, print, and save."""
     if sum(bool(given) for given in (fractions, budget is not None, budget_perplexity is not None)) > 1:
         raise typer.BadParameter("give one of --fractions, --budget and --budget-perplexity.")
-    from tpe_core.pruning import FRACTIONS
+    from tpe_core.pruning.curves import FRACTIONS
 
     asked = _Asked(
         orders=_words(order) or ["slope", "random"],
@@ -182,8 +182,8 @@ class _Saved:
 
 
 def _opened(options: RunOptions, asked: _Asked) -> Steps[_Opened]:
+    from tpe_core.detecting.samples import read_samples
     from tpe_core.live import open_session
-    from tpe_core.samples import read_samples
     from tpe_core.store import Store
 
     session = yield from open_session(options)
@@ -197,8 +197,8 @@ def _opened(options: RunOptions, asked: _Asked) -> Steps[_Opened]:
 
 def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
     """(JSON document, what to save) of a sweep; prints its table unless `quiet`."""
-    from tpe_core.manifest_making import costs_on_texts
-    from tpe_core.pruning import mask_of, prune
+    from tpe_core.pruning.curves import mask_of, prune
+    from tpe_core.sharing.manifest_making import costs_on_texts
     from tpe_tui.report_prune import print_curves
 
     analysis, seed, store = opened.session.analysis, opened.seed, opened.store
@@ -217,7 +217,7 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
         saved = _Saved(mask, f"tpe prune, order {curve.order}", measured)
     document = result.to_dict()
     if asked.prompts is not None:
-        from tpe_core.pruned_text import pruned_texts
+        from tpe_core.writing.pruned_text import pruned_texts
         from tpe_tui.report_prune import print_texts
 
         texts = drive(pruned_texts(analysis, result, asked.prompts, seed=seed, store=store))
@@ -229,9 +229,9 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
 
 def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
     """(JSON document, what to save) of a budget search; prints its table unless `quiet`."""
-    from tpe_core.budget import search
-    from tpe_core.manifest_making import costs_on_texts
-    from tpe_core.pruning import pruned_intervention
+    from tpe_core.pruning.budget import search
+    from tpe_core.pruning.curves import pruned_intervention
+    from tpe_core.sharing.manifest_making import costs_on_texts
     from tpe_tui.report_prune import print_largest
 
     steps = search(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from tpe_core.intervention import METHODS, Method, check_steering
+from tpe_core.edits.intervention import METHODS, Method, check_steering
 from tpe_core.options import DEMO
 from tpe_tui.console import drive, print_json, say
 from tpe_tui.options import (
@@ -90,15 +90,15 @@ def steer(
             check_steering(value, name)
 
     from tpe_core.analysis import analyze
+    from tpe_core.detecting.samples import read_samples
     from tpe_core.live import LiveSession
-    from tpe_core.loading import load_steps
-    from tpe_core.manifest_making import steered_on_texts
-    from tpe_core.samples import read_samples
-    from tpe_core.steering_study import Plan, study
-    from tpe_core.steering_study import mid_frequency as drawn
+    from tpe_core.models.loading import load_steps
+    from tpe_core.sharing.manifest_making import steered_on_texts
+    from tpe_core.steering.steering_study import Plan, study
+    from tpe_core.steering.steering_study import mid_frequency as drawn
+    from tpe_core.steering.token_search import TokenIndex
     from tpe_core.store import Store
     from tpe_core.text import token_texts
-    from tpe_core.token_search import TokenIndex
     from tpe_tui.report_steer import print_study
 
     options = run_options(context)

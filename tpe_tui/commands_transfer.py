@@ -32,7 +32,7 @@ from tpe_tui.options import (
 
 if TYPE_CHECKING:
     from tpe_core.progress import Steps
-    from tpe_core.transfer import Landing, Mask
+    from tpe_core.sharing.transfer import Landing, Mask
 
 __all__ = ["transfer"]
 
@@ -67,8 +67,8 @@ def transfer(
     debug: Debug = False,
 ) -> None:
     """Put the mask on every revision asked for, beside its cost at home and the masks chosen there."""
-    from tpe_core.manifest import read_edit
-    from tpe_core.transfer import Transfer, mask_to_transfer
+    from tpe_core.sharing.manifest import read_edit
+    from tpe_core.sharing.transfer import Transfer, mask_to_transfer
     from tpe_tui.report_transfer import print_transfer
 
     mask, measured = mask_to_transfer(*read_edit(file))
@@ -90,9 +90,9 @@ def transfer(
 def _landed(mask: Mask, options: RunOptions, ood: tuple[str, ...], draws: int) -> Steps[Landing]:
     """Analyse one model and put the mask on it; the model is let go afterwards."""
     from tpe_core.analysis import analyze
-    from tpe_core.samples import read_samples
+    from tpe_core.detecting.samples import read_samples
+    from tpe_core.sharing.transfer import transfer as put
     from tpe_core.store import Store
-    from tpe_core.transfer import transfer as put
 
     store = Store(on_problem=say) if options.cache else None
     analysis = yield from analyze(options, store)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tpe_core.progress import Progress, Steps
-from tpe_core.trajectory import Trajectory
-from tpe_core.trajectory_file import write_trajectories
+from tpe_core.training.trajectory import Trajectory
+from tpe_core.training.trajectory_file import write_trajectories
 from tpe_tui.dynamics_state import DynamicsState, Status, is_log
 from tpe_tui.format import escape_controls
 from tpe_tui.host import EngineHost, failure_of

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tpe_core.trajectory import Point, Trajectory
-from tpe_core.trajectory_file import figures
+from tpe_core.training.trajectory import Point, Trajectory
+from tpe_core.training.trajectory_file import figures
 
 __all__ = ["FAMILIES", "SHAPES", "DynamicsState", "Family", "Quantity", "Source", "Status", "is_log", "quantity"]
 
@@ -76,7 +76,7 @@ class Quantity:
 
 
 def quantity(key: str) -> Quantity:
-    """The quantity of a name of `tpe_core.trajectory_file.figures`."""
+    """The quantity of a name of `tpe_core.training.trajectory_file.figures`."""
     if key in NAMED:
         label, family = NAMED[key]
         return Quantity(key, label, FAMILIES[family])

@@ -5,8 +5,8 @@ It asks the engine and keeps the last answer; it shows nothing.
 
 from __future__ import annotations
 
+from tpe_core.edits.intervention import Intervention
 from tpe_core.inspector import PruningForecast
-from tpe_core.intervention import Intervention
 from tpe_tui.host import EngineHost
 from tpe_tui.messages import JobUpdate
 from tpe_tui.session import Session

@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tpe_core.decoding import Decoding
 from tpe_core.errors import TpeError
-from tpe_core.paired import Mailbox, Pair, Said
+from tpe_core.writing.decoding import Decoding
+from tpe_core.writing.paired import Mailbox, Pair, Said
 
 __all__ = ["GENERATE", "PACES", "SAVE", "GenerateState", "drawn_text"]
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tpe_core.decoding import Decoding
-from tpe_core.dosed import DoseRequest
-from tpe_core.intervention import METHODS, Intervention
+from tpe_core.edits.intervention import METHODS, Intervention
 from tpe_core.options import RunOptions
-from tpe_core.swept import ROTATE, SweepRequest
+from tpe_core.pruning.swept import ROTATE, SweepRequest
+from tpe_core.steering.dosed import DoseRequest
+from tpe_core.writing.decoding import Decoding
 
 if TYPE_CHECKING:
     from tpe_tui.sweep_state import SweepState

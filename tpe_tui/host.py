@@ -18,13 +18,13 @@ from textual.message import Message
 from tpe_core.errors import CancelledError, TpeError
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, Steps
-from tpe_core.trajectory import Trajectory
+from tpe_core.training.trajectory import Trajectory
 from tpe_tui.dynamics_state import is_log
 from tpe_tui.messages import Answer, Failure, JobUpdate
 from tpe_tui.session import Session
 
 if TYPE_CHECKING:
-    from tpe_core.hub import CachedModel
+    from tpe_core.models.hub import CachedModel
 
 __all__ = ["EngineHost", "failure_of", "list_cached", "open_live", "read_dynamics"]
 
@@ -42,7 +42,7 @@ def open_live(options: RunOptions) -> Steps[Session]:
 
 def list_cached() -> Sequence[CachedModel]:
     """The models of the hub's local cache. No torch is needed for that, only the hub's client."""
-    from tpe_core.hub import cached_models
+    from tpe_core.models.hub import cached_models
 
     return cached_models()
 
@@ -56,15 +56,15 @@ def read_dynamics(options: RunOptions, **asked: Any) -> Callable[[str], Steps[Tr
 
     def read(name: str) -> Steps[Trajectory]:
         if is_log(name):
-            from tpe_core.probe_log import follow
+            from tpe_core.training.probe_log import follow
 
             return (yield from follow(Path(name)))
         if name == DEMO:
-            from tpe_core.recorded import bundled_trajectory
+            from tpe_core.training.recorded import bundled_trajectory
 
             return bundled_trajectory()
         yield Progress("importing the engine", 0)
-        from tpe_core.dynamics import DynamicsOptions, dynamics
+        from tpe_core.training.dynamics import DynamicsOptions, dynamics
 
         run = replace(options, model=name, revision=None)
         if name != options.model:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tpe_core.edits.intervention import Intervention
 from tpe_core.inspector import EncodingTable, NextTokens, PruningForecast
-from tpe_core.intervention import Intervention
 from tpe_tui.format import escape_controls, fit, number
 from tpe_tui.widgets.status_bar import Field
 

@@ -9,7 +9,7 @@ from tpe_core.progress import size_text
 from tpe_tui.format import escape_controls
 
 if TYPE_CHECKING:
-    from tpe_core.checkpoint import Baked
+    from tpe_core.sharing.checkpoint import Baked
 
 __all__ = ["print_baked"]
 

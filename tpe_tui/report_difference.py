@@ -10,7 +10,7 @@ from tpe_tui.format import fit, number
 from tpe_tui.report_manifest import DOMAINS, FIGURES, dims_text, figure, line, row, safe
 
 if TYPE_CHECKING:
-    from tpe_core.manifest_diff import Difference, Figure, Pair, SteeringPair
+    from tpe_core.sharing.manifest_diff import Difference, Figure, Pair, SteeringPair
 
 __all__ = ["print_difference"]
 

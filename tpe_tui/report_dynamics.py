@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tpe_tui.format import count, escape_controls, number
 
 if TYPE_CHECKING:
-    from tpe_core.trajectory import Point, Trajectory
+    from tpe_core.training.trajectory import Point, Trajectory
 
 __all__ = ["TrajectoryTable", "print_halfway", "print_source"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tpe_tui.format import escape_controls, fit
 
 if TYPE_CHECKING:
-    from tpe_core.evaluation_tasks import TaskScores, WithError
+    from tpe_core.sharing.evaluation_tasks import TaskScores, WithError
 
 __all__ = ["print_scores"]
 

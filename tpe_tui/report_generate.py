@@ -16,8 +16,8 @@ from tpe_tui.generate_state import drawn_text
 from tpe_tui.token_text import BINS, DIFFERS, END, Tagged, tagged, wrap
 
 if TYPE_CHECKING:
-    from tpe_core.intervention import Intervention
-    from tpe_core.paired import Pair, Said, Side
+    from tpe_core.edits.intervention import Intervention
+    from tpe_core.writing.paired import Pair, Said, Side
 
 __all__ = ["difference", "edit_text", "plain_lines", "print_pair"]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from tpe_tui.format import escape_controls, fit, number, percent
 
 if TYPE_CHECKING:
-    from tpe_core.manifest import Manifest
-    from tpe_core.self_test import Mismatch
+    from tpe_core.sharing.manifest import Manifest
+    from tpe_core.sharing.self_test import Mismatch
 
 __all__ = ["DOMAINS", "FIGURES", "dims_text", "figure", "line", "print_manifest", "print_mismatches", "row", "safe"]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from tpe_tui.format import escape_controls
 
 if TYPE_CHECKING:
-    from tpe_core.budget import BudgetResult, Largest
-    from tpe_core.pruned_text import PrunedText
-    from tpe_core.pruning import PruningResult
-    from tpe_core.sweep import Cost
-    from tpe_core.text_quality import TextQuality
+    from tpe_core.pruning.budget import BudgetResult, Largest
+    from tpe_core.pruning.curves import PruningResult
+    from tpe_core.pruning.sweep import Cost
+    from tpe_core.writing.pruned_text import PrunedText
+    from tpe_core.writing.text_quality import TextQuality
 
 __all__ = ["FIGURES", "TITLES", "figures", "line", "print_curves", "print_largest", "print_texts"]
 

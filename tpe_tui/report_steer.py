@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tpe_tui.format import escape_controls
 
 if TYPE_CHECKING:
-    from tpe_core.steering_study import Plan, Result, Study
+    from tpe_core.steering.steering_study import Plan, Result, Study
 
 __all__ = ["print_study"]
 

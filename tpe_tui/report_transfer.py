@@ -10,9 +10,9 @@ from tpe_tui.report_prune import FIGURES, TITLES, figures, line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tpe_core.manifest_schema import MeasuredText
-    from tpe_core.sweep import Cost
-    from tpe_core.transfer import Landing, Transfer
+    from tpe_core.pruning.sweep import Cost
+    from tpe_core.sharing.manifest_schema import MeasuredText
+    from tpe_core.sharing.transfer import Landing, Transfer
 
 __all__ = ["print_transfer"]
 
@@ -21,7 +21,7 @@ NAME = 34
 
 def print_transfer(result: Transfer) -> None:
     """The mask, its cost at home, and a block of lines for every model."""
-    from tpe_core.transfer import Landing
+    from tpe_core.sharing.transfer import Landing
 
     mask = result.mask
     width, way = mask.edit.hidden_size, mask.edit.intervention.replacement

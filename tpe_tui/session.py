@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tpe_core.dosed import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.edits.intervention import Intervention
 from tpe_core.inspector import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
-from tpe_core.intervention import Intervention
 from tpe_core.options import RunOptions
-from tpe_core.paired import Controls, Pair, PairRequest
 from tpe_core.progress import Steps
-from tpe_core.swept import SweepRequest, SweepResult
+from tpe_core.pruning.swept import SweepRequest, SweepResult
+from tpe_core.steering.dosed import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.writing.paired import Controls, Pair, PairRequest
 
 if TYPE_CHECKING:
-    from tpe_core.hub import CachedModel
+    from tpe_core.models.hub import CachedModel
 
 __all__ = ["Lister", "Opener", "Session"]
 

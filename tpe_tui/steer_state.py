@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from tpe_core.dosed import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
-from tpe_core.intervention import METHODS, Intervention, Method
+from tpe_core.edits.intervention import METHODS, Intervention, Method
+from tpe_core.steering.dosed import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
 from tpe_tui.ratios import stepped
 
 __all__ = ["DOMAINS", "METHOD_MARKS", "READ", "WHO", "SteerState"]

@@ -10,9 +10,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from tpe_core.edits.intervention import REPLACEMENTS, Replacement
 from tpe_core.errors import TpeError
-from tpe_core.intervention import REPLACEMENTS, Replacement
-from tpe_core.swept import ORDERS, ROTATE, SweepRequest, SweepResult, SweptCurve
+from tpe_core.pruning.swept import ORDERS, ROTATE, SweepRequest, SweepResult, SweptCurve
 from tpe_tui.format import number
 
 if TYPE_CHECKING:

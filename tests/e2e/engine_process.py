@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tpe_core.intervention import REPLACEMENTS, Intervention
+from tpe_core.edits.intervention import REPLACEMENTS, Intervention
 from tpe_core.live import LiveSession, open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import run

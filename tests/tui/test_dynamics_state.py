@@ -9,7 +9,7 @@ import pytest
 
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress
-from tpe_core.trajectory import Point
+from tpe_core.training.trajectory import Point
 from tpe_tui.dynamics_desk import Report, gather
 from tpe_tui.dynamics_state import FAMILIES, SHAPES, DynamicsState, Source, is_log, quantity
 from tpe_tui.dynamics_text import facts

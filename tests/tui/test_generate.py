@@ -11,12 +11,12 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from tpe_core.decoding import Decoding
+from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
-from tpe_core.intervention import Intervention
 from tpe_core.options import RunOptions
-from tpe_core.paired import Controls, Pair, PairRequest
 from tpe_core.progress import run
+from tpe_core.writing.decoding import Decoding
+from tpe_core.writing.paired import Controls, Pair, PairRequest
 from tpe_tui.app import TpeApp
 from tpe_tui.headless import generate_lines
 from tpe_tui.screens.error import ErrorScreen, TextScreen

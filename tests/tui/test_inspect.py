@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import NumericalError
-from tpe_core.intervention import Intervention
 from tpe_tui.app import COPY_NAME
 from tpe_tui.screens.error import ErrorScreen
 from tpe_tui.screens.inspect import parse_ratio, parse_share, stepped

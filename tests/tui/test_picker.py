@@ -14,7 +14,7 @@ from textual.command import CommandPalette
 from textual.widgets import Input, Static
 
 from tpe_core.errors import ModelError
-from tpe_core.hub import CachedModel
+from tpe_core.models.hub import CachedModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_tui.screens.error import ErrorScreen

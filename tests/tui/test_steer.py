@@ -10,9 +10,9 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from tpe_core.dosed import DoseRequest
-from tpe_core.intervention import METHODS, Intervention, Steering
+from tpe_core.edits.intervention import METHODS, Intervention, Steering
 from tpe_core.options import RunOptions
+from tpe_core.steering.dosed import DoseRequest
 from tpe_tui.app import TpeApp
 from tpe_tui.headless import steer_lines
 from tpe_tui.ratios import parse_probability, short_ratio

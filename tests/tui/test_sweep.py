@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from tpe_core.errors import NumericalError
 from tpe_core.inspector import ModelInfo
 from tpe_core.options import RunOptions
-from tpe_core.swept import ORDERS, ROTATE, SweepRequest
+from tpe_core.pruning.swept import ORDERS, ROTATE, SweepRequest
 from tpe_tui.app import TpeApp
 from tpe_tui.headless import sweep_lines
 from tpe_tui.screens.error import ErrorScreen, TextScreen
@@ -268,7 +268,7 @@ async def test_at_least_one_order_is_ticked(start: Start) -> None:
 
 
 def test_every_order_of_the_engine_can_be_chosen_and_has_a_mark() -> None:
-    from tpe_core import saliency
+    from tpe_core.pruning import saliency
 
     assert list(ORDERS) == list(saliency.ORDERS)
     assert len({mark_of(name)[0] for name in (*ORDERS, ROTATE)}) == len(ORDERS) + 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.zoo.shrink import VOCAB, WIDTH
-from tpe_core.head import PostKind, Task
+from tpe_core.models.head import PostKind, Task
 
 __all__ = ["REFUSED", "SUPPORTED", "Case"]
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from tpe_core.head import Task
+from tpe_core.models.head import Task
 
 __all__ = [
     "CONTEXT",

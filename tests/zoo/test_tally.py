@@ -10,8 +10,8 @@ import torch
 
 from tests.zoo.shrink import CONTEXT, MAPS, tiny_model
 from tests.zoo.verdict import TOKENS, error_on_fresh_input
-from tpe_core.head import Task
-from tpe_core.probe import open_head
+from tpe_core.models.head import Task
+from tpe_core.models.probe import open_head
 
 LEAST = 220  # supported architectures
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from tests.zoo.cases import REFUSED, SUPPORTED, Case
 from tests.zoo.shrink import CONTEXT, VOCAB, WIDTH, tiny_model
 from tests.zoo.verdict import TOKENS, error_on_fresh_input
-from tpe_core.head import Post, Task
-from tpe_core.head_sites import find_site
-from tpe_core.probe import open_head
+from tpe_core.models.head import Post, Task
+from tpe_core.models.head_sites import find_site
+from tpe_core.models.probe import open_head
 
 
 @pytest.mark.parametrize("case", SUPPORTED, ids=lambda case: case.id)

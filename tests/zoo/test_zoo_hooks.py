@@ -12,9 +12,9 @@ import tpe_core
 from tests.test_hooks import ROWS, some_edit
 from tests.zoo.cases import SUPPORTED, Case
 from tests.zoo.shrink import CONTEXT, inputs, tiny_model
-from tpe_core.capture import capture, forward
-from tpe_core.head_sites import find_site
-from tpe_core.probe import open_head
+from tpe_core.models.capture import capture, forward
+from tpe_core.models.head_sites import find_site
+from tpe_core.models.probe import open_head
 
 
 @pytest.mark.parametrize("case", SUPPORTED, ids=lambda case: case.id)

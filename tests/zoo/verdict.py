@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from tests.zoo.shrink import VOCAB, inputs
-from tpe_core.capture import capture
-from tpe_core.head import OutputHead
-from tpe_core.head_sites import find_site
+from tpe_core.models.capture import capture
+from tpe_core.models.head import OutputHead
+from tpe_core.models.head_sites import find_site
 
 __all__ = ["TOKENS", "error_on_fresh_input"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tpe_core.trajectory import log_steps
+from tpe_core.training.trajectory import log_steps
 
 __all__ = ["SMALL", "Recipe"]
 

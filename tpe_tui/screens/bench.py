@@ -17,8 +17,8 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static
 
+from tpe_core.edits.intervention import METHODS, REPLACEMENTS, Intervention
 from tpe_core.inspector import SORT_KEYS, DimensionDetail, Inspector, NextTokens, PruningForecast, TokenDetail
-from tpe_core.intervention import METHODS, REPLACEMENTS, Intervention
 from tpe_tui.forecaster import Forecaster
 from tpe_tui.keymap import BY_ID, FOOTER
 from tpe_tui.layout import inspect_fields, short_name, too_small

@@ -20,7 +20,7 @@ from textual.timer import Timer
 
 from tpe_core.errors import TpeError
 from tpe_core.inspector import EncodingTable
-from tpe_core.paired import Side
+from tpe_core.writing.paired import Side
 from tpe_tui.format import number
 from tpe_tui.generate_keys import ALSO, FOOTER, KEYS
 from tpe_tui.generate_state import GenerateState, drawn_text

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from tpe_core.paired import Controls, PairRequest, save_pair
+from tpe_core.writing.paired import Controls, PairRequest, save_pair
 from tpe_tui.generate_state import GENERATE, SAVE, GenerateState
 from tpe_tui.messages import Answer, JobUpdate
 from tpe_tui.screens.browse import BrowseScreen

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from tpe_core.edits.intervention import METHODS, REPLACEMENTS, Intervention
 from tpe_core.errors import TpeError
-from tpe_core.intervention import METHODS, REPLACEMENTS, Intervention
 from tpe_core.options import DEMO
-from tpe_core.swept import SweptCurve
+from tpe_core.pruning.swept import SweptCurve
 from tpe_tui.dynamics_desk import DynamicsDesk
 from tpe_tui.format import number, shown_prompt, typed_prompt
 from tpe_tui.headless import EXPORT_NAME, command_lines

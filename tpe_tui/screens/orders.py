@@ -12,7 +12,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tpe_core.swept import ORDERS
+from tpe_core.pruning.swept import ORDERS
 from tpe_tui.format import fit
 from tpe_tui.widgets.curves import mark_of
 

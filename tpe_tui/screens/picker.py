@@ -24,7 +24,7 @@ from tpe_tui.format import escape_controls, fit
 from tpe_tui.widgets.lines import Line, ListPane
 
 if TYPE_CHECKING:
-    from tpe_core.hub import CachedModel
+    from tpe_core.models.hub import CachedModel
 
 __all__ = ["Choice", "PickerScreen", "parse_choice"]
 

@@ -14,8 +14,8 @@ from textual import on
 from textual.binding import BindingType
 from textual.timer import Timer
 
-from tpe_core.dosed import Calibrated, DoseFigures, TextsRead, WhoPaid
 from tpe_core.inspector import NextTokens
+from tpe_core.steering.dosed import Calibrated, DoseFigures, TextsRead, WhoPaid
 from tpe_tui.headless import steer_lines
 from tpe_tui.messages import Answer, JobUpdate
 from tpe_tui.ratios import parse_probability, parse_ratio, short_ratio

@@ -15,7 +15,7 @@ from textual.content import Content
 
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
-from tpe_core.swept import ROTATE
+from tpe_core.pruning.swept import ROTATE
 from tpe_tui.format import count
 from tpe_tui.headless import sweep_lines
 from tpe_tui.screens.orders import OrderChoice

@@ -17,7 +17,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from tpe_core.inspector import EncodingTable
-from tpe_core.token_search import Candidate, TokenIndex
+from tpe_core.steering.token_search import Candidate, TokenIndex
 from tpe_tui.format import fit, percent
 from tpe_tui.widgets.lines import Line, ListPane
 

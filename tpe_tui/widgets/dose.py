@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.message import Message
 
-from tpe_core.intervention import Method
+from tpe_core.edits.intervention import Method
 from tpe_core.lazy import Deferred
 from tpe_tui.format import fit
 from tpe_tui.ratios import share, short_ratio

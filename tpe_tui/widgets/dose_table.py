@@ -12,8 +12,8 @@ from typing import ClassVar
 from textual import events
 from textual.message import Message
 
-from tpe_core.dosed import Dosed, DoseFigures
-from tpe_core.intervention import METHODS, Method
+from tpe_core.edits.intervention import METHODS, Method
+from tpe_core.steering.dosed import Dosed, DoseFigures
 from tpe_tui.format import count, fit, number
 from tpe_tui.ratios import share, short_ratio
 from tpe_tui.steer_state import DOMAINS, METHOD_MARKS, SteerState

@@ -1,0 +1,1 @@
+"""Interventions on the head, and what they do to its logits."""

@@ -1,0 +1,90 @@
+"""An intervention with every number it needs, so that it can leave the session that made it.
+
+`Intervention` says what is edited; what a pruned dimension becomes and where a steered row moves were measured
+on one model's text. An `Edit` holds those arrays: files, hooks, checkpoints and generation all apply this one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tpe_core.edits.intervention import Intervention
+from tpe_core.errors import TpeError
+
+if TYPE_CHECKING:
+    from tpe_core.edits.edited_head import EditBasis
+
+__all__ = ["Edit"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """``z = W h' + b + shift(h')`` before any cap, in units of the final logits (`tpe_core.models.head.OutputHead`).
+
+    h' is h with the removed dimensions S replaced: ``h'_S = fold h_K + constant``, K the kept ones (``zero`` and
+    ``mean`` have no fold). A steered token's row moves by ``rows[token_id]``, so its logit gains ``rows[w] . h'``;
+    ``bias`` adds ``biases[token_id]`` to it instead. Both float64 whatever the model's dtype.
+    """
+
+    intervention: Intervention
+    hidden_size: int
+    constant: Floats  # [s]
+    fold: Floats | None = None  # [s, k], under least-squares
+    rows: dict[int, Floats] = field(default_factory=dict)  # token id -> [d] log(ratio) * direction
+    biases: dict[int, float] = field(default_factory=dict)  # token id -> log(ratio)
+
+    def __post_init__(self) -> None:
+        removed, kept = len(self.removed), self.hidden_size - len(self.removed)
+        self.intervention.check_fits(self.hidden_size, 1 << 31)
+        shapes: list[tuple[str, Floats, tuple[int, ...]]] = [("constant", self.constant, (removed,))]
+        shapes += [("fold", self.fold, (removed, kept))] if self.fold is not None else []
+        shapes += [(f"row {token_id}", row, (self.hidden_size,)) for token_id, row in self.rows.items()]
+        for name, array, shape in shapes:
+            if array.shape != shape:
+                raise TpeError(f"an edit's {name} has the shape {array.shape}, not {shape}: build it with Edit.of.")
+        steered = {entry.token_id for entry in self.intervention.steering}
+        if steered != self.rows.keys() | self.biases.keys():
+            raise TpeError("an edit's rows and biases are not those of its steered tokens: build it with Edit.of.")
+
+    @staticmethod
+    def of(intervention: Intervention, basis: EditBasis) -> Edit:
+        """The numbers that `basis` gives an intervention. Raises `TpeError` where it names what is not there."""
+        d, pruned = len(basis.mean_hidden), intervention.pruned
+        intervention.check_fits(d, 1 << 31)
+        constant, fold = np.zeros(len(pruned)), None
+        if pruned and intervention.replacement == "least-squares":
+            rebuilt = basis.reconstruction(pruned)
+            constant, fold = rebuilt.constant, rebuilt.fold
+        elif intervention.replacement == "mean":
+            constant = basis.mean_hidden[list(pruned)]
+        rows, biases = {}, {}
+        for entry in intervention.steering:
+            direction = basis.direction(entry.method, pruned)
+            if direction is None:
+                biases[entry.token_id] = math.log(entry.ratio)
+            else:
+                rows[entry.token_id] = math.log(entry.ratio) * direction
+        return Edit(intervention, d, constant, fold, rows, biases)
+
+    @property
+    def removed(self) -> tuple[int, ...]:
+        """S, the pruned dimensions in ascending order."""
+        return self.intervention.pruned
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """K, the others in ascending order."""
+        gone = set(self.removed)
+        return tuple(dim for dim in range(self.hidden_size) if dim not in gone)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is edited."""
+        return self.intervention.is_empty

@@ -1,0 +1,205 @@
+"""What an intervention does to the logits, from h alone: the definition, and the live form that follows single toggles.
+
+Head edits never change h, so nothing here runs the model. Pruning replaces entries of h at the head's input
+(equal to zeroing columns of W, and out of reach of a tied input embedding); steering adds to single logits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tpe_core.detecting.detection import Detection
+from tpe_core.edits.directions import Directions
+from tpe_core.edits.distribution import Distribution
+from tpe_core.edits.intervention import Intervention, Method
+from tpe_core.edits.reconstruction import Reconstruction, reconstruct
+from tpe_core.models.head import OutputHead
+
+__all__ = ["EditBasis", "EditedHead", "edited_logits", "replaced_states"]
+
+Floats = NDArray[np.float64]
+
+REFRESH_EVERY = 256  # toggled columns between two full products; also the point where one product is cheaper
+
+
+@dataclass
+class EditBasis:
+    """What edits are made of, as measured: E[h] and the reconstruction for replacements, directions for steering.
+
+    `given` directions and a `given_rebuilt` (from a manifest) take precedence over the detection's: the directions
+    whatever is pruned, the reconstruction where exactly its dimensions are.
+    """
+
+    slope: Floats  # [d]
+    detection: Detection
+    mean_hidden: Floats  # [d]
+    given: Mapping[Method, Floats] = field(default_factory=dict)
+    directions: Directions | None = None  # made of the slope and the detection where None
+    given_rebuilt: Reconstruction | None = None
+    _rebuilt: Reconstruction | None = None  # the last one made
+
+    @staticmethod
+    def of(slope: Floats, detection: Detection) -> EditBasis:
+        """The basis that a detection and its fitted slopes imply."""
+        return EditBasis(slope, detection, detection.mean_hidden)
+
+    def direction(self, method: Method, pruned: tuple[int, ...] = ()) -> Floats | None:
+        """[d] v of a method under `pruned` dimensions; None for ``bias``, which adds log r to the logit itself."""
+        if method in self.given:
+            return self.given[method]
+        if self.directions is None:
+            self.directions = Directions(self.slope, self.detection)
+        return self.directions.of(method, pruned)
+
+    def reconstruction(self, pruned: tuple[int, ...]) -> Reconstruction:
+        """How the `pruned` dimensions are guessed from the others."""
+        if self.given_rebuilt is not None and self.given_rebuilt.removed == pruned:
+            return self.given_rebuilt
+        if self._rebuilt is None or self._rebuilt.removed != pruned:
+            self._rebuilt = reconstruct(pruned, self.detection)
+        return self._rebuilt
+
+    def overridden(
+        self,
+        dims: tuple[int, ...],
+        values: Floats | None,
+        directions: Mapping[Method, Floats],
+        rebuilt: Reconstruction | None = None,
+    ) -> EditBasis:
+        """This basis with replacement values of `dims`, directions and a reconstruction taken from a manifest."""
+        mean = self.mean_hidden.copy()
+        if values is not None:
+            mean[list(dims)] = values
+        return EditBasis(self.slope, self.detection, mean, dict(directions), self.directions, rebuilt)
+
+
+def replaced_states(h: Tensor, intervention: Intervention, basis: EditBasis) -> Tensor:
+    """h' in float32: h [..., d] with the pruned dimensions replaced."""
+    edited = h.float().clone()
+    if not intervention.pruned:
+        return edited
+    dims = list(intervention.pruned)
+    if intervention.replacement == "least-squares":
+        rebuilt = basis.reconstruction(intervention.pruned)
+        fold, constant = (torch.from_numpy(part).to(h.device) for part in (rebuilt.fold, rebuilt.constant))
+        edited[..., dims] = (h[..., list(rebuilt.kept)].double() @ fold.T + constant).float()
+    elif intervention.replacement == "mean":
+        edited[..., dims] = torch.from_numpy(basis.mean_hidden[dims]).to(edited)
+    else:
+        edited[..., dims] = 0
+    return edited
+
+
+def _steer(z: Tensor, h: Tensor, intervention: Intervention, basis: EditBasis) -> Tensor:
+    """Add ``log r * h'.v`` (``log r`` by ``bias``) to the steered tokens' entries of z [..., V_all], in place."""
+    for entry in intervention.steering:
+        direction, step = basis.direction(entry.method, intervention.pruned), math.log(entry.ratio)
+        if direction is None:
+            z[..., entry.token_id] += step
+        else:
+            z[..., entry.token_id] += (step * (h.double() @ torch.from_numpy(direction).to(h.device))).to(z.dtype)
+    return z
+
+
+def edited_logits(head: OutputHead, intervention: Intervention, basis: EditBasis, h: Tensor) -> Tensor:
+    """[..., V_all] logits of the edited head for hidden states [..., d]: ``post(W' h' + b)``, by one full product.
+
+    The definition that `EditedHead` follows. Raises `TpeError` for a dimension or token the head does not have.
+    """
+    intervention.check_fits(head.hidden_size, head.vocab_rows)
+    edited = replaced_states(h.to(head.columns.device), intervention, basis)
+    return head.post(_steer(head.raw(edited), edited, intervention, basis))
+
+
+class EditedHead:
+    """The edited logits of one hidden state, kept up to date as the intervention changes.
+
+    Toggling dimension i costs one column, ``z -= W_:i (h_i - fill_i)``, instead of a product. The running z is
+    float64, so that a thousand toggles leave no trace; every `REFRESH_EVERY` columns it is computed afresh all the
+    same, and with nothing pruned it is the base itself, bit for bit. Under ``least-squares`` every toggle changes
+    what stands in for all pruned dimensions, so each costs a solve and a full product.
+    """
+
+    def __init__(self, head: OutputHead, basis: EditBasis) -> None:
+        self.head = head
+        self.basis = basis
+        self._hidden = torch.zeros(head.hidden_size, device=head.columns.device)
+        self.set_hidden(self._hidden)
+
+    def set_hidden(self, hidden: Tensor) -> None:
+        """Start from another hidden state [d], unedited."""
+        self._hidden = hidden.to(self.head.columns.device).float()
+        self._base = self.head.raw(self._hidden).to(self._double)
+        self._reset()
+
+    def set_basis(self, basis: EditBasis) -> None:
+        """Use other replacement values and directions."""
+        self.basis = basis
+        self._reset()
+
+    @property
+    def _double(self) -> torch.dtype:
+        return torch.float32 if self._hidden.device.type == "mps" else torch.float64
+
+    def _reset(self) -> None:
+        self._z = self._base.clone()
+        self._at = Intervention()
+        self._columns = 0
+        self._removed: dict[int, float] = {}  # dim -> h_i - fill_i as subtracted
+
+    def base_logits(self) -> Tensor:
+        """[V_all] logits of the unedited head, float64."""
+        return self.head.post(self._base)
+
+    def distribution(self, intervention: Intervention) -> Distribution:
+        """The next-token distribution under an intervention, until the next one. Raises `TpeError` as `logits` does."""
+        return Distribution(self.logits(intervention))
+
+    def logits(self, intervention: Intervention) -> Tensor:
+        """[V_all] logits under an intervention, float64. Raises `TpeError` as `edited_logits` does."""
+        intervention.check_fits(self.head.hidden_size, self.head.vocab_rows)
+        if intervention.replacement != self._at.replacement:
+            self._reset()
+        self._prune(intervention)
+        self._at = intervention
+        if not intervention.steering:
+            return self.head.post(self._z)
+        return self.head.post(
+            _steer(self._z.clone(), replaced_states(self._hidden, intervention, self.basis), intervention, self.basis)
+        )
+
+    def _prune(self, intervention: Intervention) -> None:
+        wanted, present = set(intervention.pruned), set(self._removed)
+        changed = sorted(wanted ^ present)
+        if not changed:
+            return
+        if not wanted:
+            self._reset()
+            return
+        self._columns += len(changed)
+        if self._columns > REFRESH_EVERY or intervention.replacement == "least-squares":
+            self._refresh(intervention)
+            return
+        for dim in changed:
+            if dim in present:
+                amount = -self._removed.pop(dim)
+            else:
+                fill = float(self.basis.mean_hidden[dim]) if intervention.replacement == "mean" else 0.0
+                amount = float(self._hidden[dim]) - fill
+                self._removed[dim] = amount
+            self._z.add_(self.head.columns[dim], alpha=-amount)
+
+    def _refresh(self, intervention: Intervention) -> None:
+        dims = list(intervention.pruned)
+        edited = replaced_states(self._hidden, intervention, self.basis)
+        self._z = self.head.raw(edited).to(self._double)
+        differences = (self._hidden - edited)[dims].tolist()
+        self._removed = dict(zip(dims, differences, strict=True))
+        self._columns = 0

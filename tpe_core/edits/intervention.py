@@ -1,0 +1,134 @@
+"""An intervention on the output head: pruned dimensions, what replaces them, and steered tokens.
+
+Pure values without torch, so a front end can edit, undo and save them freely; `edited_head` gives
+them their meaning and `manifest` their file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+from tpe_core.errors import TpeError
+
+__all__ = ["METHODS", "REPLACEMENTS", "Intervention", "Method", "Replacement", "Steering", "check_steering"]
+
+Replacement = Literal["zero", "mean", "least-squares"]
+"""What stands in for a pruned dimension of h: 0 (the paper), its mean E[h_i] over the detecting text, or the best
+linear guess from the dimensions that are kept."""
+
+Method = Literal["least-squares", "min-norm", "top-k", "bias"]
+"""Which direction moves a steered token's row (`tpe_core.edits.directions`); ``bias`` adds to its logit instead."""
+
+REPLACEMENTS: tuple[Replacement, ...] = get_args(Replacement)
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+def check_steering(ratio: float, method: str) -> None:
+    """Raise `TpeError` where a ratio is not a finite number above 0 or a method is unknown."""
+    if not (math.isfinite(ratio) and ratio > 0):
+        raise TpeError(f"a steering ratio must be a finite number above 0, not {ratio}: 2 doubles, 0.5 halves.")
+    if method == "uniform":
+        raise TpeError(
+            "uniform Omega over all dimensions divides by slopes near 0, so the edit explodes: "
+            f"choose one of {', '.join(METHODS)}."
+        )
+    if method not in METHODS:
+        raise TpeError(f"unknown steering method {method!r}: choose one of {', '.join(METHODS)}.")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Steering:
+    """One steered token: its row moves by ``log(ratio) * direction(method)``, asking for alpha' = ratio * alpha.
+
+    ``bias`` adds log(ratio) to its logit before any cap instead: no edit of a row, the ceiling of what one can do.
+    Raises `TpeError` where the ratio is not a finite positive number or the method is unknown.
+    """
+
+    token_id: int
+    ratio: float
+    method: Method = "least-squares"
+
+    def __post_init__(self) -> None:
+        check_steering(self.ratio, self.method)
+        if self.token_id < 0:
+            raise TpeError(f"a token id cannot be negative, got {self.token_id}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention:
+    """Pruned dims (sorted, unique), their replacement, and steered tokens (by id, one entry each).
+
+    `origin` names the saved means and directions that the edit was loaded with (empty: those of the detection in
+    hand); it stays with every edit made from it, so that undo goes back to the same numbers.
+
+    The edited logits are ``post(W' h' + b)``: W' has the steered rows moved, h' has the pruned
+    dimensions replaced. Pruning acts on the moved rows too, exactly as zeroing W's columns would.
+    """
+
+    pruned: tuple[int, ...] = ()
+    replacement: Replacement = "zero"
+    steering: tuple[Steering, ...] = field(default=())
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pruned", tuple(sorted({int(dim) for dim in self.pruned})))
+        object.__setattr__(self, "steering", tuple(sorted(self.steering)))
+        if self.pruned and self.pruned[0] < 0:
+            raise TpeError(f"a dimension cannot be negative, got {self.pruned[0]}.")
+        if self.replacement not in REPLACEMENTS:
+            raise TpeError(f"unknown replacement {self.replacement!r}: choose one of {', '.join(REPLACEMENTS)}.")
+        ids = [entry.token_id for entry in self.steering]
+        if len(set(ids)) < len(ids):
+            raise TpeError("a token is steered twice: give every token one ratio.")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is edited; the replacement alone edits nothing."""
+        return not self.pruned and not self.steering
+
+    def check_fits(self, hidden_size: int, vocab_rows: int) -> None:
+        """Raise `TpeError` where a dimension or a token does not exist in a head of this size."""
+        if self.pruned and self.pruned[-1] >= hidden_size:
+            raise TpeError(
+                f"dimension {self.pruned[-1]} does not exist: this head has {hidden_size} (0 to {hidden_size - 1})."
+            )
+        for entry in self.steering:
+            if entry.token_id >= vocab_rows:
+                raise TpeError(f"token id {entry.token_id} does not exist: this head has {vocab_rows} rows in use.")
+
+    def toggle(self, dims: Iterable[int]) -> Intervention:
+        """Prune those of `dims` that are kept and restore those that are pruned."""
+        return replace(self, pruned=tuple(set(self.pruned) ^ set(dims)))
+
+    def prune(self, dims: Iterable[int]) -> Intervention:
+        """Prune `dims` as well."""
+        return replace(self, pruned=tuple(set(self.pruned) | set(dims)))
+
+    def restore(self, dims: Iterable[int]) -> Intervention:
+        """Keep `dims` again."""
+        return replace(self, pruned=tuple(set(self.pruned) - set(dims)))
+
+    def invert(self, hidden_size: int) -> Intervention:
+        """Prune exactly the dimensions of ``range(hidden_size)`` that are kept now."""
+        return replace(self, pruned=tuple(set(range(hidden_size)) - set(self.pruned)))
+
+    def with_replacement(self, replacement: Replacement) -> Intervention:
+        """The same edit with another replacement."""
+        return replace(self, replacement=replacement)
+
+    def ratio(self, token_id: int) -> float:
+        """The ratio asked for a token; 1 where it is not steered."""
+        return next((entry.ratio for entry in self.steering if entry.token_id == token_id), 1.0)
+
+    def steer(self, token_id: int, ratio: float, method: Method = "least-squares") -> Intervention:
+        """Steer a token to `ratio`, replacing an earlier ratio; a ratio of exactly 1 stops steering it."""
+        others = tuple(entry for entry in self.steering if entry.token_id != token_id)
+        added = () if ratio == 1 else (Steering(token_id, ratio, method),)
+        return replace(self, steering=others + added)
+
+    def clear(self) -> Intervention:
+        """Nothing pruned, nothing steered; the replacement stays chosen."""
+        return Intervention(replacement=self.replacement)

@@ -1,0 +1,80 @@
+"""The shape of the output embedding: common drift, numerical rank, effective null space, lengths of its rows.
+
+Everything is about the rows that were fitted. One pass over W, a chunk in float64 at a time; no second copy of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tpe_core.detecting.detection import Detection
+from tpe_core.law.components import Components
+from tpe_core.models.head import OutputHead
+
+__all__ = ["Geometry", "geometry", "row_products"]
+
+CHUNK_COLUMNS = 1024  # vocabulary rows in float64 at a time: few enough for the processor's cache
+RANK_TOLERANCE = 1e-6  # of the largest singular value; a Gram matrix in float64 does not resolve smaller ones
+NULL_TOLERANCE = 0.1  # of the median singular value: W hardly acts in directions below it
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """W's rows as a cloud of points. Singular values are those of the centred W.
+
+    A shift of all rows changes no softmax, so only the centred W acts. Directions of h in which it hardly acts form
+    the effective null space: what h has there moves no logit and acts through the final norm's length alone
+    (Stolfo et al. 2024).
+    """
+
+    common_drift: float  # |mean W_w| / mean |W_w|: 1 where all rows are the same (Gao et al. 2019, Biś et al. 2021)
+    rank: int  # singular values above `RANK_TOLERANCE` of the largest
+    null_space: int  # singular values below `NULL_TOLERANCE` of their median
+    null_space_hidden: float  # share of h's variance in the effective null space; null_space / d if h had no direction
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object ``geometry`` of `tpe analyze`."""
+        return {
+            "common_drift": self.common_drift,
+            "rank": self.rank,
+            "rank_tolerance": RANK_TOLERANCE,
+            "null_space": self.null_space,
+            "null_space_tolerance": NULL_TOLERANCE,
+            "null_space_hidden": self.null_space_hidden,
+        }
+
+
+def row_products(head: OutputHead, directions: Floats) -> tuple[Floats, Floats]:
+    """(W @ directions [V, m], lengths of W's rows [V]) of the rows in use, for directions [d, m]; float64."""
+    device = head.columns.device if head.columns.device.type in ("cpu", "cuda") else torch.device("cpu")
+    wanted = torch.from_numpy(np.ascontiguousarray(directions.T)).to(device)
+    ones = torch.ones(1, head.hidden_size, dtype=torch.float64, device=device)
+    products, squares = np.empty((head.vocab_rows, len(wanted))), np.empty(head.vocab_rows)
+    for first in range(0, head.vocab_rows, CHUNK_COLUMNS):
+        where = slice(first, min(first + CHUNK_COLUMNS, head.vocab_rows))
+        part = head.columns[:, where].to(device).double()
+        products[where] = (wanted @ part).T.cpu().numpy()
+        squares[where] = (ones @ part.square())[0].cpu().numpy()
+    return products, np.sqrt(squares)
+
+
+def geometry(lengths: Floats, mean_row: Floats, components: Components, detection: Detection) -> Geometry:
+    """The geometry of fitted rows of these lengths [V], their mean row [d] and their principal components."""
+    sizes = np.sqrt(components.explained_variance_ratio)  # singular values, in units of their root sum of squares
+    null = sizes < NULL_TOLERANCE * np.median(sizes)
+    basis = components.directions[:, null]
+    variance = float(detection.variance_hidden.sum())
+    inside = np.sum(basis * (detection.second_moment @ basis)) - np.sum((detection.mean_hidden @ basis) ** 2)
+    return Geometry(
+        common_drift=float(np.linalg.norm(mean_row) / lengths.mean()),
+        rank=int((sizes > RANK_TOLERANCE * sizes[0]).sum()),
+        null_space=int(null.sum()),
+        null_space_hidden=max(0.0, float(inside)) / variance if variance else float("nan"),
+    )

@@ -1,0 +1,1 @@
+"""Models: found, fetched, placed, opened; their head probed; their hidden states taken."""

@@ -1,0 +1,245 @@
+"""The hub and its local cache: what a model's name means there, what of it to fetch, and why it cannot be had.
+
+Nothing here imports torch: the list of cached models must be there before the engine is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from tpe_core.errors import ModelError, TpeError
+from tpe_core.models.download import RemoteFile, Transfer, in_background
+from tpe_core.options import RunOptions
+from tpe_core.progress import Progress, Steps
+
+__all__ = ["CachedModel", "Source", "cached_models", "explain", "fetch", "first_line", "missing_weights"]
+
+SINGLE_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+OTHER_FILES = (
+    "*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.ot", "*.gguf",
+    "*.ggml", "*.npz", "*.tflite", "*.mlmodel", "*.nemo", "*.zip", "*.tar", "*.gz", "*.png", "*.jpg", "*.jpeg", "*.gif",
+    "*.svg", "*.pdf", "*.mp4", "*.md", "*.csv", "*.parquet", "*.jsonl", ".*", "*.index.json",
+)  # fmt: skip
+"""What stands beside a model and is not part of it, or is its weights: all else in its folder is small and fetched."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to give to `from_pretrained`: a folder or hub id, the commit to take, and whether the network stays out.
+
+    `folder` is where its files are.
+    """
+
+    name: str
+    revision: str | None
+    local_only: bool
+    folder: Path
+
+
+@dataclass(frozen=True)
+class CachedModel:
+    """A model of the local cache: its id, bytes on disk, when it was last used (seconds since 1970), what is there.
+
+    `revisions` are branches and tags where the cache knows them, else commits; ``main`` first.
+    """
+
+    id: str
+    size: int
+    last_used: float
+    revisions: tuple[str, ...]
+
+
+def fetch(name: str, options: RunOptions) -> Steps[Source]:
+    """Make sure that everything `from_pretrained` needs of a hub model is in the local cache: a job.
+
+    Raises `ModelError` in one sentence where the model, its revision or the hub cannot be had.
+    """
+    from huggingface_hub import constants
+
+    if options.offline or constants.is_offline_mode():
+        try:
+            return _from_cache(name, options)
+        except Exception as error:
+            raise explain(error, options) from error
+    transfer, found = Transfer(), []
+    try:
+        yield Progress("look up the model", 0)
+        yield from in_background(transfer, lambda: found.append(_fetch(name, options, transfer)))
+    except Exception as error:
+        raise explain(error, options) from error
+    return found[0]
+
+
+def _fetch(name: str, options: RunOptions, transfer: Transfer) -> Source:
+    from huggingface_hub import HfApi, constants, errors, hf_hub_download, try_to_load_from_cache
+
+    try:
+        found = HfApi().model_info(
+            name, revision=options.revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
+        )
+    except (errors.RevisionNotFoundError, errors.HFValidationError):
+        raise
+    except Exception as refused:  # no connection, no access, a hub out of order: what the cache has must do
+        try:
+            return _from_cache(name, options)
+        except (errors.LocalEntryNotFoundError, ModelError):
+            if isinstance(refused, errors.HfHubHTTPError) and refused.response.status_code < 500:
+                raise refused from None
+            raise
+    sizes = {entry.rfilename: int(entry.size or 0) for entry in found.siblings or ()}
+    commit = str(found.sha)
+    folder = Path(hf_hub_download(name, "config.json", revision=options.revision)).parent
+    weights = _weights_of(sizes)
+    if not weights:
+        raise ModelError(f"{name} has no weights on the hub that transformers can load (safetensors or pytorch_model).")
+    if weights[0].endswith(".index.json"):
+        weights += _shards(Path(hf_hub_download(name, weights[0], revision=commit)))
+    small = [entry for entry in sizes if _is_small(entry, options.trust_remote_code)]
+    wanted = [
+        RemoteFile(entry, sizes.get(entry, 0))
+        for entry in dict.fromkeys((*small, *weights))
+        if not isinstance(try_to_load_from_cache(name, entry, revision=commit), str)
+    ]
+    if wanted and not transfer.stop.is_set():
+        transfer.fetch(name, commit, wanted)
+    return Source(name, commit, not options.trust_remote_code, folder)  # a model's own code can name other models
+
+
+def _from_cache(name: str, options: RunOptions) -> Source:
+    """What the local cache holds, checked to be whole."""
+    from huggingface_hub import hf_hub_download
+
+    folder = Path(hf_hub_download(name, "config.json", revision=options.revision, local_files_only=True)).parent
+    missing = missing_weights(folder)
+    if missing:
+        raise ModelError(
+            f"{name} is only partly in the local cache ({missing} is missing) and {_unreachable(options)}: "
+            "connect once to download the rest."
+        )
+    return Source(name, options.revision, True, folder)
+
+
+def _weights_of(names: Iterable[str]) -> list[str]:
+    """The one file among `names` that says where the weights are, or holds them; safetensors before pickles."""
+    there = set(names)
+    return [name for name in SINGLE_WEIGHTS if name in there][:1]
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that a weight index names."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ModelError(
+            f"the weight index {index} cannot be read ({error}): fetch or save the model again."
+        ) from error
+    return [name for name in names if isinstance(name, str)]
+
+
+def _is_small(name: str, code: bool) -> bool:
+    """Whether a file is part of the config or the tokenizer, or the model's code where that may run."""
+    return (
+        "/" not in name and (code or not name.endswith(".py")) and not any(fnmatch(name, kind) for kind in OTHER_FILES)
+    )
+
+
+def missing_weights(folder: Path) -> str:
+    """The weight file that a model's folder lacks, or an empty string where they are all there."""
+    found = _weights_of(path.name for path in folder.iterdir())
+    if not found:
+        return "model.safetensors"
+    if found[0].endswith(".index.json"):
+        return next((name for name in _shards(folder / found[0]) if not (folder / name).is_file()), "")
+    return ""
+
+
+def cached_models() -> list[CachedModel]:
+    """The models of the hub's local cache that have a config, the last used first."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repos = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    models = [
+        CachedModel(
+            repo.repo_id,
+            repo.size_on_disk,
+            repo.last_accessed,
+            tuple(
+                sorted(
+                    {ref for one in repo.revisions for ref in one.refs or {one.commit_hash}},
+                    key=lambda ref: (ref != "main", ref),
+                )
+            ),
+        )
+        for repo in repos
+        if repo.repo_type == "model"
+        and any(file.file_name == "config.json" for one in repo.revisions for file in one.files)
+    ]
+    return sorted(models, key=lambda model: (-model.last_used, model.id))
+
+
+def _unreachable(options: RunOptions) -> str:
+    return "--offline was given" if options.offline else "the hub cannot be reached (offline?)"
+
+
+def explain(error: BaseException, options: RunOptions) -> TpeError:
+    """One sentence for whatever the hub client or transformers raised, found along the chain of causes."""
+    from huggingface_hub import errors
+
+    if isinstance(error, TpeError):
+        return error
+    name = options.model
+    chain: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+
+    def has(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(link, kinds) for link in chain)
+
+    if has(errors.GatedRepoError):
+        return ModelError(
+            f"{name} is gated: accept its terms on its hub page, then log in with `hf auth login` (or set HF_TOKEN)."
+        )
+    if has(errors.RevisionNotFoundError):
+        return ModelError(f"{name} has no revision {options.revision!r}: check the branch, tag or commit.")
+    if has(errors.RepositoryNotFoundError):
+        return ModelError(
+            f"the hub has no model {name} (or it is private): check the spelling, or log in with `hf auth login`."
+        )
+    if has(errors.HFValidationError):
+        return ModelError(f"{name!r} is neither a folder nor a hub id: a hub id looks like EleutherAI/pythia-160m.")
+    if has(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+        return ModelError(
+            f"{name} is not in the local cache and {_unreachable(options)}: "
+            "connect once to download it, or name a local folder."
+        )
+    if has(errors.EntryNotFoundError):
+        return ModelError(f"{name} has no config.json on the hub: it is not a transformers model.")
+    if has(MemoryError) or any(type(link).__name__ == "OutOfMemoryError" for link in chain):
+        return ModelError(
+            f"{name} does not fit in memory: try --dtype bfloat16, --device-map auto, --quantize 4bit, "
+            "or a smaller model."
+        )
+    if any("trust_remote_code" in str(link) for link in chain):
+        return ModelError(f"{name} needs code of its own to run: read that code, then pass --trust-remote-code.")
+    return ModelError(f"{name} could not be loaded: {type(error).__name__}: {first_line(error)}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says something, at most 300 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else "no details")[:300]

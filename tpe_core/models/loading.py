@@ -1,0 +1,151 @@
+"""Loading a model: from the hub, a revision, a local folder or the bundled weights, onto one device or several.
+
+What can go wrong is said in one sentence, before anything large is read where that can be; `trust_remote_code` is
+off unless asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tpe_core.errors import ModelError, TpeError
+from tpe_core.models.footprint import available_bytes, estimate
+from tpe_core.models.head import Task
+from tpe_core.models.hub import Source, explain, fetch, missing_weights
+from tpe_core.models.model import LanguageModel
+from tpe_core.models.placement import device_of, dtype_of, placement
+from tpe_core.models.probe import open_head
+from tpe_core.models.sampling import decoder_start
+from tpe_core.models.tasks import auto_class, task_of
+from tpe_core.options import DEMO, RunOptions
+from tpe_core.progress import Progress, Steps, run
+
+__all__ = ["bundled_path", "load_model", "load_steps"]
+
+MAX_CONTEXT = 2048  # positions; longer contexts are cut, the statistics do not need them
+TASK_NAMES: dict[Task, str] = {
+    "causal": "a causal language model",
+    "masked": "a masked language model",
+    "seq2seq": "an encoder-decoder language model",
+}
+
+
+def bundled_path() -> Path:
+    """The folder of the bundled model."""
+    return Path(__file__).parents[1] / "demo" / "model"
+
+
+def load_model(options: RunOptions) -> LanguageModel:
+    """Load what `options` names and measure its head: `load_steps`, driven to its end."""
+    return run(load_steps(options))
+
+
+def load_steps(options: RunOptions) -> Steps[LanguageModel]:
+    """Load what `options` names and measure its head: a job that returns a `LanguageModel`.
+
+    Its stages are "look up the model" and "download" (bytes; closing the job there keeps what has arrived) for a
+    model of the hub, and "load model", which tells the memory it needs. Raises `ModelError` in one sentence where the
+    model cannot be found or loaded, or where its weights alone exceed the memory; an unsupported head is not an error
+    here but stands in `LanguageModel.report`, and `LanguageModel.head` raises.
+    """
+    yield Progress("load model", 0)
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    for library in ("accelerate", "bitsandbytes", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = device_of(options)
+    dtype = dtype_of(options, device)
+    told = placement(options, device, dtype)
+    source = yield from _source(options)
+    common: dict[str, Any] = {
+        "revision": source.revision,
+        "trust_remote_code": options.trust_remote_code,
+        "local_files_only": source.local_only,
+    }
+    try:
+        config = transformers.AutoConfig.from_pretrained(source.name, **common)
+        task = task_of(config, options.task, options.model)
+        memory = estimate(config, source.folder, dtype, task, available_bytes(device), quantize=options.quantize)
+        if options.device_map is None and options.quantize is None:
+            memory.check(options.model)
+        yield Progress("load model", 0, note=str(memory))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.name, **common)
+        _check_tokenizer(tokenizer, options.model)
+        hf, info = auto_class(config, task).from_pretrained(
+            source.name, config=config, output_loading_info=True, **told, **common
+        )
+        _check_missing(info["missing_keys"], task, options.model)
+        if "device_map" not in told and device is not None:
+            hf = hf.to(device)
+    except TpeError:
+        raise
+    except Exception as error:  # whatever transformers and the hub raise; the cause chain says which it is
+        raise explain(error, options) from error
+    hf = hf.eval()
+    yield Progress("measure the head", 0)
+    context = _context(hf, config, tokenizer)
+    head, report = open_head(hf, max(tokenizer.get_vocab().values()) + 1, context, task, decoder_start(hf))
+    return LanguageModel(options.model, options.revision, hf, tokenizer, context, report, head, task, memory)
+
+
+def _source(options: RunOptions) -> Steps[Source]:
+    """Where to load from: a local folder that holds a model, else a hub id whose files are in the local cache now."""
+    name = str(bundled_path()) if options.model == DEMO else os.path.expanduser(options.model)
+    path = Path(name)
+    if path.is_dir():
+        if options.revision is not None:
+            raise ModelError(f"{options.model} is a folder and has no revision {options.revision!r}: name a hub id.")
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"the folder {name} has no config.json: name one that save_pretrained() wrote, or a hub id like gpt2."
+            )
+        missing = missing_weights(path)
+        if missing:
+            raise ModelError(
+                f"the folder {name} has a config.json but not all weights ({missing} is missing): "
+                "copy it there, or save the model again with save_pretrained()."
+            )
+        return Source(name, None, True, path)
+    if path.is_file():
+        raise ModelError(f"{name} is a file: name the model's folder, or a hub id like gpt2.")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"there is no folder {name}.")
+    source: Source = yield from fetch(name, options)
+    return source
+
+
+def _check_tokenizer(tokenizer: Any, name: str) -> None:
+    if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):
+        raise ModelError(
+            f"{name} has no tokenizer (its vocabulary is empty): save one beside the weights "
+            "with tokenizer.save_pretrained()."
+        )
+
+
+def _check_missing(keys: Any, task: Task, name: str) -> None:
+    missing = sorted(keys)
+    if missing:
+        raise ModelError(
+            f"the checkpoint of {name} lacks {len(missing)} weights of {TASK_NAMES[task]} "
+            f"(first: {missing[0]}): it would run on random values; choose a checkpoint with a language-model head."
+        )
+
+
+def _context(hf: Any, config: Any, tokenizer: Any) -> int:
+    """Positions that a forward pass may have: by the config, the tokenizer, and learned position embeddings."""
+    text = config.get_text_config(decoder=True)
+    limits = [getattr(text, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None), MAX_CONTEXT]
+    for name, module in hf.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa counts from after the padding
+    return max(1, min(int(limit) for limit in limits if limit))

@@ -1,0 +1,120 @@
+"""A language model behind the things the engine needs: token ids, hidden states, its head, its fingerprint.
+
+Causal, masked or encoder-decoder: `sampling` knows which inputs it takes and which positions count. The model
+itself is never edited: edits act on hidden states and head outputs only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tpe_core.errors import HeadError
+from tpe_core.models.capture import capture, forward, input_device, probe_inputs
+from tpe_core.models.footprint import Footprint
+from tpe_core.models.head import HeadReport, OutputHead, Task
+from tpe_core.models.head_sites import HeadSite, find_site
+from tpe_core.models.placement import values
+from tpe_core.models.sampling import Sampling, decoder_start, sampling_for
+
+__all__ = ["LanguageModel"]
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A loaded model, its tokenizer, and its measured head (see `LanguageModel.head`)."""
+
+    name: str
+    revision: str | None
+    hf: Any  # transformers.PreTrainedModel
+    tokenizer: Any  # transformers.PreTrainedTokenizerBase
+    context: int  # positions a forward pass may have
+    report: HeadReport
+    measured_head: OutputHead | None
+    task: Task = "causal"
+    memory: Footprint | None = None  # what it was estimated to need, before it was loaded
+
+    @property
+    def head(self) -> OutputHead:
+        """The output head. Raises `HeadError` with the report's reason where it is unsupported."""
+        if self.measured_head is None:
+            raise HeadError(f"{self.name} cannot be inspected: {self.report.reason}")
+        return self.measured_head
+
+    def card(self) -> dict[str, Any]:
+        """The document of `tpe check`: the head's report, and the memory that was estimated before loading."""
+        return {**self.report.to_dict(), "memory": None if self.memory is None else self.memory.to_dict()}
+
+    @cached_property
+    def site(self) -> HeadSite:
+        """Where h is taken."""
+        return find_site(self.hf)
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """Which inputs it is given and which positions count. Raises `ModelError` where it cannot be asked."""
+        return sampling_for(self.task, self.tokenizer, decoder_start(self.hf))
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+        return input_device(self.hf)
+
+    def hidden(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """[B, L, d] the head's input at every position, in the model's dtype; no V-wide product.
+
+        `inputs` are token ids [B, L], or what the forward takes by name.
+        """
+        return capture(self.hf, self.site, self._inputs(inputs))[0]
+
+    def logits(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """[B, L, V_all] the model's own logits, by a whole forward: the reference for everything else."""
+        logits: Tensor = forward(self.hf, self._inputs(inputs)).logits
+        return logits
+
+    def _inputs(self, inputs: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        named = {"input_ids": inputs} if isinstance(inputs, Tensor) else inputs
+        return {name: ids.to(self.device) for name, ids in named.items()}
+
+    def example_inputs(self) -> dict[str, Tensor]:
+        """A short input with ids from all over the vocabulary, as the forward takes it."""
+        start = decoder_start(self.hf) or 0
+        return probe_inputs(self.task, self.head.vocab_rows, self.context, self.device, start)
+
+    def last_hidden(self, prompt: str) -> tuple[Tensor, int, int]:
+        """([d] float32 h where the prompt asks for a token, tokens used, tokens dropped to fit the context).
+
+        That is after the last token, at the first mask, or at the decoder's next position (`tpe_core.models.sampling`).
+        """
+        inputs, at, used, dropped = self.sampling.prompt(prompt, self.context)
+        return self.hidden(inputs)[0, at].float().clone(), used, dropped
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the config, the head's content and a spread of every parameter's and buffer's values.
+
+        A spread (64 values a tensor), because hashing a 7 B body would cost more than detecting with it; any
+        training step changes nearly all values.
+        """
+        config = {
+            name: value
+            for name, value in self.hf.config.to_dict().items()
+            if name not in ("_name_or_path", "transformers_version")
+        }
+        facts = [self.head.sha256, self.device.type, torch.__version__, config]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+        for name, tensor in values(self.hf):
+            flat = tensor.detach().reshape(-1)
+            if tensor.device.type == "meta" or not flat.numel():
+                continue
+            picks = torch.linspace(0, flat.numel() - 1, 64, dtype=torch.float64, device="cpu").long().to(flat.device)
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(flat[picks].double().cpu().numpy().tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,383 @@
+"""Which positions of which inputs count: the bridge from blocks of text to what a model is asked to predict.
+
+Causal models predict every next token. Masked models are asked at masked positions only. Encoder-decoder models are
+asked at decoder positions: for missing spans where they know sentinels (T5), for the whole text from a masked
+one where they know a mask (BART), else for the second half of a block after its first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tpe_core.errors import ModelError
+from tpe_core.models.head import Task
+from tpe_core.texts.corpus import Tokenizer, special_ends
+
+__all__ = [
+    "SEPARATOR",
+    "Batch",
+    "Continue",
+    "Denoise",
+    "MaskedToken",
+    "NextToken",
+    "Sampling",
+    "Spans",
+    "decoder_start",
+    "sampling_for",
+]
+
+Ints = NDArray[np.int64]
+
+SEPARATOR = "|||"
+"""Between the source and what the decoder has said so far, in the prompt of an encoder-decoder model."""
+
+SENTENCE = "The capital of France is"
+
+MASKED_SHARE = 0.15  # of a block's tokens: what masked models are trained with
+DENOISED_SHARE = 0.3  # BART's
+SPAN = 3  # tokens in a missing span: T5's mean
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of one forward pass and the positions of the head's input that count, with what is to be predicted."""
+
+    inputs: dict[str, Tensor]
+    at: Tensor | None  # [B, k] indices into the head's positions; None: all of them
+    targets: Ints  # [B, k] the tokens that were really there
+
+    def select(self, hidden: Tensor) -> Tensor:
+        """[B, k, d] of h [B, L, d]."""
+        if self.at is None:
+            return hidden
+        at = self.at.to(hidden.device)
+        return hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
+
+
+class Sampling(Protocol):
+    """A way to turn blocks of text into predictions."""
+
+    @property
+    def example(self) -> str:
+        """A prompt to begin with."""
+
+    @property
+    def hint(self) -> str:
+        """What a prompt may hold beside text; empty where that is all."""
+
+    @property
+    def label(self) -> str:
+        """Its name and settings: part of a detection's cache key."""
+
+    def room(self, context: int) -> int:
+        """Tokens of text that fit in a context, beside the special tokens around them."""
+
+    def count(self, block_length: int) -> int:
+        """Predictions in a block of so many tokens."""
+
+    def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:
+        """Inputs for `blocks` [B, L], whose next tokens are `targets` [B, L]; `hashes` [B] seed every choice."""
+
+    def prompt(self, text: str, context: int) -> tuple[dict[str, Tensor], int, int, int]:
+        """(inputs of one prompt, the position asked, tokens used, tokens dropped to fit the context)."""
+
+
+def _choice(block_hash: int, high: int, count: int) -> Ints:
+    """`count` sorted distinct numbers below `high`, the same for the same block."""
+    rng = np.random.default_rng([int(block_hash), 0x5EED])
+    return np.sort(rng.choice(high, size=count, replace=False)).astype(np.int64)
+
+
+def _tensor(rows: Any) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64))
+
+
+def _around(prefix: tuple[int, ...], rows: Ints, suffix: tuple[int, ...]) -> Ints:
+    """[B, p + L + s] rows with the same tokens before and after each."""
+    return np.concatenate([np.tile(prefix, (len(rows), 1)), rows, np.tile(suffix, (len(rows), 1))], 1).astype(np.int64)
+
+
+def _cut(ids: list[int], context: int) -> tuple[list[int], int]:
+    """The last `context` ids and how many were dropped."""
+    dropped = max(0, len(ids) - context)
+    return ids[dropped:], dropped
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """Every position of a causal model predicts the token after it."""
+
+    tokenizer: Any
+    label: str = "next token"
+    hint: str = ""
+
+    @property
+    def example(self) -> str:
+        """The beginning of a sentence."""
+        return SENTENCE
+
+    def room(self, context: int) -> int:
+        """All of it."""
+        return context
+
+    def count(self, block_length: int) -> int:
+        """All of them."""
+        return block_length
+
+    def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:
+        """The blocks as they are."""
+        return Batch({"input_ids": _tensor(blocks)}, None, targets)
+
+    def prompt(self, text: str, context: int) -> tuple[dict[str, Tensor], int, int, int]:
+        """The last position; an empty prompt is the start of a text.
+
+        Raises `ModelError` where the prompt is empty and the tokenizer has no token that starts a text.
+        """
+        ids = list(self.tokenizer(text, verbose=False)["input_ids"]) if text else []
+        if not ids:
+            start = next((i for i in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id) if i is not None), None)
+            if start is None:
+                raise ModelError(
+                    "the prompt is empty and this tokenizer has no token that starts a text: type a prompt."
+                )
+            ids = [start]
+        ids, dropped = _cut(ids, context)
+        return {"input_ids": torch.tensor([ids])}, len(ids) - 1, len(ids), dropped
+
+
+@dataclass(frozen=True)
+class MaskedToken:
+    """A masked model is asked for `MASKED_SHARE` of every block's tokens, all of them replaced by the mask.
+
+    (Training leaves a few of them visible or swaps them; a position that counts here never shows its answer.)
+    """
+
+    tokenizer: Any
+    mask_id: int
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    label: str = f"masked token {MASKED_SHARE}"
+
+    @property
+    def hint(self) -> str:
+        """How the mask is written."""
+        return f"{self.tokenizer.mask_token} where the token is asked for (else at the end)"
+
+    @property
+    def example(self) -> str:
+        """A sentence with a mask in it."""
+        return f"{SENTENCE} {self.tokenizer.mask_token}."
+
+    def room(self, context: int) -> int:
+        """What the special tokens leave."""
+        return context - len(self.prefix) - len(self.suffix)
+
+    def count(self, block_length: int) -> int:
+        """`MASKED_SHARE` of them, at least one."""
+        return max(1, round(MASKED_SHARE * block_length))
+
+    def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:
+        """The blocks between their special tokens, masked."""
+        length = blocks.shape[1]
+        at = np.stack([_choice(value, length, self.count(length)) for value in hashes])
+        answers = np.take_along_axis(blocks, at, 1)
+        masked = blocks.copy()
+        np.put_along_axis(masked, at, self.mask_id, 1)
+        inputs = {"input_ids": _tensor(_around(self.prefix, masked, self.suffix))}
+        return Batch(inputs, _tensor(at + len(self.prefix)), answers)
+
+    def prompt(self, text: str, context: int) -> tuple[dict[str, Tensor], int, int, int]:
+        """The first mask in the prompt; a prompt without one gets it at its end."""
+        ids = _plain(self.tokenizer, text)
+        if self.mask_id not in ids:
+            ids.append(self.mask_id)
+        room = self.room(context)
+        ids, dropped = _cut(ids, room)
+        if self.mask_id not in ids:
+            raise ModelError(f"the prompt's mask lies more than {room} tokens before its end: shorten the prompt.")
+        ids = [*self.prefix, *ids, *self.suffix]
+        return {"input_ids": torch.tensor([ids])}, ids.index(self.mask_id), len(ids), dropped
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """What encoder-decoder models share: special tokens of the source, and what the decoder starts with."""
+
+    tokenizer: Any
+    start: int
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+
+    @property
+    def hint(self) -> str:
+        """How source and decoder are told apart."""
+        return f"source {SEPARATOR} what the decoder has said so far"
+
+    def _inputs(self, source: Ints, spoken: Ints) -> dict[str, Tensor]:
+        """Inputs whose decoder has said `start` and then `spoken` [B, T]."""
+        return {
+            "input_ids": _tensor(_around(self.prefix, source, self.suffix)),
+            "decoder_input_ids": _tensor(_around((self.start,), spoken, ())),
+        }
+
+    def _opening(self) -> tuple[int, ...]:
+        """What the decoder says before the text itself."""
+        return ()
+
+    def room(self, context: int) -> int:
+        """What the source's special tokens and the decoder's start leave."""
+        return context - max(len(self.prefix) + len(self.suffix), 1 + len(self._opening()))
+
+    def prompt(self, text: str, context: int) -> tuple[dict[str, Tensor], int, int, int]:
+        """The decoder's next position. What follows `SEPARATOR` is what the decoder has said so far."""
+        source, _, said = text.partition(SEPARATOR)
+        source_ids, dropped = _cut(_plain(self.tokenizer, source.strip()), self.room(context))
+        spoken = [*self._opening(), *_plain(self.tokenizer, said.strip())]
+        spoken, more = _cut(spoken, context - 1)
+        if not source_ids and not (self.prefix or self.suffix):
+            raise ModelError("the source text is empty: type a prompt.")
+        inputs = self._inputs(np.array([source_ids], np.int64), np.array([spoken], np.int64))
+        return inputs, len(spoken), inputs["input_ids"].shape[1] + len(spoken) + 1, dropped + more
+
+
+@dataclass(frozen=True)
+class Spans(_Decoder):
+    """T5's task: spans of the source are replaced by sentinels, and the decoder says each sentinel and its span.
+
+    Only the spans' tokens count; sentinels are predicted too, but they are no text.
+    """
+
+    sentinels: tuple[int, ...] = ()
+    label: str = f"missing spans {MASKED_SHARE} of {SPAN}"
+
+    @property
+    def example(self) -> str:
+        """A sentence with a gap, of which the decoder has said the sentinel."""
+        name = self.tokenizer.convert_ids_to_tokens(self.sentinels[0])
+        return f"{SENTENCE} {name}. {SEPARATOR} {name}"
+
+    def _spans(self, block_length: int) -> int:
+        return max(1, min(len(self.sentinels), round(MASKED_SHARE * block_length / SPAN), block_length // (2 * SPAN)))
+
+    def count(self, block_length: int) -> int:
+        """The tokens of all spans."""
+        return self._spans(block_length) * min(SPAN, block_length)
+
+    def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:
+        """Sources with sentinels, decoders that have said the sentinels and spans so far."""
+        length = blocks.shape[1]
+        spans, wide = self._spans(length), min(SPAN, length)
+        sentinels = np.array(self.sentinels[:spans], np.int64)
+        sources, spoken, answers = [], [], []
+        for block, value in zip(blocks, hashes, strict=True):
+            starts = _choice(value, length - spans * wide + 1, spans) + wide * np.arange(spans)
+            missing = (starts[:, None] + np.arange(wide)).ravel()
+            kept = block.copy()
+            kept[starts] = sentinels
+            gone = np.setdiff1d(missing, starts)
+            sources.append(np.delete(kept, gone))
+            found = block[missing].reshape(spans, wide)
+            spoken.append(np.concatenate([sentinels[:, None], found], 1).ravel()[:-1])
+            answers.append(found.ravel())
+        # [start] s0 a b c s1 d e f ...: the position of s_i predicts its span's first token.
+        at = 1 + (np.arange(spans)[:, None] * (wide + 1) + np.arange(wide)).ravel()
+        inputs = self._inputs(np.stack(sources), np.stack(spoken))
+        return Batch(inputs, _tensor(np.tile(at, (len(blocks), 1))), np.stack(answers))
+
+
+@dataclass(frozen=True)
+class Denoise(_Decoder):
+    """BART's task: the decoder says the whole text, of which the source has `DENOISED_SHARE` masked."""
+
+    mask_id: int = 0
+    label: str = f"denoise {DENOISED_SHARE}"
+
+    @property
+    def example(self) -> str:
+        """A sentence with a mask, of which the decoder has said the beginning."""
+        return f"{SENTENCE} {self.tokenizer.mask_token}. {SEPARATOR} {SENTENCE}"
+
+    def _opening(self) -> tuple[int, ...]:
+        return self.prefix
+
+    def count(self, block_length: int) -> int:
+        """All of them."""
+        return block_length
+
+    def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:
+        """Masked sources; the decoder has said the source's opening and the text so far."""
+        length = blocks.shape[1]
+        hidden = np.stack([_choice(value, length, max(1, round(DENOISED_SHARE * length))) for value in hashes])
+        masked = blocks.copy()
+        np.put_along_axis(masked, hidden, self.mask_id, 1)
+        inputs = self._inputs(masked, _around(self._opening(), blocks[:, :-1], ()))
+        at = np.tile(len(self._opening()) + np.arange(length), (len(blocks), 1))
+        return Batch(inputs, _tensor(at), blocks)
+
+
+@dataclass(frozen=True)
+class Continue(_Decoder):
+    """Without sentinels or a mask: the source is a block's first half, and the decoder says the second."""
+
+    label: str = "second half"
+
+    @property
+    def example(self) -> str:
+        """A sentence that the decoder goes on from."""
+        return f"{SENTENCE} Paris. {SEPARATOR}"
+
+    def count(self, block_length: int) -> int:
+        """The second half."""
+        return block_length - block_length // 2
+
+    def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:
+        """First halves as sources."""
+        half = blocks.shape[1] // 2
+        return Batch(self._inputs(blocks[:, :half], blocks[:, half:-1]), None, blocks[:, half:])
+
+
+def _plain(tokenizer: Tokenizer, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) if text else []
+
+
+def decoder_start(hf: Any) -> int | None:
+    """The id that an encoder-decoder model's decoder begins with; None where nothing says so."""
+    for source in (hf.config, getattr(hf, "generation_config", None)):
+        for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"):
+            if isinstance(value := getattr(source, name, None), int):
+                return value
+    return None
+
+
+def sampling_for(task: Task, tokenizer: Any, decoder_start: int | None) -> Sampling:
+    """How a model of this task and tokenizer is sampled.
+
+    Raises `ModelError` where a masked model's tokenizer has no mask, or nothing says what a decoder starts with.
+    """
+    if task == "causal":
+        return NextToken(tokenizer)
+    prefix, suffix = special_ends(tokenizer)
+    mask = getattr(tokenizer, "mask_token_id", None)
+    if task == "masked":
+        if mask is None:
+            raise ModelError(
+                "a masked model needs a tokenizer with a mask token, and this one has none: add it beside the model."
+            )
+        return MaskedToken(tokenizer, int(mask), prefix, suffix)
+    if decoder_start is None:
+        raise ModelError("nothing says what the decoder starts with: set decoder_start_token_id in the model's config.")
+    vocabulary = tokenizer.get_vocab()
+    sentinels: list[int] = []
+    while (name := f"<extra_id_{len(sentinels)}>") in vocabulary:
+        sentinels.append(int(vocabulary[name]))
+    if sentinels:
+        return Spans(tokenizer, decoder_start, prefix, suffix, tuple(sentinels))
+    if mask is not None:
+        return Denoise(tokenizer, decoder_start, prefix, suffix, int(mask))
+    return Continue(tokenizer, decoder_start, prefix, suffix)

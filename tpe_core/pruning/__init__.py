@@ -1,0 +1,1 @@
+"""Pruning with evidence: orders, replacements, sweeps, forecasts, budgets."""

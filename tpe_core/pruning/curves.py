@@ -1,0 +1,330 @@
+"""How many dimensions can go, in which order, replaced by what, at what cost: curves beside each other.
+
+Every curve is a nested sweep over stored hidden states (`pruning.sweep`) on held-out and on out-of-domain text;
+`random` is several draws, for the band that an order has to leave to mean anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tpe_core.analysis import Analysis
+from tpe_core.detecting.reading import reading_of
+from tpe_core.detecting.samples import Samples, read_sample
+from tpe_core.edits.intervention import REPLACEMENTS, Intervention
+from tpe_core.errors import TpeError
+from tpe_core.progress import Progress, Steps
+from tpe_core.pruning.coordinates import Coordinates, along, least_squares, rotated
+from tpe_core.pruning.distill import distill
+from tpe_core.pruning.saliency import ORDERS, Evidence, gather_evidence, order_of
+from tpe_core.pruning.sweep import METRICS, Cost, Curve, Sweep, counts_of, measure, sweep
+from tpe_core.store import Store
+
+__all__ = [
+    "DISTILL",
+    "FRACTIONS",
+    "ROTATE",
+    "SWEPT",
+    "PruningCurve",
+    "PruningResult",
+    "baseline_figures",
+    "coordinates_of",
+    "figures_of",
+    "mask_of",
+    "path_of",
+    "planned",
+    "prune",
+    "pruned_intervention",
+]
+
+T = TypeVar("T")
+Floats = NDArray[np.float64]
+Order = NDArray[np.int64]
+
+FRACTIONS = (0.1, 0.3, 0.5, 0.6, 0.7)
+DRAWS = 5  # of `random`
+ROTATE = "rotate"
+SWEPT: tuple[str, ...] = ("zero", "mean", "least-squares", ROTATE)
+"""What replaces a removed dimension in a sweep; ``rotate`` has directions and an order of its own: a reference."""
+
+DISTILL = "distill"
+"""The kept columns refitted at every point (`tpe_core.pruning.distill`): no sweep, so minutes instead of seconds."""
+
+COLUMNS_BYTES = 256 * 2**20  # of coordinates' columns held at once
+DISTILL_POSITIONS = 32768  # of the detecting text: a fit of so many weights wants more than a sweep does
+DISTILL_BYTES = 512 * 2**20  # of their hidden states, at most
+SHOWN = ("kl", "js", "top1", "perplexity", "entropy")
+
+
+def figures_of(costs: Sequence[Cost]) -> dict[str, Any]:
+    """One point's figures, by the names of the JSON document; of several draws the mean, and the ``range`` of each."""
+    values = {name: [float(getattr(cost, name)) for cost in costs] for name in SHOWN}
+    found: dict[str, Any] = {name: getattr(_mean(costs), name) for name in SHOWN}
+    if len(costs) > 1:
+        found["range"] = {name: [min(each), max(each)] for name, each in values.items()}
+    return found
+
+
+def baseline_figures(base: Mapping[str, Cost]) -> dict[str, Any]:
+    """The unpruned head's own: held-out figures, every other domain's under its name."""
+    found: dict[str, Any] = {}
+    for domain, cost in base.items():
+        figures = {"perplexity": cost.perplexity, "entropy": cost.entropy}
+        found.update(figures if domain == "heldout" else {domain: figures})
+    return found
+
+
+def _mean(costs: Sequence[Cost]) -> Cost:
+    """Metric by metric; perplexity is then that of the mean loss."""
+    return Cost(*(sum(getattr(cost, name) for cost in costs) / len(costs) for name in METRICS))
+
+
+@dataclass(frozen=True)
+class PruningCurve:
+    """One order with one replacement: for each domain a curve, or one for every draw of a random order."""
+
+    order: str
+    replace: str
+    draws: Mapping[str, tuple[Curve, ...]]
+
+    def mean(self, domain: str = "heldout") -> Curve:
+        """The curve, averaged over draws."""
+        draws = self.draws[domain]
+        return replace(draws[0], costs=tuple(_mean(costs) for costs in zip(*(d.costs for d in draws), strict=True)))
+
+    def band(self, domain: str = "heldout", metric: str = "kl") -> list[tuple[float, float]]:
+        """(least, most) of a metric over draws at every point; the same twice where there is one draw."""
+        columns = zip(*(draw.costs for draw in self.draws[domain]), strict=True)
+        values = [[float(getattr(cost, metric)) for cost in costs] for costs in columns]
+        return [(min(each), max(each)) for each in values]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Order, replacement and points: held-out figures first, every other domain's under its name."""
+        first, points = next(iter(self.draws.values()))[0], []
+        for at, removed in enumerate(first.removed):
+            point: dict[str, Any] = {"fraction": removed / first.width, "removed": removed}
+            for domain, draws in self.draws.items():
+                figures = figures_of([draw.costs[at] for draw in draws])
+                point.update(figures if domain == "heldout" else {domain: figures})
+            points.append(point)
+        return {"order": self.order, "replace": self.replace, "points": points}
+
+
+@dataclass(frozen=True)
+class PruningResult:
+    """Curves by order and replacement, the unpruned head's own figures, and what they were measured on."""
+
+    curves: tuple[PruningCurve, ...]
+    baseline: Mapping[str, Cost]  # by domain
+    positions: Mapping[str, int]
+    model: str
+    revision: str | None
+    width: int  # d
+    texts: Mapping[str, str]
+
+    def curve(self, order: str, replacement: str) -> PruningCurve:
+        """The curve of that name. Raises KeyError where it was not asked for."""
+        for curve in self.curves:
+            if (curve.order, curve.replace) == (order, replacement):
+                return curve
+        raise KeyError((order, replacement))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `tpe prune`."""
+        return {
+            "schema": 1,
+            "model": self.model,
+            "revision": self.revision,
+            "hidden_size": self.width,
+            "positions": dict(self.positions),
+            "texts": dict(self.texts),
+            "baseline": baseline_figures(self.baseline),
+            "curves": [curve.to_dict() for curve in self.curves],
+        }
+
+
+def coordinates_of(analysis: Analysis, name: str, order: Order, replacement: str) -> Coordinates:
+    """What a sweep of `order` [d], made by the order `name`, runs along. Raises `TpeError` for a wrong replacement."""
+    head, detection = analysis.model.head, analysis.detection
+    if replacement not in SWEPT:
+        raise TpeError(f"unknown replacement {replacement!r}: choose one of {', '.join(SWEPT)}.")
+    components = analysis.components
+    basis = components.directions
+    if replacement == ROTATE:
+        return rotated(head, (basis * components.explained_variance_ratio) @ basis.T, detection)
+    if replacement != "least-squares":
+        centre = detection.mean_hidden if replacement == "mean" else None
+        return along(head, order, centre, basis if name == "component" else None)
+    if name != "component":
+        return least_squares(head, order, detection)
+    turn = torch.from_numpy(basis).to(head.columns.device).float()
+    turned = least_squares(
+        replace(head, columns=turn.T @ head.columns.float()),
+        order,
+        replace(detection, h_sum=basis.T @ detection.h_sum, hh_sum=basis.T @ detection.hh_sum @ basis),
+    )
+    return replace(turned, forward=turned.forward @ basis.T, centre=basis @ turned.centre)
+
+
+Key = tuple[str, str, int]  # order, replacement, draw
+
+
+def planned(orders: Sequence[str], replacements: Sequence[str], draws: int = 1) -> list[Key]:
+    """Every (order, replacement, draw) to measure, once: `rotate` has its own order, only `random` is drawn again.
+
+    A distilled random order is drawn once: each of its points is a fit. Raises `TpeError` for an unknown name, for
+    distilling along components, or where nothing is left to measure.
+    """
+    for kind, names, known in (("order", orders, tuple(ORDERS)), ("replacement", replacements, (*SWEPT, DISTILL))):
+        for name in names:
+            if name not in known:
+                raise TpeError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}.")
+    if DISTILL in replacements and "component" in orders:
+        raise TpeError("distill keeps dimensions, not principal components: choose another order for it.")
+    if draws < 1:
+        raise TpeError(f"the order random needs at least one draw, not {draws}.")
+    keys = [
+        (name, way, draw)
+        for way in replacements
+        for name in (orders if way != ROTATE else [ROTATE])
+        for draw in range(draws if name == "random" and way != DISTILL else 1)
+    ]
+    if not keys:
+        raise TpeError("nothing is asked for: name at least one order and one replacement.")
+    return list(dict.fromkeys(keys))
+
+
+def path_of(evidence: Evidence, order: str, replacement: str, draw: int = 0) -> tuple[Coordinates, tuple[int, ...]]:
+    """(what to sweep along, the dimensions in their order of removal; none where they are not dimensions)."""
+    width = evidence.analysis.model.head.hidden_size
+    if replacement == ROTATE:
+        return coordinates_of(evidence.analysis, order, np.arange(width), ROTATE), ()
+    found = order_of(order, replace(evidence, replacement=replacement, draw=draw))
+    dims = () if order == "component" else tuple(found.tolist())
+    return coordinates_of(evidence.analysis, order, found, replacement), dims
+
+
+def _relayed(steps: Steps[T], change: Callable[[Progress], Progress]) -> Steps[T]:
+    """The same job, its progress told in another one's terms."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        yield change(event)
+
+
+def prune(
+    analysis: Analysis,
+    samples: Samples,
+    orders: Sequence[str] = ("slope", "random"),
+    replacements: Sequence[str] = ("zero",),
+    fractions: Sequence[float] = FRACTIONS,
+    *,
+    seeds: int = DRAWS,
+    seed: int = 0,
+    domains: Sequence[str] = ("heldout", "ood"),
+    store: Store | None = None,
+) -> Steps[PruningResult]:
+    """The cost of removing `fractions` of the dimensions in every order with every replacement: a job.
+
+    `seeds` is how many random orders are drawn; `domains` are names of `Samples`. Progress carries the
+    `PruningResult` so far in `partial`: curves over the positions so far, domains as they come.
+    Raises `TpeError` for unknown names and fractions outside 0 to 1.
+    """
+    head, removed = analysis.model.head, counts_of(fractions, analysis.model.head.hidden_size)
+    plan = planned(orders, replacements, seeds)
+    evidence = yield from gather_evidence({key[0] for key in plan} - {ROTATE}, analysis, seed=seed, store=store)
+    by_domain = {name: sample for name, sample in samples.items() if name in domains}
+    texts = {"local": analysis.text, "heldout": samples.heldout_text, "ood": samples.ood_text}
+    found: dict[Key, dict[str, Curve]] = {key: {} for key in plan}
+    base: dict[str, Cost] = {}
+
+    def so_far(domain: str = "", partial: Sweep | None = None) -> PruningResult:
+        latest = {} if partial is None else partial.curves
+        seen: dict[tuple[str, str], dict[str, tuple[Curve, ...]]] = {}
+        for key in plan:
+            curves = found[key] | ({domain: latest[_name(key)]} if _name(key) in latest else {})
+            mine = seen.setdefault(key[:2], {})
+            for name, curve in curves.items():
+                mine[name] = (*mine.get(name, ()), curve)
+        return PruningResult(
+            tuple(PruningCurve(*names, draws=draws) for names, draws in seen.items() if draws),
+            {**base} if partial is None else {domain: partial.base, **base},
+            {name: len(sample) for name, sample in by_domain.items()},
+            analysis.model.name,
+            analysis.model.revision,
+            head.hidden_size,
+            {name: texts[name] for name in by_domain},
+        )
+
+    at_once = max(1, COLUMNS_BYTES // (4 * head.hidden_size * head.total_rows))
+    swept = [key for key in plan if key[1] != DISTILL]
+    total, done = len(swept) * sum(len(sample) for sample in by_domain.values()), 0
+    for first in range(0, len(swept), at_once):
+        group = swept[first : first + at_once]
+        paths = {_name(key): path_of(evidence, *key)[0] for key in group}
+        for domain, sample in by_domain.items():
+
+            def told(event: Progress, domain: str = domain, before: int = done, many: int = len(group)) -> Progress:
+                partial = so_far(domain, event.partial) if isinstance(event.partial, Sweep) else None
+                return Progress("prune", before + many * event.done, total, domain, partial)
+
+            measured = yield from _relayed(sweep(head, paths, removed, sample), told)
+            base[domain] = measured.base
+            for key in group:
+                found[key][domain] = measured.curves[_name(key)]
+            done += len(group) * len(sample)
+    fitted = [key for key in plan if key[1] == DISTILL]
+    if fitted:
+        many = min(DISTILL_POSITIONS, DISTILL_BYTES // (4 * head.hidden_size))
+        reading = reading_of(analysis.source, analysis.model, many)
+        material = yield from read_sample(analysis.model, reading, many, seed, store)
+    for key in fitted:
+        order = order_of(key[0], replace(evidence, replacement="least-squares", draw=key[2]))
+        costs: dict[str, tuple[Cost, ...]] = dict.fromkeys(by_domain, ())
+        for count in removed:
+            dims = order[:count].tolist()
+            small = (yield from distill(head, dims, analysis.detection, material, seed=seed)).head
+            for domain, sample in by_domain.items():
+                costs[domain] += ((yield from measure(head, small, sample)),)
+                found[key][domain] = Curve(removed[: len(costs[domain])], head.hidden_size, costs[domain])
+            yield Progress("prune", len(costs[domain]), len(removed), "distill", so_far())
+    return so_far()
+
+
+def _name(key: Key) -> str:
+    return f"{key[0]}, {key[1]}, {key[2]}"
+
+
+def pruned_intervention(order: str, replacement: str, dims: Sequence[int]) -> Intervention:
+    """The edit that removes `dims`, for the inspector or a file. Raises `TpeError` where a mask cannot say it."""
+    if order == "component" or replacement == ROTATE:
+        what = "principal components" if order == "component" else "rotated directions"
+        raise TpeError(f"a mask of {what} cannot be saved: a mask names dimensions; choose another order.")
+    for known in REPLACEMENTS:
+        if replacement == known:
+            return Intervention(pruned=tuple(dims), replacement=known)
+    raise TpeError(
+        f"a mask that is replaced by {replacement} cannot be saved as one: choose {' or '.join(REPLACEMENTS)}."
+    )
+
+
+def mask_of(
+    analysis: Analysis, order: str, replacement: str, removed: int, *, seed: int = 0, store: Store | None = None
+) -> Steps[Intervention]:
+    """The edit at one point of a curve, of the first draw where the order is random: a job.
+
+    Raises `TpeError` where the order or the replacement is not one of dimensions.
+    """
+    pruned_intervention(order, replacement, ())
+    evidence = yield from gather_evidence([order], analysis, seed=seed, store=store)
+    dims = order_of(order, replace(evidence, replacement=replacement))[:removed]
+    return pruned_intervention(order, replacement, dims.tolist())

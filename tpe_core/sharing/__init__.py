@@ -1,0 +1,1 @@
+"""Edits that leave their session: files, hooks, checkpoints, scores on tasks, other revisions."""

@@ -1,0 +1,1 @@
+"""Steering with evidence: asked and achieved, calibration, dose and response."""

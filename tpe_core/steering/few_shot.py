@@ -1,0 +1,124 @@
+"""The few-shot curve: how well tokens are steered when directions come from only n detecting positions.
+
+Slopes, means and moments are measured anew on the first n positions of the local sample, which are a uniform draw
+from the detecting text, and the edits they imply on text that is not among them (Cho et al. 2025, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tpe_core.analysis import Analysis
+from tpe_core.detecting.detection import Detection, HiddenSample
+from tpe_core.edits.directions import Directions
+from tpe_core.edits.intervention import Method
+from tpe_core.law.design import Design
+from tpe_core.law.gram import Solver
+from tpe_core.models.head import OutputHead
+from tpe_core.progress import Progress, Steps
+from tpe_core.steering.steered import Observed, effects, logit_chunks, unit
+
+__all__ = ["FewShotPoint", "detections", "few_shot"]
+
+Floats = NDArray[np.float64]
+
+FEWEST = 32  # positions
+
+
+@dataclass(frozen=True, slots=True)
+class FewShotPoint:
+    """How one method steers on a sample with directions from `positions` detecting positions."""
+
+    positions: int
+    method: Method
+    asked: float
+    achieved: float  # geometric mean over tokens of alpha'/alpha
+    spread: float  # standard deviation of its log over tokens, nats
+
+
+def detections(head: OutputHead, sample: HiddenSample, counts: Sequence[int]) -> Steps[list[Detection]]:
+    """Detections over the first n positions of a sample, for each n of ascending `counts`: a job, one V-wide pass.
+
+    log alpha is summed in the log domain, so that no token of a short text has none.
+    """
+    found: list[Detection] = []
+    width = head.hidden_size
+    total = torch.full((head.total_rows,), -torch.inf, dtype=torch.float64, device=head.columns.device)
+    h_sum, hh_sum = np.zeros(width), np.zeros((width, width))
+    log_z_sum = nll_sum = 0.0
+    first = 0
+    for count in counts:
+        hidden = sample.hidden[first:count]
+        with torch.inference_mode():
+            for part, logits in logit_chunks(head, hidden):
+                yield Progress("few-shot", first + part.start, counts[-1])
+                log_z = torch.logsumexp(logits, 1, keepdim=True)
+                targets = torch.from_numpy(sample.next_ids[first:count][part]).to(logits.device)
+                nll_sum += float((log_z - logits.gather(1, targets[:, None])).sum(dtype=torch.float64))
+                log_z_sum += float(log_z.sum(dtype=torch.float64))
+                total = torch.logaddexp(total, torch.logsumexp(logits.sub_(log_z), 0).double())
+        wide = hidden.astype(np.float64)
+        h_sum, hh_sum, first = h_sum + wide.sum(0), hh_sum + wide.T @ wide, count
+        log_alpha = total.cpu().numpy().copy()
+        seen = np.bincount(sample.next_ids[:count], minlength=head.total_rows)
+        part_of = HiddenSample(count, sample.hidden[:count], sample.next_ids[:count], sample.priority[:count])
+        found.append(
+            Detection(
+                count, np.zeros(head.total_rows), log_alpha, seen, h_sum, hh_sum, log_z_sum, nll_sum, part_of
+            )
+        )  # fmt: skip
+    return found
+
+
+def _slopes(analysis: Analysis, found: Sequence[Detection]) -> Floats:
+    """[m, d] slopes A fitted to each detection's -log alpha, over the rows that the analysis fitted."""
+    head, keep = analysis.model.head, analysis.keep
+    design = Design(head.columns[:, : head.vocab_rows], keep)
+    bias = 0.0 if head.bias is None else head.bias[: head.vocab_rows].double().cpu().numpy()[keep]
+    y = np.stack([-some.log_alpha[: head.vocab_rows][keep] + bias for some in found])
+    result: Floats = Solver(design.gram).solve(design.cross(y)).T
+    return result
+
+
+def few_shot(
+    analysis: Analysis,
+    judged: Observed,
+    token_ids: Sequence[int],
+    methods: Sequence[Method],
+    ratios: Sequence[float],
+    *,
+    counts: Sequence[int] = (),
+) -> Steps[list[FewShotPoint]]:
+    """The curve over `counts` positions of the analysis's own sample (default: doubling from 32): a job.
+
+    Tokens are steered one at a time and judged on `judged`, which must hold all of them. ``bias`` has no direction to
+    measure and is left out. The last point uses the whole detection.
+    """
+    detection = analysis.detection
+    most = len(detection.sample)
+    doubling = (FEWEST * 2**i for i in range(32))
+    wanted = tuple(counts) or (*takewhile(lambda count: count < most, doubling), most)
+    found = yield from detections(analysis.model.head, detection.sample, wanted)
+    made = [Directions(slope, some) for slope, some in zip(_slopes(analysis, found), found, strict=True)]
+    made.append(Directions(analysis.encoding.slope, detection))
+    steps = np.log(np.array(ratios))[:, None]
+    points: list[FewShotPoint] = []
+    for count, directions in zip((*wanted, detection.positions), made, strict=True):
+        for method in methods:
+            direction = directions.of(method)
+            if direction is None:
+                continue
+            along = unit(judged, direction)
+            reached = [[some.achieved[0] for some in effects(judged, (token,), steps, along)] for token in token_ids]
+            logs = np.log(np.array(reached))  # [tokens, ratios]
+            points += [
+                FewShotPoint(count, method, ratio, float(np.exp(column.mean())), float(column.std()))
+                for ratio, column in zip(ratios, logs.T, strict=True)
+            ]
+    return points

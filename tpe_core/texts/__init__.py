@@ -1,0 +1,1 @@
+"""Text: where it comes from, and the blocks of token ids that are made of it."""

@@ -1,0 +1,1 @@
+"""Training dynamics: checkpoints, frequencies, probes of a run under way."""

@@ -1,0 +1,83 @@
+"""Trajectories as files: JSON with everything, or CSV with a checkpoint a line and a figure a column.
+
+Plain values in, one whole file out: it is there completely or not at all. It reads nothing and measures nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tpe_core.errors import TpeError
+from tpe_core.training.trajectory import Point, Trajectory
+
+__all__ = ["SUFFIXES", "document", "figures", "table", "write_trajectories"]
+
+SUFFIXES = (".json", ".csv")
+SINGLE = ("r2_adjusted", "r2", "r2_heldout_vocab", "top_overlap", "gini", "participation_ratio", "loss", "kl_unigram")
+GROUPED = ("convergence", "change", "travel")
+
+
+def figures(point: Point) -> dict[str, float]:
+    """Everything measured at a checkpoint by one flat name: ``r2_adjusted``, ``pc_correlation.1``, ``convergence.mlp``.
+
+    What was not measured, or is no finite number, is left out.
+    """
+    found = {name: getattr(point, name) for name in SINGLE}
+    found |= {f"pc_correlation.{at}": value for at, value in enumerate(point.pc_correlations, 1)}
+    found |= {f"{kind}.{group}": value for kind in GROUPED for group, value in getattr(point, kind).items()}
+    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def document(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+    """One trajectory as `tpe dynamics --json` prints it, several under ``sources``."""
+    if len(trajectories) == 1:
+        return trajectories[0].to_dict()
+    return {"schema": 1, "sources": [trajectory.to_dict() for trajectory in trajectories]}
+
+
+def table(trajectories: Sequence[Trajectory]) -> str:
+    """CSV: source, name, step, what it duplicates, then every figure that any checkpoint has; empty where one lacks it.
+
+    Numbers have every digit they were measured with.
+    """
+    rows = [(one.source, point, figures(point)) for one in trajectories for point in one.points]
+    names = list(dict.fromkeys(name for *_, found in rows for name in found))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["source", "name", "step", "duplicate_of", *names])
+    for source, point, found in rows:
+        cells = [repr(found[name]) if name in found else "" for name in names]
+        writer.writerow([source, point.name, point.step, point.duplicate_of or "", *cells])
+    return stream.getvalue()
+
+
+def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> Path:
+    """Write them as the name of `path` says, over what was there; the path written.
+
+    Raises `TpeError` where there is nothing to write, the name ends otherwise, or the disk does not take it.
+    """
+    from tpe_core.store import stage, sync_folder
+
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise TpeError(f"{path} ends in neither {' nor '.join(SUFFIXES)}: its name says what is written.")
+    if not trajectories:
+        raise TpeError("there is no trajectory to write yet: read a source first.")
+    text = table(trajectories) if suffix == ".csv" else json.dumps(document(trajectories), indent=1) + "\n"
+    staged: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = stage(path, [text.encode("utf-8", "backslashreplace")])
+        staged.replace(path)
+    except OSError as error:
+        if staged is not None:
+            staged.unlink(missing_ok=True)
+        raise TpeError(f"{path} could not be written ({error.strerror}): choose another place.") from error
+    sync_folder(path.parent)
+    return path

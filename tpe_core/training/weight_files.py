@@ -1,0 +1,284 @@
+"""The tensors of a checkpoint's weight files, read one at a time: where each lies, and only its bytes.
+
+safetensors files say in a short header where every tensor is, so one can be had without the rest; of pickles
+(``.bin``) there is only the whole. Where the files are (a folder, the hub) is for a `Files` to know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tpe_core.errors import ModelError
+from tpe_core.models.hub import SINGLE_WEIGHTS
+from tpe_core.progress import Steps
+
+__all__ = [
+    "Files",
+    "LocalFiles",
+    "Place",
+    "UnusableError",
+    "Weights",
+    "is_pickle",
+    "is_weight",
+    "open_weights",
+    "shards_of",
+    "tensor_of",
+]
+
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+LARGEST_HEADER = 100_000_000  # bytes, the format's own limit
+
+
+class UnusableError(ModelError):
+    """Why one checkpoint cannot be used: a clause, to be said beside its name."""
+
+
+class Files(ABC):
+    """The files of one checkpoint by name."""
+
+    sizes: Mapping[str, int]  # bytes
+    location: tuple[str, str | None]  # what `from_pretrained` takes: a folder, or a hub id and its commit
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when a weight file does: sha256 (hex) of what is known of them without reading them."""
+
+    @abstractmethod
+    def part(self, name: str, start: int, stop: int) -> Steps[bytearray]:
+        """Bytes `start` to `stop` (exclusive) of a file: a job. Raises `UnusableError` where they cannot be had."""
+
+    def document(self, name: str) -> Steps[dict[str, Any]]:
+        """A JSON file: a job. Raises `UnusableError` where it is no JSON object."""
+        data = yield from self.part(name, 0, self.sizes[name])
+        return _object(bytes(data), name)
+
+    @abstractmethod
+    def digest(self, name: str) -> str:
+        """The hash of a small file's content."""
+
+    @property
+    def weights(self) -> str:
+        """The file that holds the weights or is their index, safetensors first; raises `UnusableError` without one."""
+        for name in SINGLE_WEIGHTS:
+            if name in self.sizes:
+                return name
+        raise UnusableError("it has no weights (model.safetensors or pytorch_model.bin)")
+
+
+class LocalFiles(Files):
+    """The files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """List them. Raises OSError where the folder cannot be read."""
+        self.folder = folder
+        self.location = (str(folder), None)
+        self._stats = {path.name: path.stat() for path in sorted(folder.iterdir()) if path.is_file()}
+        self.sizes = {name: stat.st_size for name, stat in self._stats.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Sizes and times of the weight files, and where they are."""
+        facts = [str(self.folder.resolve())]
+        facts += [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in self._stats.items() if is_weight(name)]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+    def part(self, name: str, start: int, stop: int) -> Steps[bytearray]:
+        """Read them at once."""
+        data = bytearray(stop - start)
+        try:
+            with (self.folder / name).open("rb") as stream:
+                stream.seek(start)
+                read = stream.readinto(data)
+        except OSError as error:
+            raise UnusableError(f"{name} cannot be read ({error.strerror or error})") from error
+        if read != len(data):
+            raise UnusableError(f"{name} ends after {start + read:,} bytes")
+        yield from ()
+        return data
+
+    def digest(self, name: str) -> str:
+        """sha256 (hex), read."""
+        try:
+            return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise UnusableError(f"{name} cannot be read ({error.strerror or error})") from error
+
+    def content(self) -> str:
+        """sha256 (hex) of all weight files, read once."""
+        total = hashlib.sha256()
+        for name in sorted(self.sizes):
+            if is_weight(name):
+                with (self.folder / name).open("rb") as stream:
+                    total.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
+        return total.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor lies."""
+
+    file: str
+    dtype: str  # as safetensors writes it
+    shape: tuple[int, ...]
+    start: int  # byte in the file
+    stop: int
+
+    @property
+    def floating(self) -> bool:
+        """Whether it holds parameters, not counters or masks."""
+        return self.dtype in DTYPES
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint's tensors by name. Of an index, `files` says which file has which before any header is read."""
+
+    where: Files
+    files: dict[str, str]  # tensor: file
+    _places: dict[str, Place] = field(default_factory=dict)  # read so far
+
+    def places(self, names: Iterable[str]) -> Steps[dict[str, Place]]:
+        """Where tensors lie, from the headers of the files that have them: a job. Of a pickle, no bytes are told."""
+        wanted = list(names)
+        for file in dict.fromkeys(self.files[name] for name in wanted if name not in self._places):
+            self._places.update((yield from _read_places(self.where, file)))
+        for name in wanted:
+            if name not in self._places:
+                raise UnusableError(f"{self.files[name]} lacks the tensor {name} that the index says it has")
+        return {name: self._places[name] for name in wanted}
+
+    def tensor(self, name: str) -> Steps[Tensor]:
+        """One tensor: a job that reads its bytes alone."""
+        place = (yield from self.places([name]))[name]
+        if is_pickle(place.file):
+            return _unpickled(self.where, place.file)[name]
+        data = yield from self.where.part(place.file, place.start, place.stop)
+        return tensor_of(data, place)
+
+
+def tensor_of(data: bytearray, place: Place) -> Tensor:
+    """The tensor whose bytes `data` are."""
+    kind = DTYPES.get(place.dtype)
+    if kind is None:
+        raise UnusableError(f"it is stored as {place.dtype}, not as floating-point numbers")
+    return torch.frombuffer(data, dtype=kind).reshape(place.shape) if data else torch.empty(place.shape, dtype=kind)
+
+
+def open_weights(where: Files) -> Steps[Weights]:
+    """Which tensors a checkpoint has: a job that reads an index, or one header, and nothing of a tensor.
+
+    Raises `UnusableError` where a file is missing or broken.
+    """
+    name = where.weights
+    if name.endswith(".index.json"):
+        return Weights(where, (yield from shards_of(where)))
+    places = yield from _read_places(where, name)
+    return Weights(where, dict.fromkeys(places, name), places)
+
+
+def shards_of(where: Files) -> Steps[dict[str, str]]:
+    """What an index says: the file of every tensor. Raises `UnusableError` where a file is not there."""
+    name = where.weights
+    entries = (yield from where.document(name)).get("weight_map")
+    if not isinstance(entries, dict) or not all(isinstance(file, str) for file in entries.values()):
+        raise UnusableError(f"{name} does not say which file has which tensor")
+    if missing := sorted(set(entries.values()) - set(where.sizes)):
+        raise UnusableError(f"{missing[0]} is missing, which {name} names")
+    return entries
+
+
+def _read_places(where: Files, file: str) -> Steps[dict[str, Place]]:
+    """The tensors of one weight file."""
+    if not is_pickle(file):
+        return (yield from _header(where, file))
+    names = {kind: name for name, kind in DTYPES.items()}
+    return {
+        name: Place(file, names.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape), 0, tensor.nbytes)
+        for name, tensor in _unpickled(where, file).items()
+    }
+
+
+def _header(where: Files, file: str) -> Steps[dict[str, Place]]:
+    """The tensors of a safetensors file: its first 8 bytes say how long the header is, which is JSON."""
+    size = where.sizes[file]
+    if size < 8:
+        raise UnusableError(f"{file} is broken: it has {size} bytes")
+    length = int.from_bytes((yield from where.part(file, 0, 8)), "little")
+    if length > min(size - 8, LARGEST_HEADER):
+        raise UnusableError(f"{file} is broken: its header would be {length:,} bytes long and the file has {size:,}")
+    document = _object(bytes((yield from where.part(file, 8, 8 + length))), file)
+    document.pop("__metadata__", None)
+    try:
+        places = {
+            name: Place(file, entry["dtype"], tuple(entry["shape"]), *(8 + length + at for at in entry["data_offsets"]))
+            for name, entry in document.items()
+        }
+    except (KeyError, TypeError) as error:
+        raise UnusableError(f"{file} is broken: its header does not describe tensors ({error})") from error
+    for name, place in places.items():
+        sound = 8 + length <= place.start <= place.stop
+        if sound and place.floating:
+            sound = place.stop - place.start == math.prod(place.shape) * DTYPES[place.dtype].itemsize
+        if not sound:
+            raise UnusableError(f"{file} is broken: the shape of {name} does not go with its bytes")
+        if place.stop > size:
+            raise UnusableError(f"{file} is broken: it ends at byte {size:,} and {name} at {place.stop:,}")
+    return places
+
+
+def _object(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise UnusableError(f"{name} is broken: {error}") from error
+    if not isinstance(found, dict):
+        raise UnusableError(f"{name} is broken: it holds no JSON object")
+    return found
+
+
+def is_weight(name: str) -> bool:
+    """Whether a file holds weights, or is their index."""
+    return name.endswith((".safetensors", ".index.json")) or (name.startswith("pytorch_model") and is_pickle(name))
+
+
+def is_pickle(name: str) -> bool:
+    """Whether a weight file is a pickle, of which no part can be had."""
+    return name.endswith(".bin")
+
+
+def _unpickled(where: Files, file: str) -> dict[str, Tensor]:
+    """A pickle's tensors by name."""
+    if not isinstance(where, LocalFiles):
+        raise UnusableError(f"{file} is a pickle, of which no part can be read")
+    path = where.folder / file
+    return _load_pickle(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _load_pickle(path: Path, changed: int) -> dict[str, Tensor]:
+    """A pickle's tensors, mapped and not read where its format allows that; no code of it runs."""
+    try:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # the format before 2020 cannot be mapped
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken pickle can raise anything
+        raise UnusableError(f"{path.name} is broken: {' '.join(str(error).split())[:160]}") from error
+    if not isinstance(state, dict):
+        raise UnusableError(f"{path.name} is broken: it holds no tensors by name")
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
