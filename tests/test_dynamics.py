@@ -95,8 +95,8 @@ def test_finished_steps_are_not_computed_again(folder: Path, monkeypatch: pytest
         fitted.append(len(fitted))
         return fit_head(weight, *others)
 
-    fit_head = trajectory_run.fit_head
-    monkeypatch.setattr(trajectory_run, "fit_head", counting)
+    fit_head = trajectory_run.fit_steps
+    monkeypatch.setattr(trajectory_run, "fit_steps", counting)
     steps = dynamics(asked(folder))
     for event in steps:
         if isinstance(event.partial, Trajectory) and len(event.partial.points) == 3:
@@ -120,11 +120,11 @@ def test_killed_and_run_again(folder: Path, tmp_path: Path) -> None:
     """A process that is killed, not asked to stop, in the middle of its work."""
     code = (
         "import sys, time\n"
-        "from tpe_core import trajectory_run\n"
-        "fit = trajectory_run.fit_head\n"
+        "from tpe_core.training import trajectory_run\n"
+        "fit = trajectory_run.fit_steps\n"
         "def slow(*a):\n"
         "    time.sleep(float(sys.argv[2])); print('fit', flush=True); return fit(*a)\n"
-        "trajectory_run.fit_head = slow\n"
+        "trajectory_run.fit_steps = slow\n"
         "from tpe_tui.cli import main\n"
         "sys.exit(main(['dynamics', sys.argv[1], '--text', sys.argv[1] + '/text.txt', '--json']))\n"
     )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
 import torch
 from sklearn.linear_model import LinearRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tpe_core.errors import NumericalError
-from tpe_core.training.head_fit import TOP_COMPONENTS, TOP_DIMS, fit_head, overlap
+from tpe_core.law import design
+from tpe_core.law.encoding import fit_encoding
+from tpe_core.progress import Progress, run
+from tpe_core.training import head_fit
+from tpe_core.training.head_fit import TOP_COMPONENTS, TOP_DIMS, fit_head, fit_steps, overlap
 from tpe_core.training.trajectory import Point
 
 RNG = np.random.default_rng(0)
@@ -61,6 +68,45 @@ def test_what_cannot_be_fitted_is_said() -> None:
         fit_head(torch.from_numpy(np.where(np.arange(24) == 3, np.nan, W)), Y)
     with pytest.raises(NumericalError, match="cannot determine 24 slopes"):
         fit_head(torch.from_numpy(W[:20]), Y[:20])
+
+
+def test_a_small_fit_leaves_the_other_cores_to_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    seen: list[set[int]] = []
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        seen.append(threads())
+        return fit_encoding(*arguments, **options)
+
+    monkeypatch.setattr(head_fit, "fit_encoding", watched)
+    with threadpool_limits(2, user_api="blas"):
+        assert threads() == {2}
+        small = fit_head(torch.from_numpy(W), Y)
+        assert threads() == {2}
+        monkeypatch.setattr(head_fit, "SMALL", 0)
+        large = fit_head(torch.from_numpy(W), Y)
+    assert seen == [{1}, {2}]
+    assert large.r2 == pytest.approx(small.r2, abs=1e-12)
+
+
+def test_a_large_fit_is_a_job_that_can_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit_head(torch.from_numpy(W), Y)
+    assert list(fit_steps(torch.from_numpy(W), Y)) == []
+    monkeypatch.setattr(head_fit, "SMALL", 0)
+    monkeypatch.setattr(design, "CHUNK_VALUES", 1)  # 256 rows at least
+    events: list[Progress] = []
+    assert run(fit_steps(torch.from_numpy(np.vstack([W, W])), np.append(Y, Y)), events.append).r2 == pytest.approx(
+        whole.r2, abs=1e-12
+    )
+    assert [(event.label, event.done) for event in events] == [
+        ("Gram matrix", 0), ("Gram matrix", 256), ("Gram matrix", 400), ("Gram matrix", 656),
+        ("regression", 0), ("components", 0),
+    ]  # fmt: skip
+    steps = fit_steps(torch.from_numpy(W), Y)
+    next(steps)
+    steps.close()
 
 
 def test_overlap() -> None:

@@ -102,7 +102,7 @@ def test_there_is_a_step_from_every_older_schema() -> None:
 def test_the_shipped_schema_is_what_the_records_imply() -> None:
     """Where it is not: write ``tpe_core.sharing.manifest_io.format_document(json_schema())`` to the file."""
     assert published_schema().encode() == format_document(json_schema())
-    assert (Path(tpe_core.__file__).parent / "intervention.schema.json").is_file()
+    assert (Path(tpe_core.__file__).parent / "sharing" / "intervention.schema.json").is_file()
 
 
 def test_the_schema_says_what_a_file_holds(tmp_path: Path) -> None:

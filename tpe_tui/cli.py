@@ -26,26 +26,7 @@ from tpe_tui.commands_prune import prune
 from tpe_tui.commands_steer import steer
 from tpe_tui.commands_transfer import transfer
 from tpe_tui.console import drive, on_terminal, print_json, say
-from tpe_tui.options import (
-    POSITIONS,
-    Debug,
-    Device,
-    DeviceMap,
-    Dtype,
-    Json,
-    Model,
-    NoCache,
-    Offline,
-    Positions,
-    Quantize,
-    Revision,
-    Seed,
-    Task,
-    Texts,
-    Threads,
-    Trust,
-    run_options,
-)
+from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
 
 __all__ = ["main"]
 
@@ -67,26 +48,14 @@ app.add_typer(demo, name="demo")
 
 
 @app.command(OPEN, help="Open the inspector (what `tpe [MODEL]` does); without a terminal, print the analysis.")
+@takes(LOADING | READING | OUTPUT)
 def open_inspector(
     context: typer.Context,
     model: Model = DEMO,
     mask: Annotated[Path | None, typer.Option(help="Open with a saved mask (JSON).")] = None,
     prompt: Annotated[str, typer.Option(help="The text whose next token is shown.")] = "",
-    revision: Revision = None,
-    task: Task = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    text: Texts = None,
-    positions: Positions = POSITIONS,
-    seed: Seed = 0,
-    threads: Threads = None,
-    no_cache: NoCache = False,
-    offline: Offline = False,
-    trust_remote_code: Trust = False,
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    json_: bool,
 ) -> None:
     """Open the inspector, or print the analysis where there is no terminal to draw on."""
     options = run_options(context)
@@ -101,20 +70,12 @@ def open_inspector(
 
 
 @app.command(help="Print the output head's report card: what it is, and whether the engine is right about it.")
+@takes(LOADING | OUTPUT)
 def check(
     context: typer.Context,
     model: Model = DEMO,
-    revision: Revision = None,
-    task: Task = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    threads: Threads = None,
-    offline: Offline = False,
-    trust_remote_code: Trust = False,
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    json_: bool,
 ) -> None:
     """Load a model, measure its head, print the card; exit code 1 where it is unsupported."""
     from tpe_core.models.loading import load_steps
@@ -130,24 +91,12 @@ def check(
 
 
 @app.command(help="Print the fit, the components, the sparsity and the ranked dimensions.")
+@takes(LOADING | READING | OUTPUT)
 def analyze(
     context: typer.Context,
     model: Model = DEMO,
-    revision: Revision = None,
-    task: Task = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    text: Texts = None,
-    positions: Positions = POSITIONS,
-    seed: Seed = 0,
-    threads: Threads = None,
-    no_cache: NoCache = False,
-    offline: Offline = False,
-    trust_remote_code: Trust = False,
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    json_: bool,
 ) -> None:
     """Run the analysis headless."""
     _print_analysis(run_options(context), json_)

@@ -9,30 +9,12 @@ import typer
 
 from tpe_core.options import DEMO
 from tpe_tui.console import drive, print_json, say
-from tpe_tui.options import (
-    POSITIONS,
-    Debug,
-    Device,
-    DeviceMap,
-    Dtype,
-    Json,
-    Model,
-    NoCache,
-    Offline,
-    Positions,
-    Quantize,
-    Revision,
-    Seed,
-    Task,
-    Texts,
-    Threads,
-    Trust,
-    run_options,
-)
+from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
 
 __all__ = ["apply"]
 
 
+@takes(LOADING | READING | OUTPUT)
 def apply(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="An exported intervention (JSON).", show_default=False)],
@@ -43,21 +25,8 @@ def apply(
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="Write the closest form where the architecture has no exact one.")
     ] = False,
-    revision: Revision = None,
-    task: Task = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    text: Texts = None,
-    positions: Positions = POSITIONS,
-    seed: Seed = 0,
-    threads: Threads = None,
-    no_cache: NoCache = False,
-    offline: Offline = False,
-    trust_remote_code: Trust = False,
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    json_: bool,
 ) -> None:
     """Bake an edit into a checkpoint, load it back, and compare before it gets its name."""
     from tpe_core.sharing.checkpoint_folder import check_target

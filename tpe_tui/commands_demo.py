@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from tpe_tui.console import drive, print_json
-from tpe_tui.options import Debug, Json, Threads
+from tpe_tui.options import OUTPUT, takes
 
 __all__ = ["train"]
 
 
+@takes({"threads"} | OUTPUT)
 def train(
     out: Annotated[Path, typer.Option(help="Working folder; the model lands in its model/.")] = Path("tpe-demo"),
     small: Annotated[bool, typer.Option("--small", help="A small recipe: about two minutes on a CPU.")] = False,
@@ -25,9 +26,9 @@ def train(
         ),
     ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Fewer steps than the recipe's, for a try.")] = None,
-    threads: Threads = None,
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    threads: int | None,
+    json_: bool,
 ) -> None:
     """Train a recipe, or run the experiment."""
     from tpe_core.demo.recipe import SMALL, Recipe

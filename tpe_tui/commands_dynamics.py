@@ -10,21 +10,7 @@ import typer
 
 from tpe_core.options import RunOptions
 from tpe_tui.console import drive, on_terminal, print_json, say
-from tpe_tui.options import (
-    Debug,
-    Device,
-    DeviceMap,
-    Dtype,
-    Json,
-    NoCache,
-    Offline,
-    Seed,
-    Task,
-    Texts,
-    Threads,
-    Trust,
-    run_options,
-)
+from tpe_tui.options import LOADING, OUTPUT, READING, run_options, takes
 
 if TYPE_CHECKING:
     from tpe_core.training.trajectory import Trajectory
@@ -40,6 +26,7 @@ Sources = Annotated[
 ]
 
 
+@takes(LOADING - {"revision", "quantize"} | READING - {"positions"} | OUTPUT)
 def dynamics(
     context: typer.Context,
     source: Sources,
@@ -67,19 +54,10 @@ def dynamics(
         bool, typer.Option("--follow", help="Watch a probe's log while the run goes on; without a terminal, as lines.")
     ] = False,
     screen: Annotated[bool, typer.Option("--screen", help="Draw it: the dynamics screen.")] = False,
-    task: Task = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    dtype: Dtype = None,
-    text: Texts = None,
     positions: Annotated[int, typer.Option(min=1, help="Predicted positions for --loss.")] = LOSS_POSITIONS,
-    seed: Seed = 0,
-    threads: Threads = None,
-    no_cache: NoCache = False,
-    offline: Offline = False,
-    trust_remote_code: Trust = False,
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    text: list[str] | None,
+    json_: bool,
 ) -> None:
     """Measure every checkpoint of every source, and print."""
     if counts is not None and text and not loss:

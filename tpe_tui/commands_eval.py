@@ -8,27 +8,14 @@ from typing import Annotated
 import typer
 
 from tpe_core.options import DEMO
-from tpe_tui.console import drive, print_json, say
-from tpe_tui.options import (
-    Debug,
-    Device,
-    DeviceMap,
-    Dtype,
-    Json,
-    Model,
-    NoCache,
-    Offline,
-    Quantize,
-    Revision,
-    Task,
-    Threads,
-    Trust,
-    run_options,
-)
+from tpe_tui.console import drive, print_json
+from tpe_tui.measuring import open_store
+from tpe_tui.options import LOADING, OUTPUT, Model, run_options, takes
 
 __all__ = ["evaluate"]
 
 
+@takes(LOADING | {"no_cache"} | OUTPUT)
 def evaluate(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="An exported intervention (JSON).", show_default=False)],
@@ -45,18 +32,9 @@ def evaluate(
     force: Annotated[
         bool, typer.Option("--force", help="Apply it to another head of the same shape than it was made for.")
     ] = False,
-    revision: Revision = None,
-    task: Task = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    threads: Threads = None,
-    no_cache: NoCache = False,
-    offline: Offline = False,
-    trust_remote_code: Trust = False,
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    offline: bool,
+    json_: bool,
 ) -> None:
     """Put the tasks to the model unedited and edited, and print both with standard errors."""
     from tpe_core.sharing.harness import find_tasks
@@ -68,12 +46,11 @@ def evaluate(
 
     from tpe_core.models.loading import load_steps
     from tpe_core.sharing.evaluation_tasks import evaluate_tasks
-    from tpe_core.store import Store
     from tpe_tui.report_eval import print_scores
 
     options = run_options(context)
     loaded = drive(load_steps(options))
-    store = Store(on_problem=say) if options.cache else None
+    store = open_store(options)
     scores = drive(
         evaluate_tasks(loaded, file, found, force=force, limit=limit, shots=fewshot, batch=batch_size, store=store)
     )

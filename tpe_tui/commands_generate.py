@@ -9,21 +9,7 @@ import typer
 
 from tpe_core.options import DEMO
 from tpe_tui.console import drive, print_json, say
-from tpe_tui.options import (
-    Debug,
-    Device,
-    DeviceMap,
-    Dtype,
-    Json,
-    Model,
-    Offline,
-    Quantize,
-    Revision,
-    Seed,
-    Threads,
-    Trust,
-    run_options,
-)
+from tpe_tui.options import LOADING, OUTPUT, Model, run_options, takes
 
 if TYPE_CHECKING:
     from tpe_core.edits.edit import Edit
@@ -34,6 +20,7 @@ __all__ = ["generate"]
 LENGTH = 200  # tokens, where none are asked for and the context has room
 
 
+@takes(LOADING - {"task"} | {"seed"} | OUTPUT)
 def generate(
     context: typer.Context,
     model: Model = DEMO,
@@ -49,17 +36,9 @@ def generate(
     top_p: Annotated[float, typer.Option(help="Draw from the most probable tokens that make up this share.")] = 1.0,
     no_stop: Annotated[bool, typer.Option("--no-stop", help="Go on after an end token.")] = False,
     save: Annotated[Path | None, typer.Option(help="Also write NAME.json and NAME.txt.")] = None,
-    revision: Revision = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    offline: Offline = False,
-    trust_remote_code: Trust = False,
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    seed: int,
+    json_: bool,
 ) -> None:
     """Continue a prompt twice and print both texts."""
     from tpe_core.writing.decoding import Decoding

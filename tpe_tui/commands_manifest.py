@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tpe_tui.console import drive, print_json
-from tpe_tui.options import (
-    Debug,
-    Device,
-    DeviceMap,
-    Dtype,
-    Json,
-    Offline,
-    Quantize,
-    Revision,
-    Task,
-    Threads,
-    Trust,
-    run_options,
-)
+from tpe_tui.options import LOADING, OUTPUT, run_options, takes
 
 if TYPE_CHECKING:
     from tpe_core.options import RunOptions
@@ -41,23 +28,15 @@ def schema() -> None:
     sys.stdout.write(published_schema())
 
 
+@takes(LOADING | OUTPUT)
 def show(
     context: typer.Context,
     file: File,
     on: Annotated[
         str | None, typer.Option(help="Also run its self-test on this model: hub id, local folder, or demo.")
     ] = None,
-    revision: Revision = None,
-    task: Task = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    threads: Threads = None,
-    offline: Offline = False,
-    trust_remote_code: Trust = False,
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    json_: bool,
 ) -> None:
     """Read and check a file, print it; with --on, exit code 1 where the model does not reproduce its self-test."""
     from dataclasses import asdict, replace
@@ -88,11 +67,12 @@ def _tested(file: Path, manifest: Manifest, options: RunOptions) -> list[Mismatc
         return check(manifest, prompt_logits(model), dtype=model.report.dtype)
 
 
+@takes(OUTPUT)
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="A saved intervention.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    json_: bool,
 ) -> None:
     """Compare two files; that they differ is no failure."""
     from tpe_core.sharing.manifest import read_edit

@@ -10,32 +10,13 @@ import typer
 
 from tpe_core.options import DEMO, RunOptions
 from tpe_tui.console import drive, print_json, say
-from tpe_tui.options import (
-    POSITIONS,
-    Debug,
-    Device,
-    DeviceMap,
-    Dtype,
-    Json,
-    Model,
-    NoCache,
-    Offline,
-    Positions,
-    Quantize,
-    Revision,
-    Seed,
-    Task,
-    Texts,
-    Threads,
-    Trust,
-    run_options,
-)
+from tpe_tui.measuring import open_store, read_texts
+from tpe_tui.options import LOADING, OUTPUT, READING, Model, Outside, run_options, takes
 
 if TYPE_CHECKING:
     from tpe_core.detecting.samples import Samples
     from tpe_core.edits.intervention import Intervention
     from tpe_core.live import LiveSession
-    from tpe_core.progress import Steps
     from tpe_core.sharing.manifest import MeasuredText
     from tpe_core.store import Store
 
@@ -53,10 +34,9 @@ Order = Annotated[
     ),
 ]
 Replace = Annotated[
-    Words, typer.Option(help="zero, mean, least-squares or rotate (a reference); repeatable. Default: zero.")
+    Words, typer.Option(help="zero, mean, least-squares, distill (a fit at every point) or rotate (a reference). Default: zero.")
 ]
 Fractions = Annotated[Words, typer.Option(help="Shares of dimensions to remove. Default: 0.1,0.3,0.5,0.6,0.7.")]
-Outside = Annotated[Words, typer.Option(help="Out-of-domain text file or folder; repeatable. Default: built-in code.")]
 
 
 @dataclass(frozen=True)
@@ -69,6 +49,7 @@ class _Asked:
     metric: str
     budget: float | None
     draws: int
+    distill_positions: int
     ood: tuple[str, ...]
     save: Path | None
     prompts: int | None
@@ -92,6 +73,7 @@ class _Asked:
         pruned_intervention(plan[0][0], plan[0][1], ())
 
 
+@takes(LOADING | READING | OUTPUT)
 def prune(
     context: typer.Context,
     model: Model = DEMO,
@@ -101,26 +83,16 @@ def prune(
     budget: Annotated[float | None, typer.Option(help="Find the largest mask under this KL, in nats.")] = None,
     budget_perplexity: Annotated[float | None, typer.Option(help="The same under this perplexity.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the random order.")] = 5,
+    distill_positions: Annotated[
+        int, typer.Option(min=2, help="Positions that --replace distill fits on; more take longer and fit better.")
+    ] = 131_072,
     save: Annotated[Path | None, typer.Option(help="Write the mask asked for as a file that --mask opens.")] = None,
     generate: Annotated[
         int | None, typer.Option(min=32, help="Also sample text after so many held-out prompts at every point.")
     ] = None,
     ood: Outside = None,
-    revision: Revision = None,
-    task: Task = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    text: Texts = None,
-    positions: Positions = POSITIONS,
-    seed: Seed = 0,
-    threads: Threads = None,
-    no_cache: NoCache = False,
-    offline: Offline = False,
-    trust_remote_code: Trust = False,
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    json_: bool,
 ) -> None:
     """Sweep or search, print, and save."""
     if sum(bool(given) for given in (fractions, budget is not None, budget_perplexity is not None)) > 1:
@@ -134,14 +106,13 @@ def prune(
         metric="kl" if budget_perplexity is None else "perplexity",
         budget=budget if budget_perplexity is None else budget_perplexity,
         draws=seeds,
+        distill_positions=distill_positions,
         ood=tuple(ood or ()),
         save=save,
         prompts=generate,
     )
     asked.check()
-    opened = drive(_opened(run_options(context), asked))
-    for warning in (*opened.session.warnings, *opened.samples.warnings):
-        say(warning)
+    opened = _opened(run_options(context), asked)
     document, saved = (_sweep if asked.budget is None else _search)(asked, opened, json_)
     if json_:
         print_json(document)
@@ -181,18 +152,11 @@ class _Saved:
     texts: tuple[MeasuredText, ...]
 
 
-def _opened(options: RunOptions, asked: _Asked) -> Steps[_Opened]:
-    from tpe_core.detecting.samples import read_samples
+def _opened(options: RunOptions, asked: _Asked) -> _Opened:
     from tpe_core.live import open_session
-    from tpe_core.store import Store
 
-    session = yield from open_session(options)
-    analysis, store = session.analysis, Store(on_problem=say) if options.cache else None
-    local = analysis.detection.sample
-    samples = yield from read_samples(
-        analysis.model, local, analysis.source, asked.ood, size=options.sample, seed=options.seed, store=store
-    )
-    return _Opened(session, samples, store, options.seed)
+    session, store = drive(open_session(options)), open_store(options)
+    return _Opened(session, read_texts(session.analysis, options, asked.ood, store), store, options.seed)
 
 
 def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
@@ -204,7 +168,7 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
     analysis, seed, store = opened.session.analysis, opened.seed, opened.store
     steps = prune(
         analysis, opened.samples, asked.orders, asked.replacements, asked.fractions,
-        seeds=asked.draws, seed=seed, store=store,
+        seeds=asked.draws, seed=seed, store=store, distill_positions=asked.distill_positions,
     )  # fmt: skip
     result, saved = drive(steps), None
     if not quiet:

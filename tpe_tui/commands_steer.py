@@ -10,26 +10,8 @@ import typer
 from tpe_core.edits.intervention import METHODS, Method, check_steering
 from tpe_core.options import DEMO
 from tpe_tui.console import drive, print_json, say
-from tpe_tui.options import (
-    POSITIONS,
-    Debug,
-    Device,
-    DeviceMap,
-    Dtype,
-    Json,
-    Model,
-    NoCache,
-    Offline,
-    Positions,
-    Quantize,
-    Revision,
-    Seed,
-    Task,
-    Texts,
-    Threads,
-    Trust,
-    run_options,
-)
+from tpe_tui.measuring import open_store, read_texts
+from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["steer"]
 
 
+@takes(LOADING | READING | OUTPUT)
 def steer(
     context: typer.Context,
     model: Model = DEMO,
@@ -61,21 +44,8 @@ def steer(
         bool, typer.Option("--few-shot", help="Achieved with directions from fewer detecting positions.")
     ] = False,
     save: Annotated[Path | None, typer.Option(help="Write the edit as JSON: one ratio, one method.")] = None,
-    revision: Revision = None,
-    task: Task = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    text: Texts = None,
-    positions: Positions = POSITIONS,
-    seed: Seed = 0,
-    threads: Threads = None,
-    no_cache: NoCache = False,
-    offline: Offline = False,
-    trust_remote_code: Trust = False,
-    json_: Json = False,
-    debug: Debug = False,
+    *,
+    json_: bool,
 ) -> None:
     """Steer tokens and measure what came of it."""
     if ratio and target:
@@ -90,14 +60,12 @@ def steer(
             check_steering(value, name)
 
     from tpe_core.analysis import analyze
-    from tpe_core.detecting.samples import read_samples
     from tpe_core.live import LiveSession
     from tpe_core.models.loading import load_steps
     from tpe_core.sharing.manifest_making import steered_on_texts
     from tpe_core.steering.steering_study import Plan, study
     from tpe_core.steering.steering_study import mid_frequency as drawn
     from tpe_core.steering.token_search import TokenIndex
-    from tpe_core.store import Store
     from tpe_core.text import token_texts
     from tpe_tui.report_steer import print_study
 
@@ -120,15 +88,8 @@ def steer(
     )
     if save is not None:
         plan.check_single()
-    sample, store = analysis.detection.sample, Store() if options.cache else None
-    samples = drive(
-        read_samples(
-            loaded, sample, analysis.source, tuple(ood or ()), size=options.sample, seed=options.seed, store=store
-        )
-    )
+    samples = read_texts(analysis, options, ood, open_store(options))
     found = drive(study(analysis, samples, plan))
-    for warning in (*analysis.warnings, *samples.warnings):
-        say(warning)
     for problem in dict.fromkeys(result.problem for result in found.results if result.problem):
         say(problem)
     if save is not None:

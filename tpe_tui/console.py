@@ -1,4 +1,4 @@
-"""What every command does with its streams: progress and sentences on stderr, one JSON document on stdout."""
+"""What every command does with its streams: progress and sentences on stderr, lines or one JSON document on stdout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from tpe_core.progress import Steps
 
-__all__ = ["drive", "on_terminal", "print_json", "say"]
+__all__ = ["drive", "line", "on_terminal", "print_json", "say"]
 
 T = TypeVar("T")
 
@@ -19,17 +19,24 @@ def drive(steps: Steps[T]) -> T:
     """Run a job to its end with its progress on stderr."""
     from tpe_tui.report import ProgressLine
 
-    line = ProgressLine(sys.stderr)
+    shown = ProgressLine(sys.stderr)
     while True:
         try:
-            line.show(next(steps))
+            shown.show(next(steps))
         except StopIteration as stop:
-            line.close()
+            shown.close()
             result: T = stop.value
             return result
         except BaseException:
-            line.close()
+            shown.close()
             raise
+
+
+def line(text: str = "") -> None:
+    """One line of a report on stdout, safe for a terminal."""
+    from tpe_tui.format import escape_controls
+
+    sys.stdout.write(escape_controls(text.rstrip()) + "\n")
 
 
 def on_terminal() -> bool:

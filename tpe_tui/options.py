@@ -2,64 +2,92 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Set
 from dataclasses import fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tpe_core.options import RunOptions
 
-__all__ = [
-    "POSITIONS",
-    "Debug",
-    "Device",
-    "DeviceMap",
-    "Dtype",
-    "Json",
-    "Model",
-    "NoCache",
-    "Offline",
-    "Positions",
-    "Quantize",
-    "Revision",
-    "Seed",
-    "Task",
-    "Texts",
-    "Threads",
-    "Trust",
-    "run_options",
-]
+__all__ = ["LOADING", "OUTPUT", "READING", "SHARED", "Model", "Outside", "run_options", "takes"]
 
 Model = Annotated[str, typer.Argument(help="Hub id, local folder, or demo.", show_default=True)]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
-Task = Annotated[
-    str | None, typer.Option(help="What the model predicts: causal, masked, seq2seq; default: as it was saved.")
+Outside = Annotated[
+    list[str] | None, typer.Option(help="Out-of-domain text file or folder; repeatable. Default: built-in code.")
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU where there is one.")]
-DeviceMap = Annotated[
-    str | None,
-    typer.Option(help="auto spreads the model over all GPUs, main memory and disk; or a JSON map of modules."),
-]
-Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16, float16; default: the checkpoint's on a GPU, float32 on a CPU.")
-]
-Quantize = Annotated[str | None, typer.Option(help="8bit or 4bit: pack the body, not the head; needs bitsandbytes.")]
-Texts = Annotated[
-    list[str] | None,
-    typer.Option("--text", help="A text file or folder, or - for stdin; repeatable. Default: built-in."),
-]
-Positions = Annotated[int, typer.Option(min=1, help="Predicted positions to average over.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Torch threads; on a shared machine fewer can be much faster.")
-]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write cached detections.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never ask the hub; use what is in its local cache.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model. Read it first.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 
-POSITIONS = RunOptions().positions
+SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help: type, then default and help
+    "revision": (str | None, typer.Option(None, help="Branch, tag or commit on the hub.")),
+    "task": (
+        str | None,
+        typer.Option(None, help="What the model predicts: causal, masked, seq2seq; default: as it was saved."),
+    ),
+    "device": (str | None, typer.Option(None, help="cpu, cuda, cuda:1; default: a GPU where there is one.")),
+    "device_map": (
+        str | None,
+        typer.Option(
+            None, help="auto spreads the model over all GPUs, main memory and disk; or a JSON map of modules."
+        ),
+    ),
+    "dtype": (
+        str | None,
+        typer.Option(None, help="float32, bfloat16, float16; default: the checkpoint's on a GPU, float32 on a CPU."),
+    ),
+    "quantize": (
+        str | None,
+        typer.Option(None, help="8bit or 4bit: pack the body, not the head; needs bitsandbytes."),
+    ),
+    "text": (
+        list[str] | None,
+        typer.Option(None, help="A text file or folder, or - for stdin; repeatable. Default: built-in."),
+    ),
+    "positions": (int, typer.Option(RunOptions().positions, min=1, help="Predicted positions to average over.")),
+    "seed": (int, typer.Option(0, help="Of every random choice.")),
+    "threads": (
+        int | None,
+        typer.Option(None, min=1, help="Torch threads; on a shared machine fewer can be much faster."),
+    ),
+    "no_cache": (bool, typer.Option(False, "--no-cache", help="Neither read nor write cached detections.")),
+    "offline": (bool, typer.Option(False, "--offline", help="Never ask the hub; use what is in its local cache.")),
+    "trust_remote_code": (
+        bool,
+        typer.Option(False, "--trust-remote-code", help="Run code that comes with the model. Read it first."),
+    ),
+    "json_": (bool, typer.Option(False, "--json", help="Print one JSON document on stdout and nothing else there.")),
+    "debug": (bool, typer.Option(False, "--debug", help="Show a traceback where something fails.")),
+}
+
+OUTPUT = frozenset({"json_", "debug"})
+READING = frozenset({"text", "positions", "seed", "no_cache"})  # what is detected over, and how
+LOADING = SHARED.keys() - READING - OUTPUT  # which model, and where it runs
+
+
+def takes(names: Set[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the shared options of these names, after its own and in the order of `SHARED`.
+
+    The command declares, keyword-only, those that it uses by name; the others reach it through `run_options`.
+    Raises ValueError for a name that `SHARED` has not.
+    """
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=SHARED[name][0], default=SHARED[name][1])
+        for name in sorted(names, key=list(SHARED).index)
+    ]
+
+    def extend(command: Callable[..., None]) -> Callable[..., None]:
+        declared = inspect.signature(command, eval_str=True)
+        own = [each for each in declared.parameters.values() if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            command(**{name: value for name, value in given.items() if name in declared.parameters})
+
+        run.__signature__ = declared.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]  # typer reads it
+        return run
+
+    return extend
 
 
 def run_options(context: typer.Context) -> RunOptions:

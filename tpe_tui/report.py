@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
@@ -11,6 +10,7 @@ import numpy as np
 
 from tpe_core.progress import Progress
 from tpe_tui.card import card_lines
+from tpe_tui.console import line
 from tpe_tui.format import escape_controls
 
 if TYPE_CHECKING:
@@ -54,14 +54,10 @@ class ProgressLine:
             self._open = False
 
 
-def _line(text: str = "") -> None:
-    sys.stdout.write(escape_controls(text.rstrip()) + "\n")
-
-
 def print_check(card: Mapping[str, Any]) -> None:
     """The report card of a head, from the document of `tpe check`."""
     for name, value in card_lines(card):
-        _line(f"{name:<15} {value}")
+        line(f"{name:<15} {value}")
 
 
 def print_analysis(analysis: Analysis) -> None:
@@ -81,13 +77,13 @@ def print_analysis(analysis: Analysis) -> None:
         f"  cosine(A, -E[h]) {fit.cosine_to_mean_hidden:.3f}   "
         f"corr(-log alpha, E[-log p]) {fit.jensen_correlation:.3f}",
     ):
-        _line(text)
+        line(text)
     if head.bias is not None:
-        _line(f"  the head bias enters as an offset; without it R2 is {fit.r2_without_offset:.4f}")
+        line(f"  the head bias enters as an offset; without it R2 is {fit.r2_without_offset:.4f}")
     if head.post.scale != 1:
-        _line(f"  W and the slopes are in units of the final logits (the model's scale {head.post.scale:.6g} included)")
+        line(f"  W and the slopes are in units of the final logits (the model's scale {head.post.scale:.6g} included)")
     if head.post.cap is not None:
-        _line(
+        line(
             f"  the law is approximate here: the logits are soft-capped at {head.post.cap:.6g}, not linear in W; "
             "slopes are those under the cap"
         )
@@ -104,15 +100,15 @@ def print_analysis(analysis: Analysis) -> None:
         "",
         f"{'rank':>5} {'dim':>5} {'slope':>10} {'slope*sd':>9} {'stderr':>9} {'t':>9} {'q':>9} {'r':>7}",
     ):
-        _line(text)
+        line(text)
     order = np.argsort(-np.abs(fit.slope), kind="stable")
     for rank, dim in enumerate(order[:RANKED], 1):
-        _line(
+        line(
             f"{rank:>5} {dim:>5} {fit.slope[dim]:>10.4f} {fit.slope_std[dim]:>9.4f} {fit.stderr[dim]:>9.4f} "
             f"{fit.t[dim]:>9.2f} {fit.q[dim]:>9.2g} {fit.r[dim]:>7.3f}"
         )
     if len(order) > RANKED:
-        _line(f"      ... {len(order) - RANKED} more with --json")
+        line(f"      ... {len(order) - RANKED} more with --json")
 
 
 def _neighbours(analysis: Analysis) -> list[str]:
@@ -159,10 +155,10 @@ def _neighbours(analysis: Analysis) -> list[str]:
 def print_next_tokens(result: NextTokens, table: EncodingTable, count: int = 10) -> None:
     """The edited distribution beside the base one."""
     edit = result.intervention
-    _line()
-    _line(
+    line()
+    line(
         f"after {result.prompt!r}: KL {result.kl:.4g}, JS {result.js:.4g} nats, "
         f"{len(edit.pruned)} dimensions pruned ({edit.replacement}), {len(edit.steering)} tokens steered"
     )
     for token_id, base, now in zip(result.ids[:count], result.base[:count], result.now[:count], strict=True):
-        _line(f"  {table.tokens[token_id]:<24} {base:>8.2%} {now:>8.2%}")
+        line(f"  {table.tokens[token_id]:<24} {base:>8.2%} {now:>8.2%}")

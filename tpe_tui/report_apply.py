@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from tpe_core.progress import size_text
-from tpe_tui.format import escape_controls
+from tpe_tui.console import line
 
 if TYPE_CHECKING:
     from tpe_core.sharing.checkpoint import Baked
@@ -32,4 +31,5 @@ def print_baked(baked: Baked) -> None:
     lines.append(
         f"verified  loaded back: logits within {checked.model_error:.2g} over {checked.positions:,} positions{tested}"
     )
-    sys.stdout.write("".join(escape_controls(line) + "\n" for line in lines))
+    for words in lines:
+        line(words)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
+from tpe_tui.console import line
+
 __all__ = ["print_experiment", "print_training"]
-
-
-def _line(text: str = "") -> None:
-    sys.stdout.write(text.rstrip() + "\n")
 
 
 def print_training(record: dict[str, Any], folder: Path) -> None:
     """Where a training run left what, its loss, and what its probe saw and cost."""
     steps, last, halfway = record["recipe"]["steps"], record["checkpoints"][-1], record["halfway_step"]
     probe = record["probe"]
-    _line(f"{folder / 'model'}: held-out loss {record['held_out_loss']:.4f} nats after {steps:,} steps")
-    _line(
+    line(f"{folder / 'model'}: held-out loss {record['held_out_loss']:.4f} nats after {steps:,} steps")
+    line(
         f"token frequency on the embedding: adjusted R2 {last['r2_adjusted']:.4f}, half of that passed at step "
         f"{halfway['encoding']:,}; the parameters half-way to their end at step {halfway['parameters']:,}"
     )
-    _line(
+    line(
         f"the probe took {probe['seconds']:.2f} of {probe['training_seconds']:.0f} seconds of training "
         f"({probe['share']:.2%}); tpe dynamics {folder} shows what it saw"
     )
@@ -30,26 +27,26 @@ def print_training(record: dict[str, Any], folder: Path) -> None:
 
 def print_experiment(document: dict[str, Any], folder: Path) -> None:
     """The two runs side by side at every recorded step, and what twins say."""
-    _line(
+    line(
         f"{document['pairs']:,} tokens and their twins: same contexts, frequency ratio drawn at random "
         f"(sd {document['log_ratio_sd']:.2f} nats of its log); control: the same text with equal ratios"
     )
-    _line()
-    _line(f"{'':>8} | {'trained on shuffled frequencies':^44} | {'control, trained on equal ones':^44}")
+    line()
+    line(f"{'':>8} | {'trained on shuffled frequencies':^44} | {'control, trained on equal ones':^44}")
     own, other = "R2 own freq.", "R2 other's"
     head = f"{own:>13}{other:>12}{'twins R2':>10}{'slope':>9}"
-    _line(f"{'step':>8} | {head} | {head}")
+    line(f"{'step':>8} | {head} | {head}")
     for entry in document["steps"]:
         cells = []
         for arm, against in (("shuffled", "equal"), ("equal", "shuffled")):
             run = entry[arm]
             r2 = f"{run[f'r2_{arm}']:>13.3f}{run[f'r2_{against}']:>12.3f}"
             cells.append(f"{r2}{run['twins_r2']:>10.3f}{run['twins_slope']:>9.2f}")
-        _line(f"{entry['step']:>8,} | {cells[0]} | {cells[1]}")
-    _line()
+        line(f"{entry['step']:>8,} | {cells[0]} | {cells[1]}")
+    line()
     halfway = document["halfway_step"]
-    _line(
+    line(
         f"half of the last value is passed at step {halfway['encoding']} by R2 and at step {halfway['twins']} by the "
         "twins' R2 of the run on shuffled frequencies"
     )
-    _line(f"tpe dynamics {folder / 'shuffled'} {folder / 'equal'} shows the runs")
+    line(f"tpe dynamics {folder / 'shuffled'} {folder / 'equal'} shows the runs")

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tpe_tui.console import line
 from tpe_tui.format import fit, number
-from tpe_tui.report_manifest import DOMAINS, FIGURES, dims_text, figure, line, row, safe
+from tpe_tui.report_manifest import DOMAINS, FIGURES, dims_text, figure, row, safe
 
 if TYPE_CHECKING:
     from tpe_core.sharing.manifest_diff import Difference, Figure, Pair, SteeringPair

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tpe_tui.format import count, escape_controls, number
+from tpe_tui.console import line
+from tpe_tui.format import count, number
 
 if TYPE_CHECKING:
     from tpe_core.training.trajectory import Point, Trajectory
@@ -24,28 +24,24 @@ LEGEND = (
 )
 
 
-def _line(text: str = "") -> None:
-    sys.stdout.write(escape_controls(text.rstrip()) + "\n")
-
-
 def print_source(found: Trajectory) -> None:
     """What was measured, on which frequencies."""
     unseen = "" if found.unseen is None else f"; {count(found.unseen)} of the vocabulary never seen"
-    _line(f"{found.source}: {len(found.points)} checkpoints")
-    _line(f"frequencies of {found.frequencies}{unseen}")
-    for line in LEGEND:
-        _line(line)
-    _line()
+    line(f"{found.source}: {len(found.points)} checkpoints")
+    line(f"frequencies of {found.frequencies}{unseen}")
+    for words in LEGEND:
+        line(words)
+    line()
 
 
 def print_halfway(found: Trajectory) -> None:
     """The steps at which encoding and parameters were half-way."""
     half = found.halfway()
     said = {name: "not reached" if step is None else f"step {count(step)}" for name, step in half.items()}
-    _line()
-    _line(f"R2 passes half of its last value at {said['encoding']}")
+    line()
+    line(f"R2 passes half of its last value at {said['encoding']}")
     if any("all" in point.convergence for point in found.points):
-        _line(f"all parameters are half-way to their last values at {said['parameters']}")
+        line(f"all parameters are half-way to their last values at {said['parameters']}")
 
 
 class TrajectoryTable:
@@ -76,7 +72,7 @@ class TrajectoryTable:
         shown = [
             f"{cell:>{width}}" for cell, (_, width), wanted in zip(cells, COLUMNS, self._shown, strict=True) if wanted
         ]
-        _line(f"{step:>9}{''.join(shown)}{note}")
+        line(f"{step:>9}{''.join(shown)}{note}")
 
 
 def _figures(point: Point) -> tuple[float | None, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from tpe_tui.format import escape_controls, fit
+from tpe_tui.console import line
+from tpe_tui.format import fit
 
 if TYPE_CHECKING:
     from tpe_core.sharing.evaluation_tasks import TaskScores, WithError
@@ -32,7 +32,8 @@ def print_scores(scores: TaskScores) -> None:
         name = f"{fit(each.task, wide)}  {fit(_metric(each.metric, each.filter), names)}{each.items:>8,}"
         figures = (_figure(each.base), _figure(each.edited), _figure(each.difference, signed=True))
         lines.append(name + "".join(f"{figure:>{COLUMN}}" for figure in figures))
-    sys.stdout.write("".join(escape_controls(line) + "\n" for line in lines))
+    for words in lines:
+        line(words)
 
 
 def _metric(metric: str, kept: str) -> str:

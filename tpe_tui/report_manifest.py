@@ -6,20 +6,20 @@ All text in a file may be hostile: every line is stripped of what a terminal wou
 from __future__ import annotations
 
 import shutil
-import sys
 import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tpe_tui.console import line
 from tpe_tui.format import escape_controls, fit, number, percent
 
 if TYPE_CHECKING:
     from tpe_core.sharing.manifest import Manifest
     from tpe_core.sharing.self_test import Mismatch
 
-__all__ = ["DOMAINS", "FIGURES", "dims_text", "figure", "line", "print_manifest", "print_mismatches", "row", "safe"]
+__all__ = ["DOMAINS", "FIGURES", "dims_text", "figure", "print_manifest", "print_mismatches", "row", "safe"]
 
 LABEL = 12  # cells of the column of labels
 LONGEST = 200  # characters of a text from a file that are looked at
@@ -34,11 +34,6 @@ FIGURES = {"kl": "KL", "js": "JS", "top1": "top-1", "perplexity": "perplexity", 
 
 def _width() -> int:
     return max(60, min(120, shutil.get_terminal_size((100, 24)).columns))
-
-
-def line(text: str = "") -> None:
-    """One line on stdout."""
-    sys.stdout.write(escape_controls(text.rstrip()) + "\n")
 
 
 def safe(text: str, width: int = 60) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tpe_tui.format import escape_controls
+from tpe_tui.console import line
 
 if TYPE_CHECKING:
     from tpe_core.pruning.budget import BudgetResult, Largest
@@ -15,16 +14,11 @@ if TYPE_CHECKING:
     from tpe_core.writing.pruned_text import PrunedText
     from tpe_core.writing.text_quality import TextQuality
 
-__all__ = ["FIGURES", "TITLES", "figures", "line", "print_curves", "print_largest", "print_texts"]
+__all__ = ["FIGURES", "TITLES", "figures", "print_curves", "print_largest", "print_texts"]
 
 NAMES = f"{'order':<14}{'replace':<14}{'removed':>8}{'share':>7}"
 FIGURES = f"{'KL':>9}{'JS':>8}{'top-1':>7}{'perplex.':>9}{'entropy':>8}"
 TITLES = {"heldout": "held-out", "ood": "out of domain"}
-
-
-def line(text: str = "") -> None:
-    """One line on stdout, safe for a terminal."""
-    sys.stdout.write(escape_controls(text.rstrip()) + "\n")
 
 
 def figures(cost: Cost) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tpe_tui.format import escape_controls
+from tpe_tui.console import line
 
 if TYPE_CHECKING:
     from tpe_core.steering.steering_study import Plan, Result, Study
@@ -78,8 +77,8 @@ def _dose(study: Study) -> Iterable[str]:
     yield "dose-response: achieved by asked ratio"
     curves: dict[tuple[int, str], list[str]] = {}
     for point in study.dose:
-        line = f"  {_ratio(point.asked):>8} |{_domains(point.achieved)} |{_domains(point.js, digits='.3g')}"
-        curves.setdefault((point.token_id, point.method), []).append(line)
+        row = f"  {_ratio(point.asked):>8} |{_domains(point.achieved)} |{_domains(point.js, digits='.3g')}"
+        curves.setdefault((point.token_id, point.method), []).append(row)
     for (token_id, method), lines in curves.items():
         domains = "".join(f"{name:>9}" for name in SHORT.values())
         yield f"{study.tokens[token_id]} (#{token_id}) by {method}"
@@ -125,4 +124,5 @@ def print_study(model: str, plan: Plan, study: Study) -> None:
         lines.append(
             "spread: standard deviation of log(p'/p) over held-out contexts, nats; edit: |dW| / |W| of the token's row"
         )
-    sys.stdout.write("".join(escape_controls(line.rstrip()) + "\n" for line in lines))
+    for words in lines:
+        line(words)

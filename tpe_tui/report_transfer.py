@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tpe_tui.console import line
 from tpe_tui.format import fit
-from tpe_tui.report_prune import FIGURES, TITLES, figures, line
+from tpe_tui.report_prune import FIGURES, TITLES, figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from textual.widgets import Static
 
-from tpe_tui.app import COPY_NAME
+from tpe_tui.engine_app import COPY_NAME
 from tpe_tui.screens.error import TextScreen
 from tpe_tui.screens.help import HelpScreen
 

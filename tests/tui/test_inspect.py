@@ -11,7 +11,7 @@ import pytest
 
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import NumericalError
-from tpe_tui.app import COPY_NAME
+from tpe_tui.engine_app import COPY_NAME
 from tpe_tui.screens.error import ErrorScreen
 from tpe_tui.screens.inspect import parse_ratio, parse_share, stepped
 from tpe_tui.screens.prompts import Ask

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tpe_core.errors import NumericalError
 from tpe_core.law.gram import Spectrum
+from tpe_core.progress import Progress, Steps, run
 
 __all__ = ["Design"]
 
@@ -39,6 +40,18 @@ class Design:
     half_gram: Floats  # [d, d] of those rows, centred on their own mean
 
     def __init__(self, columns: Tensor, keep: NDArray[np.bool_] | None = None, seed: int = 0) -> None:
+        self._begin(columns, keep, seed)
+        run(self._measure())
+
+    @classmethod
+    def made(cls, columns: Tensor, keep: NDArray[np.bool_] | None = None, seed: int = 0) -> Steps[Design]:
+        """The same as a job, with a step for every chunk."""
+        design = cls.__new__(cls)
+        design._begin(columns, keep, seed)
+        yield from design._measure()
+        return design
+
+    def _begin(self, columns: Tensor, keep: NDArray[np.bool_] | None, seed: int) -> None:
         self.columns = columns
         self._used: Indices | None = None if keep is None or bool(keep.all()) else np.flatnonzero(keep)
         self.width = int(columns.shape[0])
@@ -54,11 +67,11 @@ class Design:
         self.half = half  # [V] the rows of the held-out-vocabulary fit
         sample = self._positions(np.arange(0, self.rows, -(-self.rows // CENTRE_ROWS)))
         self._centre = self._gathered(sample).to(self._device).double().mean(1, keepdim=True)
-        self._measure()
 
-    def _measure(self) -> None:
+    def _measure(self) -> Steps[None]:
         """Means and Gram matrices of all rows and of the half, corrected for the centre's distance from the mean."""
-        inside, outside = (self._moments(self._positions(np.flatnonzero(part))) for part in (self.half, ~self.half))
+        inside = yield from self._moments(self._positions(np.flatnonzero(self.half)), 0)
+        outside = yield from self._moments(self._positions(np.flatnonzero(~self.half)), int(self.half.sum()))
         both = inside + outside
         if not np.isfinite(both[:, -1]).all():  # the sums: of a symmetric matrix the upper triangle is there
             raise NumericalError("the output embedding holds NaN or infinity: check the checkpoint.")
@@ -66,17 +79,22 @@ class Design:
         self.mean, self.gram = _about_the_mean(both, centre)
         self.half_mean, self.half_gram = _about_the_mean(inside, centre)
 
-    def _moments(self, where: Indices) -> Floats:
-        """[d + 1, d + 1] products of the columns, and of the ones, over the rows at `where`; the upper triangle."""
+    def _moments(self, where: Indices, before: int) -> Steps[Floats]:
+        """[d + 1, d + 1] products of the columns, and of the ones, over the rows at `where`; the upper triangle.
+
+        `before` rows were done already.
+        """
         size = self.width + 1
         if self._device.type == "cuda":
             total = torch.zeros(size, size, dtype=torch.float64, device=self._device)
-            for _, part in self._parts(where):
+            for rows, part in self._parts(where):
+                yield Progress("Gram matrix", before + rows.start, self.rows)
                 total.addmm_(part, part.T)
             moments: Floats = total.cpu().numpy()
             return moments
         gram: Floats = np.zeros((size, size), order="F")
-        for _, part in self._parts(where):
+        for rows, part in self._parts(where):
+            yield Progress("Gram matrix", before + rows.start, self.rows)
             gram = blas.dsyrk(1.0, part.numpy().T, beta=1.0, c=gram, trans=1, overwrite_c=1)
         return gram
 

@@ -164,11 +164,11 @@ def missing_weights(folder: Path) -> str:
 
 def cached_models() -> list[CachedModel]:
     """The models of the hub's local cache that have a config, the last used first."""
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        repos = scan_cache_dir().repos
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return []
     models = [

@@ -57,8 +57,8 @@ DISTILL = "distill"
 """The kept columns refitted at every point (`tpe_core.pruning.distill`): no sweep, so minutes instead of seconds."""
 
 COLUMNS_BYTES = 256 * 2**20  # of coordinates' columns held at once
-DISTILL_POSITIONS = 32768  # of the detecting text: a fit of so many weights wants more than a sweep does
-DISTILL_BYTES = 512 * 2**20  # of their hidden states, at most
+DISTILL_POSITIONS = 131_072  # of the detecting text: so many weights fit what they have seen better than what follows
+DISTILL_BYTES = 2**30  # of their hidden states, at most
 SHOWN = ("kl", "js", "top1", "perplexity", "entropy")
 
 
@@ -230,13 +230,15 @@ def prune(
     *,
     seeds: int = DRAWS,
     seed: int = 0,
+    distill_positions: int = DISTILL_POSITIONS,
     domains: Sequence[str] = ("heldout", "ood"),
     store: Store | None = None,
 ) -> Steps[PruningResult]:
     """The cost of removing `fractions` of the dimensions in every order with every replacement: a job.
 
-    `seeds` is how many random orders are drawn; `domains` are names of `Samples`. Progress carries the
-    `PruningResult` so far in `partial`: curves over the positions so far, domains as they come.
+    `seeds` is how many random orders are drawn; `distill_positions` how many of the detecting text's positions a
+    distilled head is fitted on, as far as the text goes and 1 GiB holds them; `domains` are names of `Samples`.
+    Progress carries the `PruningResult` so far in `partial`: curves over the positions so far, domains as they come.
     Raises `TpeError` for unknown names and fractions outside 0 to 1.
     """
     head, removed = analysis.model.head, counts_of(fractions, analysis.model.head.hidden_size)
@@ -284,7 +286,7 @@ def prune(
             done += len(group) * len(sample)
     fitted = [key for key in plan if key[1] == DISTILL]
     if fitted:
-        many = min(DISTILL_POSITIONS, DISTILL_BYTES // (4 * head.hidden_size))
+        many = min(distill_positions, DISTILL_BYTES // (4 * head.hidden_size))
         reading = reading_of(analysis.source, analysis.model, many)
         material = yield from read_sample(analysis.model, reading, many, seed, store)
     for key in fitted:

@@ -26,7 +26,8 @@ from tpe_core.pruning.pruned_head import PrunedHead, fold
 __all__ = ["Distilled", "distill"]
 
 BATCH = 256  # positions a step
-STEPS = 1200
+STEPS = 1200  # at least
+PASSES = 3  # over the positions, at least
 RATE = 0.05  # Adam's step at first, as a share of the root mean square of the white coordinates' columns
 CHECK_EVERY = 50  # steps between two looks at the positions held back
 HELD_BACK = 0.1  # share of the sample
@@ -49,15 +50,17 @@ def distill(
     detection: Detection,
     sample: HiddenSample,
     *,
-    steps: int = STEPS,
+    steps: int | None = None,
     seed: int = 0,
 ) -> Steps[Distilled]:
     """Refit the kept columns of `head` without dimensions `removed`: a job.
 
-    The same seed gives the same head. Raises `TpeError` where the sample has fewer than two positions.
+    `steps` is `STEPS`, or as many as make `PASSES` over the sample. The same seed gives the same head.
+    Raises `TpeError` where the sample has fewer than two positions.
     """
     if len(sample) < 2:
         raise TpeError(f"a sample of {len(sample)} positions cannot be distilled on: give more text.")
+    steps = max(STEPS, PASSES * len(sample) // BATCH) if steps is None else steps
     start = fold(head, removed, "least-squares", detection)
     kept = start.kept.cpu().numpy()
     device = head.columns.device

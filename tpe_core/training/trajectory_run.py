@@ -21,7 +21,7 @@ from tpe_core.progress import Progress, Steps
 from tpe_core.store import Store
 from tpe_core.training.checkpoints import Checkpoint, Suite
 from tpe_core.training.frequency import Frequencies
-from tpe_core.training.head_fit import fit_head, overlap
+from tpe_core.training.head_fit import fit_steps, overlap
 from tpe_core.training.head_reader import HeadReader, whole
 from tpe_core.training.parameter_groups import ratios
 from tpe_core.training.suite_checks import duplicates, out_of_order, warn_duplicates
@@ -157,7 +157,7 @@ class TrajectoryRun:
                 if self.every:
                     yield from whole(checkpoint.files)
                 head = yield from self.reader.read(checkpoint)
-                fit = fit_head(head, self._surprisal, self._seed)
+                fit = yield from fit_steps(head, self._surprisal, self._seed)
                 content = hashlib.sha256(head.contiguous().view(torch.uint8).numpy())
                 self._results.put({**fit.fields(), "head": content.hexdigest()}, *facts)
         except (UnusableError, NumericalError) as reason:
