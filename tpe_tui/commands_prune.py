@@ -34,7 +34,8 @@ Order = Annotated[
     ),
 ]
 Replace = Annotated[
-    Words, typer.Option(help="zero, mean, least-squares, distill (a fit at every point) or rotate (a reference). Default: zero.")
+    Words,
+    typer.Option(help="zero, mean, least-squares, distill (a fit a point), rotate (a reference). Default: zero."),
 ]
 Fractions = Annotated[Words, typer.Option(help="Shares of dimensions to remove. Default: 0.1,0.3,0.5,0.6,0.7.")]
 
