@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,17 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TPE_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("CACHE", "CONFIG", "STATE", "DATA"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training run's checkpoints, which nothing is wrong with; tests copy it."""
+    from tests.suite_for_tests import STEPS, save_run
+
+    return save_run(tmp_path_factory.mktemp("run"), STEPS)
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the run, for a test to spoil."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))

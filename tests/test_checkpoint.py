@@ -167,7 +167,16 @@ def test_constants_that_an_architecture_cannot_hold_take_the_closest_form_on_req
     z = hidden @ W.T + (hidden @ u)[..., None] * k
     found = plain(baked, task)(**model.example_inputs()).logits.detach()
     assert_same(found, torch.from_numpy(z if cap is None else cap * np.tanh(z / cap)).float())
-    assert f"{baked.loss.kl:.3g} nats" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert f"{baked.loss.kl:.3g} nats" in card
+    assert "gives the edited distribution" not in card
+
+
+def test_an_edit_of_nothing_says_so(tiny: Callable[[str], LanguageModel], tmp_path: Path) -> None:
+    model = tiny("gpt2-tied")
+    baked = run(bake(model, Edit(Intervention(), model.head.hidden_size, np.zeros(0)), tmp_path / "out"))
+    assert baked.form == "nothing is edited"
+    assert torch.equal(logits_of(plain(baked), model), logits_of(model.hf, model))
 
 
 def test_a_tied_head_stays_tied_where_it_is_not_touched(tiny: Callable[[str], LanguageModel], tmp_path: Path) -> None:

@@ -92,6 +92,24 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_folders_made_for_it_go_with_a_failure_and_stay_with_what_is_published(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    out = tmp_path / "mine" / "a" / "b" / "out"
+
+    def write(fails: bool) -> None:
+        with staged_folder(out, 1) as folder:
+            (folder / "x").write_text("x")
+            if fails:
+                raise TpeError("no")
+            publish(folder, out, {})
+
+    with pytest.raises(TpeError, match="no"):
+        write(fails=True)
+    assert names(tmp_path / "mine") == []
+    write(fails=False)
+    assert (out / "x").read_text() == "x"
+
+
 def test_a_disk_without_room_is_told_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

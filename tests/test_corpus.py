@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.tokenizers_for_tests import byte_level, metaspace
 from tpe_core.demo import corpus as demo_corpus
 from tpe_core.errors import CorpusError
+from tpe_core.progress import run
 from tpe_core.texts import corpus as corpus_module
 from tpe_core.texts.corpus import (
     BuiltinCode,
@@ -27,7 +28,6 @@ from tpe_core.texts.corpus import (
     StdinSource,
     TextSource,
     adds_bos,
-    build_corpus,
     corpus_key,
     read_corpus,
     text_source,
@@ -68,7 +68,7 @@ def listed(*texts: str) -> Listed:
 
 def build(source: TextSource, tokenizer: Any, **options: Any) -> Corpus:
     facts: dict[str, Any] = {"block_length": 8, "positions": 64, "part": "all", "tokenizer_fingerprint": "t"} | options
-    return build_corpus(source, tokenizer, **facts)
+    return run(read_corpus(source, tokenizer, **facts))
 
 
 def plain_ids(tokenizer: Any, text: str) -> list[int]:

@@ -41,17 +41,6 @@ from tpe_core.training.dynamics import DynamicsOptions, dynamics
 from tpe_core.training.trajectory import Trajectory
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing is wrong with; tests copy it."""
-    return save_run(tmp_path_factory.mktemp("run"), STEPS)
-
-
-@pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
 @pytest.mark.parametrize("kind", ["gpt2", "neox"])
 def test_a_folder_of_checkpoints(tmp_path: Path, kind: str) -> None:
     folder = save_run(tmp_path / "run", STEPS, kind)

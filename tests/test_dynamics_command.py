@@ -39,11 +39,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_run(tmp_path_factory.mktemp("run"), STEPS)
 
 
-@pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
 def test_the_bundled_models_half_way_steps(tpe: Run) -> None:
     record = json.loads(RECORD.read_text())["checkpoints"]
     final = record[-1]["r2_adjusted"]
@@ -53,6 +48,10 @@ def test_the_bundled_models_half_way_steps(tpe: Run) -> None:
     code, out, error = tpe("demo")
     assert (code, error) == (0, "")
     assert f"R2 passes half of its last value at step {encoding:,}\n" in out
+    head, _, table = out.partition("\n\n")
+    titles = table.splitlines()[0].replace("R2 adj.", "R2_adj.").split()
+    explained = re.findall(r"^  (\S+|R2 adj\.)  ", head, re.MULTILINE)
+    assert ["step", *explained] == [title.replace("_", " ") for title in titles]  # what is shown, and nothing else
     assert f"all parameters are half-way to their last values at step {parameters:,}\n" in out
     assert len(re.findall(r"^ +[\d,]+ +0\.\d{3} ", out, re.MULTILINE)) == len(record)
     code, out, _ = tpe("demo", "--json", "--strict")
@@ -112,7 +111,7 @@ def test_several_sources_and_their_options(tpe: Run, folder: Path, tmp_path: Pat
     assert "KL" not in out  # nothing was measured that would stand there
 
 
-def write_log(path: Path, ended: bool = True) -> None:
+def write_log(path: Path, ended: bool = True, rise: float = 0.1) -> None:
     counts = Frequencies.of(text_counts(), "some text")
     start: dict[str, Any] = {
         "frequencies": str(counts), "fingerprint": counts.fingerprint, "tokens": counts.tokens,
@@ -121,7 +120,7 @@ def write_log(path: Path, ended: bool = True) -> None:
     writer = LogWriter(path, start, 0)
     for step in (0, 1, 2, 4):
         writer.write(
-            {"kind": "point", "name": f"step{step}", "step": step, "r2": 0.1, "r2_adjusted": 0.05 + 0.1 * step}
+            {"kind": "point", "name": f"step{step}", "step": step, "r2": 0.1, "r2_adjusted": 0.05 + rise * step}
         )
     if ended:
         writer.write({"kind": "end", "reason": "finished"})
@@ -133,6 +132,8 @@ def test_a_log_is_a_source_and_can_be_followed(tpe: Run, tmp_path: Path) -> None
     code, out, _ = tpe(tmp_path / "run.jsonl", "--strict")
     assert code == 0
     assert "R2 passes half of its last value at step 2\n" in out
+    write_log(tmp_path / "falls.jsonl", rise=-0.1)
+    assert tpe(tmp_path / "falls.jsonl")[1].endswith("\nthe last R2 is not above 0, so there is no half-way step\n")
     code, followed, _ = tpe("--follow", tmp_path / "run.jsonl")
     rows = [line.split() for line in followed.splitlines() if re.match(r" +\d+ ", line)]
     assert [row[:2] for row in rows] == [["0", "0.050"], ["1", "0.150"], ["2", "0.250"], ["4", "0.450"]]
@@ -150,6 +151,8 @@ def test_wrong_usage_and_bad_input_are_one_sentence(tpe: Run, folder: Path, tmp_
         ((folder, "--follow"), 2, "whose name ends in .jsonl"),
         (("a.jsonl", "b.jsonl", "--follow"), 2, "--follow watches one log"),
         (("demo", "--screen", "--json"), 2, "--screen draws and --json prints"),
+        (("demo", "a.jsonl", "--counts", "a.npy"), 2, "--counts is for measuring checkpoints, and demo was measured"),
+        (("--follow", "a.jsonl", "--loss"), 2, "--loss is for measuring checkpoints"),
         ((folder, "--counts", tmp_path / "no.npy"), 1, "there is no file of counts at"),
         ((folder, "--text", tmp_path / "no.txt"), 1, "there is no text at"),
         ((tmp_path / "nowhere",), 1, "is no folder of checkpoints"),

@@ -28,17 +28,6 @@ from tpe_core.progress import run
 from tpe_core.training.dynamics import DynamicsOptions, dynamics, plan_dynamics
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing is wrong with; tests copy it."""
-    return save_run(tmp_path_factory.mktemp("run"), STEPS)
-
-
-@pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
 def test_a_copy_a_gap_and_a_broken_file_are_named_and_the_rest_is_measured(folder: Path) -> None:
     whole = by_step(measure(folder))
     for name in ("model.safetensors", "config.json"):
@@ -116,6 +105,7 @@ def test_layouts_and_names(tmp_path: Path) -> None:
     folder = save_run(tmp_path / "run", steps, name="checkpoints/step{}")  # one level down
     shutil.copytree(folder / "checkpoints/step8", folder / "model")
     assert [point.step for point in measure(folder).points] == [1, 2, 4, 8]
+    assert [point.step for point in measure(folder, revisions=("step[24]", "step8")).points] == [2, 4, 8]
     inner = folder / "checkpoints"
     shutil.copytree(inner / "step8", inner / "final")
     shutil.copytree(inner / "step8", inner / "checkpoint-8")
@@ -177,7 +167,12 @@ def test_nothing_to_measure_is_said_in_one_sentence(folder: Path, tmp_path: Path
     says(folder / "checkpoint-100", "there is one model and no checkpoint in the folder")
     (tmp_path / "named").mkdir()
     shutil.copytree(folder / "checkpoint-100", tmp_path / "named/last")
-    says(tmp_path / "named", r"no usable checkpoint .* \(last: its name tells no step\)")
+    says(tmp_path / "named", r"no usable checkpoint .* \(last: its name tells no step\): names must tell the step")
+    odd = tmp_path / "odd" / "step5"
+    odd.mkdir(parents=True)
+    (odd / "config.json").write_text('{"model_type": "nonsense"}')
+    (odd / "model.safetensors").write_bytes(b"")
+    says(tmp_path / "odd", r"\(step5: its config cannot be used \(The checkpoint .* \w+ …\)\)\.$")
     says(folder, "there is no text at", text=(str(tmp_path / "no.txt"),))
     for step in STEPS:
         (folder / f"checkpoint-{step}/model.safetensors").write_bytes(b"")

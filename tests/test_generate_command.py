@@ -115,6 +115,24 @@ def test_bad_input_is_one_sentence(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"), [(["--intervention", "BROKEN"], "is not JSON"), (["--save", "."], "names no file")]
+)
+def test_what_no_model_is_needed_for_is_refused_before_one_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    def load(_: object) -> None:
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr("tpe_core.models.loading.load_steps", load)
+    (tmp_path / "broken.json").write_text("{")
+    words = [str(tmp_path / "broken.json") if word == "BROKEN" else word for word in words]
+    assert main(["generate", "demo", *words, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+
+
 def made(differ: bool = True) -> Pair:
     base = tuple(Said(i, f" word{i}", 0.6, 0.6, 0.0) for i in range(30))
     other = Said(99, " other", 0.001, 0.02, 0.4)

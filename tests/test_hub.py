@@ -231,6 +231,7 @@ def _response(code: int) -> httpx2.Response:
             lambda: hub_errors.LocalEntryNotFoundError("offline"),
             "is not in the local cache and the hub cannot be reached",
         ),
+        (lambda: httpx2.ConnectError("[Errno -2]"), "is not in the local cache and the hub cannot be reached"),
         (lambda: hub_errors.RevisionNotFoundError("404", response=_response(404)), "has no revision 'v9'"),
         (lambda: hub_errors.EntryNotFoundError("404"), "has no config.json on the hub"),
         (lambda: MemoryError(), "does not fit in memory: try --dtype bfloat16"),

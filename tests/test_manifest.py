@@ -198,6 +198,7 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for data, reason in {
         b"": "line 1, column 1",
         b'{\n "a": }': "line 2, column 7",
+        b'{"kind": "tpe': "is not JSON (Unterminated string starting at line 1, column 10).",
         b"\xff{}": "not JSON that can be read",
         b"[1]": "holds [1] where an object",
         b'"\\u202e\\u001b"': "where an object",
@@ -461,6 +462,7 @@ def test_what_does_not_fit_names_both_values(facts: dict[str, Any], reason: str)
     with pytest.raises(ManifestError) as caught:
         fits(make(), **facts)
     assert reason in str(caught.value)
+    assert str(caught.value).endswith(": use it on the model it was made on.")
 
 
 def test_a_models_name_cannot_turn_a_sentence_round() -> None:

@@ -246,6 +246,25 @@ def test_a_log_that_is_begun_anew_while_followed(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_log_that_goes_away_while_it_is_read_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.jsonl"
+    writer = LogWriter(path, START, 0)
+    writer.write(point(1))
+    real = Path.read_bytes
+
+    def once(self: Path) -> bytes:
+        content = real(self)
+        path.unlink()
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", once)
+    steps = follow(path, poll=0.01)
+    assert isinstance(next(steps).partial, Trajectory)  # what was there when it was read
+    monkeypatch.undo()
+    assert next(steps).note == f"waiting for {path}"
+    writer.close()
+
+
 def test_log_steps_are_two_per_doubling() -> None:
     assert log_steps(20) == [0, 1, 2, 3, 4, 6, 8, 11, 16, 20]
     assert log_steps(0) == [0]

@@ -52,8 +52,10 @@ def test_log_spaced_steps() -> None:
     assert set(chosen) <= set(PYTHIA)
     ratios = [b / a for a, b in itertools.pairwise(chosen[1:])]
     assert max(ratios) < 6  # 143,000 ** (1 / 10) is 3.3
-    assert log_spaced([3, 1, 2], 5) == log_spaced([3, 1, 2], 0) == [1, 2, 3]
-    for count in range(2, 30):
+    assert log_spaced([3, 1, 2], 5) == [1, 2, 3]
+    assert log_spaced([3, 1, 2], 1) == [3]
+    assert log_spaced([], 1) == []
+    for count in range(1, 30):
         assert len(log_spaced(PYTHIA, count)) <= count
 
 

@@ -291,6 +291,18 @@ def test_padding_rows_wrapped_models_and_models_of_ones_own(tmp_path: Path) -> N
     assert read_log(probe.path).points[0].r2 == pytest.approx(fit.rsquared, abs=1e-9)
 
 
+def test_the_loss_may_be_the_one_that_was_just_minimised(tmp_path: Path) -> None:
+    model = new_model()
+    ids = torch.arange(16)[None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with EncodingProbe(model, frequencies(), tmp_path / "log.jsonl") as probe:
+            loss = model(input_ids=ids, labels=ids).loss
+            probe.step(0, model, loss)
+    assert loss.requires_grad
+    assert read_log(probe.path).points[0].loss == loss.item()
+
+
 class Blocks(torch.utils.data.Dataset):  # type: ignore[misc]
     """Random blocks of tokens."""
 

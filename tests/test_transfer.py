@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import WIDTH, save_tiny, text
+from tests.test_manifest import make
 from tests.test_sweep import cost_of, float64_logits, replaced
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.detecting.samples import Samples, read_samples
@@ -22,6 +23,7 @@ from tpe_core.errors import TpeError
 from tpe_core.live import open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_core.sharing.manifest import write_manifest
 from tpe_core.sharing.transfer import Mask, transfer
 from tpe_tui.cli import main
 
@@ -148,6 +150,37 @@ def test_the_command_prints_a_table_and_one_document(
     assert f"{landed['own']['shared']} shared" in table
     assert main(["transfer", saved, str(save_tiny(tmp_path / "gpt2")), *small, "--json"]) == 0  # only the width counts
     capsys.readouterr()
+
+
+def test_another_width_is_refused_before_its_text_is_read(
+    world: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(*_: object) -> None:
+        pytest.fail("a text was read")
+
+    write_manifest(tmp_path / "wide.json", make(Intervention((1,)), width=WIDTH + 8), {})
+    monkeypatch.setattr("tpe_core.analysis.analyze", read)
+    assert main(["transfer", str(tmp_path / "wide.json"), world["tuned"], "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"has {WIDTH}: it can only go to a model of the same width." in err
+
+
+def test_every_model_reads_the_text_of_standard_input(
+    world: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run(open_session(options(world, "home"))).export(tmp_path / "mask.json", Intervention((1, 4)), "the")
+    asked = ["transfer", str(file), world["tuned"], "--measure-home", "--seeds", "1", "--positions", "2000", "--json"]
+    asked += ["--ood", world["other.txt"]]
+    assert main([*asked, "--text", world["text.txt"]]) == 0
+    wanted = json.loads(capsys.readouterr().out)
+    with Path(world["text.txt"]).open() as typed:
+        monkeypatch.setattr("sys.stdin", typed)
+        assert main([*asked, "--text", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for one, other in ((found["home"], wanted["home"]), (found["targets"][0], wanted["targets"][0])):
+        assert one["baseline"]["ood"] == pytest.approx(other["baseline"]["ood"])
+        assert one["positions"] == other["positions"]
 
 
 def test_a_file_that_prunes_nothing_or_steers_too(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tpe_core.sharing.hooks import Applied, apply
     from tpe_core.sharing.manifest import read_edit
     from tpe_core.store import Store
+    from tpe_core.texts.sources import text_source
     from tpe_core.training.dynamics import DynamicsOptions, plan_dynamics
     from tpe_core.training.frequency import Frequencies, count_text, read_counts
     from tpe_core.training.head_fit import HeadFit, fit_head
@@ -68,6 +69,7 @@ _HOMES = {
     "progress": ("Progress", "run"),
     "edits.directions": ("steering_direction",),
     "store": ("Store",),
+    "texts.sources": ("text_source",),
     "training.training_probe": ("EncodingProbe",),
     "training.trajectory": ("Point", "Trajectory"),
 }
@@ -123,6 +125,7 @@ __all__ = [
     "read_log",
     "run",
     "steering_direction",
+    "text_source",
 ]
 
 

@@ -21,6 +21,7 @@ from tpe_core.analysis import Analysis, analyze
 from tpe_core.detecting.samples import Samples, read_samples
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.edited_head import EditBasis, EditedHead, edited_logits
 from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.reconstruction import Reconstruction
@@ -104,10 +105,10 @@ class LiveSession:
 
     def cost(self, edit: Intervention) -> Steps[dict[str, Cost]]:
         """What an edit costs on local, held-out and out-of-domain text, by these names: a job."""
-        head, basis, found = self.analysis.model.head, self.basis(edit), {}
+        head, numbers, found = self.analysis.model.head, EditNumbers(self.resolved(edit)), {}
         samples = yield from self._read()
         for name, sample in samples.items():
-            found[name] = yield from measure(head, lambda h: edited_logits(head, edit, basis, h), sample)
+            found[name] = yield from measure(head, lambda h: numbers.logits(head, h), sample)
         return found
 
     def prepare_forecast(self) -> Steps[None]:

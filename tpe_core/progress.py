@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-__all__ = ["Progress", "Steps", "run", "size_text"]
+__all__ = ["Progress", "Steps", "relayed", "run", "size_text"]
 
 T = TypeVar("T")
 
@@ -50,6 +50,20 @@ def run(steps: Steps[T], on_progress: Callable[[Progress], object] | None = None
             return result
         if on_progress is not None:
             on_progress(event)
+
+
+def relayed(steps: Steps[T], change: Callable[[Progress], Progress]) -> Steps[T]:
+    """The same job, its progress told in another one's terms."""
+    try:
+        while True:
+            try:
+                event = next(steps)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            yield change(event)
+    finally:
+        steps.close()
 
 
 def size_text(count: float) -> str:

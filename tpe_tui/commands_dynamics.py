@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tpe_core.options import RunOptions
+from tpe_core.training.recorded import is_recorded, read_recorded
 from tpe_tui.console import drive, on_terminal, print_json, say
 from tpe_tui.options import LOADING, OUTPUT, READING, run_options, takes
 
@@ -80,6 +81,10 @@ def dynamics(
         "weights": weights,
         "loss": loss,
     }
+    if (words := _words(options, asked)) and all(map(is_recorded, source)):
+        raise typer.BadParameter(
+            f"{words[0]} is for measuring checkpoints, and {source[0]} was measured: leave it out."
+        )
     if screen:
         raise typer.Exit(_screen(source, options, asked))
     found = [_follow(name, json_) if follow else _measure(name, options, asked) for name in source]
@@ -112,8 +117,6 @@ def _measure(name: str, options: RunOptions, asked: dict[str, Any]) -> Trajector
     """One source, after saying what it will cost where that is anything."""
     from dataclasses import replace
 
-    from tpe_core.training.recorded import is_recorded, read_recorded
-
     if is_recorded(name):
         return read_recorded(name)
     from tpe_core.training.dynamics import DynamicsOptions, plan_dynamics
@@ -130,7 +133,7 @@ def _follow(name: str, quiet: bool) -> Trajectory:
     from tpe_tui.report import ProgressLine
     from tpe_tui.report_dynamics import TrajectoryTable
 
-    line, table, steps = ProgressLine(sys.stderr), TrajectoryTable(), follow(Path(name))
+    line, table, steps = ProgressLine(sys.stderr), TrajectoryTable(), follow(Path(name).expanduser())
     try:
         while True:
             try:

@@ -44,12 +44,18 @@ def generate(
     from tpe_core.writing.decoding import Decoding
 
     decoding = Decoding(length or LENGTH, seed, temperature, top_p, not no_stop, top_k)
-    if save is not None and not save.absolute().parent.is_dir():
-        raise typer.BadParameter(f"--save {save} is in no folder that exists: make it first.")
+    from tpe_core.sharing.manifest import read_edit
+    from tpe_core.writing.paired import PairRequest, pair_files, save_pair
+
+    if save is not None:
+        pair_files(save)
+        if not save.absolute().parent.is_dir():
+            raise typer.BadParameter(f"--save {save} is in no folder that exists: make it first.")
+    if intervention is not None:
+        read_edit(intervention)  # what can be refused before the model is loaded
 
     from tpe_core.models.loading import load_steps
     from tpe_core.writing.generation import check_causal, starting_prompt
-    from tpe_core.writing.paired import PairRequest, save_pair
     from tpe_core.writing.paired_generation import fitting, pair_texts
     from tpe_tui.report_generate import plain_lines, print_pair
 
@@ -79,18 +85,10 @@ def _edit(model: LanguageModel, path: Path | None) -> Edit:
 
     from tpe_core.edits.edit import Edit
     from tpe_core.edits.intervention import Intervention
-    from tpe_core.sharing.manifest import check_fits, read_edit
-    from tpe_core.texts.corpus import tokenizer_fingerprint
+    from tpe_core.sharing.manifest import check_model, read_edit
 
-    head = model.head
     if path is None:
-        return Edit(Intervention(), head.hidden_size, np.zeros(0))
+        return Edit(Intervention(), model.head.hidden_size, np.zeros(0))
     manifest, edit = read_edit(path)
-    check_fits(
-        manifest,
-        head_sha256=head.sha256,
-        vocab_rows=head.vocab_rows,
-        hidden_size=head.hidden_size,
-        tokenizer_sha256=tokenizer_fingerprint(model.tokenizer),
-    )
+    check_model(manifest, model)
     return edit

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,13 +44,15 @@ def transfer(
 
     mask, measured = mask_to_transfer(*read_edit(file))
     options = run_options(context)
+    stdin = getattr(sys.stdin, "buffer", None) if options.text == ("-",) else None
+    typed = None if stdin is None else stdin.read()  # once, for every model
     if mask.left_out:
         say(f"the file steers tokens, too ({mask.left_out}): only its mask is transferred.")
     home: Landing | None = None
     if measure_home:
-        home = _landed(mask, replace(options, model=mask.model, revision=mask.revision), ood, seeds)
+        home = _landed(mask, replace(options, model=mask.model, revision=mask.revision), ood, seeds, typed)
     wanted: list[str | None] = list(revisions or ()) or [None]
-    landings = tuple(_landed(mask, replace(options, revision=each), ood, seeds) for each in wanted)
+    landings = tuple(_landed(mask, replace(options, revision=each), ood, seeds, typed) for each in wanted)
     result = Transfer(mask, measured if home is None else home, landings)
     if json_:
         print_json(result.to_dict())
@@ -56,12 +60,15 @@ def transfer(
         print_transfer(result)
 
 
-def _landed(mask: Mask, options: RunOptions, ood: list[str] | None, draws: int) -> Landing:
+def _landed(mask: Mask, options: RunOptions, ood: list[str] | None, draws: int, typed: bytes | None) -> Landing:
     """Analyse one model and put the mask on it; the model is let go afterwards."""
     from tpe_core.analysis import analyze
+    from tpe_core.models.loading import load_steps
     from tpe_core.sharing.transfer import transfer as put
 
-    store = open_store(options)
-    analysis = drive(analyze(options, store))
+    store, stdin = open_store(options), None if typed is None else BytesIO(typed)
+    loaded = drive(load_steps(options))
+    mask.check_fits(loaded.name, loaded.head.hidden_size)  # before its text is read
+    analysis = drive(analyze(options, store, stdin, loaded))
     samples = read_texts(analysis, options, ood, store)
     return drive(put(mask, analysis, samples, draws=draws, seed=options.seed, store=store))

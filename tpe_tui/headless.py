@@ -91,8 +91,10 @@ def dynamics_lines(names: Sequence[str], words: Sequence[str]) -> str:
     return "\n".join([*lines, "# this screen", shlex.join(["tpe", "dynamics", *names, *words, "--screen"])])
 
 
-def generate_lines(options: RunOptions, prompt: str, edit: Intervention, decoding: Decoding) -> str:
-    """The commands that write what the generate screen shows, where the edit was the same from the first token on."""
+def generate_lines(
+    options: RunOptions, prompt: str, edit: Intervention, decoding: Decoding, changed: bool = False
+) -> str:
+    """The commands that write what the generate screen shows; `changed` where the edit was not the same all along."""
     default = RunOptions()
     model_only = replace(options, task=None, text=(), positions=default.positions, seed=default.seed, cache=True)
     words = ["tpe", "generate", *common_options(model_only), "--prompt", prompt]
@@ -100,11 +102,13 @@ def generate_lines(options: RunOptions, prompt: str, edit: Intervention, decodin
     if not edit.is_empty:
         lines.append("# write the edit's file in the inspector first")
         words += ["--intervention", EXPORT_NAME]
+    if changed:
+        lines.append("# the edit changed while this was written; there the last one holds from the first token on")
     asked = {"length": decoding.length, "temperature": decoding.temperature, "top-k": decoding.top_k}
     asked |= {"top-p": decoding.top_p, "seed": decoding.seed}
     plain = {"temperature": 1.0, "top-k": 0, "top-p": 1.0, "seed": 0}
     for name, value in asked.items():
-        words += [f"--{name}", f"{value:g}"] if value != plain.get(name) else []
+        words += [f"--{name}", str(value)] if value != plain.get(name) else []
     return "\n".join([*lines, shlex.join(words)])
 
 

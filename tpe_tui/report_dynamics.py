@@ -17,11 +17,18 @@ COLUMNS = (
     ("R2 adj.", 9), ("held-out", 10), ("top dims", 10), ("|PC1 r|", 9), ("Gini", 8), ("eff. dims", 11), ("left", 8),
     ("change", 8), ("loss", 8), ("KL", 8),
 )  # fmt: skip
-LEGEND = (
-    "R2: of -log frequency on the output embedding's rows, adjusted, and scored on rows held out",
-    "top dims: share of the first ten by |slope| that are the last checkpoint's; PC1 r: with -log frequency",
-    "left: distance to the last weights over the first checkpoint's; change: relative, since the one before",
-)
+LEGEND = {
+    "R2 adj.": "R2 of -log frequency on the output embedding's rows, adjusted",
+    "held-out": "the same, scored on rows held out",
+    "top dims": "share of the first ten by |slope| that are the last checkpoint's",
+    "|PC1 r|": "correlation of the first principal component with -log frequency",
+    "Gini": "of the slopes: 0 where all dimensions count alike, towards 1 where one does",
+    "eff. dims": "how many dimensions carry the fit (participation ratio)",
+    "left": "distance to the last weights over the first checkpoint's",
+    "change": "of the weights since the checkpoint before, relative",
+    "loss": "nats a token",
+    "KL": "of the frequencies from the mean prediction, nats",
+}
 
 
 def print_source(found: Trajectory) -> None:
@@ -29,19 +36,23 @@ def print_source(found: Trajectory) -> None:
     unseen = "" if found.unseen is None else f"; {count(found.unseen)} of the vocabulary never seen"
     line(f"{found.source}: {len(found.points)} checkpoints")
     line(f"frequencies of {found.frequencies}{unseen}")
-    for words in LEGEND:
-        line(words)
+    titles = [title for (title, _), wanted in zip(COLUMNS, _shown(found), strict=True) if wanted]
+    for title in titles if found.points else ():
+        line(f"  {title:<9}  {LEGEND[title]}")
     line()
 
 
 def print_halfway(found: Trajectory) -> None:
     """The steps at which encoding and parameters were half-way."""
     half = found.halfway()
-    said = {name: "not reached" if step is None else f"step {count(step)}" for name, step in half.items()}
+    encoding, parameters = half["encoding"], half["parameters"]
     line()
-    line(f"R2 passes half of its last value at {said['encoding']}")
-    if any("all" in point.convergence for point in found.points):
-        line(f"all parameters are half-way to their last values at {said['parameters']}")
+    if encoding is not None:
+        line(f"R2 passes half of its last value at step {count(encoding)}")
+    elif any(point.r2_adjusted is not None for point in found.points):
+        line("the last R2 is not above 0, so there is no half-way step")
+    if parameters is not None:
+        line(f"all parameters are half-way to their last values at step {count(parameters)}")
 
 
 class TrajectoryTable:
@@ -49,8 +60,7 @@ class TrajectoryTable:
 
     def __init__(self, whole: Trajectory | None = None) -> None:
         self._printed: set[int] = set()
-        rows = [] if whole is None else [_figures(point) for point in whole.points]
-        self._shown = [not rows or any(row[at] is not None for row in rows) for at in range(len(COLUMNS))]
+        self._shown = [True] * len(COLUMNS) if whole is None else _shown(whole)
 
     def has_new(self, found: Trajectory) -> bool:
         """Whether there are points that were not printed."""
@@ -73,6 +83,12 @@ class TrajectoryTable:
             f"{cell:>{width}}" for cell, (_, width), wanted in zip(cells, COLUMNS, self._shown, strict=True) if wanted
         ]
         line(f"{step:>9}{''.join(shown)}{note}")
+
+
+def _shown(found: Trajectory) -> list[bool]:
+    """Of `COLUMNS`: whether any checkpoint has the figure."""
+    rows = [_figures(point) for point in found.points]
+    return [any(row[at] is not None for row in rows) for at in range(len(COLUMNS))]
 
 
 def _figures(point: Point) -> tuple[float | None, ...]:

@@ -82,6 +82,14 @@ class Terminal:
         """Press keys by tmux's names: j, Space, Enter, C-u."""
         self.tmux("send-keys", *names)
 
+    def answer(self, question: str, text: str) -> None:
+        """Answer an open question with `text` instead of what stands there."""
+        self.wait(question)
+        self.keys("C-u")
+        self.wait(r"(?m)^█ *$")  # a key that is bound takes effect later than one that is typed
+        self.type(text)
+        self.keys("Enter")
+
     def command(self, line: str) -> None:
         """Type a line into the shell and start it."""
         self.type(line)

@@ -119,10 +119,7 @@ def test_the_bundled_models_dynamics_need_no_model_and_come_out_as_printed(
     term.wait("linear steps")
     path = tmp_path / "data.json"
     term.keys("e")
-    term.wait("export the data to")
-    term.keys("C-u")
-    term.type(str(path))
-    term.keys("Enter")
+    term.answer("export the data to", str(path))
     term.wait("written to")
     assert json.loads(path.read_text()) == document
     term.keys("o")

@@ -35,11 +35,7 @@ def test_a_text_is_written_edited_stopped_and_saved(
     total = int(term.wait(r"stopped after (\d+) tokens")[1])
     assert total > stopped
     term.keys("e")
-    term.wait("save the texts to")
-    term.keys("C-u")
-    term.until(lambda: "tpe-texts.json" not in term.screen(), "the line is empty")
-    term.type(str(tmp_path / "texts.json"))
-    term.keys("Enter")
+    term.answer("save the texts to", str(tmp_path / "texts.json"))
     term.wait(r"written to .*texts\.json and texts\.txt")
     document = json.loads((tmp_path / "texts.json").read_text())
     assert len(document["edited"]["tokens"]) == total

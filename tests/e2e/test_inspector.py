@@ -59,11 +59,7 @@ def test_a_session_from_start_to_shell(terminal: Open, tmp_path: Path) -> None:
 
     path = tmp_path / "edit.json"
     term.keys("e")
-    term.wait("export the edit to")
-    term.keys("C-u")
-    term.type(str(path))
-    term.wait(r"edit\.json")
-    term.keys("Enter")
+    term.answer("export the edit to", str(path))
     term.wait("written to")
     term.keys("q")
     assert term.exit_code() == 0

@@ -20,11 +20,7 @@ ROW = r"● least-squares +×([\d.]+) +×([\d.]+) +×([\d.]+)"
 def ask_for(term: Terminal, ratio: str) -> None:
     """Type an exact ratio."""
     term.keys("=")
-    term.wait("ratio, or mean probability")
-    term.keys("C-u")
-    term.wait(r"for number *\n█ *\n")  # a key that is bound is slower than one that is typed
-    term.type(ratio)
-    term.keys("Enter")
+    term.answer("ratio, or mean probability", ratio)
 
 
 def test_a_token_is_searched_steered_calibrated_and_applied(
@@ -58,10 +54,7 @@ def test_a_token_is_searched_steered_calibrated_and_applied(
 
     path = tmp_path / "steered.json"
     term.keys("e")
-    term.wait("export the edit to")
-    term.keys("C-u")
-    term.type(str(path))
-    term.keys("Enter")
+    term.answer("export the edit to", str(path))
     term.wait("written to")
     entry = json.loads(path.read_text())["steering"][0]
     assert (entry["ratio"], entry["method"]) == (4.0, "least-squares")

@@ -52,10 +52,7 @@ def test_a_sweep_is_cancelled_run_again_and_applied(terminal: Open, analysis: di
 
     path = tmp_path / "point.json"
     term.keys("e")
-    term.wait("export the edit to")
-    term.keys("C-u")
-    term.type(str(path))
-    term.keys("Enter")
+    term.answer("export the edit to", str(path))
     term.wait("written to")
     by_slope = sorted(analysis["dimensions"], key=lambda entry: abs(entry["slope"]))
     manifest = json.loads(path.read_text())

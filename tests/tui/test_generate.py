@@ -284,6 +284,23 @@ async def test_saving_copying_and_the_command_line(start: Start, tmp_path: Path)
     )
     wanted = [*words.replace("X", "it's").split(), "--top-k", "3", "--top-p", "0.9", "--seed", "4"]
     assert shlex.split(said[-1]) == wanted
+    exact = generate_lines(options, "x", Intervention(), Decoding(2_000_000, 20261122, 0.123456789, 0.12345678))
+    assert exact.endswith("--length 2000000 --temperature 0.123456789 --top-p 0.12345678 --seed 20261122")
+
+
+async def test_the_command_line_has_the_length_written_and_says_that_the_edit_changed(start: Start) -> None:
+    session = FakeSession()
+    steps = Steps(session, 3)
+    async with start(session, size=(160, 48)) as (app, pilot):
+        app.bench.generation.decoding = Decoding(7)
+        await pilot.press("a", "space")
+        await until(pilot, lambda: steps.taken == 3)
+        steps.more(20)
+        await written(app, pilot)
+        app.bench.generation.decoding = Decoding(99)  # asked for, not written
+        await pilot.press("space")
+        assert "--length 7" in screen_of(app).headless()
+        assert "changed" in screen_of(app).headless()
 
 
 async def test_failures_are_said_and_lose_nothing(start: Start) -> None:

@@ -6,9 +6,8 @@ Head edits never change h, so nothing here runs the model. Pruning replaces entr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,11 +17,13 @@ from torch import Tensor
 from tpe_core.detecting.detection import Detection
 from tpe_core.edits.directions import Directions
 from tpe_core.edits.distribution import Distribution
+from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit_numbers import EditNumbers, edit_logits
 from tpe_core.edits.intervention import Intervention, Method
 from tpe_core.edits.reconstruction import Reconstruction, reconstruct
 from tpe_core.models.head import OutputHead
 
-__all__ = ["EditBasis", "EditedHead", "edited_logits", "replaced_states"]
+__all__ = ["EditBasis", "EditedHead", "edited_logits"]
 
 Floats = NDArray[np.float64]
 
@@ -80,42 +81,13 @@ class EditBasis:
         return EditBasis(self.slope, self.detection, mean, dict(directions), self.directions, rebuilt)
 
 
-def replaced_states(h: Tensor, intervention: Intervention, basis: EditBasis) -> Tensor:
-    """h' in float32: h [..., d] with the pruned dimensions replaced."""
-    edited = h.float().clone()
-    if not intervention.pruned:
-        return edited
-    dims = list(intervention.pruned)
-    if intervention.replacement == "least-squares":
-        rebuilt = basis.reconstruction(intervention.pruned)
-        fold, constant = (torch.from_numpy(part).to(h.device) for part in (rebuilt.fold, rebuilt.constant))
-        edited[..., dims] = (h[..., list(rebuilt.kept)].double() @ fold.T + constant).float()
-    elif intervention.replacement == "mean":
-        edited[..., dims] = torch.from_numpy(basis.mean_hidden[dims]).to(edited)
-    else:
-        edited[..., dims] = 0
-    return edited
-
-
-def _steer(z: Tensor, h: Tensor, intervention: Intervention, basis: EditBasis) -> Tensor:
-    """Add ``log r * h'.v`` (``log r`` by ``bias``) to the steered tokens' entries of z [..., V_all], in place."""
-    for entry in intervention.steering:
-        direction, step = basis.direction(entry.method, intervention.pruned), math.log(entry.ratio)
-        if direction is None:
-            z[..., entry.token_id] += step
-        else:
-            z[..., entry.token_id] += (step * (h.double() @ torch.from_numpy(direction).to(h.device))).to(z.dtype)
-    return z
-
-
 def edited_logits(head: OutputHead, intervention: Intervention, basis: EditBasis, h: Tensor) -> Tensor:
-    """[..., V_all] logits of the edited head for hidden states [..., d]: ``post(W' h' + b)``, by one full product.
+    """[..., V_all] logits of the edited head for hidden states [..., d], with the numbers that a basis gives.
 
-    The definition that `EditedHead` follows. Raises `TpeError` for a dimension or token the head does not have.
+    `EditedHead` follows this. Raises `TpeError` for a dimension or token the head does not have.
     """
     intervention.check_fits(head.hidden_size, head.vocab_rows)
-    edited = replaced_states(h.to(head.columns.device), intervention, basis)
-    return head.post(_steer(head.raw(edited), edited, intervention, basis))
+    return edit_logits(head, Edit.of(intervention, basis), h)
 
 
 class EditedHead:
@@ -171,9 +143,12 @@ class EditedHead:
         self._at = intervention
         if not intervention.steering:
             return self.head.post(self._z)
-        return self.head.post(
-            _steer(self._z.clone(), replaced_states(self._hidden, intervention, self.basis), intervention, self.basis)
-        )
+        numbers, z = self._numbers(intervention), self._z.clone()
+        numbers.shift(z, numbers.replaced(self._hidden))
+        return self.head.post(z)
+
+    def _numbers(self, intervention: Intervention) -> EditNumbers:
+        return EditNumbers(Edit.of(intervention, self.basis))
 
     def _prune(self, intervention: Intervention) -> None:
         wanted, present = set(intervention.pruned), set(self._removed)
@@ -198,7 +173,7 @@ class EditedHead:
 
     def _refresh(self, intervention: Intervention) -> None:
         dims = list(intervention.pruned)
-        edited = replaced_states(self._hidden, intervention, self.basis)
+        edited = self._numbers(replace(intervention, steering=())).replaced(self._hidden)
         self._z = self.head.raw(edited).to(self._double)
         differences = (self._hidden - edited)[dims].tolist()
         self._removed = dict(zip(dims, differences, strict=True))

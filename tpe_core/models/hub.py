@@ -222,7 +222,8 @@ def explain(error: BaseException, options: RunOptions) -> TpeError:
         )
     if has(errors.HFValidationError):
         return ModelError(f"{name!r} is neither a folder nor a hub id: a hub id looks like EleutherAI/pythia-160m.")
-    if has(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+    unconnected = any(type(link).__name__ in {"ConnectError", "ConnectTimeout"} for link in chain)  # httpx's
+    if unconnected or has(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         return ModelError(
             f"{name} is not in the local cache and {_unreachable(options)}: "
             "connect once to download it, or name a local folder."

@@ -6,7 +6,7 @@ Every curve is a nested sweep over stored hidden states (`pruning.sweep`) on hel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from tpe_core.detecting.reading import reading_of
 from tpe_core.detecting.samples import Samples, read_sample
 from tpe_core.edits.intervention import REPLACEMENTS, Intervention
 from tpe_core.errors import TpeError
-from tpe_core.progress import Progress, Steps
+from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.pruning.coordinates import Coordinates, along, least_squares, rotated
 from tpe_core.pruning.distill import distill
 from tpe_core.pruning.saliency import ORDERS, Evidence, gather_evidence, order_of
@@ -210,17 +210,6 @@ def path_of(evidence: Evidence, order: str, replacement: str, draw: int = 0) -> 
     return coordinates_of(evidence.analysis, order, found, replacement), dims
 
 
-def _relayed(steps: Steps[T], change: Callable[[Progress], Progress]) -> Steps[T]:
-    """The same job, its progress told in another one's terms."""
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        yield change(event)
-
-
 def prune(
     analysis: Analysis,
     samples: Samples,
@@ -279,7 +268,7 @@ def prune(
                 partial = so_far(domain, event.partial) if isinstance(event.partial, Sweep) else None
                 return Progress("prune", before + many * event.done, total, domain, partial)
 
-            measured = yield from _relayed(sweep(head, paths, removed, sample), told)
+            measured = yield from relayed(sweep(head, paths, removed, sample), told)
             base[domain] = measured.base
             for key in group:
                 found[key][domain] = measured.curves[_name(key)]

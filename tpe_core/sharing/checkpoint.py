@@ -26,8 +26,7 @@ from tpe_core.sharing.checkpoint_folder import check_target, publish, staged_fol
 from tpe_core.sharing.checkpoint_plan import ADVICE, Plan, choose
 from tpe_core.sharing.checkpoint_verify import Loss, Verified, loss_of, verify
 from tpe_core.sharing.checkpoint_weights import EditedCopy, edited_copy, mark_untied
-from tpe_core.sharing.manifest import Manifest, check_fits, read_edit, read_manifest, write_manifest
-from tpe_core.texts.corpus import tokenizer_fingerprint
+from tpe_core.sharing.manifest import Manifest, check_model, read_edit, read_manifest, write_manifest
 
 __all__ = ["MANIFEST", "Baked", "bake"]
 
@@ -130,14 +129,7 @@ def bake(
 def _manifest_for(model: LanguageModel, edit: Edit, path: Path) -> Manifest:
     """The manifest of an edit. Raises `ManifestError` where it is broken, another head's, or another edit's."""
     document, recorded = read_edit(path)
-    head = model.head
-    check_fits(
-        document,
-        head_sha256=head.sha256,
-        vocab_rows=head.vocab_rows,
-        hidden_size=head.hidden_size,
-        tokenizer_sha256=tokenizer_fingerprint(model.tokenizer),
-    )
+    check_model(document, model)
     if replace(recorded.intervention, origin="") != replace(edit.intervention, origin=""):
         raise TpeError(f"the edit is not the one of {path}: read it with read_edit, or leave the manifest out.")
     return document

@@ -26,12 +26,13 @@ def model_card(model: LanguageModel, edit: Edit, record: dict[str, Any], manifes
     front = ["---", "library_name: transformers", "tags:", "- tpe"]
     if HUB_ID.fullmatch(model.name) and model.name != "demo":
         front.append(f"base_model: {model.name}")
-    but = " but its final norm" if form["constants"] in {"norm", "freed-column"} else ""
+    but = " (all but its final norm)" if form["constants"] in {"norm", "freed-column"} else ""
+    gives = "the edited distribution" if form["exact"] else "the closest to the edited distribution that it can hold"
     parts = [
         "\n".join([*front, "---"]),
         f"# {_code(name)} with an edited output head",
         f"Made by `tpe apply`. The model's body{but} and its input embedding are the original's, bit for bit; "
-        "`from_pretrained` alone gives the edited distribution.",
+        f"`from_pretrained` alone gives {gives}.",
         "## The edit\n\n" + "\n".join(f"- {line}" for line in _edit_lines(model, edit)),
         "## How it is stored\n\n" + f"{form['text'][:1].upper()}{form['text'][1:]}. Weights are {record['dtype']}.",
     ]

@@ -59,12 +59,13 @@ def check_target(out: Path) -> Path:
 def staged_folder(out: Path, needed_bytes: int) -> Iterator[Path]:
     """A new empty folder beside `out` (as `check_target` gave it), which is gone after the block unless published.
 
-    What earlier runs left there when they were killed is removed first. Raises `TpeError` where the disk is full, has
-    no room for `needed_bytes`, or refuses.
+    So are folders above it that had to be made. What earlier runs left there when they were killed is removed first.
+    Raises `TpeError` where the disk is full, has no room for `needed_bytes`, or refuses.
     """
     from safetensors import SafetensorError
 
     folder = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    missing = [above for above in out.parents if not os.path.lexists(above)]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _clear(out)
@@ -82,6 +83,9 @@ def staged_folder(out: Path, needed_bytes: int) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        for above in missing:
+            with suppress(OSError):  # it holds what was published
+                above.rmdir()
 
 
 def publish(folder: Path, out: Path, record: Mapping[str, Any]) -> int:

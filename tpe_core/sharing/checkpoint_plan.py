@@ -68,6 +68,8 @@ class Plan:
     def sentence(self, untied: bool) -> str:
         """The form, for people."""
         form = FORM[self.carrier].format(dim=self.dim)
+        if self.carrier == "none" and not self.moves_head:
+            form = "nothing is edited"
         if self.carrier == "norm" and self.moves_head:
             form += ", edited head rows"
         return form + (", the head untied from the input embedding" if untied else "")

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit_numbers import EditNumbers, edit_logits
 from tpe_core.errors import TpeError
 from tpe_core.models.capture import forward
 from tpe_core.models.head import OutputHead
@@ -24,9 +24,9 @@ from tpe_core.models.model import LanguageModel
 from tpe_core.sharing.checkpoint_weights import EditedCopy
 from tpe_core.sharing.hooks import apply
 from tpe_core.sharing.manifest_schema import Manifest
-from tpe_core.sharing.self_test import TOLERANCES, check, prompt_logits, prompts_of
+from tpe_core.sharing.self_test import check, prompt_logits, prompts_of
 
-__all__ = ["Loss", "Verified", "edited_logits_of", "loss_of", "stored_head", "verify"]
+__all__ = ["Loss", "Verified", "loss_of", "stored_head", "verify"]
 
 RANDOM_INPUTS = 3  # of random tokens, beside one of tokens from all over the vocabulary
 CHUNK = 64  # positions whose logits are made at a time
@@ -68,23 +68,6 @@ class Verified:
         return asdict(self)
 
 
-def edited_logits_of(head: OutputHead, edit: Edit, h: Tensor) -> Tensor:
-    """[..., V_all] float32 logits of hidden states [..., d] under an edit: its definition, by one full product."""
-    double = h.to(head.columns.device).double()
-    if edit.removed:
-        values = torch.from_numpy(edit.constant).to(double)
-        if edit.fold is not None:
-            values = values + double[..., list(edit.kept)] @ torch.from_numpy(edit.fold).to(double).T
-        double = double.clone()
-        double[..., list(edit.removed)] = values
-    z = head.raw(double.float())
-    for token_id, row in edit.rows.items():
-        z[..., token_id] += (double @ torch.from_numpy(row).to(double)).float()
-    for token_id, bias in edit.biases.items():
-        z[..., token_id] += bias
-    return head.post(z)
-
-
 def stored_head(model: LanguageModel, edited: EditedCopy) -> OutputHead:
     """The head of an edited copy as it acts on the original's h (a copy whose norm and biases are the original's)."""
     weight, head = edited.head.weight.detach(), model.head
@@ -96,11 +79,12 @@ def loss_of(model: LanguageModel, edited: EditedCopy, hidden: NDArray[np.float32
     """What an edited copy loses of its edit over hidden states [N, d]: a running value after every chunk of them."""
     edit, stored = edited.edit, stored_head(model, edited)
     dropped = replace(edit, constant=np.zeros_like(edit.constant), biases=dict.fromkeys(edit.biases, 0.0))
+    numbers, without = EditNumbers(edit), EditNumbers(dropped)
     sums, count = np.zeros(2), 0
     for first in range(0, min(len(hidden), POSITIONS), CHUNK):
         h = torch.from_numpy(hidden[first : min(first + CHUNK, POSITIONS)])
-        wanted = edited_logits_of(model.head, edit, h).double().log_softmax(-1)
-        others = (stored.logits(h), edited_logits_of(model.head, dropped, h))
+        wanted = numbers.logits(model.head, h).double().log_softmax(-1)
+        others = (stored.logits(h), without.logits(model.head, h))
         sums += [_kl(wanted, other.double().log_softmax(-1)) for other in others]
         count += len(h)
         kl, kl_dropped = np.maximum(sums / count, 0.0).tolist()
@@ -130,7 +114,7 @@ def verify(model: LanguageModel, edited: EditedCopy, loaded: LanguageModel, mani
         with apply(model, edit) if exact else nullcontext():
             theirs = (model.logits(inputs) if exact else forward(edited.hf, inputs).logits).float()
         own, h = loaded.logits(inputs).float(), loaded.hidden(inputs).float()
-        wanted = edited_logits_of(model.head, edit, model.hidden(inputs)) if exact else theirs
+        wanted = edit_logits(model.head, edit, model.hidden(inputs)) if exact else theirs
         rounding = _rounding(loaded.head, h)
         limit = rounding * (4 * eps + 16 * torch.finfo(torch.float32).eps)
         coarse = limit + 8 * eps * float(theirs[theirs.isfinite()].abs().max())
@@ -176,9 +160,7 @@ def _difference(wanted: Tensor, found: Tensor) -> float:
 
 
 def _check_self_test(loaded: LanguageModel, manifest: Manifest) -> None:
-    assert manifest.self_test is not None  # noqa: S101 - the caller asks for it
-    known = [TOLERANCES.get(dtype, 0.0) for dtype in (manifest.self_test.dtype, loaded.report.dtype)]
-    mismatches = check(manifest, prompt_logits(loaded), tolerance=max(*known, TOLERANCES["float32"]))
+    mismatches = check(manifest, prompt_logits(loaded), dtype=loaded.report.dtype)
     if mismatches:
         raise _different(f"the manifest's self-test is not reproduced: {mismatches[0]}")
 

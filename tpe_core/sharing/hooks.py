@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import HeadError, TpeError
 from tpe_core.models.head import OutputHead, Task
@@ -29,7 +30,7 @@ from tpe_core.models.probe import open_head
 from tpe_core.models.sampling import decoder_start
 from tpe_core.texts.corpus import tokenizer_fingerprint
 
-__all__ = ["Applied", "Numbers", "apply"]
+__all__ = ["Applied", "apply"]
 
 PROBED_POSITIONS = 12  # length of the input that a bare model's head is measured with
 
@@ -93,8 +94,8 @@ class _Target:
     head: OutputHead
     tokenizer: Any  # None where only the model is there
 
-    def numbers(self, edit: Edit) -> Numbers:
-        numbers = Numbers(edit, self.head.post.scale)
+    def numbers(self, edit: Edit) -> EditNumbers:
+        numbers = EditNumbers(edit, self.head.post.scale)
         numbers.on(self.head.columns.device)  # now, rather than in a forward pass that may be compiled
         return numbers
 
@@ -168,63 +169,6 @@ def _without_basis(intervention: Intervention, width: int) -> Edit:
         )
     biases = {entry.token_id: math.log(entry.ratio) for entry in intervention.steering}
     return Edit(intervention, width, np.zeros(len(intervention.pruned)), biases=biases)
-
-
-@dataclass
-class Numbers:
-    """An edit's arrays as tensors, made once for each device.
-
-    `scale` turns the output that is shifted into final logits, in whose units an edit is: 1 for an `OutputHead`'s.
-    """
-
-    edit: Edit
-    scale: float
-    _made: dict[torch.device, dict[str, Tensor]] = field(default_factory=dict)
-
-    def on(self, device: torch.device) -> dict[str, Tensor]:
-        """The tensors on a device, by name."""
-        if device not in self._made:
-            self._made[device] = self._make(device)
-        return self._made[device]
-
-    def _make(self, device: torch.device) -> dict[str, Tensor]:
-        edit, real = self.edit, torch.float32 if device.type == "mps" else torch.float64
-        arrays: dict[str, Any] = {"constant": edit.constant}
-        if edit.fold is not None:
-            arrays["fold"] = edit.fold.T
-        if edit.rows:
-            arrays["rows"] = np.stack(list(edit.rows.values()), 1) / self.scale
-        if edit.biases:
-            arrays["biases"] = np.array(list(edit.biases.values())) / self.scale
-        ids = {"removed": edit.removed, "kept": edit.kept, "moved": list(edit.rows), "raised": list(edit.biases)}
-        with torch.inference_mode(False):  # else a later backward pass could not use them
-            made = {name: torch.tensor(array, dtype=real, device=device) for name, array in arrays.items()}
-            return made | {name: torch.tensor(of, dtype=torch.int64, device=device) for name, of in ids.items()}
-
-    def replaced(self, h: Tensor) -> Tensor:
-        """The hidden states h [..., d] with the removed dimensions replaced; `h` itself where none is."""
-        if not self.edit.removed:
-            return h
-        if h.shape[-1] != self.edit.hidden_size:
-            raise HeadError(f"the edit is for {self.edit.hidden_size} dimensions, but the head is given {h.shape[-1]}.")
-        at = self.on(h.device)
-        values = at["constant"]
-        if "fold" in at:
-            values = values + h.index_select(-1, at["kept"]).to(values.dtype) @ at["fold"]
-        values = values.to(h.dtype).expand(*h.shape[:-1], len(self.edit.removed))
-        return h.index_copy(-1, at["removed"], values)
-
-    def shift(self, y: Tensor, h: Tensor) -> None:
-        """Move the steered tokens' entries of the head's output y [..., V] in place, given the final h [..., d]."""
-        if "rows" in (here := self.on(h.device)):
-            _add(y, self.on(y.device)["moved"], (h.to(here["rows"].dtype) @ here["rows"]).to(y.device))
-        if "biases" in (there := self.on(y.device)):
-            _add(y, there["raised"], there["biases"])
-
-
-def _add(y: Tensor, ids: Tensor, shift: Tensor) -> None:
-    moved = y.index_select(-1, ids).to(shift.dtype) + shift
-    y.index_copy_(-1, ids, moved.to(y.dtype))
 
 
 class _Hooks:

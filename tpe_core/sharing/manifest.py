@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,9 @@ from tpe_core.sharing.manifest_schema import (
 from tpe_core.store import sync_folder
 from tpe_core.text import fit, printable_token
 
+if TYPE_CHECKING:
+    from tpe_core.models.model import LanguageModel
+
 __all__ = [
     "KIND",
     "SCHEMA",
@@ -56,6 +59,7 @@ __all__ = [
     "SteeredToken",
     "TestPrompt",
     "check_fits",
+    "check_model",
     "json_schema",
     "published_schema",
     "read_edit",
@@ -68,6 +72,8 @@ MAX_BYTES = 64 * 2**20
 
 MAX_ARRAYS = 2**30
 """Of the arrays' file: half of 16,384 dimensions rebuilt from the other half take 512 MiB."""
+
+ELSEWHERE = "use it on the model it was made on."
 
 HEADER = 2**20  # of a safetensors file, more than enough for three arrays' names
 
@@ -270,19 +276,34 @@ def check_fits(
     name = printable_token(made.model)
     if made.hidden_size != hidden_size:
         raise ManifestError(
-            f"the intervention is for {made.hidden_size} dimensions ({name}), but this head has {hidden_size}."
+            f"the intervention is for {made.hidden_size} dimensions ({name}), but this head has {hidden_size}: "
+            f"{ELSEWHERE}"
         )
     if made.vocab_rows != vocab_rows:
         raise ManifestError(
-            f"the intervention is for {made.vocab_rows} vocabulary rows ({name}), but this head has {vocab_rows}."
+            f"the intervention is for {made.vocab_rows} vocabulary rows ({name}), but this head has {vocab_rows}: "
+            f"{ELSEWHERE}"
         )
     if not force and made.head_sha256 != head_sha256:
         raise ManifestError(
             f"the intervention was made for another head: {name} "
-            f"(sha256 {made.head_sha256[:12]}, this one {head_sha256[:12]})."
+            f"(sha256 {made.head_sha256[:12]}, this one {head_sha256[:12]}): {ELSEWHERE}"
         )
     if not force and manifest.steering and made.tokenizer_sha256 != tokenizer_sha256:
         raise ManifestError(
             f"the intervention steers tokens of another tokenizer (sha256 {made.tokenizer_sha256[:12]}, "
-            f"this one {tokenizer_sha256[:12]})."
+            f"this one {tokenizer_sha256[:12]}): {ELSEWHERE}"
         )
+
+
+def check_model(manifest: Manifest, model: LanguageModel) -> None:
+    """`check_fits` with the head and the tokenizer of a loaded model."""
+    from tpe_core.texts.corpus import tokenizer_fingerprint
+
+    check_fits(
+        manifest,
+        head_sha256=model.head.sha256,
+        vocab_rows=model.head.vocab_rows,
+        hidden_size=model.head.hidden_size,
+        tokenizer_sha256=tokenizer_fingerprint(model.tokenizer),
+    )

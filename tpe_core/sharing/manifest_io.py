@@ -73,7 +73,8 @@ def parse_document(path: Path, data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        raise ManifestError(f"{path} is not JSON ({error.msg} at line {error.lineno}, column {error.colno}).") from None
+        what = error.msg.removesuffix(" at")  # some of json's own messages end so
+        raise ManifestError(f"{path} is not JSON ({what} at line {error.lineno}, column {error.colno}).") from None
     except (ValueError, RecursionError) as error:
         reason = fit(printable_token(str(error)[:200]), 100)
         raise ManifestError(f"{path} is not JSON that can be read ({reason}).") from None

@@ -16,13 +16,13 @@ from torch import Tensor
 from tpe_core.analysis import Analysis
 from tpe_core.detecting.samples import Samples
 from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.edited_head import EditBasis
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Steps
 from tpe_core.pruning.curves import DRAWS, PruningCurve, baseline_figures, figures_of, mask_of, prune
 from tpe_core.pruning.sweep import Cost, measure
-from tpe_core.sharing.hooks import Numbers
 from tpe_core.sharing.manifest_schema import Manifest, MeasuredText
 from tpe_core.store import Store
 
@@ -49,6 +49,16 @@ class Mask:
     def removed(self) -> int:
         """Pruned dimensions."""
         return len(self.edit.removed)
+
+    def check_fits(self, name: str, width: int) -> None:
+        """Raise `TpeError` where a model has another width, or the mask leaves it no dimension."""
+        if self.edit.hidden_size != width:
+            raise TpeError(
+                f"the mask is for {self.edit.hidden_size} dimensions ({self.model}), but {name} has {width}: "
+                "it can only go to a model of the same width."
+            )
+        if self.removed >= width:
+            raise TpeError(f"the mask removes all {width} dimensions: there is nothing to compare it with.")
 
 
 @dataclass(frozen=True)
@@ -169,13 +179,7 @@ def transfer(
     """
     head, edit = analysis.model.head, mask.edit
     width, count, way = head.hidden_size, mask.removed, edit.intervention.replacement
-    if edit.hidden_size != width:
-        raise TpeError(
-            f"the mask is for {edit.hidden_size} dimensions ({mask.model}), but {analysis.model.name} has {width}: "
-            "it can only go to a model of the same width."
-        )
-    if count >= width:
-        raise TpeError(f"the mask removes all {width} dimensions: there is nothing to compare it with.")
+    mask.check_fits(analysis.model.name, width)
     edits = {"given": edit}
     if way != "zero":
         basis = EditBasis.of(analysis.encoding.slope, analysis.detection)
@@ -198,5 +202,5 @@ def transfer(
 
 
 def _under(head: OutputHead, edit: Edit) -> Callable[[Tensor], Tensor]:
-    numbers = Numbers(edit, 1.0)
-    return lambda hidden: head.logits(numbers.replaced(hidden))
+    numbers = EditNumbers(edit)
+    return lambda hidden: numbers.logits(head, hidden)

@@ -16,7 +16,9 @@ from torch import Tensor
 from tpe_core.analysis import Analysis
 from tpe_core.detecting.detection import HiddenSample
 from tpe_core.detecting.samples import Samples
-from tpe_core.edits.edited_head import EditBasis, replaced_states
+from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit_numbers import EditNumbers
+from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import METHODS, Intervention, Method
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
@@ -38,10 +40,11 @@ def unsteered(edit: Intervention) -> Intervention:
 def read_texts(analysis: Analysis, samples: Samples, basis: EditBasis, edit: Intervention) -> Steps[LiveSteering]:
     """Run the head, pruned as `edit` says, over three texts once: a job."""
     below, stored, observed = unsteered(edit), {}, {}
+    numbers = EditNumbers(Edit.of(below, basis))
     for name, sample in samples.items():
         stored[name] = sample
         if below.pruned:
-            states = replaced_states(torch.from_numpy(sample.hidden), below, basis)
+            states = numbers.replaced(torch.from_numpy(sample.hidden))
             stored[name] = HiddenSample(sample.size, states.numpy(), sample.next_ids, sample.priority)
         observed[name] = yield from observe(analysis.model.head, stored[name], ())
     texts = {"local": analysis.text, "heldout": samples.heldout_text, "ood": samples.ood_text}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.errors import CorpusError
-from tpe_core.progress import Progress, Steps, run
+from tpe_core.progress import Progress, Steps
 from tpe_core.texts.sources import BuiltinCode, BuiltinSource, FileSource, StdinSource, TextSource, text_source
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "TextSource",
     "Tokenizer",
     "adds_bos",
-    "build_corpus",
     "corpus_key",
     "read_corpus",
     "special_ends",
@@ -150,35 +149,10 @@ def corpus_key(  # noqa: PLR0917 (the facts that name a corpus)
     heldout_share: float = HELDOUT_SHARE,
     add_bos: bool = False,
 ) -> str:
-    """The fingerprint (sha256 hex) that `build_corpus` will give, without tokenising anything."""
+    """The fingerprint (sha256 hex) that `read_corpus` will give, without tokenising anything."""
     share = None if part == "all" else float(heldout_share)
     facts = ["corpus 1", source.fingerprint(), tokenizer_fp, block_length, positions, part, share, add_bos]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def build_corpus(
-    source: TextSource,
-    tokenizer: Tokenizer,
-    *,
-    block_length: int,
-    positions: int,
-    part: Part = "detect",
-    heldout_share: float = HELDOUT_SHARE,
-    add_bos: bool | None = None,
-    tokenizer_fingerprint: str,
-) -> Corpus:
-    """`read_corpus` run to its end."""
-    steps = read_corpus(
-        source,
-        tokenizer,
-        block_length=block_length,
-        positions=positions,
-        part=part,
-        heldout_share=heldout_share,
-        add_bos=add_bos,
-        tokenizer_fingerprint=tokenizer_fingerprint,
-    )
-    return run(steps)
 
 
 def read_corpus(

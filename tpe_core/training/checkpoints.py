@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from tpe_core.errors import ModelError
@@ -29,6 +30,8 @@ __all__ = ["HUB_POINTS", "Checkpoint", "Suite", "open_suite"]
 HUB_POINTS = 24  # revisions looked at where nothing says how many
 NAMED = 5  # names that a message lists
 WILD = frozenset("*?[")
+NAMELESS = "its name tells no step"
+NAMES = "names must tell the step, like checkpoint-500 or step1000"
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def _in_folder(folder: Path, patterns: Sequence[str]) -> tuple[dict[str, Files],
     """The files of subfolders whose names tell a step; these names, and what else seems to be meant."""
     every = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     names, skipped = _matching(every, patterns, loose=True)
-    if not names and not patterns and (folder / "checkpoints").is_dir():
+    if not names and (folder / "checkpoints").is_dir():
         return _in_folder(folder / "checkpoints", patterns)
     files: dict[str, Files] = {}
     for name in names:
@@ -119,7 +122,7 @@ def _in_folder(folder: Path, patterns: Sequence[str]) -> tuple[dict[str, Files],
             skipped.append(Skipped(name, step_of(name), f"it cannot be read ({error.strerror or error})"))
     if not patterns:
         others = [name for name in every if name not in names and (folder / name / "config.json").is_file()]
-        skipped += [Skipped(name, None, "its name tells no step") for name in others]
+        skipped += [Skipped(name, None, NAMELESS) for name in others]
     return files, ([name for name in names if name in files], skipped)
 
 
@@ -128,7 +131,7 @@ def _matching(names: Iterable[str], patterns: Sequence[str], loose: bool) -> tup
     every = sorted(names, key=natural)
     asked = [name for name in every if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)]
     kept = [name for name in asked if step_of(name, loose) is not None]
-    skipped = [Skipped(name, None, "its name tells no step") for name in asked if patterns and name not in kept]
+    skipped = [Skipped(name, None, NAMELESS) for name in asked if patterns and name not in kept]
     plain = [pattern for pattern in patterns if not set(pattern) & WILD and pattern not in every]
     return kept, skipped + [Skipped(name, step_of(name), "missing: there is nothing of this name") for name in plain]
 
@@ -199,7 +202,7 @@ def _config(files: Files, options: RunOptions) -> Steps[Any]:
     except Exception as error:  # whatever transformers raises
         told = explain(error, RunOptions(model=name, revision=revision))
         if options.trust_remote_code or "trust-remote-code" not in str(told):
-            raise UnusableError(f"its config cannot be used ({' '.join(str(error).split())[:160]})") from error
+            raise UnusableError(f"its config cannot be used ({shorten(str(error), 160, placeholder=' …')})") from error
         raise told from error
 
 
@@ -224,11 +227,10 @@ def _none(where: str, skipped: Sequence[Skipped], there: Sequence[str]) -> Model
     if skipped:
         some = "; ".join(f"{entry.name}: {entry.reason}" for entry in skipped[:NAMED])
         rest = f"; and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
-        return ModelError(f"there is no usable checkpoint {where} ({some}{rest}).")
+        named = any(entry.reason == NAMELESS for entry in skipped)
+        what = f": {NAMES}" if named else ""
+        return ModelError(f"there is no usable checkpoint {where} ({some}{rest}){what}.")
     if "config.json" in there:
         return ModelError(f"there is one model and no checkpoint {where}: name the folder that its checkpoints are in.")
     instead = f" (there are {', '.join(there[:NAMED])})" if there else ""
-    return ModelError(
-        f"there is no checkpoint {where}{instead}: names must tell the step, like checkpoint-500 or step1000; "
-        "choose others with --revisions."
-    )
+    return ModelError(f"there is no checkpoint {where}{instead}: {NAMES}; choose others with --revisions.")

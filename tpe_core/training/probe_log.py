@@ -122,12 +122,13 @@ class _Reader:
 
 def open_log(path: Path) -> ProbeLog:
     """Read a log. Raises `TpeError` where there is none; a torn last line and lines that are broken are left out."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise TpeError(f"there is no probe log at {path}: check the path, or start the training first.") from None
-    except OSError as error:
-        raise TpeError(f"the probe log {path} cannot be read ({error.strerror or error}).") from error
+    content = _content(path)
+    if content is None:
+        raise TpeError(f"there is no probe log at {path}: check the path, or start the training first.")
+    return _log_in(content, path)
+
+
+def _log_in(content: bytes, path: Path) -> ProbeLog:
     log = _parse(path, content)
     if log is None:
         raise TpeError(f"{path} does not begin like a probe log: give the file that a training probe writes.")
@@ -172,15 +173,18 @@ def follow(path: Path, poll: float = POLL_SECONDS) -> Steps[Trajectory]:
 
 def _growing(path: Path) -> ProbeLog | None:
     """A log that may not be there yet, or not have a whole first line."""
+    content = _content(path)
+    return _log_in(content, path) if content is not None and b"\n" in content else None
+
+
+def _content(path: Path) -> bytes | None:
+    """The bytes of a log; None where there is none. Raises `TpeError` where it cannot be read."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise TpeError(f"the probe log {path} cannot be read ({error.strerror or error}).") from error
-    if b"\n" not in content:
-        return None
-    return open_log(path)
 
 
 def _signature(path: Path) -> object:
@@ -326,12 +330,9 @@ class LogWriter:
 
 def earlier(path: Path, start: Record) -> ProbeLog | None:
     """What is in a log already; None where nothing is. Raises `TpeError` where `start` does not go with it."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    content = _content(path)
+    if content is None:
         return None
-    except OSError as error:
-        raise TpeError(f"the probe log {path} cannot be read ({error.strerror or error}).") from error
     if b"\n" not in content:
         if content and not content.startswith(b'{"kind": "start"'[: len(content)]):
             raise TpeError(f"{path} is no probe log and is left as it is: choose another file.")

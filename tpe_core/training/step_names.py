@@ -42,10 +42,10 @@ def natural(name: str) -> list[str | int]:
 
 
 def log_spaced(steps: Iterable[int], count: int) -> list[int]:
-    """At most `count` (2 or more) of the steps, the first and last among them, evenly on a log axis."""
+    """At most `count` (1 or more) of the steps, evenly on a log axis: the last among them, and of several the first."""
     every = sorted(set(steps))
     if count >= len(every) or count < 2:
-        return every
+        return every[-count:]
     positive = [step for step in every if step > 0]
     chosen = {every[0], every[-1]}
     left = count - (every[0] == 0)

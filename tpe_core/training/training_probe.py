@@ -258,7 +258,7 @@ class EncodingProbe(TrainerCallback):  # type: ignore[misc]  # transformers is n
             step=step,
             travel=travel,
             change=change,
-            loss=None if loss is None else float(loss),
+            loss=float(loss.detach() if isinstance(loss, Tensor) else loss) if loss is not None else None,
             **fit_head(self._weight(model), self._surprisal).fields(),
         )
         measured = {name: value for name, value in point.to_dict().items() if value not in (None, {}, [])}

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from tpe_core.errors import ModelError, NumericalError
-from tpe_core.progress import Progress, Steps
+from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.store import Store
 from tpe_core.training.checkpoints import Checkpoint, Suite
 from tpe_core.training.frequency import Frequencies
@@ -63,17 +63,12 @@ def _key(facts: Sequence[object]) -> str:
 
 def _as(told: Progress, steps: Steps[T]) -> Steps[T]:
     """A part of a longer job: its steps as notes of one of the job's."""
-    try:
-        while True:
-            try:
-                event = next(steps)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            share = "" if event.fraction is None else f"{event.fraction:.0%}"
-            yield replace(told, note=" ".join(filter(None, (f"{told.note}: {event.label}", event.amount or share))))
-    finally:
-        steps.close()
+
+    def note(event: Progress) -> Progress:
+        share = "" if event.fraction is None else f"{event.fraction:.0%}"
+        return replace(told, note=" ".join(filter(None, (f"{told.note}: {event.label}", event.amount or share))))
+
+    return relayed(steps, note)
 
 
 class TrajectoryRun:

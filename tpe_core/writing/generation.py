@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tpe_core.detecting.reading import reading_of
-from tpe_core.edits.edited_head import EditBasis, edited_logits
+from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit_numbers import EditNumbers
+from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ModelError, NumericalError, TpeError
 from tpe_core.models.body import Body, cache_works
@@ -120,7 +122,8 @@ def logits_under(model: LanguageModel, intervention: Intervention, basis: EditBa
         return head.logits
     if basis is None:
         raise TpeError("an intervention needs the means and directions of a detection: give its EditBasis.")
-    return lambda h: edited_logits(head, intervention, basis, h)
+    numbers = EditNumbers(Edit.of(intervention, basis))
+    return lambda h: numbers.logits(head, h)
 
 
 def gumbel(seed: int, prompt: int, step: int, size: int) -> Floats:

@@ -18,7 +18,7 @@ from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.writing.decoding import DEFAULT, Decoding
 
-__all__ = ["Controls", "Mailbox", "Pair", "PairRequest", "Said", "Side", "save_pair"]
+__all__ = ["Controls", "Mailbox", "Pair", "PairRequest", "Said", "Side", "pair_files", "save_pair"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,18 @@ class Mailbox:
         return self._controls
 
 
+def pair_files(path: Path) -> tuple[Path, Path]:
+    """The files that `save_pair` writes. Raises `TpeError` where `path` names no file, or a folder stands there."""
+    stem = path.with_suffix("") if path.suffix in (".json", ".txt") else path
+    if stem.name in ("", ".."):
+        raise TpeError(f"{str(path)!r} names no file: give a name such as pair.json.")
+    files = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".txt")
+    for file in files:
+        if file.is_dir():
+            raise TpeError(f"the texts cannot be written to {file} (it is a folder): choose another name.")
+    return files
+
+
 def save_pair(path: Path, document: dict[str, Any], lines: Sequence[str]) -> tuple[Path, Path]:
     """Write a pair as ``NAME.json`` (`document`) and ``NAME.txt`` (`lines`), NAME with or without either ending.
 
@@ -156,29 +168,23 @@ def save_pair(path: Path, document: dict[str, Any], lines: Sequence[str]) -> tup
     """
     from tpe_core.store import stage, sync_folder  # numpy: not at a front end's start
 
-    stem = path.with_suffix("") if path.suffix in (".json", ".txt") else path
-    if not stem.name:
-        raise TpeError(f"{str(path)!r} names no file: give a name such as pair.json.")
+    json_file, text_file = pair_files(path)
     data = {
-        stem.with_name(stem.name + ".json"): json.dumps(document, indent=1, allow_nan=False).encode() + b"\n",
-        stem.with_name(stem.name + ".txt"): "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"),
+        json_file: json.dumps(document, indent=1, allow_nan=False).encode() + b"\n",
+        text_file: "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"),
     }
     staged: dict[Path, Path] = {}
     try:
-        for target in data:
-            if target.is_dir():
-                raise IsADirectoryError(None, f"{target.name} is a folder")
         for target, content in data.items():
             staged[target] = stage(target, [content])
         for target, temporary in staged.items():
             os.replace(temporary, target)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise TpeError(f"the texts cannot be written to {stem}.json ({reason}): choose another place.") from error
+        raise TpeError(f"the texts cannot be written to {json_file} ({reason}): choose another place.") from error
     finally:
         for leftover in staged.values():
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
-    sync_folder(stem.parent)
-    json_file, text_file = data
+    sync_folder(json_file.parent)
     return json_file, text_file

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.models.body import Body, cache_works
-from tpe_core.models.head import OutputHead
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Progress, Steps
 from tpe_core.texts.pieces import Pieces
@@ -35,7 +35,7 @@ from tpe_core.writing.generation import (
 )
 from tpe_core.writing.paired import Pair, PairRequest, Said, Side
 
-__all__ = ["edit_logits", "fitting", "numbered", "pair_texts"]
+__all__ = ["fitting", "numbered", "pair_texts"]
 
 SLICE = 0.025  # seconds slept between two looks at who else wants something
 
@@ -98,31 +98,6 @@ def numbered(wanted: Callable[[], Intervention], basis: Callable[[Intervention],
     return edit
 
 
-def edit_logits(head: OutputHead, edit: Edit, h: Tensor) -> Tensor:
-    """[..., V_all] float32 logits of a head under an edit, for hidden states [..., d]: by one full product.
-
-    Raises `TpeError` where the edit is of another head.
-    """
-    if edit.hidden_size != head.hidden_size:
-        raise TpeError(f"the edit is for {edit.hidden_size} dimensions, but this head has {head.hidden_size}.")
-    edit.intervention.check_fits(head.hidden_size, head.vocab_rows)
-    replaced = h.to(device=head.columns.device, dtype=torch.float32).clone()
-    real = torch.float32 if replaced.device.type == "mps" else torch.float64
-    if edit.removed:
-        values = torch.as_tensor(edit.constant, dtype=real, device=replaced.device)
-        if edit.fold is not None:
-            fold = torch.as_tensor(edit.fold, dtype=real, device=replaced.device)
-            values = values + replaced[..., list(edit.kept)].to(real) @ fold.T
-        replaced[..., list(edit.removed)] = values.float()
-    z = head.raw(replaced)
-    for token_id, row in edit.rows.items():
-        shift = replaced.to(real) @ torch.as_tensor(row, dtype=real, device=replaced.device)
-        z[..., token_id] += shift.float()
-    for token_id, step in edit.biases.items():
-        z[..., token_id] += step
-    return head.post(z)
-
-
 def _waits(drawn: float, pace: Callable[[], float]) -> Iterator[None]:
     """Sleep in short slices until the pace allows a token after that at `drawn`; a changed pace counts at once."""
     while (left := drawn + 1 / max(pace(), 1e-3) - time.perf_counter()) > 0:
@@ -163,6 +138,7 @@ class _Writer:
         self.ends = end_ids(model) if request.decoding.stop else frozenset()
         self.base, self.edited = (_Text(model, ids, side) for side in (after.base, after.edited))
         self.edits, self.seconds = list(after.edits), after.seconds
+        self.numbers: EditNumbers | None = None  # of the edit in force
         cached = cache_works(model)
         self.base_body, self.base_unread = Body(model, cached), self._unread(self.base)
         self.apart = after.first_difference is not None
@@ -226,10 +202,12 @@ class _Writer:
         if not self.edits or self.edits[-1][1] != edit.intervention:
             self.edits.append((step, edit.intervention))
         base = _precise(z)
-        if edit.is_empty:  # the very same numbers, whatever `edit_logits` would round
+        if edit.is_empty:  # the very same numbers, whatever a product would round
             edited, now = z, base
         else:
-            edited = edit_logits(self.head, edit, h)
+            if self.numbers is None or self.numbers.edit is not edit:
+                self.numbers = EditNumbers(edit)
+            edited = self.numbers.logits(self.head, h)
             check_finite(edited)
             now = _precise(edited)
         token_id = self._draw(edited, step)

@@ -291,8 +291,10 @@ class GenerateScreen(StudyScreen):
 
     def headless(self) -> str:
         """The command lines that write this text."""
-        inspector = self.bench.inspector
-        return generate_lines(self.tpe.options, inspector.prompt, inspector.intervention, self.state.decoding)
+        inspector, pair = self.bench.inspector, self.state.pair
+        drawn = self.state.decoding if pair is None else pair.decoding  # whose length is what the context holds
+        changed = pair is not None and {edit for _, edit in pair.edits} > {inspector.intervention}
+        return generate_lines(self.tpe.options, inspector.prompt, inspector.intervention, drawn, changed)
 
     @on(SaidPane.Pointed)
     @on(StepPane.Pointed)
