@@ -122,6 +122,17 @@ def test_the_card_and_the_manifest_go_with_it(
     assert "base_model" not in card  # the model's name is a folder
 
 
+def test_only_a_hub_id_is_a_base_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_tiny(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    model = load_model(RunOptions(model="mine"))  # a folder whose name could be a hub id
+    edit = Edit(Intervention((1,)), model.head.hidden_size, np.zeros(1))
+    run(bake(model, edit, tmp_path / "one"))
+    assert "base_model" not in (tmp_path / "one" / "README.md").read_text()
+    run(bake(replace(model, name="some/model"), edit, tmp_path / "two"))
+    assert "\nbase_model: some/model\n---" in (tmp_path / "two" / "README.md").read_text()
+
+
 def test_an_edit_that_is_not_the_files_is_refused(saved: Callable[[str], tuple[Path, Path]], tmp_path: Path) -> None:
     folder, file = saved("gpt2")
     model, (_, edit) = load_model(RunOptions(model=str(folder))), read_edit(file)
@@ -183,6 +194,20 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert [path.name for path in foreign.iterdir()] == ["config.json"]
     assert main(["apply", str(file), str(folder)]) == 2  # no --out
+
+
+def test_another_heads_file_is_refused_before_anything_is_measured(
+    saved: Callable[[str], tuple[Path, Path]],
+    tpe: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, file = saved("llama")  # which has nothing to carry a constant, so that its loss is measured
+    other = save_tiny(tmp_path / "other-weights", "llama", lambda model: model.lm_head.weight.mul_(1.01))
+    monkeypatch.setattr("tpe_core.analysis.analyze", lambda *_, **__: pytest.fail("a text was read"))
+    code, said, err = tpe(file, other, "--out", tmp_path / "out")
+    assert (code, said) == (1, "")
+    assert "was made for another head" in sentence(err)
 
 
 def test_kill_9_of_the_command_leaves_the_finished_folder_or_none(

@@ -30,10 +30,10 @@ def apply(
 ) -> None:
     """Bake an edit into a checkpoint, load it back, and compare before it gets its name."""
     from tpe_core.sharing.checkpoint_folder import check_target
-    from tpe_core.sharing.manifest import read_edit
+    from tpe_core.sharing.manifest import check_model, read_edit
 
     check_target(out)  # what can be refused before the model is loaded
-    _, edit = read_edit(file)
+    manifest, edit = read_edit(file)
 
     from tpe_core.analysis import analyze
     from tpe_core.models.loading import load_steps
@@ -43,6 +43,7 @@ def apply(
 
     options = run_options(context)
     loaded = drive(load_steps(options))
+    check_model(manifest, loaded)
     detection = None
     if not choose(loaded, edit).is_exact:
         analysis = drive(analyze(options, model=loaded))

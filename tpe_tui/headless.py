@@ -94,7 +94,7 @@ def dynamics_lines(names: Sequence[str], words: Sequence[str]) -> str:
 def generate_lines(
     options: RunOptions, prompt: str, edit: Intervention, decoding: Decoding, changed: bool = False
 ) -> str:
-    """The commands that write what the generate screen shows; `changed` where the edit was not the same all along."""
+    """The commands that write what the generate screen shows; `changed` where another edit wrote some."""
     default = RunOptions()
     model_only = replace(options, task=None, text=(), positions=default.positions, seed=default.seed, cache=True)
     words = ["tpe", "generate", *common_options(model_only), "--prompt", prompt]
@@ -103,7 +103,7 @@ def generate_lines(
         lines.append("# write the edit's file in the inspector first")
         words += ["--intervention", EXPORT_NAME]
     if changed:
-        lines.append("# the edit changed while this was written; there the last one holds from the first token on")
+        lines.append("# the edit has changed since the first token; there the one in force holds from then on")
     asked = {"length": decoding.length, "temperature": decoding.temperature, "top-k": decoding.top_k}
     asked |= {"top-p": decoding.top_p, "seed": decoding.seed}
     plain = {"temperature": 1.0, "top-k": 0, "top-p": 1.0, "seed": 0}

@@ -289,18 +289,14 @@ async def test_saving_copying_and_the_command_line(start: Start, tmp_path: Path)
 
 
 async def test_the_command_line_has_the_length_written_and_says_that_the_edit_changed(start: Start) -> None:
-    session = FakeSession()
-    steps = Steps(session, 3)
-    async with start(session, size=(160, 48)) as (app, pilot):
-        app.bench.generation.decoding = Decoding(7)
-        await pilot.press("a", "space")
-        await until(pilot, lambda: steps.taken == 3)
-        steps.more(20)
-        await written(app, pilot)
-        app.bench.generation.decoding = Decoding(99)  # asked for, not written
+    async with start(FakeSession(), size=(160, 48)) as (app, pilot):
+        await opened(app, pilot, 7)
+        app.bench.generation.decoding = Decoding(99)  # asked for since, not written
+        said = screen_of(app).headless()
+        assert "--length 7 " in said + " "
+        assert "the edit has changed" not in said
         await pilot.press("space")
-        assert "--length 7" in screen_of(app).headless()
-        assert "changed" in screen_of(app).headless()
+        assert "the edit has changed" in screen_of(app).headless()
 
 
 async def test_failures_are_said_and_lose_nothing(start: Start) -> None:

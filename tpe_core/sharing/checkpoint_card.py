@@ -6,10 +6,12 @@ Texts of models and tokens are hostile: they are printed, never interpreted.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from tpe_core.edits.edit import Edit
 from tpe_core.models.model import LanguageModel
+from tpe_core.options import DEMO
 from tpe_core.sharing.manifest_io import format_document
 from tpe_core.sharing.manifest_schema import Manifest
 from tpe_core.text import printable_token, token_texts
@@ -24,7 +26,7 @@ def model_card(model: LanguageModel, edit: Edit, record: dict[str, Any], manifes
     """The text of README.md. `record` is the document of `tpe apply` without what is known only after writing."""
     name, form = printable_token(model.name), record["representation"]
     front = ["---", "library_name: transformers", "tags:", "- tpe"]
-    if HUB_ID.fullmatch(model.name) and model.name != "demo":
+    if HUB_ID.fullmatch(model.name) and model.name != DEMO and not Path(model.name).is_dir():
         front.append(f"base_model: {model.name}")
     but = " (all but its final norm)" if form["constants"] in {"norm", "freed-column"} else ""
     gives = "the edited distribution" if form["exact"] else "the closest to the edited distribution that it can hold"

@@ -293,7 +293,7 @@ class GenerateScreen(StudyScreen):
         """The command lines that write this text."""
         inspector, pair = self.bench.inspector, self.state.pair
         drawn = self.state.decoding if pair is None else pair.decoding  # whose length is what the context holds
-        changed = pair is not None and {edit for _, edit in pair.edits} > {inspector.intervention}
+        changed = pair is not None and any(edit != inspector.intervention for _, edit in pair.edits)
         return generate_lines(self.tpe.options, inspector.prompt, inspector.intervention, drawn, changed)
 
     @on(SaidPane.Pointed)
