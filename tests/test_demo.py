@@ -211,6 +211,10 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     next(train(tmp_path, SMALL, documents()))
     with pytest.raises(TpeError, match="another recipe"):
         next(train(tmp_path, Recipe(steps=3), documents()))
+    for place in (tmp_path / "recipe.json", tmp_path / "recipe.json" / "run"):
+        for start in (train, train_twins):
+            with pytest.raises(TpeError, match="cannot hold a run"):
+                next(start(place, SMALL, documents()))
 
 
 def test_learning_rate_warms_holds_and_cools() -> None:

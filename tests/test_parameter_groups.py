@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -81,3 +85,20 @@ def test_distances_and_lengths_are_those_of_numpy(monkeypatch: pytest.MonkeyPatc
     assert ratios(found, length | {"mlp": 0.0}) == pytest.approx(
         {group: found[group] / length[group] for group in groups if group != "mlp"}
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_no_other_thread_is_woken_while_a_model_trains() -> None:
+    """On a busy machine waiting for the others costs seconds, which the probe would take from the training."""
+    script = (
+        "import os, numpy, torch\n"
+        "from tpe_core.training.parameter_groups import distances, lengths\n"
+        "a, b = (torch.from_numpy(numpy.full(2**20, value, 'f')) for value in (1, 2))\n"
+        "before = len(os.listdir('/proc/self/task'))\n"
+        "print(lengths([('wte', a)])['all'], distances([('wte', a, b)])['all'], end=' ')\n"
+        "print(len(os.listdir('/proc/self/task')) - before)"
+        "\n(a + b); assert len(os.listdir('/proc/self/task')) > before  # that is how it would be seen\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1024.0", "1024.0", "0"]

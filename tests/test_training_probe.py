@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from tests.conftest import VOCAB, WIDTH, tiny_config
+from tests.conftest import VOCAB, WIDTH, text, tiny_config, tiny_tokenizer
 from tpe_core.errors import CorpusError, HeadError, TpeError
 from tpe_core.training.frequency import Frequencies
 from tpe_core.training.probe_log import LogWriter, open_log, read_log
@@ -289,6 +289,24 @@ def test_padding_rows_wrapped_models_and_models_of_ones_own(tmp_path: Path) -> N
     probe.step(0, own)
     fit = sm.OLS(given.surprisal, sm.add_constant(own[1].weight.detach().double().numpy())).fit()
     assert read_log(probe.path).points[0].r2 == pytest.approx(fit.rsquared, abs=1e-9)
+
+
+def test_from_a_text_to_a_finished_log_with_public_names_alone(tmp_path: Path) -> None:
+    """What the README says, by the letter."""
+    from tpe_core import EncodingProbe, count_text, run, text_source
+
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.txt").write_text(text(1))
+    model, tokenizer, steps = new_model(), tiny_tokenizer(), 5
+    frequencies = run(count_text(text_source([tmp_path / "corpus"]), tokenizer, model.config.vocab_size))
+    with EncodingProbe(model, frequencies, tmp_path / "run" / "dynamics.jsonl", total=steps) as probe:
+        for step in range(steps + 1):
+            probe.step(step, model)
+    ids = tokenizer(text(1), verbose=False)["input_ids"]
+    assert frequencies.counts.tolist() == np.bincount(ids, minlength=VOCAB).tolist()
+    found = read_log(probe.path)
+    assert [point.step for point in found.points] == [0, 1, 2, 3, 4, 5]
+    assert found.warnings == ()
 
 
 def test_the_loss_may_be_the_one_that_was_just_minimised(tmp_path: Path) -> None:

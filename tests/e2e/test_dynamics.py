@@ -28,6 +28,11 @@ def marks(term: Terminal) -> int:
     return sum(line[8:].count("●") for line in term.screen().splitlines() if "│" in line or "┤" in line)
 
 
+def drawn(term: Terminal, count: int) -> None:
+    """Wait until there are so many: the plot is painted apart from the table."""
+    term.until(lambda: marks(term) == count, f"{count} marks are drawn")
+
+
 def test_a_run_is_watched_while_it_grows_and_when_it_dies(terminal: Open, tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     term = terminal()
@@ -39,11 +44,11 @@ def test_a_run_is_watched_while_it_grows_and_when_it_dies(terminal: Open, tmp_pa
     term.wait(r"step 1 .*● run\.jsonl followed…")
     term.wait(r"adj R².*● +0\.0625")
     term.wait("against 9,000 tokens of a text")
-    assert marks(term) == 2
+    drawn(term, 2)
     log_point(writer, 2, 0.125)
     log_point(writer, 4, 0.5)
     term.wait(r"adj R².*● +0\.5000")
-    assert marks(term) == 4
+    drawn(term, 4)
     term.keys("h")  # from now on the cursor is where it was put
     term.wait(r"^ step 2 ")
     log_point(writer, 8, 0.75)
@@ -53,7 +58,7 @@ def test_a_run_is_watched_while_it_grows_and_when_it_dies(terminal: Open, tmp_pa
     term.resize(160, 48)
     term.wait("distance from the first weights")
     term.wait(r"travel all +○ +0\.0312 +0\.1250")
-    assert marks(term) == 5
+    drawn(term, 5)
     term.resize(80, 24)
     writer.close()  # without an end: as if it had been killed
     term.wait("the run died after step 8 of 64")

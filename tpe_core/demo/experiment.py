@@ -123,7 +123,6 @@ def train_twins(
     """
     if threads:
         torch.set_num_threads(threads)
-    folder.mkdir(parents=True, exist_ok=True)
     claim(folder, recipe)
     _, tokens, held_out = yield from prepare(folder, recipe, text)
     doubled = dataclasses.replace(recipe, vocab_size=2 * recipe.vocab_size)

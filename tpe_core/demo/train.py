@@ -58,7 +58,6 @@ def train(
     recipe = recipe or Recipe()
     if threads:
         torch.set_num_threads(threads)
-    folder.mkdir(parents=True, exist_ok=True)
     claim(folder, recipe)
     tokenizer, tokens, held_out = yield from prepare(folder, recipe, text)
     model = yield from fit(folder, recipe, tokens, held_out)
@@ -66,13 +65,17 @@ def train(
 
 
 def claim(folder: Path, recipe: Recipe) -> None:
-    """Make the folder this recipe's. Raises `TpeError` where it is another's."""
-    path = folder / "recipe.json"
-    if path.exists():
-        if json.loads(path.read_text()) != recipe.to_dict():
-            raise TpeError(f"{folder} holds a run of another recipe: choose another folder, or remove this one.")
-    else:
-        write(path, json.dumps(recipe.to_dict(), indent=1).encode())
+    """Make the folder, which is this recipe's then. Raises `TpeError` where it is another's or cannot be made."""
+    path, mine = folder / "recipe.json", json.dumps(recipe.to_dict(), indent=1).encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write(path, mine)
+        found = path.read_bytes()
+    except OSError as error:
+        raise TpeError(f"{folder} cannot hold a run ({error.strerror or error}): choose another folder.") from error
+    if found != mine:
+        raise TpeError(f"{folder} holds a run of another recipe: choose another folder, or remove this one.")
 
 
 def _new_model(recipe: Recipe) -> GPT2LMHeadModel:
