@@ -133,26 +133,16 @@ def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None = None
         print_next_tokens(session.evaluate(prompt or session.default_prompt, edit), session.table)
 
 
+def _commands() -> set[str]:
+    """The names of the subcommands, as typer gives them."""
+    return {found.name or found.callback.__name__ for found in app.registered_commands if found.callback is not None}
+
+
 def _arguments(arguments: list[str]) -> list[str]:
     """What typer is to parse: a bare `tpe [MODEL] [OPTIONS]` is the inspect command, and so is `tpe demo`."""
     at = next((i for i, word in enumerate(arguments) if word not in FLAGS), len(arguments))
     flags, rest = arguments[:at], arguments[at:]
-    if rest[:1] in (
-        ["--help"],
-        ["apply"],
-        ["check"],
-        ["dynamics"],
-        ["eval"],
-        ["transfer"],
-        ["generate"],
-        ["analyze"],
-        ["steer"],
-        ["prune"],
-        ["show"],
-        ["diff"],
-        ["schema"],
-        [OPEN],
-    ):
+    if rest[:1] and rest[0] in {"--help", *_commands()}:
         return [*rest, *flags]
     if rest[:2] in (["demo", "train"], ["demo", "--help"]):
         return [*rest, *flags]
