@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from tpe_core.detecting.detection import HiddenSample
 from tpe_core.detecting.samples import Samples
 from tpe_core.errors import TpeError
 from tpe_core.progress import Steps
-from tpe_core.pruning.curves import ROTATE, baseline_figures, figures_of, path_of, planned
+from tpe_core.pruning.curves import ROTATE, Measured, figures_of, path_of, planned
 from tpe_core.pruning.saliency import gather_evidence
 from tpe_core.pruning.sweep import Cost, sweep
 from tpe_core.store import Store
@@ -129,31 +129,19 @@ def largest_under(
     )
 
 
-@dataclass(frozen=True)
-class BudgetResult:
+@dataclass(frozen=True, kw_only=True)
+class BudgetResult(Measured):
     """The largest masks under one budget by order and replacement, and why there is none for the others."""
 
     found: tuple[Largest, ...]
     refused: tuple[str, ...]
     metric: str
     budget: float
-    baseline: Mapping[str, Cost]  # by domain
-    positions: Mapping[str, int]
-    model: str
-    revision: str | None
-    width: int  # d
-    texts: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `tpe prune --budget`."""
         return {
-            "schema": 1,
-            "model": self.model,
-            "revision": self.revision,
-            "hidden_size": self.width,
-            "positions": dict(self.positions),
-            "texts": dict(self.texts),
-            "baseline": baseline_figures(self.baseline),
+            **self.facts(),
             "budget": {"metric": self.metric, "value": self.budget},
             "largest": [entry.to_dict() for entry in self.found],
         }

@@ -31,6 +31,7 @@ __all__ = [
     "FRACTIONS",
     "ROTATE",
     "SWEPT",
+    "Measured",
     "PruningCurve",
     "PruningResult",
     "baseline_figures",
@@ -116,17 +117,35 @@ class PruningCurve:
         return {"order": self.order, "replace": self.replace, "points": points}
 
 
-@dataclass(frozen=True)
-class PruningResult:
-    """Curves by order and replacement, the unpruned head's own figures, and what they were measured on."""
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What pruning was measured on, and the unpruned head's own figures: the same for curves and for a budget."""
 
-    curves: tuple[PruningCurve, ...]
     baseline: Mapping[str, Cost]  # by domain
     positions: Mapping[str, int]
     model: str
     revision: str | None
     width: int  # d
     texts: Mapping[str, str]
+
+    def facts(self) -> dict[str, Any]:
+        """How the JSON documents of `tpe prune` begin."""
+        return {
+            "schema": 1,
+            "model": self.model,
+            "revision": self.revision,
+            "hidden_size": self.width,
+            "positions": dict(self.positions),
+            "texts": dict(self.texts),
+            "baseline": baseline_figures(self.baseline),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningResult(Measured):
+    """Curves by order and replacement."""
+
+    curves: tuple[PruningCurve, ...]
 
     def curve(self, order: str, replacement: str) -> PruningCurve:
         """The curve of that name. Raises KeyError where it was not asked for."""
@@ -137,16 +156,7 @@ class PruningResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `tpe prune`."""
-        return {
-            "schema": 1,
-            "model": self.model,
-            "revision": self.revision,
-            "hidden_size": self.width,
-            "positions": dict(self.positions),
-            "texts": dict(self.texts),
-            "baseline": baseline_figures(self.baseline),
-            "curves": [curve.to_dict() for curve in self.curves],
-        }
+        return {**self.facts(), "curves": [curve.to_dict() for curve in self.curves]}
 
 
 def coordinates_of(analysis: Analysis, name: str, order: Order, replacement: str) -> Coordinates:
@@ -247,13 +257,13 @@ def prune(
             for name, curve in curves.items():
                 mine[name] = (*mine.get(name, ()), curve)
         return PruningResult(
-            tuple(PruningCurve(*names, draws=draws) for names, draws in seen.items() if draws),
-            {**base} if partial is None else {domain: partial.base, **base},
-            {name: len(sample) for name, sample in by_domain.items()},
-            analysis.model.name,
-            analysis.model.revision,
-            head.hidden_size,
-            {name: texts[name] for name in by_domain},
+            curves=tuple(PruningCurve(*names, draws=draws) for names, draws in seen.items() if draws),
+            baseline={**base} if partial is None else {domain: partial.base, **base},
+            positions={name: len(sample) for name, sample in by_domain.items()},
+            model=analysis.model.name,
+            revision=analysis.model.revision,
+            width=head.hidden_size,
+            texts={name: texts[name] for name in by_domain},
         )
 
     at_once = max(1, COLUMNS_BYTES // (4 * head.hidden_size * head.total_rows))
