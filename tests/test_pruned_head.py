@@ -1,8 +1,9 @@
-"""Smaller heads: the fold against edits of the full head, and distilling against a convex reference."""
+"""Smaller heads: the fold against edits of the full head; refitting and distilling by their gradients and results."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,18 @@ from tests.conftest import WIDTH, random_corpus
 from tests.test_posts import build, wrapped
 from tests.test_sweep import cost_of, float64_logits, replaced
 from tpe_core.detecting.detection import Detection, detect
+from tpe_core.edits.reconstruction import covariance, reconstruct
 from tpe_core.errors import TpeError
+from tpe_core.models.head import OutputHead
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import run
-from tpe_core.pruning.distill import _loss, distill
-from tpe_core.pruning.pruned_head import fold
+from tpe_core.pruning.distill import Columns, distill
+from tpe_core.pruning.fisher import fisher_information
+from tpe_core.pruning.fitting import Form, White, losses
+from tpe_core.pruning.pruned_head import fold, kept_dims
+from tpe_core.pruning.refit import Rebuilt, refit, refit_order
 from tpe_core.pruning.sweep import measure
+from tpe_core.store import Store
 
 REMOVED = (1, 4, 6, 11, 12, 15)
 
@@ -61,42 +68,159 @@ def test_removing_everything_or_nothing(opened) -> None:
     torch.testing.assert_close(whole(hidden), model.head.logits(hidden), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["identity", "softcap"])
-def test_the_gradient_is_the_derivative(opened, kind: str) -> None:
+def test_the_order_in_which_dimensions_are_named_does_not_matter(opened) -> None:
+    model, detection = opened("identity")
+    for how in ("zero", "mean", "least-squares"):
+        sorted_, other = (fold(model.head, dims, how, detection) for dims in (REMOVED, (12, 1, 15, 4, 11, 6)))
+        assert torch.equal(sorted_.columns, other.columns)
+        assert torch.equal(sorted_.constant, other.constant)
+
+
+def sharper(head: OutputHead) -> OutputHead:
+    """Near the uniform distribution the fold is already the optimum, and little is left to gain."""
+    return dataclasses.replace(head, columns=6 * head.columns)
+
+
+def white_of(head: OutputHead, detection: Detection) -> White:
+    return White(kept_dims(REMOVED, head.hidden_size), detection, head)
+
+
+def test_white_coordinates_are_white_and_rebuild_by_least_squares(opened) -> None:
+    model, detection = opened("identity")
+    white = white_of(model.head, detection)
+    rebuilt = reconstruct(REMOVED, detection)
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(40, WIDTH))
+    e = white.of(torch.from_numpy(hidden)).double().numpy()
+    again = detection.mean_hidden + e @ white.map.T
+    np.testing.assert_allclose(again[:, white.kept], hidden[:, white.kept], atol=1e-4)
+    wanted = hidden[:, white.kept] @ rebuilt.fold.T + rebuilt.constant
+    np.testing.assert_allclose(again[:, list(REMOVED)], wanted, atol=1e-4)
+    spread = white.inverse @ covariance(detection)[np.ix_(white.kept, white.kept)] @ white.inverse.T
+    np.testing.assert_allclose(spread, np.eye(len(white.kept)), atol=1e-8)
+
+
+@pytest.mark.parametrize("made", ["columns", "rebuilt"])
+@pytest.mark.parametrize("kind", ["identity", "softcap", "head bias", "mask"])
+def test_the_gradient_is_the_derivative(opened, kind: str, made: str) -> None:
+    """Against automatic differentiation of the KL divergence as it is defined."""
     model, detection = opened(kind)
+    head, white = model.head, white_of(model.head, detection)
+    form: Form = Rebuilt(head, detection.mean_hidden, white.map)
+    if made == "columns":
+        form = Columns(*form.columns())
     torch.manual_seed(0)
+    for weights in form.weights:
+        weights.add_(0.1 * torch.randn_like(weights))
     hidden = torch.from_numpy(detection.sample.hidden[:20])
-    e = torch.randn(20, 4)
-    weights = (0.3 * torch.randn(4, model.head.total_rows)).requires_grad_()
-    head = model.head
-    p = torch.softmax(head.logits(hidden), 1)
-    log_q = torch.log_softmax(head.post(e @ weights), 1)
-    (p * (p.log() - log_q)).sum(1).mean().backward()
-    kl, gradient = _loss(head, hidden, e, weights.detach())
-    torch.testing.assert_close(gradient, weights.grad, rtol=1e-3, atol=1e-7)
-    assert kl > 0
+    kl, e, slope = losses(head, form, white, hidden)
+    found = form.gradients(e, slope / len(e))
+
+    first, constant = (weights.clone().requires_grad_() for weights in form.weights)
+    if made == "columns":
+        raw = e @ first + constant
+    else:
+        raw = (torch.from_numpy(detection.mean_hidden).float() + e @ first) @ head.columns + constant
+        raw = raw if head.bias is None else raw + head.bias
+    log_p, log_q = torch.log_softmax(head.logits(hidden), 1), torch.log_softmax(head.post(raw), 1)
+    p = log_p.exp()
+    divergence = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(1)
+    torch.testing.assert_close(kl, divergence.detach(), rtol=1e-4, atol=1e-6)
+    assert float(kl.mean()) > 0
+    divergence.mean().backward()
+    for mine, variable in zip(found, (first, constant), strict=True):
+        assert variable.grad is not None
+        never = torch.isnan(variable.grad)  # of a token whose logit is -inf
+        torch.testing.assert_close(mine[~never], variable.grad[~never], rtol=1e-3, atol=1e-7)
+        assert not mine[never].any()
 
 
-@pytest.mark.parametrize("kind", ["identity", "softcap", "head bias"])
-def test_distilling_beats_the_fold_on_other_text(opened, kind: str) -> None:
-    """With sharp distributions: near the uniform one the fold is already the optimum, and little is left to gain."""
+@pytest.mark.parametrize("kind", ["identity", "softcap", "head bias", "mask"])
+@pytest.mark.parametrize("how", [refit, distill])
+def test_fitting_beats_the_fold_on_other_text(opened, kind: str, how: Any) -> None:
     model, detection = opened(kind)
-    head = dataclasses.replace(model.head, columns=6 * model.head.columns)
-    found = run(distill(head, REMOVED, detection, detection.sample, steps=300))
+    head = sharper(model.head)
+    found = run(how(head, REMOVED[::-1], detection, detection.sample, steps=300))
     assert found.kl_after < 0.9 * found.kl_before
     other = run(detect(model, random_corpus(20, 40, seed=9), sample_size=600)).sample
     folded = run(measure(head, fold(head, REMOVED, "least-squares", detection), other))
-    distilled = run(measure(head, found.head, other))
-    assert distilled.kl < 0.9 * folded.kl
+    fitted = run(measure(head, found.head, other))
+    assert fitted.kl < 0.9 * folded.kl
     # What the job says of itself is what the definition gives.
     base = float64_logits(head, other.hidden.astype(np.float64))
     own = found.head(torch.from_numpy(other.hidden)).double().numpy()
-    assert distilled.kl == pytest.approx(cost_of(base, own, other.next_ids).kl, abs=1e-5)
+    assert fitted.kl == pytest.approx(cost_of(base, own, other.next_ids).kl, abs=1e-5)
 
 
-def test_the_same_seed_gives_the_same_head(opened) -> None:
+def test_a_refitted_head_is_the_whole_head_on_the_h_it_rebuilds(opened) -> None:
+    model, detection = opened("head bias")
+    head = sharper(model.head)
+    found = run(refit(head, REMOVED, detection, detection.sample, steps=200))
+    hidden = torch.from_numpy(detection.sample.hidden[:30])
+    kept = found.head.kept.numpy()
+    rebuilt = detection.mean_hidden + (hidden.numpy()[:, kept] - detection.mean_hidden[kept]) @ found.rebuild.T
+    wanted = head.logits(torch.from_numpy(rebuilt).float()) + torch.from_numpy(found.constant)
+    torch.testing.assert_close(found.head(hidden), wanted, rtol=0, atol=1e-4)
+    assert np.abs(found.constant).max() > 0
+
+
+def test_without_steps_it_is_the_fold(opened) -> None:
     model, detection = opened("identity")
-    first, second = (run(distill(model.head, REMOVED, detection, detection.sample, steps=60)) for _ in range(2))
+    folded = fold(model.head, REMOVED, "least-squares", detection)
+    hidden = torch.from_numpy(detection.sample.hidden[:30])
+    for how in (refit, distill):
+        found = run(how(model.head, REMOVED, detection, detection.sample, steps=0))
+        torch.testing.assert_close(found.head(hidden), folded(hidden), rtol=0, atol=1e-4)
+        assert found.steps == 0
+        assert found.kl_after == pytest.approx(found.kl_before, abs=1e-6)
+
+
+@pytest.mark.parametrize("how", [refit, distill])
+def test_the_same_seed_gives_the_same_head(opened, how: Any) -> None:
+    model, detection = opened("identity")
+    head = sharper(model.head)
+    first, second = (run(how(head, REMOVED, detection, detection.sample, steps=100)) for _ in range(2))
     assert torch.equal(first.head.columns, second.head.columns)
-    other = run(distill(model.head, REMOVED, detection, detection.sample, steps=60, seed=1))
+    other = run(how(head, REMOVED, detection, detection.sample, steps=100, seed=1))
     assert not torch.equal(first.head.columns, other.head.columns)
+
+
+@pytest.mark.parametrize("how", [refit, distill])
+def test_one_position_is_too_few(opened, how: Any) -> None:
+    model, detection = opened("identity")
+    sample = dataclasses.replace(
+        detection.sample, hidden=detection.sample.hidden[:1], next_ids=detection.sample.next_ids[:1],
+        priority=detection.sample.priority[:1],
+    )  # fmt: skip
+    with pytest.raises(TpeError, match="a sample of 1 positions: give more text"):
+        run(how(model.head, REMOVED, detection, sample))
+
+
+def test_the_order_that_refits_is_cheaper_to_refit_than_a_random_one(opened) -> None:
+    model, detection = opened("identity")
+    head = sharper(model.head)
+    fisher = run(fisher_information(head, detection.sample, detection.mean_hidden))
+    order = run(refit_order(head, detection, fisher.metric))
+    assert sorted(order.tolist()) == list(range(WIDTH))
+    assert order.tolist() == run(refit_order(head, detection, fisher.metric)).tolist()
+    other = run(detect(model, random_corpus(20, 40, seed=9), sample_size=600)).sample
+
+    def cost(dims: Any) -> float:
+        small = run(refit(head, dims, detection, detection.sample, steps=200)).head
+        return run(measure(head, small, other)).kl
+
+    random = [cost(np.random.default_rng(seed).permutation(WIDTH)[:8].tolist()) for seed in range(4)]
+    assert cost(order[:8].tolist()) < min(random)
+
+
+def test_the_order_that_refits_is_found_in_the_cache(opened, tmp_path: Path) -> None:
+    model, detection = opened("identity")
+    fisher = run(fisher_information(model.head, detection.sample, detection.mean_hidden))
+    store, steps = Store(tmp_path), []
+    first = run(refit_order(model.head, detection, fisher.metric, store=store), steps.append)
+    assert steps
+    steps.clear()
+    assert run(refit_order(model.head, detection, fisher.metric, store=store), steps.append).tolist() == first.tolist()
+    assert not steps
+    run(refit_order(model.head, detection, 2 * fisher.metric, store=store), steps.append)
+    assert steps

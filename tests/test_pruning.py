@@ -396,20 +396,21 @@ def test_what_the_command_refuses(tpe, arguments: tuple[str, ...], code: int, wo
     assert not Path("mask.json").exists()
 
 
-def test_distilled_points_are_cheaper_than_the_fold(opened) -> None:
+@pytest.mark.parametrize("fitted", ["refit", "distill"])
+def test_fitted_points_are_cheaper_than_the_fold(opened, fitted: str) -> None:
     analysis, samples = opened("sharp")
     events: list[Progress] = []
-    result = run(prune(analysis, samples, ["slope"], ["least-squares", "distill"], [0.25, 0.5]), events.append)
-    folded, distilled = (result.curve("slope", way) for way in ("least-squares", "distill"))
+    result = run(prune(analysis, samples, ["slope"], ["least-squares", fitted], [0.25, 0.5]), events.append)
+    folded, distilled = (result.curve("slope", way) for way in ("least-squares", fitted))
     for domain in ("heldout", "ood"):
         assert distilled.mean(domain).removed == folded.mean(domain).removed
     for before, after in zip(folded.mean().costs, distilled.mean().costs, strict=True):
         assert 0 < after.kl < before.kl
     partial = [event.partial for event in events if isinstance(event.partial, PruningResult)]
-    assert [len(some.curve("slope", "distill").mean().removed) for some in partial if len(some.curves) == 2] == [1, 2]
+    assert [len(some.curve("slope", fitted).mean().removed) for some in partial if len(some.curves) == 2] == [1, 2]
     with pytest.raises(TpeError, match="principal components"):
-        planned(["component"], ["distill"])
-    assert planned(["random"], ["distill"], 5) == [("random", "distill", 0)]
+        planned(["component"], [fitted])
+    assert planned(["random"], [fitted], 5) == [("random", fitted, 0)]
 
 
 def test_generate_writes_text_at_every_point_of_a_mask(

@@ -16,6 +16,7 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.pruning.coordinates import covariance
 from tpe_core.pruning.fisher import fisher_information, greedy_order, obs_order
+from tpe_core.pruning.refit import refit_order
 from tpe_core.pruning.saliency import ORDERS, Evidence, gather_evidence, order_of, saliency_of
 
 
@@ -53,7 +54,7 @@ def test_saliencies_are_their_definitions(analysis: Analysis, evidence: Evidence
     for name, values in wanted.items():
         np.testing.assert_allclose(saliency_of(name, evidence), values, rtol=1e-6, err_msg=name)
         assert order_of(name, evidence).tolist() == np.argsort(values).tolist()
-    assert set(wanted) == set(ORDERS) - {"random", "fisher-greedy", "fisher-obs"}
+    assert set(wanted) == set(ORDERS) - {"random", "fisher-greedy", "fisher-obs", "fisher-refit"}
 
 
 def test_orders_that_are_made_step_by_step(analysis: Analysis, evidence: Evidence) -> None:
@@ -61,6 +62,8 @@ def test_orders_that_are_made_step_by_step(analysis: Analysis, evidence: Evidenc
     assert order_of("fisher-greedy", evidence).tolist() == greedy_order(evidence.fisher.zero).tolist()
     surgery, _ = run(obs_order(evidence.fisher.metric, covariance(analysis.detection)))
     assert order_of("fisher-obs", evidence).tolist() == surgery.tolist()
+    refitted = run(refit_order(analysis.model.head, analysis.detection, evidence.fisher.metric))
+    assert order_of("fisher-refit", evidence).tolist() == refitted.tolist()
 
 
 def test_what_replaces_a_dimension_decides_what_a_gate_costs(evidence: Evidence) -> None:
@@ -80,8 +83,8 @@ def test_random_orders_differ_by_seed_and_draw_and_nothing_else(evidence: Eviden
 
 def test_only_what_is_needed_is_gathered(analysis: Analysis) -> None:
     plain = run(gather_evidence(["slope", "random"], analysis))
-    assert (plain.fisher, plain.surgery) == (None, None)
-    for name in ("fisher", "fisher-greedy", "fisher-obs"):
+    assert (plain.fisher, plain.surgery, plain.refitted) == (None, None, None)
+    for name in ("fisher", "fisher-greedy", "fisher-obs", "fisher-refit"):
         with pytest.raises(TpeError, match="gather the evidence"):
             saliency_of(name, plain)
     some = run(gather_evidence(["fisher"], analysis))

@@ -29,13 +29,15 @@ NAMED = {"kl": "KL", "perplexity": "perplexity"}
 Order = Annotated[
     Words,
     typer.Option(
-        help="slope, slope-std, random, magnitude, activation, fisher, fisher-greedy, fisher-obs or component; "
-        "repeatable. Default: slope and random."
+        help="slope, slope-std, random, magnitude, activation, fisher, fisher-greedy, fisher-obs, fisher-refit "
+        "or component; repeatable. Default: slope and random."
     ),
 ]
 Replace = Annotated[
     Words,
-    typer.Option(help="zero, mean, least-squares, distill (a fit a point), rotate (a reference). Default: zero."),
+    typer.Option(
+        help="zero, mean, least-squares, refit or distill (fitted at every point), rotate (a reference). Default: zero."
+    ),
 ]
 Fractions = Annotated[Words, typer.Option(help="Shares of dimensions to remove. Default: 0.1,0.3,0.5,0.6,0.7.")]
 
@@ -50,7 +52,7 @@ class _Asked:
     metric: str
     budget: float | None
     draws: int
-    distill_positions: int
+    fit_positions: int
     ood: tuple[str, ...]
     save: Path | None
     prompts: int | None
@@ -84,8 +86,8 @@ def prune(
     budget: Annotated[float | None, typer.Option(help="Find the largest mask under this KL, in nats.")] = None,
     budget_perplexity: Annotated[float | None, typer.Option(help="The same under this perplexity.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the random order.")] = 5,
-    distill_positions: Annotated[
-        int, typer.Option(min=2, help="Positions that --replace distill fits on; more take longer and fit better.")
+    fit_positions: Annotated[
+        int, typer.Option(min=2, help="Positions that refit and distill fit on; more take longer and fit better.")
     ] = 131_072,
     save: Annotated[Path | None, typer.Option(help="Write the mask asked for as a file that --mask opens.")] = None,
     generate: Annotated[
@@ -107,7 +109,7 @@ def prune(
         metric="kl" if budget_perplexity is None else "perplexity",
         budget=budget if budget_perplexity is None else budget_perplexity,
         draws=seeds,
-        distill_positions=distill_positions,
+        fit_positions=fit_positions,
         ood=tuple(ood or ()),
         save=save,
         prompts=generate,
@@ -169,7 +171,7 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
     analysis, seed, store = opened.session.analysis, opened.seed, opened.store
     steps = prune(
         analysis, opened.samples, asked.orders, asked.replacements, asked.fractions,
-        seeds=asked.draws, seed=seed, store=store, distill_positions=asked.distill_positions,
+        seeds=asked.draws, seed=seed, store=store, fit_positions=asked.fit_positions,
     )  # fmt: skip
     result, saved = drive(steps), None
     if not quiet:

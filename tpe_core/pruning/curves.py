@@ -6,7 +6,7 @@ Every curve is a nested sweep over stored hidden states (`pruning.sweep`) on hel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -22,12 +22,13 @@ from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.pruning.coordinates import Coordinates, along, least_squares, rotated
 from tpe_core.pruning.distill import distill
+from tpe_core.pruning.refit import refit
 from tpe_core.pruning.saliency import ORDERS, Evidence, gather_evidence, order_of
 from tpe_core.pruning.sweep import METRICS, Cost, Curve, Sweep, counts_of, measure, sweep
 from tpe_core.store import Store
 
 __all__ = [
-    "DISTILL",
+    "FITTED",
     "FRACTIONS",
     "ROTATE",
     "SWEPT",
@@ -54,12 +55,12 @@ ROTATE = "rotate"
 SWEPT: tuple[str, ...] = ("zero", "mean", "least-squares", ROTATE)
 """What replaces a removed dimension in a sweep; ``rotate`` has directions and an order of its own: a reference."""
 
-DISTILL = "distill"
-"""The kept columns refitted at every point (`tpe_core.pruning.distill`): no sweep, so minutes instead of seconds."""
+FITTED: Mapping[str, Callable[..., Steps[Any]]] = {"refit": refit, "distill": distill}
+"""Heads fitted at every point, least free first (`pruning.refit`, `pruning.distill`): minutes instead of seconds."""
 
 COLUMNS_BYTES = 256 * 2**20  # of coordinates' columns held at once
-DISTILL_POSITIONS = 131_072  # of the detecting text: so many weights fit what they have seen better than what follows
-DISTILL_BYTES = 2**30  # of their hidden states, at most
+FIT_POSITIONS = 131_072  # of the detecting text: so many weights fit what they have seen better than what follows
+FIT_BYTES = 2**30  # of their hidden states, at most
 SHOWN = ("kl", "js", "top1", "perplexity", "entropy")
 
 
@@ -188,22 +189,23 @@ Key = tuple[str, str, int]  # order, replacement, draw
 def planned(orders: Sequence[str], replacements: Sequence[str], draws: int = 1) -> list[Key]:
     """Every (order, replacement, draw) to measure, once: `rotate` has its own order, only `random` is drawn again.
 
-    A distilled random order is drawn once: each of its points is a fit. Raises `TpeError` for an unknown name, for
-    distilling along components, or where nothing is left to measure.
+    A fitted random order is drawn once: each of its points takes minutes. Raises `TpeError` for an unknown name, for
+    fitting along components, or where nothing is left to measure.
     """
-    for kind, names, known in (("order", orders, tuple(ORDERS)), ("replacement", replacements, (*SWEPT, DISTILL))):
+    for kind, names, known in (("order", orders, tuple(ORDERS)), ("replacement", replacements, (*SWEPT, *FITTED))):
         for name in names:
             if name not in known:
                 raise TpeError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}.")
-    if DISTILL in replacements and "component" in orders:
-        raise TpeError("distill keeps dimensions, not principal components: choose another order for it.")
+    for way in FITTED:
+        if way in replacements and "component" in orders:
+            raise TpeError(f"{way} keeps dimensions, not principal components: choose another order for it.")
     if draws < 1:
         raise TpeError(f"the order random needs at least one draw, not {draws}.")
     keys = [
         (name, way, draw)
         for way in replacements
         for name in (orders if way != ROTATE else [ROTATE])
-        for draw in range(draws if name == "random" and way != DISTILL else 1)
+        for draw in range(draws if name == "random" and way not in FITTED else 1)
     ]
     if not keys:
         raise TpeError("nothing is asked for: name at least one order and one replacement.")
@@ -229,14 +231,14 @@ def prune(
     *,
     seeds: int = DRAWS,
     seed: int = 0,
-    distill_positions: int = DISTILL_POSITIONS,
+    fit_positions: int = FIT_POSITIONS,
     domains: Sequence[str] = ("heldout", "ood"),
     store: Store | None = None,
 ) -> Steps[PruningResult]:
     """The cost of removing `fractions` of the dimensions in every order with every replacement: a job.
 
-    `seeds` is how many random orders are drawn; `distill_positions` how many of the detecting text's positions a
-    distilled head is fitted on, as far as the text goes and 1 GiB holds them; `domains` are names of `Samples`.
+    `seeds` is how many random orders are drawn; `fit_positions` how many of the detecting text's positions a
+    refitted or distilled head is fitted on, as far as the text goes and 1 GiB holds them; `domains` are names of `Samples`.
     Progress carries the `PruningResult` so far in `partial`: curves over the positions so far, domains as they come.
     Raises `TpeError` for unknown names and fractions outside 0 to 1.
     """
@@ -267,7 +269,7 @@ def prune(
         )
 
     at_once = max(1, COLUMNS_BYTES // (4 * head.hidden_size * head.total_rows))
-    swept = [key for key in plan if key[1] != DISTILL]
+    swept = [key for key in plan if key[1] not in FITTED]
     total, done = len(swept) * sum(len(sample) for sample in by_domain.values()), 0
     for first in range(0, len(swept), at_once):
         group = swept[first : first + at_once]
@@ -283,9 +285,9 @@ def prune(
             for key in group:
                 found[key][domain] = measured.curves[_name(key)]
             done += len(group) * len(sample)
-    fitted = [key for key in plan if key[1] == DISTILL]
+    fitted = [key for key in plan if key[1] in FITTED]
     if fitted:
-        many = min(distill_positions, DISTILL_BYTES // (4 * head.hidden_size))
+        many = min(fit_positions, FIT_BYTES // (4 * head.hidden_size))
         reading = reading_of(analysis.source, analysis.model, many)
         material = yield from read_sample(analysis.model, reading, many, seed, store)
     for key in fitted:
@@ -293,11 +295,11 @@ def prune(
         costs: dict[str, tuple[Cost, ...]] = dict.fromkeys(by_domain, ())
         for count in removed:
             dims = order[:count].tolist()
-            small = (yield from distill(head, dims, analysis.detection, material, seed=seed)).head
+            small = (yield from FITTED[key[1]](head, dims, analysis.detection, material, seed=seed)).head
             for domain, sample in by_domain.items():
                 costs[domain] += ((yield from measure(head, small, sample)),)
                 found[key][domain] = Curve(removed[: len(costs[domain])], head.hidden_size, costs[domain])
-            yield Progress("prune", len(costs[domain]), len(removed), "distill", so_far())
+            yield Progress("prune", len(costs[domain]), len(removed), key[1], so_far())
     return so_far()
 
 

@@ -29,11 +29,13 @@ __all__ = [
     "DRAWS",
     "Fisher",
     "Forecast",
+    "Metric",
     "fisher_information",
     "forecast",
     "forecast_least_squares",
     "greedy_order",
     "obs_order",
+    "widened",
 ]
 
 Floats = NDArray[np.float64]
@@ -60,12 +62,43 @@ class Fisher:
         return self.zero if replacement == "zero" else self.mean
 
 
-def _widened(head: OutputHead) -> Iterator[tuple[slice, Tensor]]:
+def widened(head: OutputHead) -> Iterator[tuple[slice, Tensor]]:
     """(rows, W transposed [d, c] in float32) over all rows, a part at a time where W is stored narrower."""
     step = head.total_rows if head.columns.dtype == torch.float32 else CHUNK_ROWS
     for first in range(0, head.total_rows, step):
         rows = slice(first, min(first + step, head.total_rows))
         yield rows, head.columns[:, rows].float()
+
+
+class Metric:
+    """``F = E_x E_{y~q_x}[u uᵀ]``, ``u = W_y - E_q[W]``, exactly, over distributions q that come a part at a time."""
+
+    def __init__(self, head: OutputHead) -> None:
+        self._head, self._count = head, 0
+        device, width = head.columns.device, head.hidden_size
+        self._means = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self._weights = torch.zeros(head.total_rows, dtype=torch.float64, device=device)
+
+    def add(self, final: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Take final logits [n, V_all]; (q, the cap's derivative or None, both [n, V_all], E_q[W] [n, d])."""
+        cap = self._head.post.cap
+        q = final.softmax(1)
+        slope = None if cap is None else 1 - (final.clamp_min(-cap) / cap) ** 2
+        weighted = q if slope is None else q * slope
+        expected = torch.zeros(len(final), self._head.hidden_size, device=final.device)
+        for rows, columns in widened(self._head):
+            expected += weighted[:, rows] @ columns.T
+        self._means += _gram(expected)
+        self._weights += (weighted if slope is None else weighted * slope).sum(0).double()
+        self._count += len(final)
+        return q, slope, expected
+
+    def value(self) -> Floats:
+        """[d, d] F over everything added."""
+        total = -self._means
+        for rows, columns in widened(self._head):
+            total += ((columns * self._weights[rows].float()) @ columns.T).double()
+        return _symmetric(total, self._count)
 
 
 def fisher_information(
@@ -93,28 +126,21 @@ def fisher_information(
     size = max(8, min(len(sample), 256, CHUNK_BYTES // (4 * head.total_rows)))
     uniform = (np.random.default_rng([seed, 1]).random((len(sample), draws)) + np.arange(draws)) / draws
     centre = torch.from_numpy(mean_hidden).to(device).float()
-    zero, mean, means = (torch.zeros(width, width, dtype=torch.float64, device=device) for _ in range(3))
-    weights = torch.zeros(head.total_rows, dtype=torch.float64, device=device)
+    zero, mean = (torch.zeros(width, width, dtype=torch.float64, device=device) for _ in range(2))
+    metric = Metric(head)
     for first in range(0, len(sample), size):
         yield Progress("Fisher information", first, len(sample))
         part = slice(first, first + size)
         with torch.inference_mode():
             hidden = torch.from_numpy(sample.hidden[part]).to(device)
-            u, expected, squared = _gradients(head, hidden, torch.from_numpy(uniform[part]).to(device))
+            u = _gradients(head, metric, hidden, torch.from_numpy(uniform[part]).to(device))
             h = hidden.repeat_interleave(draws, 0)
             zero += _gram(u * h)
             mean += _gram(u * (h - centre))
-            means += _gram(expected)
-            weights += squared
-    metric = -means
-    for rows, columns in _widened(head):
-        metric += ((columns * weights[rows].float()) @ columns.T).double()
     drawn = len(sample) * draws
+    found = {"zero": _symmetric(zero, drawn), "mean": _symmetric(mean, drawn), "metric": metric.value()}
     # In single precision, so that a result found in the cache is the same one, half as large.
-    arrays = {
-        name: ((total + total.T) / (2 * count)).float().cpu().numpy()
-        for name, total, count in (("zero", zero, drawn), ("mean", mean, drawn), ("metric", metric, len(sample)))
-    }
+    arrays = {name: value.astype(np.float32) for name, value in found.items()}
     if store is not None:
         store.save(key, arrays, {})
     return _restored(arrays, len(sample))
@@ -129,22 +155,21 @@ def _gram(values: Tensor) -> Tensor:
     return (values.T @ values).double()
 
 
-def _gradients(head: OutputHead, hidden: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(u [n draws, d] of drawn tokens, E_p[W] [n, d], sum over positions of p times the cap's derivative² [V_all])."""
-    final = head.logits(hidden)
-    p = final.softmax(1)
-    slope = None if head.post.cap is None else 1 - (final / head.post.cap) ** 2
-    weighted = p if slope is None else p * slope
-    expected = torch.zeros_like(hidden)
-    for rows, columns in _widened(head):
-        expected += weighted[:, rows] @ columns.T
+def _symmetric(total: Tensor, count: int) -> Floats:
+    """The mean of `count` symmetric matrices from their sum."""
+    result: Floats = ((total + total.T) / (2 * count)).cpu().numpy()
+    return result
+
+
+def _gradients(head: OutputHead, metric: Metric, hidden: Tensor, uniform: Tensor) -> Tensor:
+    """[n draws, d] u of drawn tokens; the distributions are added to `metric`."""
+    p, slope, expected = metric.add(head.logits(hidden))
     below = p.double().cumsum(1)
     drawn = torch.searchsorted(below, uniform * below[:, -1:], right=True).clamp_max_(head.total_rows - 1)
     u = head.columns[:, drawn.flatten()].T.float()
     if slope is not None:
         u = u * slope.gather(1, drawn).reshape(-1, 1)
-    squared = weighted if slope is None else weighted * slope
-    return u - expected.repeat_interleave(uniform.shape[1], 0), expected, squared.sum(0).double()
+    return u - expected.repeat_interleave(uniform.shape[1], 0)
 
 
 def _key(head: OutputHead, sample: HiddenSample, mean: Floats, draws: int, seed: int) -> str:
@@ -225,8 +250,10 @@ def greedy_order(matrix: Floats) -> Order:
     return order
 
 
-def obs_order(metric: Floats, covariance: Floats) -> Steps[tuple[Order, Floats]]:
+def obs_order(metric: Floats, covariance: Floats, count: int | None = None) -> Steps[tuple[Order, Floats]]:
     """([d] removal order, [d] cost of every removal in nats) by least squares that fold as they go: a job.
+
+    Only the first `count` removals where it is given.
 
     With the kept dimensions K, ``Λ = C_KK^-1``, h rebuilt as ``P h_K`` and ``G = Pᵀ F P``, leaving out i adds
     ``½ G_ii / Λ_ii`` to ``½ tr(F Σ)``: the cheapest goes. Folding it into the others is
@@ -234,12 +261,13 @@ def obs_order(metric: Floats, covariance: Floats) -> Steps[tuple[Order, Floats]]
     This is optimal brain surgery on h instead of weights. `covariance` [d, d] must be positive definite.
     """
     width = len(metric)
+    total = width if count is None else min(count, width)
     inverse, g = np.asfortranarray(np.linalg.inv(covariance)), np.array(metric, order="F")  # lower triangles count
-    order, costs = np.empty(width, dtype=np.int64), np.empty(width)
+    order, costs = np.empty(total, dtype=np.int64), np.empty(total)
     gone = np.zeros(width, dtype=bool)
-    for step in range(width):
+    for step in range(total):
         if step % OBS_STEPS == 0:
-            yield Progress("fisher-obs order", step, width)
+            yield Progress("fisher-obs order", step, total)
         with np.errstate(divide="ignore", invalid="ignore"):
             each = np.where(gone, np.inf, 0.5 * np.maximum(np.diag(g), 0.0) / np.diag(inverse))
         at = int(np.argmin(each))
@@ -249,7 +277,7 @@ def obs_order(metric: Floats, covariance: Floats) -> Steps[tuple[Order, Floats]]
         share = _row(g, at) / pivot - lam * (float(g[at, at]) / (2 * pivot * pivot))
         inverse = blas.dsyr(-1.0 / pivot, lam, lower=1, a=inverse, overwrite_a=1)
         g = blas.dsyr2(-1.0, share, lam, lower=1, a=g, overwrite_a=1)
-    yield Progress("fisher-obs order", width, width)
+    yield Progress("fisher-obs order", total, total)
     return order, costs
 
 

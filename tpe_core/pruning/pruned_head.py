@@ -59,7 +59,7 @@ def fold(head: OutputHead, removed: Sequence[int], replacement: str, detection: 
 
     Raises `TpeError` for a replacement that no linear map is.
     """
-    width, gone = head.hidden_size, list(removed)
+    width, gone = head.hidden_size, sorted(set(removed))  # the order of `reconstruct`'s rows
     kept = kept_dims(removed, width)
     columns, constant = head.columns[torch.from_numpy(kept)].float(), torch.zeros(head.total_rows)
     constant = constant.to(columns) if head.bias is None else head.bias.clone()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +18,24 @@ from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import TpeError
 from tpe_core.progress import Steps
 from tpe_core.pruning.fisher import Fisher, fisher_information, greedy_order, obs_order
+from tpe_core.pruning.refit import refit_order
 from tpe_core.store import Store
 
 __all__ = ["ORDERS", "Evidence", "gather_evidence", "order_of", "saliency_of"]
 
 Floats = NDArray[np.float64]
 Order = NDArray[np.int64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What an order is made from. `fisher` and `surgery` are None where no order asked for needs them."""
+    """What an order is made from; `fisher`, `surgery` and `refitted` are None where no order asked for needs them."""
 
     analysis: Analysis
     fisher: Fisher | None = None
     surgery: Order | None = None  # [d] the order of `fisher-obs`
+    refitted: Order | None = None  # [d] that of `fisher-refit`
     replacement: str = "zero"  # what the removed dimensions will be replaced by
     seed: int = 0
     draw: int = 0  # of `random`
@@ -39,9 +43,13 @@ class Evidence:
     @property
     def gates(self) -> Floats:
         """[d, d] M of the replacement."""
-        if self.fisher is None:
-            raise TpeError("this order needs the Fisher information: gather the evidence for it first.")
-        return self.fisher.gates(self.replacement)
+        return _gathered(self.fisher).gates(self.replacement)
+
+
+def _gathered(found: T | None) -> T:
+    if found is None:
+        raise TpeError("this order needs the Fisher information: gather the evidence for it first.")
+    return found
 
 
 def _slope(evidence: Evidence) -> Floats:
@@ -85,9 +93,12 @@ def _fisher_greedy(evidence: Evidence) -> Floats:
 
 def _fisher_obs(evidence: Evidence) -> Floats:
     """The place in the order of cheapest least-squares residuals, folded as they go (Hassibi & Stork 1993, on h)."""
-    if evidence.surgery is None:
-        raise TpeError("this order needs the Fisher information: gather the evidence for it first.")
-    return _places(evidence.surgery)
+    return _places(_gathered(evidence.surgery))
+
+
+def _fisher_refit(evidence: Evidence) -> Floats:
+    """The place in the order that goes on folding, and refits the head after every few removals (`refit_order`)."""
+    return _places(_gathered(evidence.refitted))
 
 
 def _component(evidence: Evidence) -> Floats:
@@ -115,6 +126,7 @@ ORDERS: Mapping[str, Callable[[Evidence], Floats]] = {
     "fisher": _fisher,
     "fisher-greedy": _fisher_greedy,
     "fisher-obs": _fisher_obs,
+    "fisher-refit": _fisher_refit,
     "component": _component,
 }
 """Saliencies [d] by name; ``component`` is over principal components of W, every other one over dimensions."""
@@ -127,14 +139,16 @@ def gather_evidence(
     wanted = set(names)
     for name in sorted(wanted - ORDERS.keys()):
         raise TpeError(f"unknown order {name!r}: choose one of {', '.join(ORDERS)}.")
-    fisher, surgery, detection = None, None, analysis.detection
+    fisher, surgery, refitted, detection = None, None, None, analysis.detection
     if any(name.startswith("fisher") for name in wanted):
         fisher = yield from fisher_information(
             analysis.model.head, detection.sample, detection.mean_hidden, seed=seed, store=store
         )
         if "fisher-obs" in wanted:
             surgery, _ = yield from obs_order(fisher.metric, covariance(detection))
-    return Evidence(analysis, fisher, surgery, seed=seed)
+        if "fisher-refit" in wanted:
+            refitted = yield from refit_order(analysis.model.head, detection, fisher.metric, seed=seed, store=store)
+    return Evidence(analysis, fisher, surgery, refitted, seed=seed)
 
 
 def saliency_of(name: str, evidence: Evidence) -> Floats:

@@ -34,6 +34,7 @@ ORDERS: Mapping[str, str] = {
     "fisher": "forecast cost of removing it alone",
     "fisher-greedy": "forecast cost beside all that is removed already",
     "fisher-obs": "the same once the kept ones make up for it",
+    "fisher-refit": "the same, refitted by KL every few removals",
     "component": "principal components instead of dimensions",
 }
 """What `tpe_core.pruning.saliency` ranks by, and what that is, for people."""

@@ -34,6 +34,7 @@ MARKS = {
     "slope-std": ("◐", "curve0"),
     "magnitude": ("▼", "curve2"),
     "fisher-greedy": ("□", "curve3"),
+    "fisher-refit": ("◈", "curve4"),
     "component": ("◇", "curve4"),
 }
 """The mark and the role of every curve; no two have the same mark, and colours repeat only between relatives."""

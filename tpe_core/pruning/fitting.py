@@ -1,0 +1,163 @@
+"""Fitting a pruned head: weights that minimise the mean KL(P || P') over stored hidden states.
+
+Each form that a pruned head can take (`Form`) says how its weights make logits out of the kept dimensions and what
+the gradient is; Adam, the positions held back and the choice of the best weights are the same for all of them.
+Every form works on white coordinates of the kept dimensions, so that one step size serves all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tpe_core.detecting.detection import Detection
+from tpe_core.edits.reconstruction import covariance
+from tpe_core.errors import TpeError
+from tpe_core.models.head import OutputHead
+from tpe_core.progress import Progress, Steps
+from tpe_core.pruning.pruned_head import PrunedHead
+
+__all__ = ["BATCH", "Adam", "Form", "Outcome", "White", "fit", "losses"]
+
+Floats = NDArray[np.float64]
+
+BATCH = 256  # positions a step
+CHECK_EVERY = 50  # steps between two looks at the positions held back
+HELD_BACK, HELD_BACK_MOST = 0.1, 4096  # share of the positions, and how many at most
+BETAS, EPSILON = (0.9, 0.99), 1e-8
+
+
+class White:
+    """White coordinates of kept dimensions: ``h_K = mean + factor e`` with E[e] = 0 and E[e eᵀ] = 1."""
+
+    def __init__(self, kept: Sequence[int] | NDArray[np.int64], detection: Detection, head: OutputHead) -> None:
+        self.kept = np.asarray(kept, dtype=np.int64)  # ascending
+        spread = covariance(detection)[:, self.kept]
+        self.factor: Floats = scipy.linalg.cholesky(spread[self.kept], lower=True)  # L of C_KK = L Lᵀ
+        self.inverse: Floats = scipy.linalg.solve_triangular(self.factor, np.eye(len(self.kept)), lower=True)
+        self.mean: Floats = detection.mean_hidden[self.kept]
+        self.map: Floats = spread @ self.inverse.T  # [d, k]: E[h | h_K] = E[h] + map e
+        device = head.columns.device
+        self._forward, self._mean = (torch.from_numpy(part).to(device) for part in (self.inverse.T.copy(), self.mean))
+        self._kept = torch.from_numpy(self.kept).to(device)
+
+    def of(self, hidden: Tensor) -> Tensor:
+        """[n, k] float32 coordinates of hidden states [n, d]."""
+        return ((hidden[:, self._kept].double() - self._mean) @ self._forward).float()
+
+    def head(self, columns: Tensor, constant: Tensor, base: OutputHead) -> PrunedHead:
+        """The pruned head with logits ``post(columnsᵀ e + constant)``, columns [k, V_all] and constant [V_all]."""
+        of_kept = self._forward @ columns.double()
+        moved = constant.double() - self._mean @ of_kept
+        return PrunedHead(self._kept, of_kept.float(), moved.float(), base.post, base.hidden_size)
+
+
+class Form(ABC):
+    """One form of a pruned head: weights, and what they make of white coordinates e [n, k]."""
+
+    weights: tuple[Tensor, ...]  # changed in place
+    rates: tuple[float, ...]  # Adam's step at first, for each of them
+
+    @abstractmethod
+    def raw(self, e: Tensor) -> Tensor:
+        """[n, V_all] logits before the cap, in memory of their own."""
+
+    @abstractmethod
+    def gradients(self, e: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
+        """Those of a loss by the weights, from its gradient by the raw logits [n, V_all], already averaged."""
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) on a form's weights, in place, its step falling to 0 along a cosine over `steps`."""
+
+    def __init__(self, form: Form, steps: int) -> None:
+        self._form, self._steps, self._step = form, steps, 0
+        self._moments = [(torch.zeros_like(each), torch.zeros_like(each)) for each in form.weights]
+
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """One step against the gradients, one of each of the weights."""
+        self._step += 1
+        fall = 0.5 * (1 + math.cos(math.pi * self._step / self._steps))
+        scale = math.sqrt(1 - BETAS[1] ** self._step) / (1 - BETAS[0] ** self._step)
+        for weights, gradient, (first, second), rate in zip(
+            self._form.weights, gradients, self._moments, self._form.rates, strict=True
+        ):
+            first.lerp_(gradient, 1 - BETAS[0])
+            second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+            weights.addcdiv_(first, second.sqrt().add_(EPSILON), value=-rate * fall * scale)
+
+
+def losses(head: OutputHead, form: Form, white: White, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """([n] KL(P || P') of hidden states [n, d], e [n, k], [n, V_all] the gradient of every KL by the raw logits)."""
+    e = white.of(hidden)
+    log_p = torch.log_softmax(head.logits(hidden), 1)
+    final = head.post.apply_(form.raw(e))
+    log_q = torch.log_softmax(final, 1)
+    p = log_p.exp()
+    kl = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(1)
+    slope = log_q.exp_().sub_(p)
+    if head.post.cap is not None:
+        slope.mul_(1 - (final.clamp_min(-head.post.cap) / head.post.cap) ** 2)
+    return kl, e, slope
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Mean KL on the positions held back, at the start and at its best, and after how many steps that was. Nats."""
+
+    kl_before: float
+    kl_after: float
+    steps: int
+
+
+def fit(
+    head: OutputHead, form: Form, white: White, hidden: NDArray[np.float32], *, steps: int, seed: int, label: str
+) -> Steps[Outcome]:
+    """Give `form` the weights with the least mean KL on held-back positions among those Adam passes: a job.
+
+    `hidden` is [N, d]. The same seed gives the same weights. Raises `TpeError` for fewer than two positions.
+    """
+    if len(hidden) < 2:
+        raise TpeError(f"a pruned head cannot be fitted on a sample of {len(hidden)} positions: give more text.")
+    device = head.columns.device
+    shuffled = np.random.default_rng(seed).permutation(len(hidden))
+    held = min(max(1, round(HELD_BACK * len(hidden))), HELD_BACK_MOST)
+    checked = torch.from_numpy(hidden[shuffled[:held]]).to(device)
+    before = best = _divergence(head, form, white, checked)
+    chosen, found = [each.clone() for each in form.weights], 0
+    adam, batches = Adam(form, steps), _batches(shuffled[held:], seed)
+    for step in range(1, steps + 1):
+        yield Progress(label, step - 1, steps, f"KL {best:.4f}")
+        with torch.inference_mode():
+            _, e, slope = losses(head, form, white, torch.from_numpy(hidden[next(batches)]).to(device))
+            adam.step(form.gradients(e, slope.div_(len(e))))
+        if step % CHECK_EVERY == 0 or step == steps:
+            now = _divergence(head, form, white, checked)
+            if now < best:
+                best, found = now, step
+                for kept, each in zip(chosen, form.weights, strict=True):
+                    kept.copy_(each)
+    for kept, each in zip(chosen, form.weights, strict=True):
+        each.copy_(kept)
+    return Outcome(before, best, found)
+
+
+def _batches(positions: NDArray[np.int64], seed: int) -> Iterator[NDArray[np.int64]]:
+    """Endless minibatches of positions, each pass in another order."""
+    rng = np.random.default_rng([seed, 1])
+    while True:
+        yield from np.array_split(rng.permutation(positions), max(1, len(positions) // BATCH))
+
+
+def _divergence(head: OutputHead, form: Form, white: White, hidden: Tensor) -> float:
+    """Mean KL(P || P') over hidden states [N, d]."""
+    with torch.inference_mode():
+        return sum(float(losses(head, form, white, part)[0].sum()) for part in hidden.split(BATCH)) / len(hidden)
