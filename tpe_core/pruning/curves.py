@@ -238,7 +238,8 @@ def prune(
     """The cost of removing `fractions` of the dimensions in every order with every replacement: a job.
 
     `seeds` is how many random orders are drawn; `fit_positions` how many of the detecting text's positions a
-    refitted or distilled head is fitted on, as far as the text goes and 1 GiB holds them; `domains` are names of `Samples`.
+    refitted or distilled head is fitted on, as far as the text goes and 1 GiB holds them; `domains` are names of
+    `Samples`.
     Progress carries the `PruningResult` so far in `partial`: curves over the positions so far, domains as they come.
     Raises `TpeError` for unknown names and fractions outside 0 to 1.
     """

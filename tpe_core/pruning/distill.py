@@ -72,4 +72,5 @@ def distill(
     first = yield from fit(head, rebuilt, white, sample.hidden, steps=min(REFIT_STEPS, steps), seed=seed, label="refit")
     form = Columns(*rebuilt.columns())
     then = yield from fit(head, form, white, sample.hidden, steps=steps, seed=seed, label="distill")
-    return Distilled(first.kl_before, then.kl_after, then.steps, white.head(*form.weights, head))
+    columns, constant = form.weights
+    return Distilled(first.kl_before, then.kl_after, then.steps, white.head(columns, constant, head))
