@@ -137,12 +137,21 @@ def test_a_log_is_a_source_and_can_be_followed(tpe: Run, tmp_path: Path) -> None
     code, followed, _ = tpe("--follow", tmp_path / "run.jsonl")
     rows = [line.split() for line in followed.splitlines() if re.match(r" +\d+ ", line)]
     assert [row[:2] for row in rows] == [["0", "0.050"], ["1", "0.150"], ["2", "0.250"], ["4", "0.450"]]
+    assert "R2 adj." in followed
+    assert not any(title in followed for title in ("left", "top dims", "KL"))  # what no log has takes no room
     code, out, _ = tpe("--follow", tmp_path / "run.jsonl", "--json")
     assert [entry["step"] for entry in json.loads(out)["checkpoints"]] == [0, 1, 2, 4]
     write_log(tmp_path / "died.jsonl", ended=False)
     code, out, error = tpe("--follow", tmp_path / "died.jsonl", "--strict")
     assert code == 1
     assert "the run died after step 4" in error
+
+
+def test_what_was_measured_already_is_not_measured_by_other_counts(tpe: Run, folder: Path, tmp_path: Path) -> None:
+    write_log(tmp_path / "run.jsonl")
+    code, _, error = tpe(folder, tmp_path / "run.jsonl", "--text", folder / "text.txt")
+    assert code == 0
+    assert f"{tmp_path / 'run.jsonl'} was measured already: --text is for the other sources." in error
 
 
 def test_wrong_usage_and_bad_input_are_one_sentence(tpe: Run, folder: Path, tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def dynamics(
         )
     if screen:
         raise typer.Exit(_screen(source, options, asked))
+    for name in filter(is_recorded, source) if words else ():
+        say(f"{name} was measured already: {words[0]} is for the other sources.")
     found = [_follow(name, json_) if follow else _measure(name, options, asked) for name in source]
     _print(found, json_, headed=not follow)
     if strict and any(one.warnings or one.skipped for one in found):
@@ -107,6 +109,7 @@ def _screen(names: list[str], options: RunOptions, asked: dict[str, Any]) -> int
 def _words(options: RunOptions, asked: dict[str, Any]) -> list[str]:
     """The options as they were given, for a command line that repeats them."""
     words = [word for path in options.text for word in ("--text", path)]
+    words += ["--seed", str(options.seed)] if options.seed != type(options)().seed else []
     words += [word for pattern in asked["revisions"] for word in ("--revisions", pattern)]
     for name in ("counts", "points", "tokenizer"):
         words += [f"--{name}", str(asked[name])] if asked[name] is not None else []

@@ -30,6 +30,8 @@ LEGEND = {
     "KL": "of the frequencies from the mean prediction, nats",
 }
 
+NOT_LIVE = ("top dims", "left", "KL")  # against the last checkpoint, or of a text: no probe's log has them
+
 
 def print_source(found: Trajectory) -> None:
     """What was measured, on which frequencies."""
@@ -56,11 +58,11 @@ def print_halfway(found: Trajectory) -> None:
 
 
 class TrajectoryTable:
-    """Prints points as they come, each once; only figures that `whole` has somewhere, where that is known already."""
+    """Prints points as they come, each once; only figures that `whole` has somewhere, or those that a log can have."""
 
     def __init__(self, whole: Trajectory | None = None) -> None:
         self._printed: set[int] = set()
-        self._shown = [True] * len(COLUMNS) if whole is None else _shown(whole)
+        self._shown = [title not in NOT_LIVE for title, _ in COLUMNS] if whole is None else _shown(whole)
 
     def has_new(self, found: Trajectory) -> bool:
         """Whether there are points that were not printed."""
