@@ -181,8 +181,9 @@ def test_show_prints_what_the_file_says(
 
 
 def test_schema_prints_the_published_file(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["schema"]) == 0
-    assert capsys.readouterr().out == published_schema()
+    for words in (["schema"], ["schema", "--json"]):
+        assert main(words) == 0
+        assert capsys.readouterr().out == published_schema()
     assert json.loads(published_schema())["properties"]["schema"]["const"] == 2
 
 

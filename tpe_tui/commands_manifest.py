@@ -21,7 +21,9 @@ __all__ = ["diff", "schema", "show"]
 File = Annotated[Path, typer.Argument(help="A saved intervention (JSON).")]
 
 
-def schema() -> None:
+def schema(
+    json_: Annotated[bool, typer.Option("--json", help="As every command has it: a schema is JSON anyway.")] = False,
+) -> None:
     """Print the JSON Schema that saved interventions follow."""
     from tpe_core.sharing.manifest import published_schema
 
