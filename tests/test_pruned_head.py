@@ -200,9 +200,9 @@ def test_the_order_that_refits_is_cheaper_to_refit_than_a_random_one(opened) -> 
     model, detection = opened("identity")
     head = sharper(model.head)
     fisher = run(fisher_information(head, detection.sample, detection.mean_hidden))
-    order = run(refit_order(head, detection, fisher.metric))
+    order = run(refit_order(head, detection, detection.sample, fisher.metric))
     assert sorted(order.tolist()) == list(range(WIDTH))
-    assert order.tolist() == run(refit_order(head, detection, fisher.metric)).tolist()
+    assert order.tolist() == run(refit_order(head, detection, detection.sample, fisher.metric)).tolist()
     other = run(detect(model, random_corpus(20, 40, seed=9), sample_size=600)).sample
 
     def cost(dims: Any) -> float:
@@ -215,12 +215,16 @@ def test_the_order_that_refits_is_cheaper_to_refit_than_a_random_one(opened) -> 
 
 def test_the_order_that_refits_is_found_in_the_cache(opened, tmp_path: Path) -> None:
     model, detection = opened("identity")
-    fisher = run(fisher_information(model.head, detection.sample, detection.mean_hidden))
-    store, steps = Store(tmp_path), []
-    first = run(refit_order(model.head, detection, fisher.metric, store=store), steps.append)
-    assert steps
-    steps.clear()
-    assert run(refit_order(model.head, detection, fisher.metric, store=store), steps.append).tolist() == first.tolist()
-    assert not steps
-    run(refit_order(model.head, detection, 2 * fisher.metric, store=store), steps.append)
-    assert steps
+    metric = run(fisher_information(model.head, detection.sample, detection.mean_hidden)).metric
+    store, told = Store(tmp_path), []
+
+    def order(by: Any) -> list[int]:
+        told.clear()
+        return run(refit_order(model.head, detection, detection.sample, by, store=store), told.append).tolist()
+
+    first = order(metric)
+    assert told
+    assert order(metric) == first
+    assert not told
+    order(2 * metric)
+    assert told

@@ -16,6 +16,7 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.pruning.coordinates import covariance
 from tpe_core.pruning.fisher import fisher_information, greedy_order, obs_order
+from tpe_core.pruning.fitting import fitting_sample
 from tpe_core.pruning.refit import refit_order
 from tpe_core.pruning.saliency import ORDERS, Evidence, gather_evidence, order_of, saliency_of
 
@@ -62,7 +63,8 @@ def test_orders_that_are_made_step_by_step(analysis: Analysis, evidence: Evidenc
     assert order_of("fisher-greedy", evidence).tolist() == greedy_order(evidence.fisher.zero).tolist()
     surgery, _ = run(obs_order(evidence.fisher.metric, covariance(analysis.detection)))
     assert order_of("fisher-obs", evidence).tolist() == surgery.tolist()
-    refitted = run(refit_order(analysis.model.head, analysis.detection, evidence.fisher.metric))
+    sample = run(fitting_sample(analysis))
+    refitted = run(refit_order(analysis.model.head, analysis.detection, sample, evidence.fisher.metric))
     assert order_of("fisher-refit", evidence).tolist() == refitted.tolist()
 
 

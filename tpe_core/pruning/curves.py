@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
-from tpe_core.detecting.reading import reading_of
-from tpe_core.detecting.samples import Samples, read_sample
+from tpe_core.detecting.samples import Samples
 from tpe_core.edits.intervention import REPLACEMENTS, Intervention
 from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.pruning.coordinates import Coordinates, along, least_squares, rotated
 from tpe_core.pruning.distill import distill
+from tpe_core.pruning.fitting import POSITIONS, fitting_sample
 from tpe_core.pruning.refit import refit
 from tpe_core.pruning.saliency import ORDERS, Evidence, gather_evidence, order_of
 from tpe_core.pruning.sweep import METRICS, Cost, Curve, Sweep, counts_of, measure, sweep
@@ -59,8 +59,6 @@ FITTED: Mapping[str, Callable[..., Steps[Any]]] = {"refit": refit, "distill": di
 """Heads fitted at every point, least free first (`pruning.refit`, `pruning.distill`): minutes instead of seconds."""
 
 COLUMNS_BYTES = 256 * 2**20  # of coordinates' columns held at once
-FIT_POSITIONS = 131_072  # of the detecting text: so many weights fit what they have seen better than what follows
-FIT_BYTES = 2**30  # of their hidden states, at most
 SHOWN = ("kl", "js", "top1", "perplexity", "entropy")
 
 
@@ -231,7 +229,7 @@ def prune(
     *,
     seeds: int = DRAWS,
     seed: int = 0,
-    fit_positions: int = FIT_POSITIONS,
+    fit_positions: int = POSITIONS,
     domains: Sequence[str] = ("heldout", "ood"),
     store: Store | None = None,
 ) -> Steps[PruningResult]:
@@ -288,9 +286,7 @@ def prune(
             done += len(group) * len(sample)
     fitted = [key for key in plan if key[1] in FITTED]
     if fitted:
-        many = min(fit_positions, FIT_BYTES // (4 * head.hidden_size))
-        reading = reading_of(analysis.source, analysis.model, many)
-        material = yield from read_sample(analysis.model, reading, many, seed, store)
+        material = yield from fitting_sample(analysis, fit_positions, seed=seed, store=store)
     for key in fitted:
         order = order_of(key[0], replace(evidence, replacement="least-squares", draw=key[2]))
         costs: dict[str, tuple[Cost, ...]] = dict.fromkeys(by_domain, ())

@@ -24,6 +24,7 @@ __all__ = ["Columns", "Distilled", "distill"]
 
 STEPS = 1200  # at least
 PASSES = 4  # over the positions, at least
+PRIOR = 1.0  # weight of staying at the refitted head, in positions: rare tokens' rows are seen too seldom to be fitted
 RATE = 0.03  # Adam's step at first, as a share of the root mean square of the white coordinates' columns
 
 
@@ -35,10 +36,11 @@ class Distilled(Outcome):
 
 
 class Columns(Form):
-    """``z' = columnsᵀ e + constant``, every weight free."""
+    """``z' = columnsᵀ e + constant``, every weight free; a Gaussian `prior` draws the columns to where they start."""
 
-    def __init__(self, columns: Tensor, constant: Tensor) -> None:
+    def __init__(self, columns: Tensor, constant: Tensor, prior: float = 0.0) -> None:
         self.weights = columns, constant  # [k, V_all], [V_all]
+        self._start, self._prior = columns.clone(), prior  # the prior's precision over the number of positions
         rate = RATE * float(columns.square().mean().sqrt())
         self.rates = rate, rate
 
@@ -49,7 +51,8 @@ class Columns(Form):
 
     def gradients(self, e: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
         """By the columns and by the constant."""
-        return e.T @ slope, slope.sum(0)
+        towards = (self.weights[0] - self._start).mul_(self._prior)
+        return towards.addmm_(e.T, slope), slope.sum(0)
 
 
 def distill(
@@ -70,7 +73,7 @@ def distill(
     white = White(kept_dims(removed, head.hidden_size), detection, head)
     rebuilt = Rebuilt(head, detection.mean_hidden, white.map)
     first = yield from fit(head, rebuilt, white, sample.hidden, steps=min(REFIT_STEPS, steps), seed=seed, label="refit")
-    form = Columns(*rebuilt.columns())
+    form = Columns(*rebuilt.columns(), prior=PRIOR / len(sample))
     then = yield from fit(head, form, white, sample.hidden, steps=steps, seed=seed, label="distill")
     columns, constant = form.weights
     return Distilled(first.kl_before, then.kl_after, then.steps, white.head(columns, constant, head))

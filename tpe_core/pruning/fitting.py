@@ -18,17 +18,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tpe_core.analysis import Analysis
 from tpe_core.detecting.detection import Detection
+from tpe_core.detecting.hidden import HiddenSample
+from tpe_core.detecting.reading import reading_of
+from tpe_core.detecting.samples import read_sample
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.pruned_head import PrunedHead
+from tpe_core.store import Store
 
-__all__ = ["BATCH", "Adam", "Form", "Outcome", "White", "fit", "losses"]
+__all__ = ["BATCH", "POSITIONS", "Adam", "Form", "Outcome", "White", "fit", "fitting_sample", "losses"]
 
 Floats = NDArray[np.float64]
 
+POSITIONS = 131_072  # of the detecting text: so many weights fit what they have seen better than what follows
+SAMPLE_BYTES = 2**30  # of their hidden states, at most
 BATCH = 256  # positions a step
 CHECK_EVERY = 50  # steps between two looks at the positions held back
 HELD_BACK, HELD_BACK_MOST = 0.1, 4096  # share of the positions, and how many at most
@@ -116,6 +123,15 @@ class Outcome:
     kl_before: float
     kl_after: float
     steps: int
+
+
+def fitting_sample(
+    analysis: Analysis, positions: int = POSITIONS, *, seed: int = 0, store: Store | None = None
+) -> Steps[HiddenSample]:
+    """Hidden states of the detecting text to fit on, as far as it goes and `SAMPLE_BYTES` hold them: a cached job."""
+    many = min(positions, SAMPLE_BYTES // (4 * analysis.model.head.hidden_size))
+    reading = reading_of(analysis.source, analysis.model, many)
+    return (yield from read_sample(analysis.model, reading, many, seed, store))
 
 
 def fit(

@@ -8,7 +8,8 @@ the mean KL(P || P') themselves, starting at least squares. That is d k + V_all 
 V_all (k + 1): fitted on little text it holds on other text, and it carries over to text of another kind.
 
 `refit_order` chooses the dimensions along the way: a few at a time by what least squares over the rest would cost,
-each round judged at the distribution of the head refitted since the last.
+each round judged at the distribution of the head refitted since the last. It needs as much text as the fits do:
+chosen on 4,096 positions instead of 131,072, the 30 % that the bundled model keeps cost 2 % more after distilling.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ RATE = 0.04  # Adam's step at first for B, as a share of its root mean square
 CONSTANT_RATE = 0.01  # nats
 VERSION = 1
 ROUND_SHARE, ROUND_LEAST = 0.05, 0.02  # a round of `refit_order` removes this share of the kept, at least of all dims
-ROUND_STEPS = 60  # of Adam, after every round
+ROUND_STEPS = 100  # of Adam, after every round
 METRIC_BATCHES = 8  # of positions, that the metric of a round is made from
 
 
@@ -115,6 +116,7 @@ def refit(
 def refit_order(
     head: OutputHead,
     detection: Detection,
+    sample: HiddenSample,
     metric: Floats,
     *,
     seed: int = 0,
@@ -123,10 +125,10 @@ def refit_order(
     """[d] removal order, cheapest after refitting first: a job, cached in `store`.
 
     `metric` [d, d] is F of the whole head (`Fisher.metric`): it judges the first round, and later rounds by the same
-    expectation under the refitted head's own distribution. Fitted on the detection's sample. The last dimension is
-    never judged. The same seed gives the same order.
+    expectation under the refitted head's own distribution. The last dimension is never judged. The same seed gives
+    the same order.
     """
-    sample, width = detection.sample, head.hidden_size
+    width = head.hidden_size
     key = _key(head, sample, metric, seed)
     entry = store.load(key) if store is not None else None
     if entry is not None and sorted(entry[0].get("order", ())) == list(range(width)):

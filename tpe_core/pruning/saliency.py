@@ -18,6 +18,7 @@ from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import TpeError
 from tpe_core.progress import Steps
 from tpe_core.pruning.fisher import Fisher, fisher_information, greedy_order, obs_order
+from tpe_core.pruning.fitting import fitting_sample
 from tpe_core.pruning.refit import refit_order
 from tpe_core.store import Store
 
@@ -147,7 +148,9 @@ def gather_evidence(
         if "fisher-obs" in wanted:
             surgery, _ = yield from obs_order(fisher.metric, covariance(detection))
         if "fisher-refit" in wanted:
-            refitted = yield from refit_order(analysis.model.head, detection, fisher.metric, seed=seed, store=store)
+            sample = yield from fitting_sample(analysis, seed=seed, store=store)
+            head = analysis.model.head
+            refitted = yield from refit_order(head, detection, sample, fisher.metric, seed=seed, store=store)
     return Evidence(analysis, fisher, surgery, refitted, seed=seed)
 
 
