@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from tests.conftest import random_corpus, save_tiny, slice_corpus
-from tpe_core.detecting.detection import Detection, HiddenSample, detect
+from tpe_core.detecting.detection import Detection, detect
+from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel

@@ -9,7 +9,8 @@ import pytest
 import scipy.stats
 import torch
 
-from tpe_core.detecting.detection import Detection, HiddenSample
+from tpe_core.detecting.detection import Detection
+from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.law.components import Components, principal_components
 from tpe_core.law.design import Design
 from tpe_core.law.encoding import Encoding, fit_encoding

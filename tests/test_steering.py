@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tests.conftest import WIDTH
 from tests.test_posts import KINDS, build, corpus_for, edited_model, wrapped
-from tpe_core.detecting.detection import Detection, HiddenSample, detect
+from tpe_core.detecting.detection import Detection, detect
+from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.edits.directions import LeastSquares, steering_direction
 from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import METHODS, Intervention, Steering

@@ -10,7 +10,8 @@ import torch
 
 from tests.conftest import VOCAB, WIDTH, random_corpus
 from tests.test_posts import build, wrapped
-from tpe_core.detecting.detection import Detection, HiddenSample, detect
+from tpe_core.detecting.detection import Detection, detect
+from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import TpeError
 from tpe_core.law.design import Design

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis, analyze
-    from tpe_core.detecting.detection import Detection, HiddenSample, detect
+    from tpe_core.detecting.detection import Detection, detect
+    from tpe_core.detecting.hidden import HiddenSample
     from tpe_core.edits.directions import steering_direction
     from tpe_core.edits.edited_head import EditBasis, EditedHead, edited_logits
     from tpe_core.edits.intervention import Intervention, Steering
@@ -47,7 +48,8 @@ _HOMES = {
     "law.components": ("Components", "principal_components"),
     "writing.decoding": ("Decoding",),
     "law.design": ("Design",),
-    "detecting.detection": ("Detection", "HiddenSample", "detect"),
+    "detecting.detection": ("Detection", "detect"),
+    "detecting.hidden": ("HiddenSample",),
     "training.dynamics": ("DynamicsOptions", "plan_dynamics"),
     "edits.edited_head": ("EditBasis", "EditedHead", "edited_logits"),
     "law.encoding": ("Encoding", "fit_encoding"),

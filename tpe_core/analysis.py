@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tpe_core.detecting.detection import Detection, HiddenSample, detect, detection_key, load_detection
+from tpe_core.detecting.detection import Detection, detect, detection_key, load_detection
+from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.detecting.reading import reading_of
 from tpe_core.inspector import EncodingTable, ModelInfo
 from tpe_core.law.components import Components, principal_components

@@ -16,6 +16,11 @@ from .fakes import FakeSession, opening
 from .helpers import Start, answered, until
 
 
+@pytest.fixture(autouse=True)
+def _steady_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textual.widgets.Input.cursor_blink", False)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
     """`async with start(session, size=…) as (app, pilot)`: the app with its model open and its first answer shown."""

@@ -41,11 +41,6 @@ VIEWS = {
 LATER = {"generate-back": ["n", "l", "b"]}  # once the text is written
 
 
-@pytest.fixture(autouse=True)
-def _steady_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textual.widgets.Input.cursor_blink", False)
-
-
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) -> None:

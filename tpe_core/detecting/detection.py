@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tpe_core.store import Store
     from tpe_core.texts.corpus import Corpus
 
-__all__ = ["Detection", "HiddenSample", "detect", "detection_key"]
+__all__ = ["Detection", "detect", "detection_key"]
 
 VERSION = 1  # of what is summed and how; part of every cache key
 RESCUE_BELOW = 1e-20  # mean probability over a chunk; float32 has none left below 1e-38

@@ -20,12 +20,11 @@ from torch import Tensor
 from tpe_core.detecting.detection import (
     SAVE_SECONDS,
     Detection,
-    HiddenSample,
     detect,
     detection_key,
     load_detection,
 )
-from tpe_core.detecting.hidden import blocks_per_forward
+from tpe_core.detecting.hidden import HiddenSample, blocks_per_forward
 from tpe_core.detecting.reading import reading_of
 from tpe_core.errors import CorpusError, TpeError
 from tpe_core.models.head import OutputHead

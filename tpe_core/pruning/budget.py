@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tpe_core.analysis import Analysis
-from tpe_core.detecting.detection import HiddenSample
+from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.detecting.samples import Samples
 from tpe_core.errors import TpeError
 from tpe_core.progress import Steps

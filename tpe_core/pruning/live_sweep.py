@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
-from tpe_core.detecting.detection import HiddenSample
+from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.detecting.samples import Samples
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps, run

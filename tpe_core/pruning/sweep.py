@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tpe_core.detecting.detection import HiddenSample
+from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps

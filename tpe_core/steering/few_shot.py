@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
-from tpe_core.detecting.detection import Detection, HiddenSample
+from tpe_core.detecting.detection import Detection
+from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.edits.directions import Directions
 from tpe_core.edits.intervention import Method
 from tpe_core.law.design import Design

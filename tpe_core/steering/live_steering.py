@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tpe_core.analysis import Analysis
-from tpe_core.detecting.detection import HiddenSample
+from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.detecting.samples import Samples
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.edit_numbers import EditNumbers
