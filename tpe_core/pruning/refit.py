@@ -5,11 +5,11 @@ distribution, and the two differ where much is removed: with 60 % of the bundled
 least-squares head costs 2.7 times the KL that ``½ tr(F Σ)`` forecasts. So h is rebuilt as ``m + B e``, e white
 coordinates of the kept dimensions, and B [d, k] and the constants c [V_all] of ``post(W (m + B e) + b + c)`` minimise
 the mean KL(P || P') themselves, starting at least squares. That is d k + V_all weights where distilling frees
-V_all (k + 1): fitted on little text it holds on other text, and it carries over to text of another kind.
+V_all (k + 1), so little text is enough: .40 nats for .38 when 32,768 positions are read instead of 131,072.
 
 `refit_order` chooses the dimensions along the way: a few at a time by what least squares over the rest would cost,
-each round judged at the distribution of the head refitted since the last. It needs as much text as the fits do:
-chosen on 4,096 positions instead of 131,072, the 30 % that the bundled model keeps cost 2 % more after distilling.
+each round judged at the distribution of the head refitted since the last. It is fitted on as much text as the fits
+are: chosen on 4,096 positions, the 30 % that the bundled model keeps cost .441 nats after distilling, for .437.
 """
 
 from __future__ import annotations
