@@ -7,7 +7,7 @@ newly removed coordinates' product is taken off the running logits. Every fracti
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,11 @@ __all__ = ["Cost", "Curve", "Sweep", "counts_of", "measure", "sweep"]
 
 Floats = NDArray[np.float64]
 
-CHUNK_BYTES = 3 * 2**20  # of float32 logits at a time: small enough that passes over them stay in a CPU's cache
-CUDA_CHUNK_BYTES = 64 * 2**20  # where many positions at once are what is fast; four such buffers are in use
+BASE_BYTES = 24 * 2**20  # of float32 base logits at a time: whole products are fast for many positions
+CHUNK_BYTES = 6 * 2**20  # of them edited at a time: products of fewer positions wait for W's columns
+PASS_BYTES = 3 * 2**20  # of them measured at a time: few enough that passes over them stay in a CPU's cache
+CUDA_CHUNK_BYTES = 64 * 2**20  # of either where many positions at once are what is fast
+LOG2_E = 1 / math.log(2)
 METRICS = ("kl", "js", "top1", "nll", "entropy")
 
 
@@ -91,54 +94,106 @@ def counts_of(fractions: Sequence[float], width: int) -> tuple[int, ...]:
     return tuple(sorted({min(width - 1, round(fraction * width)) for fraction in fractions}))
 
 
+@dataclass(frozen=True)
+class _Buffers:
+    """Float32 memory for logits: of many positions of the base, of a chunk of them, of those measured at a time."""
+
+    base: Tensor  # [N, V]
+    chunk: Tensor  # [2, n, V], n <= N
+    passes: Tensor  # [2, m, V], m <= n
+
+    @classmethod
+    def of(cls, head: OutputHead, positions: int) -> _Buffers:
+        device, rows = head.columns.device, head.total_rows
+        wanted = (BASE_BYTES, CHUNK_BYTES, PASS_BYTES) if device.type == "cpu" else (CUDA_CHUNK_BYTES,) * 3
+        sizes = [max(8, min(positions, size // (4 * rows))) for size in wanted]
+        shapes = ((sizes[0], rows), (2, sizes[1], rows), (2, sizes[2], rows))
+        return cls(*(torch.empty(shape, dtype=torch.float32, device=device) for shape in shapes))
+
+
 class _Reference:
     """The base distribution of one chunk of positions, and buffers to measure others against it."""
 
-    def __init__(self, head: OutputHead, buffers: Tensor, hidden: Tensor, targets: Tensor) -> None:
-        size = len(hidden)
-        self.head, self.targets = head, targets[:, None]
-        self.raw, self.p, self.e, self.spare = (buffer[:size] for buffer in buffers)
-        head.raw(hidden, out=self.raw)
-        final = self._final(self.raw)
-        self.first = final.argmax(1, keepdim=True)
-        log_z, _, total = self._normalise(final)
-        torch.div(self.e, total, out=self.p)
-        self.entropy = log_z - _dot(self.p, final, self._free)
-        self.nll = log_z - final.gather(1, self.targets)[:, 0].double()
+    def __init__(self, head: OutputHead, buffers: _Buffers, raw: Tensor, targets: Tensor) -> None:
+        self.head, self.raw, self.targets, self._buffers = head, raw, targets[:, None], buffers
+        self._p, self._running = buffers.chunk[:, : len(raw)]
+        parts = [self._base(rows) for rows in self._slices()]
+        self._first, self._entropy, self.nll = (torch.cat(values) for values in zip(*parts, strict=True))
 
-    @property
-    def _free(self) -> Tensor | None:
+    def _slices(self) -> Iterator[slice]:
+        step = self._buffers.passes.shape[1]
+        for first in range(0, len(self.raw), step):
+            yield slice(first, first + step)
+
+    def _base(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """([n, 1] most probable tokens, [n] float64 entropies, [n] float64 losses) of the base; fills in `_p`."""
+        p = self._p[rows]
+        e, spare = self._buffers.passes[:, : len(p)]
+        final = self._final(self.raw[rows], spare)
+        log_z, _, total = _normalise(final, e)
+        torch.div(e, total, out=p)
+        entropy = log_z - _dot(p, final, self._free(spare))
+        nll = log_z - final.gather(1, self.targets[rows])[:, 0].double()
+        return final.argmax(1, keepdim=True), entropy, nll
+
+    def _free(self, spare: Tensor) -> Tensor | None:
         """A buffer that nothing is in while final logits are used."""
-        return self.spare if self.head.post.cap is None else None
+        return spare if self.head.post.cap is None else None
 
-    def _final(self, raw: Tensor) -> Tensor:
+    def _final(self, raw: Tensor, spare: Tensor) -> Tensor:
         """Final logits; the raw ones themselves where nothing is capped, else in `spare`."""
-        return raw if self.head.post.cap is None else self.head.post.apply_(self.spare.copy_(raw))
-
-    def _normalise(self, final: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """([n] float64 log Z, [n, 1] maximum, [n, 1] sum of `e`) of final logits; `e` holds exp(logit - maximum)."""
-        highest = final.amax(1, keepdim=True)
-        total = torch.sub(final, highest, out=self.e).exp_().sum(1, keepdim=True)
-        return (highest.double() + total.double().log())[:, 0], highest, total
+        return raw if self.head.post.cap is None else self.head.post.apply_(spare.copy_(raw))
 
     def sums(self, raw: Tensor) -> Tensor:
         """[5] float64 sums of `METRICS` over the chunk for other raw logits [n, V]."""
-        final = self._final(raw)
-        log_z, highest, total = self._normalise(final)
-        stays = (final.gather(1, self.first) >= highest).sum().double()  # the maximum's place would cost a pass more
-        kl = log_z - _dot(self.p, final, self._free) - self.entropy
-        nll = log_z - final.gather(1, self.targets)[:, 0].double()
-        entropy = log_z - _dot(self.e, final, self._free) / total[:, 0].double()
+        total = self.nll.new_zeros(len(METRICS))
+        for rows in self._slices():
+            total += self._sums(raw[rows], rows)
+        return total
+
+    def _sums(self, raw: Tensor, rows: slice) -> Tensor:
+        p = self._p[rows]
+        e, spare = self._buffers.passes[:, : len(p)]
+        final = self._final(raw, spare)
+        log_z, highest, total = _normalise(final, e)
+        # The maximum's place would cost a pass more.
+        stays = (final.gather(1, self._first[rows]) >= highest).sum().double()
+        kl = log_z - _dot(p, final, self._free(spare)) - self._entropy[rows]
+        nll = log_z - final.gather(1, self.targets[rows])[:, 0].double()
+        entropy = log_z - _dot(e, final, self._free(spare)) / total[:, 0].double()
         # H(M) of M = (P + P') / 2 from their sum s: log 2 - (s . log s) / 2.
-        both = torch.addcmul(self.p, self.e, total.reciprocal(), out=self.e)
-        mixed = math.log(2) - _dot(both, torch.clamp_min(both, 1e-38, out=self.spare).log_(), both) / 2
-        js = mixed - (entropy + self.entropy) / 2
+        both = torch.addcmul(p, e, total.reciprocal(), out=e)
+        mixed = math.log(2) - _dot(both, _log(both, spare), both) / 2
+        js = mixed - (entropy + self._entropy[rows]) / 2
         return torch.stack([kl.sum(), js.sum(), stays, nll.sum(), entropy.sum()])
+
+    def running(self) -> Tensor:
+        """[n, V] raw logits of the base in memory to edit; the same memory at every call."""
+        return self._running.copy_(self.raw)
 
     def own(self) -> Tensor:
         """[5] the base's."""
         zero = self.nll.new_zeros(())
-        return torch.stack([zero, zero, zero + len(self.nll), self.nll.sum(), self.entropy.sum()])
+        return torch.stack([zero, zero, zero + len(self.nll), self.nll.sum(), self._entropy.sum()])
+
+
+def _normalise(final: Tensor, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """([n] float64 log Z, [n, 1] maximum, [n, 1] sum of `e`) of final logits; `e` is given exp(logit - maximum).
+
+    As a power of two: a third of what torch's exp costs on a CPU.
+    """
+    highest = final.amax(1, keepdim=True)
+    total = torch.sub(final, highest, out=e).mul_(LOG2_E).exp2_().sum(1, keepdim=True)
+    return (highest.double() + total.double().log())[:, 0], highest, total
+
+
+def _log(values: Tensor, out: Tensor) -> Tensor:
+    """Natural logarithms, finite where a value is 0. On a CPU by NumPy's vector loop, half of what torch's costs."""
+    torch.clamp_min(values, torch.finfo(values.dtype).tiny, out=out)
+    if out.is_cuda:
+        return out.log_()
+    np.log(out.numpy(), out=out.numpy())
+    return out
 
 
 def _dot(p: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
@@ -152,12 +207,20 @@ def _dot(p: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
     return sums.double()
 
 
-def _chunks(head: OutputHead, sample: HiddenSample) -> tuple[int, Tensor]:
-    """(positions in a chunk, four buffers of so many logits)."""
-    device = head.columns.device
-    wanted = CHUNK_BYTES if device.type == "cpu" else CUDA_CHUNK_BYTES
-    size = max(8, min(len(sample), wanted // (4 * head.total_rows)))
-    return size, torch.empty(4, size, head.total_rows, dtype=torch.float32, device=device)
+def _references(head: OutputHead, sample: HiddenSample) -> Iterator[tuple[int, Tensor, _Reference]]:
+    """(positions before it, its hidden states [n, d], its base) of every chunk of a sample; use each at once."""
+    device, buffers = head.columns.device, _Buffers.of(head, len(sample))
+    many, size = len(buffers.base), buffers.chunk.shape[1]
+    for begin in range(0, len(sample), many):
+        states = torch.from_numpy(sample.hidden[begin : begin + many]).to(device)
+        targets = torch.from_numpy(sample.next_ids[begin : begin + many]).to(device)
+        with torch.inference_mode():
+            raw = head.raw(states, out=buffers.base[: len(states)])
+        for first in range(0, len(states), size):
+            part = slice(first, first + size)
+            with torch.inference_mode():
+                reference = _Reference(head, buffers, raw[part], targets[part])
+            yield begin + first, states[part], reference
 
 
 def _cost(sums: Tensor, positions: int) -> Cost:
@@ -174,7 +237,6 @@ def sweep(
     """
     if not len(sample):
         raise TpeError("there are no stored hidden states to measure on: give more text or a larger sample.")
-    size, buffers = _chunks(head, sample)
     device = head.columns.device
     totals = {name: torch.zeros(len(removed), len(METRICS), dtype=torch.float64, device=device) for name in along}
     base = torch.zeros(len(METRICS), dtype=torch.float64, device=device)
@@ -187,17 +249,13 @@ def sweep(
         }
         return Sweep(_cost(base, seen), curves, seen)
 
-    while seen < len(sample):
+    for seen, hidden, reference in _references(head, sample):
         yield Progress("sweep", seen, len(sample), partial=so_far() if seen else None)
-        part = slice(seen, seen + size)
         with torch.inference_mode():
-            hidden = torch.from_numpy(sample.hidden[part]).to(device)
-            targets = torch.from_numpy(sample.next_ids[part]).to(device)
-            reference = _Reference(head, buffers, hidden, targets)
             base += reference.own()
             for name, coordinates in along.items():
                 _nested(reference, coordinates, removed, hidden, totals[name])
-        seen = min(seen + size, len(sample))
+    seen = len(sample)
     yield Progress("sweep", seen, len(sample), partial=so_far())
     return so_far()
 
@@ -211,7 +269,7 @@ def _nested(
     nothing after, which is dearer below some hundred fractions.
     """
     e = coordinates.of(hidden)
-    raw = reference.raw.clone()
+    raw = reference.running()
     before = 0
     for index, count in enumerate(removed):
         if count > before:
@@ -222,15 +280,11 @@ def _nested(
 
 def measure(head: OutputHead, edited: Any, sample: HiddenSample) -> Steps[Cost]:
     """What any edit of the logits costs: a job. `edited` maps hidden states [n, d] to final logits [n, V_all]."""
-    size, buffers = _chunks(head, sample)
     total = torch.zeros(len(METRICS), dtype=torch.float64, device=head.columns.device)
     plain = OutputHead(head.columns, head.bias, type(head.post)(), head.vocab_rows, head.tied, head.module)
-    for first in range(0, len(sample), size):
-        yield Progress("measure", first, len(sample))
-        part = slice(first, first + size)
+    for seen, hidden, reference in _references(head, sample):
+        yield Progress("measure", seen, len(sample))
+        reference.head = plain  # `edited` has applied the cap
         with torch.inference_mode():
-            hidden = torch.from_numpy(sample.hidden[part]).to(head.columns.device)
-            reference = _Reference(head, buffers, hidden, torch.from_numpy(sample.next_ids[part]).to(hidden.device))
-            reference.head = plain  # `edited` has applied the cap
             total += reference.sums(edited(hidden))
     return _cost(total, len(sample))
