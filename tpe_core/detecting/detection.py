@@ -43,7 +43,7 @@ __all__ = ["Detection", "detect", "detection_key"]
 
 VERSION = 1  # of what is summed and how; part of every cache key
 RESCUE_BELOW = 1e-20  # mean probability over a chunk; float32 has none left below 1e-38
-CHUNK_BYTES = 32 * 2**20  # of float32 logits at a time, and as many of probabilities
+CHUNK_BYTES = 32 * 2**20  # of float32 logits at a time; on CUDA twice as many, and as many of probabilities
 SAVE_SECONDS = 30.0
 
 Floats = NDArray[np.float64]
@@ -170,31 +170,34 @@ class _Accumulator:
         self.sample = SampleBuilder(sample_size, width, seed)
         most = CPU_POSITIONS if device.type == "cpu" else CUDA_POSITIONS
         self.chunk = max(8, min(most, CHUNK_BYTES * (1 if device.type == "cpu" else 2) // (4 * rows)))
-        self.buffer, self.probabilities = torch.empty(2, self.chunk, rows, dtype=torch.float32, device=device)
+        self.buffer = torch.empty(self.chunk, rows, dtype=torch.float32, device=device)
 
     def add(self, hidden: Tensor, targets: NDArray[Any], hashes: NDArray[np.uint64]) -> None:
         """Add h [B, L, d] with its next tokens [B, L]; `hashes` [B] name the blocks."""
         h = hidden.flatten(0, 1).to(self.head.columns.device).float()
-        if not bool(torch.isfinite(h).all()):
-            raise self._not_finite("hidden states")
         next_ids = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.int64)).flatten().to(h.device)
         wide = h.to(self.device).double()
+        column_sum = wide.sum(0)  # not finite as soon as one state is not
+        if not bool(torch.isfinite(column_sum).all()):
+            raise self._not_finite("hidden states")
         for first in range(0, len(h), self.chunk):
             self._add_chunk(h[first : first + self.chunk], next_ids[first : first + self.chunk])
         if not math.isfinite(float(self.log_z_sum)):
             raise self._not_finite("logits")
-        self.h_sum += wide.sum(0)
+        self.h_sum += column_sum
         self.hh_sum.addmm_(wide.T, wide)
         self.counts += torch.bincount(next_ids.cpu(), minlength=len(self.counts))
         self.positions += len(h)
         self.sample.add(h, next_ids, hashes)
 
     def _add_chunk(self, h: Tensor, next_ids: Tensor) -> None:
-        head, z, p = self.head, self.buffer[: len(h)], self.probabilities[: len(h)]
+        head, z = self.head, self.buffer[: len(h)]
         head.post.apply_(head.raw(h, out=z))
         target = z.gather(1, next_ids[:, None])[:, 0].double()
-        torch.softmax(z, 1, out=p)  # one fused pass; log Z then follows from the largest entry, which never underflows
-        log_z = z.amax(1, keepdim=True).double() - p.amax(1, keepdim=True).double().log()
+        highest = z.amax(1, keepdim=True).double()
+        # One fused pass, in place where memory is slow; log Z follows from the largest entry, which never underflows.
+        p = torch.softmax(z, 1, out=z if z.device.type == "cpu" else None)
+        log_z = highest - p.amax(1, keepdim=True).double().log()
         mean = p.sum(0) / len(h)
         low = ((mean < RESCUE_BELOW) & self.possible).nonzero()[:, 0]
         column_sum = mean.to(self.device).double() * len(h)

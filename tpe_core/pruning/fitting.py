@@ -105,12 +105,11 @@ class Adam:
 def losses(head: OutputHead, form: Form, white: White, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """([n] KL(P || P') of hidden states [n, d], e [n, k], [n, V_all] the gradient of every KL by the raw logits)."""
     e = white.of(hidden)
-    log_p = torch.log_softmax(head.logits(hidden), 1)
-    final = head.post.apply_(form.raw(e))
-    log_q = torch.log_softmax(final, 1)
-    p = log_p.exp()
-    kl = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(1)
-    slope = log_q.exp_().sub_(p)
+    base, final = head.logits(hidden), head.post.apply_(form.raw(e))
+    log_p, log_q = torch.log_softmax(base, 1), torch.log_softmax(final, 1)
+    p = torch.softmax(base, 1)
+    kl = torch.where(p > 0, log_p.sub_(log_q).mul_(p), 0.0).sum(1)
+    slope = torch.softmax(final, 1, out=log_q).sub_(p)
     if head.post.cap is not None:
         slope.mul_(1 - (final.clamp_min(-head.post.cap) / head.post.cap) ** 2)
     return kl, e, slope
