@@ -23,6 +23,7 @@ def ask_for(term: Terminal, ratio: str) -> None:
     term.answer("ratio, or mean probability", ratio)
 
 
+@pytest.mark.slow
 def test_a_token_is_searched_steered_calibrated_and_applied(
     terminal: Open, tpe: Callable[..., Run], tmp_path: Path
 ) -> None:
