@@ -63,11 +63,12 @@ def random_edit(
     rng = np.random.default_rng(seed)
     pruned = tuple(sorted(rng.choice(width, dims, replace=False).tolist()))
     second = Steering(21, 0.5, "bias" if bias else "min-norm")
+    written = width if replacement == "refit" else dims
     return Edit(
         Intervention(pruned, replacement, (Steering(12, 2.0), second)),
         width,
-        np.zeros(dims) if replacement == "zero" else rng.normal(size=dims),
-        rng.normal(size=(dims, width - dims)) / 5 if replacement == "least-squares" else None,
+        np.zeros(dims) if replacement == "zero" else rng.normal(size=written),
+        rng.normal(size=(written, width - dims)) / 5 if replacement in ("least-squares", "refit") else None,
         {entry: rng.normal(size=width) / 3 for entry in ((12,) if bias else (12, 21))},
         {21: math.log(0.5)} if bias else {},
     )
@@ -80,13 +81,14 @@ def with_edited_weights(model: LanguageModel, edit: Edit) -> Any:
     scale = model.head.post.scale
     weight = head.weight.detach().double().numpy().copy()
     bias = np.zeros(len(weight)) if head.bias is None else head.bias.detach().double().numpy().copy()
-    gone = list(edit.removed)
-    kept = [dim for dim in range(edit.hidden_size) if dim not in gone]
+    kept = [dim for dim in range(edit.hidden_size) if dim not in edit.removed]
+    refit = edit.intervention.replacement == "refit"
+    gone = list(range(edit.hidden_size)) if refit else list(edit.removed)
     for row in range(len(weight)):
         moved = weight[row] + edit.rows.get(row, 0.0) / scale
         bias[row] += moved[gone] @ edit.constant + edit.biases.get(row, 0.0) / scale
         weight[row] = 0
-        weight[row, kept] = moved[kept] + (0 if edit.fold is None else moved[gone] @ edit.fold)
+        weight[row, kept] = (0 if refit else moved[kept]) + (0 if edit.fold is None else moved[gone] @ edit.fold)
     fresh = nn.Linear(*weight.T.shape, dtype=head.weight.dtype)
     with torch.no_grad():
         fresh.weight.copy_(torch.from_numpy(weight))

@@ -106,7 +106,7 @@ def test_hooks_weights_edited_by_hand_and_the_checkpoint_agree(
 ) -> None:
     model, (task, _, _, offset) = tiny(name), MODELS[name]
     embedding, own = model.hf.get_input_embeddings().weight.detach().clone(), logits_of(model.hf, model)
-    for replacement in ("zero", "mean", "least-squares") if offset else ("zero",):
+    for replacement in ("zero", "mean", "least-squares", "refit") if offset else ("zero",):
         edit = random_edit(model.head.hidden_size, replacement)
         with apply(model, edit):
             hooked = logits_of(model.hf, model)
@@ -117,8 +117,9 @@ def test_hooks_weights_edited_by_hand_and_the_checkpoint_agree(
         assert_same(logits_of(reloaded, model), hooked)
         assert torch.equal(reloaded.get_input_embeddings().weight, embedding)
         assert baked.untied == (name.endswith("-tied") or name == "t5-untied")  # T5's config says tied whatever it is
-        expected = {"zero": "none", "mean": "norm", "least-squares": "freed-column"}[replacement]
-        assert baked.plan.carrier == ("head-bias" if (name[:4], replacement) == ("gptj", "least-squares") else expected)
+        expected = {"zero": "none", "mean": "norm"}.get(replacement, "freed-column")
+        has_bias = name[:4] == "gptj" and expected == "freed-column"
+        assert baked.plan.carrier == ("head-bias" if has_bias else expected)
         assert baked.loss is None
         assert baked.verified.model_error <= 1e-5 * max(1.0, float(hooked.abs().max()))
     assert torch.equal(model.hf.get_input_embeddings().weight, embedding)

@@ -16,7 +16,7 @@ from tests.conftest import VOCAB, WIDTH, random_corpus
 from tpe_core.detecting.detection import detect
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edited_head import REFRESH_EVERY, EditBasis, EditedHead, edited_logits
-from tpe_core.edits.intervention import METHODS, REPLACEMENTS, Intervention, Steering
+from tpe_core.edits.intervention import METHODS, READY, Intervention, Steering
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import TpeError
 from tpe_core.law.design import Design
@@ -80,7 +80,7 @@ def whole_forward(
 interventions = st.builds(
     Intervention,
     pruned=st.lists(st.integers(0, WIDTH - 1), max_size=WIDTH).map(tuple),
-    replacement=st.sampled_from(REPLACEMENTS),
+    replacement=st.sampled_from(READY),
     steering=st.dictionaries(
         st.integers(0, VOCAB - 1), st.tuples(st.floats(0.05, 20), st.sampled_from(METHODS)), max_size=3
     ).map(lambda found: tuple(Steering(token, ratio, method) for token, (ratio, method) in found.items())),
@@ -105,7 +105,7 @@ def test_any_edit_is_a_whole_forward_of_edited_weights(
     assert float((running - wanted).abs().max()) < 1e-5
 
 
-@pytest.mark.parametrize("replacement", REPLACEMENTS)
+@pytest.mark.parametrize("replacement", READY)
 def test_a_thousand_toggles_leave_no_trace(fitted, replacement: str) -> None:
     model, basis = fitted("gpt2")
     rng = np.random.default_rng(4)

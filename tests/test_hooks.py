@@ -45,11 +45,12 @@ def some_edit(width: int, replacement: str = "least-squares", dims: tuple[int, .
     rng = np.random.default_rng(seed)
     steering = (Steering(3, 2.0), Steering(20, 0.5, "min-norm"), Steering(9, 3.0, "bias"))
     size = len(dims)
+    written = width if replacement == "refit" else size
     return Edit(
         Intervention(dims, replacement, steering),  # type: ignore[arg-type]
         width,
-        np.zeros(size) if replacement == "zero" else rng.normal(size=size),
-        rng.normal(size=(size, width - size)) / 4 if replacement == "least-squares" else None,
+        np.zeros(size) if replacement == "zero" else rng.normal(size=written),
+        rng.normal(size=(written, width - size)) / 4 if replacement in ("least-squares", "refit") else None,
         {3: rng.normal(size=width), 20: rng.normal(size=width)},
         {9: math.log(3.0)},
     )
@@ -67,10 +68,13 @@ def with_edited_weights(model: Any, edit: Edit, scale: float) -> Any:
         bias[token_id] += shift / scale
     gone = list(edit.intervention.pruned)
     kept = [dim for dim in range(width) if dim not in gone]
-    bias += weight[:, gone] @ edit.constant
-    if edit.fold is not None:
-        weight[:, kept] += weight[:, gone] @ edit.fold
+    if edit.intervention.replacement == "refit":
+        gone = list(range(width))
+    of_gone = weight[:, gone]
+    bias += of_gone @ edit.constant
     weight[:, gone] = 0
+    if edit.fold is not None:
+        weight[:, kept] += of_gone @ edit.fold
     fresh = nn.Linear(width, len(weight), dtype=head.weight.dtype)
     with torch.no_grad():
         fresh.weight.copy_(torch.from_numpy(weight))
@@ -98,7 +102,7 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("replacement", ["zero", "mean", "least-squares"])
+@pytest.mark.parametrize("replacement", ["zero", "mean", "least-squares", "refit"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize(("kind", "fixed"), KINDS, ids=[kind for kind, _ in KINDS])
 def test_hooks_are_edited_weights(kind: str, fixed: dict[str, Any], tied: bool, replacement: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import WIDTH, random_corpus, save_tiny, text
 from tests.test_posts import build, wrapped
 from tpe_core.detecting.detection import detect
-from tpe_core.edits.intervention import REPLACEMENTS, Intervention
+from tpe_core.edits.intervention import READY, Intervention
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import TpeError
 from tpe_core.live import open_session
@@ -32,7 +32,7 @@ def test_any_path_to_a_mask_gives_its_own_forecast(known) -> None:
     fisher, spread = known
     live, rng = LiveForecast(fisher, spread), np.random.default_rng(0)
     for step in range(60):
-        way = REPLACEMENTS[step % len(REPLACEMENTS)]
+        way = READY[step % len(READY)]
         dims = tuple(sorted(rng.choice(WIDTH, int(rng.integers(0, WIDTH)), replace=False).tolist()))
         found = live.of(Intervention(dims, way).steer(1, 2.0))
         if way == "least-squares":

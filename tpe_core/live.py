@@ -6,6 +6,7 @@ Lives in one thread and is called from there only. The model runs once per promp
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -102,6 +103,24 @@ class LiveSession:
     def resolved(self, edit: Intervention) -> Edit:
         """The edit with its numbers, as `tpe_core.apply` and `tpe_core.bake` take it."""
         return Edit.of(edit, self.basis(edit))
+
+    def refit(self, edit: Intervention, positions: int | None = None) -> Steps[Intervention]:
+        """The same mask with all of h made anew from the kept dimensions, at the least KL: a job, see `pruning.refit`.
+
+        It is fitted on so many `positions` of the detecting text; steered tokens stay. Raises `TpeError` where nothing
+        is pruned.
+        """
+        from tpe_core.pruning.fitting import POSITIONS
+        from tpe_core.pruning.refit import refit_basis
+
+        below, many = self.basis(edit), positions or POSITIONS
+        basis = yield from refit_basis(
+            self.analysis, edit.pruned, below, many, seed=self.options.seed, store=self._store
+        )
+        rebuilt = basis.reconstruction(edit.pruned, "refit")
+        origin = hashlib.sha256(rebuilt.fold.tobytes() + rebuilt.constant.tobytes()).hexdigest()
+        self._bases[origin] = basis
+        return replace(edit, replacement="refit", origin=origin)
 
     def cost(self, edit: Intervention) -> Steps[dict[str, Cost]]:
         """What an edit costs on local, held-out and out-of-domain text, by these names: a job."""
@@ -359,7 +378,7 @@ class LiveSession:
             basis = self._bases[""].overridden(intervention.pruned, values, directions)
         else:
             kept = tuple(sorted(set(range(head.hidden_size)) - set(intervention.pruned)))
-            rebuilt = Reconstruction(intervention.pruned, kept, fold, values)
+            rebuilt = Reconstruction(intervention.pruned, kept, fold, values, intervention.replacement == "refit")
             basis = self._bases[""].overridden((), None, directions, rebuilt)
         self._bases[origin] = basis
         return replace(intervention, origin=origin)

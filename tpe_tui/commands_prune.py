@@ -179,6 +179,8 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
     if asked.save is not None:
         curve = result.curves[0]
         mask = drive(mask_of(analysis, curve.order, curve.replace, curve.mean().removed[0], seed=seed, store=store))
+        if mask.replacement == "refit" and mask.pruned:
+            mask = drive(opened.session.refit(mask, asked.fit_positions))
         costs = {domain: draws[0].costs[0] for domain, draws in curve.draws.items()}
         measured = costs_on_texts(result.texts, result.positions, costs, result.baseline)
         saved = _Saved(mask, f"tpe prune, order {curve.order}", measured)
@@ -187,7 +189,9 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
         from tpe_core.writing.pruned_text import pruned_texts
         from tpe_tui.report_prune import print_texts
 
-        texts = drive(pruned_texts(analysis, result, asked.prompts, seed=seed, store=store))
+        texts = drive(
+            pruned_texts(analysis, result, asked.prompts, fit_positions=asked.fit_positions, seed=seed, store=store)
+        )
         document["generation"] = [each.to_dict() for each in texts]
         if not quiet:
             print_texts(texts)

@@ -28,7 +28,12 @@ HASH = 12  # characters of a hash printed; --json has all 64
 CELL = 22  # cells of a token and its logit
 STEERED = 20  # tokens printed; --json has them all
 DOMAINS = {"prompt": "the prompt", "local": "local", "heldout": "held-out", "ood": "out of domain"}
-REPLACED = {"zero": "zero", "mean": "their means", "least-squares": "the best linear guess from the others"}
+REPLACED = {
+    "zero": "zero",
+    "mean": "their means",
+    "least-squares": "the best linear guess from the others",
+    "refit": "a guess from the others that also makes these anew, fitted by KL",
+}
 FIGURES = {"kl": "KL", "js": "JS", "top1": "top-1", "perplexity": "perplexity", "entropy": "entropy"}
 
 

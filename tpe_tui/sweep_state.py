@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tpe_core.edits.intervention import REPLACEMENTS, Replacement
+from tpe_core.edits.intervention import READY, Replacement
 from tpe_core.errors import TpeError
 from tpe_core.pruning.swept import ORDERS, ROTATE, SweepRequest, SweepResult, SweptCurve
 from tpe_tui.format import number
@@ -152,7 +152,7 @@ class SweepState:
         curve = self.curve(self.selected)
         if curve is None:
             raise TpeError(f"{self.selected} is not measured with {self.replacement} yet: wait, or run the sweep.")
-        if not curve.dims or curve.replace not in REPLACEMENTS:
+        if not curve.dims or curve.replace not in READY:
             what = f"{self.selected} removes directions and no dimensions"
             raise TpeError(f"{what}, so no mask can say it: choose another curve.")
         return curve, curve.dims[: curve.removed[self.at]]

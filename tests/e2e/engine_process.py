@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tpe_core.edits.intervention import REPLACEMENTS, Intervention
+from tpe_core.edits.intervention import READY, Intervention
 from tpe_core.live import LiveSession, open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
@@ -30,7 +30,7 @@ def record(session: LiveSession, path: Path, edit: Intervention) -> dict[str, An
 def main(task: str, folder: Path, positions: int) -> None:
     session = run(open_session(RunOptions(positions=positions)))
     answer = {}
-    for replacement in REPLACEMENTS:
+    for replacement in READY:
         path = folder / f"{replacement}.json"
         if task == "export":
             likely = int(session.evaluate(session.default_prompt, Intervention()).ids[3])

@@ -28,23 +28,24 @@ Floats = NDArray[np.float64]
 class Edit:
     """``z = W h' + b + shift(h')`` before any cap, in units of the final logits (`tpe_core.models.head.OutputHead`).
 
-    h' is h with the removed dimensions S replaced: ``h'_S = fold h_K + constant``, K the kept ones (``zero`` and
-    ``mean`` have no fold). A steered token's row moves by ``rows[token_id]``, so its logit gains ``rows[w] . h'``;
+    h' is h with the dimensions S replaced: ``h'_S = fold h_K + constant``, K the kept ones (``zero`` and ``mean`` have
+    no fold). S are the removed dimensions, under ``refit`` all of them (`written`). A steered token's row moves by
+    ``rows[token_id]``, so its logit gains ``rows[w] . h'``;
     ``bias`` adds ``biases[token_id]`` to it instead. Both float64 whatever the model's dtype.
     """
 
     intervention: Intervention
     hidden_size: int
     constant: Floats  # [s]
-    fold: Floats | None = None  # [s, k], under least-squares
+    fold: Floats | None = None  # [s, k], under least-squares and refit
     rows: dict[int, Floats] = field(default_factory=dict)  # token id -> [d] log(ratio) * direction
     biases: dict[int, float] = field(default_factory=dict)  # token id -> log(ratio)
 
     def __post_init__(self) -> None:
-        removed, kept = len(self.removed), self.hidden_size - len(self.removed)
+        written, kept = len(self.written), self.hidden_size - len(self.removed)
         self.intervention.check_fits(self.hidden_size, 1 << 31)
-        shapes: list[tuple[str, Floats, tuple[int, ...]]] = [("constant", self.constant, (removed,))]
-        shapes += [("fold", self.fold, (removed, kept))] if self.fold is not None else []
+        shapes: list[tuple[str, Floats, tuple[int, ...]]] = [("constant", self.constant, (written,))]
+        shapes += [("fold", self.fold, (written, kept))] if self.fold is not None else []
         shapes += [(f"row {token_id}", row, (self.hidden_size,)) for token_id, row in self.rows.items()]
         for name, array, shape in shapes:
             if array.shape != shape:
@@ -59,8 +60,8 @@ class Edit:
         d, pruned = len(basis.mean_hidden), intervention.pruned
         intervention.check_fits(d, 1 << 31)
         constant, fold = np.zeros(len(pruned)), None
-        if pruned and intervention.replacement == "least-squares":
-            rebuilt = basis.reconstruction(pruned)
+        if pruned and intervention.replacement in ("least-squares", "refit"):
+            rebuilt = basis.reconstruction(pruned, intervention.replacement)
             constant, fold = rebuilt.constant, rebuilt.fold
         elif intervention.replacement == "mean":
             constant = basis.mean_hidden[list(pruned)]
@@ -75,12 +76,18 @@ class Edit:
 
     @property
     def removed(self) -> tuple[int, ...]:
-        """S, the pruned dimensions in ascending order."""
+        """The pruned dimensions in ascending order."""
         return self.intervention.pruned
 
     @property
+    def written(self) -> tuple[int, ...]:
+        """S, the dimensions of h' that are not those of h: the removed ones, and under ``refit`` the kept ones too."""
+        whole = self.intervention.replacement == "refit" and self.removed
+        return tuple(range(self.hidden_size)) if whole else self.removed
+
+    @property
     def kept(self) -> tuple[int, ...]:
-        """K, the others in ascending order."""
+        """K, the dimensions that are not pruned, in ascending order."""
         gone = set(self.removed)
         return tuple(dim for dim in range(self.hidden_size) if dim not in gone)
 

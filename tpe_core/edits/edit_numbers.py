@@ -57,7 +57,7 @@ class EditNumbers:
     def _make(self, device: torch.device) -> dict[str, Tensor]:
         edit, real = self.edit, torch.float32 if device.type == "mps" else torch.float64
         arrays: dict[str, Any] = {"constant": edit.constant}
-        ids: dict[str, Any] = {"removed": edit.removed, "moved": list(edit.rows), "raised": list(edit.biases)}
+        ids: dict[str, Any] = {"written": edit.written, "moved": list(edit.rows), "raised": list(edit.biases)}
         if edit.fold is not None:
             arrays["fold"], ids["kept"] = edit.fold.T, edit.kept
         if edit.rows:
@@ -69,7 +69,7 @@ class EditNumbers:
             return made | {name: torch.tensor(of, dtype=torch.int64, device=device) for name, of in ids.items()}
 
     def replaced(self, h: Tensor) -> Tensor:
-        """The hidden states h [..., d] with the removed dimensions replaced; `h` itself where none is."""
+        """h' [..., d] of the hidden states h, which is `h` itself where nothing is removed."""
         if not self.edit.removed:
             return h
         if h.shape[-1] != self.edit.hidden_size:
@@ -78,8 +78,8 @@ class EditNumbers:
         values = at["constant"]
         if "fold" in at:
             values = values + h.index_select(-1, at["kept"]).to(values.dtype) @ at["fold"]
-        values = values.to(h.dtype).expand(*h.shape[:-1], len(self.edit.removed))
-        return h.index_copy(-1, at["removed"], values)
+        values = values.to(h.dtype).expand(*h.shape[:-1], len(at["written"]))
+        return h.index_copy(-1, at["written"], values)
 
     def shift(self, y: Tensor, h: Tensor) -> None:
         """Move the steered tokens' entries of the head's output y [..., V] in place, given the final h [..., d]."""

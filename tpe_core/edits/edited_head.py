@@ -19,8 +19,9 @@ from tpe_core.edits.directions import Directions
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.edit_numbers import EditNumbers, edit_logits
-from tpe_core.edits.intervention import Intervention, Method
+from tpe_core.edits.intervention import Intervention, Method, Replacement
 from tpe_core.edits.reconstruction import Reconstruction, reconstruct
+from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
 
 __all__ = ["EditBasis", "EditedHead", "edited_logits"]
@@ -35,7 +36,7 @@ class EditBasis:
     """What edits are made of, as measured: E[h] and the reconstruction for replacements, directions for steering.
 
     `given` directions and a `given_rebuilt` (from a manifest) take precedence over the detection's: the directions
-    whatever is pruned, the reconstruction where exactly its dimensions are.
+    whatever is pruned, the reconstruction where exactly its dimensions are. A refit can only be given.
     """
 
     slope: Floats  # [d]
@@ -59,10 +60,19 @@ class EditBasis:
             self.directions = Directions(self.slope, self.detection)
         return self.directions.of(method, pruned)
 
-    def reconstruction(self, pruned: tuple[int, ...]) -> Reconstruction:
-        """How the `pruned` dimensions are guessed from the others."""
-        if self.given_rebuilt is not None and self.given_rebuilt.removed == pruned:
-            return self.given_rebuilt
+    def reconstruction(self, pruned: tuple[int, ...], replacement: Replacement = "least-squares") -> Reconstruction:
+        """How the `pruned` dimensions, or under ``refit`` all, are guessed from the others.
+
+        Raises `TpeError` for a refit of dimensions that this basis was not given one of.
+        """
+        given, refitted = self.given_rebuilt, replacement == "refit"
+        if given is not None and given.removed == pruned and given.is_refit == refitted:
+            return given
+        if refitted:
+            raise TpeError(
+                f"this mask of {len(pruned)} dimensions has no refit: fit one (LiveSession.refit, or tpe prune "
+                "--replace refit --save), or replace by least-squares."
+            )
         if self._rebuilt is None or self._rebuilt.removed != pruned:
             self._rebuilt = reconstruct(pruned, self.detection)
         return self._rebuilt
@@ -96,7 +106,7 @@ class EditedHead:
     Toggling dimension i costs one column, ``z -= W_:i (h_i - fill_i)``, instead of a product. The running z is
     float64, so that a thousand toggles leave no trace; every `REFRESH_EVERY` columns it is computed afresh all the
     same, and with nothing pruned it is the base itself, bit for bit. Under ``least-squares`` every toggle changes
-    what stands in for all pruned dimensions, so each costs a solve and a full product.
+    what stands in for all pruned dimensions, so each costs a solve and a full product, as taking up a refit does.
     """
 
     def __init__(self, head: OutputHead, basis: EditBasis) -> None:
@@ -159,7 +169,7 @@ class EditedHead:
             self._reset()
             return
         self._columns += len(changed)
-        if self._columns > REFRESH_EVERY or intervention.replacement == "least-squares":
+        if self._columns > REFRESH_EVERY or intervention.replacement in ("least-squares", "refit"):
             self._refresh(intervention)
             return
         for dim in changed:

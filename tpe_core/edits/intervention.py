@@ -13,16 +13,28 @@ from typing import Literal, get_args
 
 from tpe_core.errors import TpeError
 
-__all__ = ["METHODS", "REPLACEMENTS", "Intervention", "Method", "Replacement", "Steering", "check_steering"]
+__all__ = [
+    "METHODS",
+    "READY",
+    "REPLACEMENTS",
+    "Intervention",
+    "Method",
+    "Replacement",
+    "Steering",
+    "check_steering",
+]
 
-Replacement = Literal["zero", "mean", "least-squares"]
+Replacement = Literal["zero", "mean", "least-squares", "refit"]
 """What stands in for a pruned dimension of h: 0 (the paper), its mean E[h_i] over the detecting text, or the best
-linear guess from the dimensions that are kept."""
+linear guess from the dimensions that are kept. Under ``refit`` all of h is made anew from the kept dimensions, at the
+least KL (`tpe_core.pruning.refit`): numbers that were fitted for one mask and belong to no other."""
 
 Method = Literal["least-squares", "min-norm", "top-k", "bias"]
 """Which direction moves a steered token's row (`tpe_core.edits.directions`); ``bias`` adds to its logit instead."""
 
 REPLACEMENTS: tuple[Replacement, ...] = get_args(Replacement)
+READY: tuple[Replacement, ...] = ("zero", "mean", "least-squares")
+"""The replacements that every mask has at once, without a fit of its own."""
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
@@ -60,6 +72,8 @@ class Steering:
 @dataclass(frozen=True, slots=True)
 class Intervention:
     """Pruned dims (sorted, unique), their replacement, and steered tokens (by id, one entry each).
+
+    Pruning more or less than a refit was fitted for makes its replacement ``least-squares``.
 
     `origin` names the saved means and directions that the edit was loaded with (empty: those of the detection in
     hand); it stays with every edit made from it, so that undo goes back to the same numbers.
@@ -101,19 +115,23 @@ class Intervention:
 
     def toggle(self, dims: Iterable[int]) -> Intervention:
         """Prune those of `dims` that are kept and restore those that are pruned."""
-        return replace(self, pruned=tuple(set(self.pruned) ^ set(dims)))
+        return self._masked(set(self.pruned) ^ set(dims))
 
     def prune(self, dims: Iterable[int]) -> Intervention:
         """Prune `dims` as well."""
-        return replace(self, pruned=tuple(set(self.pruned) | set(dims)))
+        return self._masked(set(self.pruned) | set(dims))
 
     def restore(self, dims: Iterable[int]) -> Intervention:
         """Keep `dims` again."""
-        return replace(self, pruned=tuple(set(self.pruned) - set(dims)))
+        return self._masked(set(self.pruned) - set(dims))
 
     def invert(self, hidden_size: int) -> Intervention:
         """Prune exactly the dimensions of ``range(hidden_size)`` that are kept now."""
-        return replace(self, pruned=tuple(set(range(hidden_size)) - set(self.pruned)))
+        return self._masked(set(range(hidden_size)) - set(self.pruned))
+
+    def _masked(self, dims: set[int]) -> Intervention:
+        stays = self.replacement != "refit" or dims == set(self.pruned)
+        return replace(self, pruned=tuple(dims), replacement=self.replacement if stays else "least-squares")
 
     def with_replacement(self, replacement: Replacement) -> Intervention:
         """The same edit with another replacement."""
@@ -130,5 +148,5 @@ class Intervention:
         return replace(self, steering=others + added)
 
     def clear(self) -> Intervention:
-        """Nothing pruned, nothing steered; the replacement stays chosen."""
-        return Intervention(replacement=self.replacement)
+        """Nothing pruned, nothing steered; the replacement stays chosen, but for a refit, which was the mask's."""
+        return Intervention(replacement=self.replacement if self.replacement in READY else "least-squares")

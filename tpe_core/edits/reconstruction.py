@@ -28,12 +28,13 @@ def covariance(detection: Detection) -> Floats:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """``h_S ≈ fold h_K + constant``, S the removed dimensions in ascending order, K the kept ones."""
+    """``h_S ≈ fold h_K + constant``, S the removed dimensions in ascending order, or all; K the kept ones."""
 
     removed: tuple[int, ...]
     kept: tuple[int, ...]
-    fold: Floats  # [s, k] C_SK C_KK^-1
+    fold: Floats  # [s, k] C_SK C_KK^-1, but for a refit
     constant: Floats  # [s]
+    is_refit: bool = False  # whether S are all dimensions
 
 
 def reconstruct(removed: Sequence[int], detection: Detection) -> Reconstruction:

@@ -285,6 +285,9 @@ def prune(
                 found[key][domain] = measured.curves[_name(key)]
             done += len(group) * len(sample)
     fitted = [key for key in plan if key[1] in FITTED]
+    for domain, sample in by_domain.items():
+        if domain not in base:  # nothing was swept, so that the unpruned head was not measured beside it
+            base[domain] = (yield from sweep(head, {}, removed, sample)).base
     if fitted:
         material = yield from fitting_sample(analysis, fit_positions, seed=seed, store=store)
     for key in fitted:
@@ -292,7 +295,8 @@ def prune(
         costs: dict[str, tuple[Cost, ...]] = dict.fromkeys(by_domain, ())
         for count in removed:
             dims = order[:count].tolist()
-            small = (yield from FITTED[key[1]](head, dims, analysis.detection, material, seed=seed)).head
+            way = FITTED[key[1]]
+            small = (yield from way(head, dims, analysis.detection, material, seed=seed, store=store)).head
             for domain, sample in by_domain.items():
                 costs[domain] += ((yield from measure(head, small, sample)),)
                 found[key][domain] = Curve(removed[: len(costs[domain])], head.hidden_size, costs[domain])
@@ -305,7 +309,10 @@ def _name(key: Key) -> str:
 
 
 def pruned_intervention(order: str, replacement: str, dims: Sequence[int]) -> Intervention:
-    """The edit that removes `dims`, for the inspector or a file. Raises `TpeError` where a mask cannot say it."""
+    """The edit that removes `dims`, for the inspector or a file. Raises `TpeError` where a mask cannot say it.
+
+    One that is replaced by ``refit`` still needs its numbers: `tpe_core.live.LiveSession.refit`.
+    """
     if order == "component" or replacement == ROTATE:
         what = "principal components" if order == "component" else "rotated directions"
         raise TpeError(f"a mask of {what} cannot be saved: a mask names dimensions; choose another order.")
@@ -326,5 +333,6 @@ def mask_of(
     """
     pruned_intervention(order, replacement, ())
     evidence = yield from gather_evidence([order], analysis, seed=seed, store=store)
-    dims = order_of(order, replace(evidence, replacement=replacement))[:removed]
+    ordered = replace(evidence, replacement="least-squares" if replacement in FITTED else replacement)
+    dims = order_of(order, ordered)[:removed]
     return pruned_intervention(order, replacement, dims.tolist())

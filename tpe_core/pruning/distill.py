@@ -1,7 +1,8 @@
 """Distilling a pruned head: the kept columns and the constant refitted to give the full head's own distribution.
 
-Starts at the refitted head (`pruning.refit`) and minimises the mean KL(P || P') over stored hidden states, which is
-convex in both: all V_all (k + 1) weights are free now, where refitting moves d k of them and the constants.
+Starts at a refitted head (`pruning.refit`), there with a constant per token as well, and minimises the mean
+KL(P || P') over stored hidden states, which is convex in both: all V_all (k + 1) weights are free now, where refitting
+moves d k of them and the constants.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tpe_core.pruning.fitting import BATCH, Form, Outcome, White, fit
 from tpe_core.pruning.pruned_head import PrunedHead, kept_dims
 from tpe_core.pruning.refit import STEPS as REFIT_STEPS
 from tpe_core.pruning.refit import Rebuilt
+from tpe_core.store import Store
 
 __all__ = ["Columns", "Distilled", "distill"]
 
@@ -64,8 +66,9 @@ def distill(
     *,
     steps: int | None = None,
     seed: int = 0,
+    store: Store | None = None,
 ) -> Steps[Distilled]:
-    """Refit the kept columns of `head` without dimensions `removed`: a job.
+    """Refit the kept columns of `head` without dimensions `removed`: a job. `store` is not used: they are large.
 
     `steps` is `STEPS`, or as many as make `PASSES` over the sample. The same seed gives the same head.
     Raises `TpeError` where the sample has fewer than two positions.

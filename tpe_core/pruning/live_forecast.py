@@ -30,6 +30,7 @@ class LiveForecast:
     """The cost of any mask, from the Fisher information: O(d) for every dimension that changed since the last one.
 
     Under ``least-squares`` what is left unexplained is solved for again at every change: O(k³), k the kept dimensions.
+    A refit, which costs less, is given the same figure.
     """
 
     def __init__(self, fisher: Fisher, covariance: NDArray[np.float64]) -> None:
@@ -38,7 +39,7 @@ class LiveForecast:
 
     def of(self, edit: Intervention) -> PruningForecast:
         """The forecast of an edit's mask; its steered tokens do not count."""
-        if edit.replacement == "least-squares":
+        if edit.replacement in ("least-squares", "refit"):
             kl = forecast_least_squares(self._fisher.metric, self._covariance, edit.pruned)
             return PruningForecast(edit.pruned, edit.replacement, kl, None)
         gates = self._gates[edit.replacement]

@@ -1,11 +1,11 @@
-"""Refitting what a pruned head rebuilds: h from the kept dimensions, and a constant per token, at the least KL.
+"""Refitting what a pruned head rebuilds: all of h from the kept dimensions, at the least KL.
 
 Least squares rebuilds the removed dimensions with the least error in h. What is wanted is the least error in the
 distribution, and the two differ where much is removed: with 60 % of the bundled model's dimensions gone the
 least-squares head costs 2.7 times the KL that ``½ tr(F Σ)`` forecasts. So h is rebuilt as ``m + B e``, e white
-coordinates of the kept dimensions, and B [d, k] and the constants c [V_all] of ``post(W (m + B e) + b + c)`` minimise
-the mean KL(P || P') themselves, starting at least squares. That is d k + V_all weights where distilling frees
-V_all (k + 1), so little text is enough: .40 nats for .38 when 32,768 positions are read instead of 131,072.
+coordinates of the kept dimensions, and m [d] and B [d, k] minimise the mean KL(P || P') of ``post(W (m + B e) + b)``
+themselves, starting at least squares. That is d (k + 1) weights where distilling frees V_all (k + 1), so little text
+is enough; and it is an edit of h, which a file, a hook or a checkpoint can hold (replacement ``refit``).
 
 `refit_order` chooses the dimensions along the way: a few at a time by what least squares over the rest would cost,
 each round judged at the distribution of the head refitted since the last. It is fitted on as much text as the fits
@@ -15,8 +15,9 @@ are: chosen on 4,096 positions, the 30 % that the bundled model keeps cost .581 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -24,17 +25,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tpe_core.analysis import Analysis
 from tpe_core.detecting.detection import Detection
 from tpe_core.detecting.hidden import HiddenSample
-from tpe_core.edits.reconstruction import covariance
+from tpe_core.edits.edited_head import EditBasis
+from tpe_core.edits.reconstruction import Reconstruction, covariance
+from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps, run
 from tpe_core.pruning.fisher import Metric, obs_order, widened
-from tpe_core.pruning.fitting import BATCH, Adam, Form, Outcome, White, fit, losses
+from tpe_core.pruning.fitting import (
+    BATCH,
+    POSITIONS,
+    Adam,
+    Form,
+    Outcome,
+    White,
+    fit,
+    fitting_sample,
+    losses,
+)
 from tpe_core.pruning.pruned_head import PrunedHead, kept_dims
 from tpe_core.store import Store
 
-__all__ = ["Rebuilt", "Refitted", "refit", "refit_order"]
+__all__ = ["Rebuilt", "RebuiltState", "Refitted", "refit", "refit_basis", "refit_order"]
 
 Floats = NDArray[np.float64]
 Order = NDArray[np.int64]
@@ -42,7 +56,8 @@ Order = NDArray[np.int64]
 STEPS = 900
 RATE = 0.04  # Adam's step at first for B, as a share of its root mean square
 CONSTANT_RATE = 0.01  # nats
-VERSION = 1
+VERSION, REFIT_VERSION = 1, 1
+OUTCOME = ("kl_before", "kl_after", "steps")
 ROUND_SHARE, ROUND_LEAST = 0.05, 0.02  # a round of `refit_order` removes this share of the kept, at least of all dims
 ROUND_STEPS = 100  # of Adam, after every round
 METRIC_BATCHES = 8  # of positions, that the metric of a round is made from
@@ -53,12 +68,11 @@ class Refitted(Outcome):
     """A refitted head and how it went: what it rebuilds h from, and the logits that makes."""
 
     head: PrunedHead
-    rebuild: Floats  # [d, k] ``h ≈ mean + rebuild (h_K - mean_K)``
-    constant: NDArray[np.float32]  # [V_all] c, added to the logits of the h rebuilt
+    reconstruction: Reconstruction  # of all dimensions
 
 
 class Rebuilt(Form):
-    """``z' = W (mean + B e) + b + c`` with the whole head's W and b."""
+    """``z' = W (mean + B e) + b + c`` with the whole head's W and b, and a constant c per token."""
 
     def __init__(self, head: OutputHead, mean: Floats, rebuilding: Floats) -> None:
         device = head.columns.device
@@ -74,16 +88,46 @@ class Rebuilt(Form):
 
     def gradients(self, e: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
         """By Bᵀ and by c."""
-        by_hidden = torch.zeros(len(e), self._head.hidden_size, device=e.device)
+        return e.T @ self._by_state(slope), slope.sum(0)
+
+    def _by_state(self, slope: Tensor) -> Tensor:
+        """[n, d] the gradient by the h rebuilt."""
+        found = torch.zeros(len(slope), self._head.hidden_size, device=slope.device)
         for rows, columns in widened(self._head):
-            by_hidden += slope[:, rows] @ columns.T
-        return e.T @ by_hidden, slope.sum(0)
+            found += slope[:, rows] @ columns.T
+        return found
 
     def columns(self) -> tuple[Tensor, Tensor]:
         """([k, V_all] columns of e, [V_all] constant) of the logits: the same head, multiplied out."""
         rebuilding, constant = self.weights
         columns = torch.cat([rebuilding @ part for _, part in widened(self._head)], 1)
         return columns, self._head.raw(self._mean) + constant
+
+
+class RebuiltState(Rebuilt):
+    """``z' = W (mean + m + B e) + b``: every constant is one of h, so that an edit of h says all of it."""
+
+    def __init__(self, head: OutputHead, mean: Floats, rebuilding: Floats) -> None:
+        super().__init__(head, mean, rebuilding)
+        start, rate = self.weights[0], self.rates[0]
+        self.weights = start, torch.zeros(head.hidden_size, device=start.device)  # Bᵀ [k, d], m [d]
+        self.rates = rate, rate
+
+    def raw(self, e: Tensor) -> Tensor:
+        """[n, V_all] logits of e [n, k]."""
+        rebuilding, shift = self.weights
+        return self._head.raw(torch.addmm(self._mean + shift, e, rebuilding))
+
+    def gradients(self, e: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
+        """By Bᵀ and by m."""
+        by_state = self._by_state(slope)
+        return e.T @ by_state, by_state.sum(0)
+
+    def of(self, white: White) -> tuple[Floats, Floats]:
+        """(fold [d, k], constant [d]) with ``h' = fold h_K + constant``."""
+        rebuilding, shift = (each.double().cpu().numpy() for each in self.weights)
+        fold: Floats = rebuilding.T @ white.inverse
+        return fold, self._mean.double().cpu().numpy() + shift - fold @ white.mean
 
 
 def refit(
@@ -94,23 +138,63 @@ def refit(
     *,
     steps: int = STEPS,
     seed: int = 0,
+    store: Store | None = None,
 ) -> Steps[Refitted]:
-    """Rebuild h without dimensions `removed` at the least KL over `sample`: a job.
+    """Rebuild h without dimensions `removed` at the least KL over `sample`: a job, cached in `store`.
 
     The same seed gives the same head. Raises `TpeError` where the sample has fewer than two positions.
     """
-    white = White(kept_dims(removed, head.hidden_size), detection, head)
-    form = Rebuilt(head, detection.mean_hidden, white.map)
-    outcome = yield from fit(head, form, white, sample.hidden, steps=steps, seed=seed, label="refit")
-    rebuild: Floats = form.weights[0].double().cpu().numpy().T @ white.inverse
-    return Refitted(
-        outcome.kl_before,
-        outcome.kl_after,
-        outcome.steps,
-        head=white.head(*form.columns(), head),
-        rebuild=rebuild,
-        constant=form.weights[1].cpu().numpy(),
+    kept = kept_dims(removed, head.hidden_size)
+    key = _key(f"refit {REFIT_VERSION} {steps} {RATE} {seed} {sorted(removed)}", head, sample, detection.mean_hidden)
+    entry = store.load(key) if store is not None else None
+    if entry is None or not _holds(entry, head.hidden_size, len(kept)):
+        white = White(kept, detection, head)
+        form = RebuiltState(head, detection.mean_hidden, white.map)
+        outcome = yield from fit(head, form, white, sample.hidden, steps=steps, seed=seed, label="refit")
+        fold, constant = form.of(white)
+        entry = {"fold": fold, "constant": constant}, {name: getattr(outcome, name) for name in OUTCOME}
+        if store is not None:
+            store.save(key, *entry)
+    arrays, facts = entry
+    rebuilt = Reconstruction(
+        tuple(sorted(removed)), tuple(int(dim) for dim in kept), arrays["fold"], arrays["constant"], is_refit=True
     )
+    return Refitted(facts["kl_before"], facts["kl_after"], facts["steps"], _folded(head, rebuilt), rebuilt)
+
+
+def refit_basis(
+    analysis: Analysis,
+    pruned: Sequence[int],
+    basis: EditBasis,
+    positions: int = POSITIONS,
+    *,
+    seed: int = 0,
+    store: Store | None = None,
+) -> Steps[EditBasis]:
+    """A basis that knows the refit of one mask, on so many `positions` of the detecting text, and else `basis`: a job.
+
+    Raises `TpeError` where nothing is pruned, or everything.
+    """
+    if not pruned:
+        raise TpeError("nothing is pruned, so there is nothing to refit: prune dimensions first.")
+    sample = yield from fitting_sample(analysis, positions, seed=seed, store=store)
+    found = yield from refit(analysis.model.head, pruned, analysis.detection, sample, seed=seed, store=store)
+    return basis.overridden((), None, basis.given, found.reconstruction)
+
+
+def _holds(entry: tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]], width: int, kept: int) -> bool:
+    arrays, facts = entry
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return shapes == {"fold": (width, kept), "constant": (width,)} and facts.keys() >= set(OUTCOME)
+
+
+def _folded(head: OutputHead, rebuilt: Reconstruction) -> PrunedHead:
+    """The small head that gives what the whole one makes of a rebuilt h."""
+    device = head.columns.device
+    fold, constant = (torch.from_numpy(each).to(device) for each in (rebuilt.fold, rebuilt.constant))
+    columns = torch.cat([fold.float().T @ part for _, part in widened(head)], 1)
+    at = torch.tensor(rebuilt.kept, dtype=torch.int64, device=device)
+    return PrunedHead(at, columns, head.raw(constant.float()), head.post, head.hidden_size)
 
 
 def refit_order(
@@ -129,7 +213,8 @@ def refit_order(
     the same order.
     """
     width = head.hidden_size
-    key = _key(head, sample, metric, seed)
+    how = (VERSION, ROUND_SHARE, ROUND_LEAST, ROUND_STEPS, METRIC_BATCHES, RATE, CONSTANT_RATE)
+    key = _key(f"refit order {how} {seed}", head, sample, metric)
     entry = store.load(key) if store is not None else None
     if entry is not None and sorted(entry[0].get("order", ())) == list(range(width)):
         return entry[0]["order"].astype(np.int64)
@@ -173,10 +258,8 @@ def _drawn(sample: HiddenSample, rng: np.random.Generator, head: OutputHead) -> 
     return torch.from_numpy(sample.hidden[rng.integers(len(sample), size=BATCH)]).to(head.columns.device)
 
 
-def _key(head: OutputHead, sample: HiddenSample, metric: Floats, seed: int) -> str:
-    how = (VERSION, ROUND_SHARE, ROUND_LEAST, ROUND_STEPS, METRIC_BATCHES, RATE, CONSTANT_RATE)
-    facts = f"refit order {how} {head.sha256} {seed} {sample.hidden.shape}"
-    digest = hashlib.sha256(facts.encode())
+def _key(what: str, head: OutputHead, sample: HiddenSample, numbers: Floats) -> str:
+    digest = hashlib.sha256(f"{what} {head.sha256} {sample.hidden.shape}".encode())
     digest.update(np.ascontiguousarray(sample.hidden).tobytes())
-    digest.update(metric.astype(np.float32).tobytes())
+    digest.update(numbers.astype(np.float32).tobytes())
     return digest.hexdigest()

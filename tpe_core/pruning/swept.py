@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tpe_core.edits.intervention import REPLACEMENTS, Replacement
+from tpe_core.edits.intervention import READY, Replacement
 from tpe_core.lazy import Deferred
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class SweepRequest:
     """Orders to compare and replacements to compare them under, those that matter first."""
 
     orders: tuple[str, ...] = ("slope", "random", "activation", "fisher", "fisher-obs")
-    replacements: tuple[Replacement, ...] = REPLACEMENTS
+    replacements: tuple[Replacement, ...] = READY
     reference: bool = True  # measure `ROTATE` as well
     draws: int = 5  # of the order random
     fractions: tuple[float, ...] = tuple(step / STEPS for step in range(STEPS))

@@ -104,15 +104,16 @@ def _shared_copy(hf: Any) -> Any:
 def _head_weight(weight: Tensor, edit: Edit, plan: Plan, scale: float, factor: float) -> tuple[Tensor, Tensor]:
     """(edited W [V, d] in its dtype, constants [V] float64), both in units of the head module's output.
 
-    With R the moves of the steered rows, S the removed and K the kept dimensions: W'_K = (W + R)_K + (W + R)_S fold,
-    W'_S = 0, k = (W + R)_S constant + biases, and k u^T on top where a direction carries k; all over `factor`.
+    With R the moves of the steered rows, S the written and K the kept dimensions (`Edit`): W' = W + R with W'_S = 0,
+    then (W + R)_S fold is added to W'_K; k = (W + R)_S constant + biases, and k u^T on top where a direction carries
+    k; all over `factor`.
     """
     device, real = weight.device, torch.float32 if weight.device.type == "mps" else torch.float64
 
     def tensor(array: Any) -> Tensor:
         return torch.as_tensor(array, dtype=real, device=device)
 
-    removed, kept = (torch.tensor(dims, dtype=torch.int64, device=device) for dims in (edit.removed, edit.kept))
+    written, kept = (torch.tensor(dims, dtype=torch.int64, device=device) for dims in (edit.written, edit.kept))
     prunes = bool(edit.removed) and plan.carrier != "norm"
     fold = None if edit.fold is None else tensor(edit.fold)
     direction = None if plan.direction is None else tensor(plan.direction)
@@ -127,11 +128,11 @@ def _head_weight(weight: Tensor, edit: Edit, plan: Plan, scale: float, factor: f
             if first <= token_id < first + len(rows):
                 rows[token_id - first] += tensor(edit.rows[token_id]) / scale
         if prunes:
-            gone = rows[:, removed]
+            gone = rows[:, written]
             k += gone @ tensor(edit.constant)
+            rows[:, written] = 0
             if fold is not None:
                 rows[:, kept] += gone @ fold
-            rows[:, removed] = 0
         if direction is not None:
             rows += torch.outer(k, direction)
         if plan.moves_head:

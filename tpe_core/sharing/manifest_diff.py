@@ -154,12 +154,12 @@ def _facts_of(manifest: Manifest) -> dict[str, Value]:
 def _constants(edit: Edit, another: Edit) -> float | None:
     """Over the dimensions that both prune, where both replace them alike; the matrices too where both have one."""
     replaced = edit.intervention.replacement
-    shared = set(edit.removed) & set(another.removed)
+    shared = set(edit.written) & set(another.written)
     if not shared or replaced != another.intervention.replacement:
         return None
-    if replaced == "least-squares" and edit.removed != another.removed:
+    if replaced in ("least-squares", "refit") and edit.removed != another.removed:
         return None  # what is guessed from other dimensions has another constant
-    constants = [side.constant[[dim in shared for dim in side.removed]] for side in (edit, another)]
+    constants = [side.constant[[dim in shared for dim in side.written]] for side in (edit, another)]
     found = _largest(*constants)
     if edit.fold is not None and another.fold is not None and edit.fold.shape == another.fold.shape:
         found = max(found, _largest(edit.fold, another.fold))

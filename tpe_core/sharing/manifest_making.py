@@ -92,8 +92,8 @@ def arrays_of(edit: Intervention, basis: EditBasis) -> dict[str, NDArray[np.floa
     arrays: dict[str, NDArray[np.float64]] = {}
     if edit.pruned and edit.replacement == "mean":
         arrays["replacement_values"] = basis.mean_hidden[list(edit.pruned)]
-    elif edit.pruned and edit.replacement == "least-squares":
-        rebuilt = basis.reconstruction(edit.pruned)
+    elif edit.pruned and edit.replacement in ("least-squares", "refit"):
+        rebuilt = basis.reconstruction(edit.pruned, edit.replacement)
         arrays |= {"reconstruction": rebuilt.fold, "replacement_values": rebuilt.constant}
     for entry in edit.steering:
         direction = basis.direction(entry.method, edit.pruned)

@@ -265,10 +265,11 @@ class Manifest(_Record):
     def needed_arrays(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the float64 arrays that applying this edit needs."""
         needed: dict[str, tuple[int, ...]] = {}
+        written = self.made_on.hidden_size if self.replacement == "refit" else len(self.pruned)
         if self.pruned and self.replacement != "zero":
-            needed["replacement_values"] = (len(self.pruned),)
-        if self.pruned and self.replacement == "least-squares":
-            needed["reconstruction"] = (len(self.pruned), self.made_on.hidden_size - len(self.pruned))
+            needed["replacement_values"] = (written,)
+        if self.pruned and self.replacement in ("least-squares", "refit"):
+            needed["reconstruction"] = (written, self.made_on.hidden_size - len(self.pruned))
         for method in sorted({entry.method for entry in self.steering} - {"bias"}):
             needed[f"direction.{method}"] = (self.made_on.hidden_size,)
         return needed

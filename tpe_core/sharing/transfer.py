@@ -22,6 +22,7 @@ from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Steps
 from tpe_core.pruning.curves import DRAWS, PruningCurve, baseline_figures, figures_of, mask_of, prune
+from tpe_core.pruning.refit import refit_basis
 from tpe_core.pruning.sweep import Cost, measure
 from tpe_core.sharing.manifest_schema import Manifest, MeasuredText
 from tpe_core.store import Store
@@ -183,6 +184,8 @@ def transfer(
     edits = {"given": edit}
     if way != "zero":
         basis = EditBasis.of(analysis.encoding.slope, analysis.detection)
+        if way == "refit":
+            basis = yield from refit_basis(analysis, edit.removed, basis, seed=seed, store=store)
         edits["refitted"] = Edit.of(dataclasses.replace(edit.intervention, origin=""), basis)
     costs: dict[str, dict[str, Cost]] = {name: {} for name in edits}
     for domain in TEXTS:

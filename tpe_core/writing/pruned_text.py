@@ -10,6 +10,8 @@ from tpe_core.edits.edited_head import EditBasis
 from tpe_core.errors import TpeError
 from tpe_core.progress import Steps
 from tpe_core.pruning.curves import PruningResult, mask_of
+from tpe_core.pruning.fitting import POSITIONS
+from tpe_core.pruning.refit import refit_basis
 from tpe_core.store import Store
 from tpe_core.writing.generation import Decoding, heldout_prompts, logits_under
 from tpe_core.writing.generation_quality import GenerationQuality, baseline, quality_of
@@ -36,7 +38,13 @@ class PrunedText:
 
 
 def pruned_texts(
-    analysis: Analysis, result: PruningResult, prompts: int, *, seed: int = 0, store: Store | None = None
+    analysis: Analysis,
+    result: PruningResult,
+    prompts: int,
+    *,
+    fit_positions: int = POSITIONS,
+    seed: int = 0,
+    store: Store | None = None,
 ) -> Steps[tuple[PrunedText, ...]]:
     """Sample text after `prompts` beginnings of held-out blocks at every point that a mask can name: a job.
 
@@ -56,6 +64,9 @@ def pruned_texts(
                 edit = yield from mask_of(analysis, curve.order, curve.replace, removed, seed=seed, store=store)
             except TpeError:
                 break
-            quality = yield from quality_of(model, logits_under(model, edit, basis), against)
+            own = basis
+            if edit.replacement == "refit" and edit.pruned:
+                own = yield from refit_basis(analysis, edit.pruned, basis, fit_positions, seed=seed, store=store)
+            quality = yield from quality_of(model, logits_under(model, edit, own), against)
             found.append(PrunedText(curve.order, curve.replace, removed, quality))
     return tuple(found)

@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static
 
-from tpe_core.edits.intervention import METHODS, REPLACEMENTS, Intervention
+from tpe_core.edits.intervention import METHODS, READY, Intervention
 from tpe_core.inspector import SORT_KEYS, DimensionDetail, Inspector, NextTokens, PruningForecast, TokenDetail
 from tpe_tui.forecaster import Forecaster
 from tpe_tui.keymap import BY_ID, FOOTER
@@ -205,7 +205,7 @@ class BenchScreen(Screen[None]):
             self.dims.filter, self.dims.range_from = "", None
             view = self.tpe.memory.recall(self.tpe.options.model)
             method = next((name for name in METHODS if name == view.method), METHODS[0])
-            kept = next((name for name in REPLACEMENTS if name == view.replacement), REPLACEMENTS[0])
+            kept = next((name for name in READY if name == view.replacement), READY[0])
             prompt = self.tpe.prompt or view.prompt or session.default_prompt
             start = Intervention(replacement=kept)
             self.inspector = Inspector(prompt, info.hidden_size, info.vocab_rows, method, start)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tpe_core.edits.intervention import METHODS, REPLACEMENTS, Intervention
+from tpe_core.edits.intervention import METHODS, READY, Intervention
 from tpe_core.errors import TpeError
 from tpe_core.options import DEMO
 from tpe_core.pruning.swept import SweptCurve
@@ -144,7 +144,7 @@ class InspectScreen(GenerateBench):
     def action_mask_replacement(self) -> None:
         """See the key table."""
         current = self.inspector.intervention.replacement
-        other = REPLACEMENTS[(REPLACEMENTS.index(current) + 1) % len(REPLACEMENTS)]
+        other = READY[(READY.index(current) + 1) % len(READY)] if current in READY else READY[0]
         meanings = {"zero": "0", "mean": "their mean over the text", "least-squares": "a guess from the kept ones"}
         meaning = meanings[other]
         self._edit(lambda: self.inspector.set_replacement(other), f"pruned dimensions become {meaning}")
@@ -279,7 +279,7 @@ class InspectScreen(GenerateBench):
         if self.strip.job is not None:
             self.strip.say("a job is running already; cancel it first", "warn")
             return
-        names = (state.replacement, *(name for name in REPLACEMENTS if name != state.replacement))
+        names = (state.replacement, *(name for name in READY if name != state.replacement))
         request = replace(state.request, replacements=names)
         state.begin(self.tpe.host.job(SWEEP, lambda: session.sweep(request)))
         self.strip.say("")
@@ -312,7 +312,7 @@ class InspectScreen(GenerateBench):
     def apply_point(self, curve: SweptCurve, dims: tuple[int, ...]) -> None:
         """Prune exactly `dims`, by the replacement of the curve that they are a point of."""
         edit, at = self.inspector.intervention, self.sweep.at
-        way = next(name for name in REPLACEMENTS if name == curve.replace)
+        way = next(name for name in READY if name == curve.replace)
         # The curve was measured with this detection's means, not with those of a file that was imported before.
         origin = edit.origin if edit.steering else ""
         pruned = replace(edit, pruned=dims, replacement=way, origin=origin)
