@@ -30,7 +30,7 @@ class LiveForecast:
     """The cost of any mask, from the Fisher information: O(d) for every dimension that changed since the last one.
 
     Under ``least-squares`` what is left unexplained is solved for again at every change: O(k³), k the kept dimensions.
-    A refit, which costs less, is given the same figure.
+    A refit is given the same figure: nothing is forecast of what fitting gains.
     """
 
     def __init__(self, fisher: Fisher, covariance: NDArray[np.float64]) -> None:
