@@ -71,15 +71,30 @@ class Refitted(Outcome):
     reconstruction: Reconstruction  # of all dimensions
 
 
-class Rebuilt(Form):
-    """``z' = W (mean + B e) + b + c`` with the whole head's W and b, and a constant c per token."""
+class _OfState(Form):
+    """A form whose logits are the whole head's, of an h rebuilt around a mean from ``B e``."""
 
     def __init__(self, head: OutputHead, mean: Floats, rebuilding: Floats) -> None:
         device = head.columns.device
         self._head, self._mean = head, torch.from_numpy(mean).to(device).float()
-        start = torch.from_numpy(rebuilding.T.copy()).to(device).float()
-        self.weights = start, torch.zeros(head.total_rows, device=device)  # Bᵀ [k, d], c [V_all]
-        self.rates = RATE * float(start.square().mean().sqrt()), CONSTANT_RATE
+        self._start = torch.from_numpy(rebuilding.T.copy()).to(device).float()  # Bᵀ [k, d]
+        self._rate = RATE * float(self._start.square().mean().sqrt())
+
+    def _by_state(self, slope: Tensor) -> Tensor:
+        """[n, d] a gradient by the h rebuilt, from that by the raw logits [n, V_all]."""
+        found = torch.zeros(len(slope), self._head.hidden_size, device=slope.device)
+        for rows, columns in widened(self._head):
+            found += slope[:, rows] @ columns.T
+        return found
+
+
+class Rebuilt(_OfState):
+    """``z' = W (mean + B e) + b + c`` with the whole head's W and b, and a constant c per token."""
+
+    def __init__(self, head: OutputHead, mean: Floats, rebuilding: Floats) -> None:
+        super().__init__(head, mean, rebuilding)
+        self.weights = self._start, torch.zeros(head.total_rows, device=self._start.device)  # Bᵀ [k, d], c [V_all]
+        self.rates = self._rate, CONSTANT_RATE
 
     def raw(self, e: Tensor) -> Tensor:
         """[n, V_all] logits of e [n, k]."""
@@ -90,13 +105,6 @@ class Rebuilt(Form):
         """By Bᵀ and by c."""
         return e.T @ self._by_state(slope), slope.sum(0)
 
-    def _by_state(self, slope: Tensor) -> Tensor:
-        """[n, d] the gradient by the h rebuilt."""
-        found = torch.zeros(len(slope), self._head.hidden_size, device=slope.device)
-        for rows, columns in widened(self._head):
-            found += slope[:, rows] @ columns.T
-        return found
-
     def columns(self) -> tuple[Tensor, Tensor]:
         """([k, V_all] columns of e, [V_all] constant) of the logits: the same head, multiplied out."""
         rebuilding, constant = self.weights
@@ -104,14 +112,13 @@ class Rebuilt(Form):
         return columns, self._head.raw(self._mean) + constant
 
 
-class RebuiltState(Rebuilt):
+class RebuiltState(_OfState):
     """``z' = W (mean + m + B e) + b``: every constant is one of h, so that an edit of h says all of it."""
 
     def __init__(self, head: OutputHead, mean: Floats, rebuilding: Floats) -> None:
         super().__init__(head, mean, rebuilding)
-        start, rate = self.weights[0], self.rates[0]
-        self.weights = start, torch.zeros(head.hidden_size, device=start.device)  # Bᵀ [k, d], m [d]
-        self.rates = rate, rate
+        self.weights = self._start, torch.zeros_like(self._mean)  # Bᵀ [k, d], m [d]
+        self.rates = self._rate, self._rate
 
     def raw(self, e: Tensor) -> Tensor:
         """[n, V_all] logits of e [n, k]."""
@@ -123,8 +130,8 @@ class RebuiltState(Rebuilt):
         by_state = self._by_state(slope)
         return e.T @ by_state, by_state.sum(0)
 
-    def of(self, white: White) -> tuple[Floats, Floats]:
-        """(fold [d, k], constant [d]) with ``h' = fold h_K + constant``."""
+    def reconstruction(self, white: White) -> tuple[Floats, Floats]:
+        """(fold [d, k], constant [d]) with ``h' = fold h_K + constant``, of the coordinates' h_K."""
         rebuilding, shift = (each.double().cpu().numpy() for each in self.weights)
         fold: Floats = rebuilding.T @ white.inverse
         return fold, self._mean.double().cpu().numpy() + shift - fold @ white.mean
@@ -151,7 +158,7 @@ def refit(
         white = White(kept, detection, head)
         form = RebuiltState(head, detection.mean_hidden, white.map)
         outcome = yield from fit(head, form, white, sample.hidden, steps=steps, seed=seed, label="refit")
-        fold, constant = form.of(white)
+        fold, constant = form.reconstruction(white)
         entry = {"fold": fold, "constant": constant}, {name: getattr(outcome, name) for name in OUTCOME}
         if store is not None:
             store.save(key, *entry)
