@@ -17,12 +17,14 @@ from tests.test_sweep import cost_of, float64_logits, replaced
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.detecting.samples import Samples, read_samples
 from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import TpeError
 from tpe_core.live import open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_core.pruning.refit import refit_basis
 from tpe_core.sharing.manifest import write_manifest
 from tpe_core.sharing.transfer import Mask, transfer
 from tpe_tui.cli import main
@@ -112,6 +114,24 @@ def test_at_home_a_mask_costs_what_it_did(both: dict[str, tuple[Analysis, Sample
     for domain in ("heldout", "ood"):
         assert landing.costs[domain].kl == pytest.approx(landing.refitted[domain].kl, rel=1e-6)
         assert landing.costs[domain].kl > 0
+
+
+def test_a_refit_lands_with_its_own_numbers_and_is_fitted_again(both: dict[str, tuple[Analysis, Samples]]) -> None:
+    (home, at_home), (there, away) = both["home"], both["tuned"]
+    basis = run(refit_basis(home, DIMS, EditBasis.of(home.encoding.slope, home.detection)))
+    edit = Edit.of(Intervention(DIMS, "refit"), basis)
+    same = run(transfer(Mask("home", None, edit, 0), home, at_home, draws=1))
+    moved = run(transfer(Mask("home", None, edit, 0), there, away, draws=1))
+    again = run(refit_basis(there, DIMS, EditBasis.of(there.encoding.slope, there.detection)))
+    numbers = EditNumbers(Edit.of(Intervention(DIMS, "refit"), again))
+    for domain in ("heldout", "ood"):
+        assert same.costs[domain].kl == pytest.approx(same.refitted[domain].kl, rel=1e-6)
+        sample = getattr(away, domain)
+        hidden = torch.from_numpy(sample.hidden)
+        base = float64_logits(there.model.head, sample.hidden.astype(np.float64))
+        for found, ours in ((EditNumbers(edit), moved.costs), (numbers, moved.refitted)):
+            other = found.logits(there.model.head, hidden).double().numpy()
+            assert ours[domain].kl == pytest.approx(cost_of(base, other, sample.next_ids).kl, rel=2e-4, abs=2e-6)
 
 
 def test_what_cannot_land_is_refused(both: dict[str, tuple[Analysis, Samples]]) -> None:

@@ -32,7 +32,7 @@ REPLACED = {
     "zero": "zero",
     "mean": "their means",
     "least-squares": "the best linear guess from the others",
-    "refit": "a guess from the others that also makes these anew, fitted by KL",
+    "refit": "a refit: all of h made anew from the others, at the least KL",
 }
 FIGURES = {"kl": "KL", "js": "JS", "top1": "top-1", "perplexity": "perplexity", "entropy": "entropy"}
 

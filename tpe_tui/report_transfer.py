@@ -61,7 +61,7 @@ def _block(title: str, landing: Landing, at_home: bool = False) -> None:
     line(_row(f"  its own by slope ({landing.shared:,} shared)", _texts(landing.own)))
     means = {domain: landing.random.mean(domain).costs[0] for domain in TITLES}
     draws = len(landing.random.draws["heldout"])
-    line(_row(f"  random, {draws} draws", _texts(means)))
+    line(_row(f"  random, {draws} draw{'s' if draws > 1 else ''}", _texts(means)))
     if draws > 1:
         bands = ["{:.4f} to {:.4f}".format(*landing.random.band(domain)[0]) for domain in TITLES]
         line(f"{'    KL over draws':<{NAME}}  {bands[0]:<{len(FIGURES)}}  {bands[1]}")
