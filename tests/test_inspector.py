@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,25 @@ def test_a_change_that_changes_nothing_is_no_step() -> None:
     assert not state.clear()
     assert not state.steer(3, 1.0)
     assert state.undo_depth == (0, 0)
+
+
+def test_no_edit_takes_a_refit_to_another_mask() -> None:
+    refit = Intervention((1, 3), "refit", origin="a" * 64)
+    table = SimpleNamespace(order=lambda key, descending: [5, 1, 3, 0, 2, 4, 6, 7])
+    for change in (
+        lambda state: state.toggle([2]), lambda state: state.invert(),
+        lambda state: state.prune_bottom(0.5, table),
+    ):  # fmt: skip
+        state = inspector()
+        state.apply(refit)
+        assert change(state)
+        assert state.intervention.pruned != refit.pruned
+        assert state.intervention.replacement == "least-squares"
+        assert state.undo()
+        assert state.intervention == refit
+    assert state.steer(4, 2.0)
+    assert (state.intervention.pruned, state.intervention.replacement) == (refit.pruned, "refit")
+    assert refit.only([3, 1]) == refit
 
 
 def test_a_new_edit_ends_redo() -> None:

@@ -7,7 +7,7 @@ reads them and changes the intervention here, so that nothing typed is lost whil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
 from tpe_core.edits.intervention import Intervention, Method, Replacement
@@ -225,7 +225,7 @@ class Inspector:
             raise TpeError(f"a share must lie between 0 and 1, not {share:g}.")
         count = int(share * self.hidden_size + 1e-9)  # 0.29 * 1600 is 463.99...
         dims = table.order(key, descending=False)[:count]
-        return self.apply(replace(self.intervention, pruned=tuple(int(dim) for dim in dims)))
+        return self.apply(self.intervention.only(int(dim) for dim in dims))
 
     def invert(self) -> bool:
         """Prune exactly what is kept now."""

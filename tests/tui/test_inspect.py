@@ -182,6 +182,23 @@ async def test_export_and_import(start: Start, tmp_path: Path) -> None:
         assert bench.inspector.intervention.is_empty
 
 
+async def test_a_refit_is_left_with_its_mask_and_comes_back_by_undo(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "refit.json"
+    path.write_text('{"pruned": [4, 9], "replacement": "refit", "steering": []}')
+    async with start(mask=path) as (app, pilot):
+        bench = app.bench
+        await until(pilot, lambda: bench.inspector.intervention.replacement == "refit")
+        await answered(app, pilot)
+        assert "pruned 2/64 refit" in lines(bench.status)[0]
+        await pilot.press("space")
+        assert bench.inspector.intervention.replacement == "least-squares"
+        assert "the refit was another mask's: least-squares now" in bench.strip.text
+        await pilot.press("u")
+        assert bench.inspector.intervention == Intervention((4, 9), "refit")
+        await pilot.press("m")
+        assert bench.inspector.intervention == Intervention((4, 9), "zero")
+
+
 async def test_a_broken_manifest_is_a_modal_and_nothing_is_lost(start: Start, tmp_path: Path) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text("{")

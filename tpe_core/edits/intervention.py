@@ -115,23 +115,25 @@ class Intervention:
 
     def toggle(self, dims: Iterable[int]) -> Intervention:
         """Prune those of `dims` that are kept and restore those that are pruned."""
-        return self._masked(set(self.pruned) ^ set(dims))
+        return self.only(set(self.pruned) ^ set(dims))
 
     def prune(self, dims: Iterable[int]) -> Intervention:
         """Prune `dims` as well."""
-        return self._masked(set(self.pruned) | set(dims))
+        return self.only(set(self.pruned) | set(dims))
 
     def restore(self, dims: Iterable[int]) -> Intervention:
         """Keep `dims` again."""
-        return self._masked(set(self.pruned) - set(dims))
+        return self.only(set(self.pruned) - set(dims))
 
     def invert(self, hidden_size: int) -> Intervention:
         """Prune exactly the dimensions of ``range(hidden_size)`` that are kept now."""
-        return self._masked(set(range(hidden_size)) - set(self.pruned))
+        return self.only(set(range(hidden_size)) - set(self.pruned))
 
-    def _masked(self, dims: set[int]) -> Intervention:
-        stays = self.replacement != "refit" or dims == set(self.pruned)
-        return replace(self, pruned=tuple(dims), replacement=self.replacement if stays else "least-squares")
+    def only(self, dims: Iterable[int]) -> Intervention:
+        """Prune exactly `dims`."""
+        wanted = set(dims)
+        stays = self.replacement != "refit" or wanted == set(self.pruned)
+        return replace(self, pruned=tuple(wanted), replacement=self.replacement if stays else "least-squares")
 
     def with_replacement(self, replacement: Replacement) -> Intervention:
         """The same edit with another replacement."""

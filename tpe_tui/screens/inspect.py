@@ -84,13 +84,15 @@ class InspectScreen(GenerateBench):
         if not dims:
             self._ready()
             return
+        replaced = self.inspector.intervention.replacement
         self._edit(lambda: self.inspector.toggle(dims))
-        pruned = set(self.inspector.intervention.pruned)
+        pruned, now = set(self.inspector.intervention.pruned), self.inspector.intervention.replacement
+        also = "" if now == replaced else f"; the {replaced} was another mask's: {now} now"
         if ranged:
             self.dims.set_range(False)
-            self.strip.say(f"toggled {len(dims)} dimensions: {len(pruned)} pruned")
+            self.strip.say(f"toggled {len(dims)} dimensions: {len(pruned)} pruned{also}")
         else:
-            self.strip.say(f"dim {dims[0]} {'pruned' if dims[0] in pruned else 'kept'}")
+            self.strip.say(f"dim {dims[0]} {'pruned' if dims[0] in pruned else 'kept'}{also}")
 
     def action_mask_range(self) -> None:
         """See the key table."""
