@@ -23,9 +23,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tpe_core.live import LiveSession, open_session
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
+from tpe_core.progress import run
 from tpe_core.texts.corpus import Corpus
 
 VOCAB = 320  # ids the tiny tokenizer can produce
@@ -152,6 +154,18 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TPE_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("CACHE", "CONFIG", "STATE", "DATA"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> LiveSession:
+    """What an inspector works on, of a tiny model and text of its own; one for each module of tests."""
+    folder = tmp_path_factory.mktemp("session")
+    corpus = folder / "text.txt"
+    corpus.write_text(text(1, 6000))
+    options = RunOptions(
+        model=str(save_tiny(folder / "model")), text=(str(corpus),), positions=2000, sample=300, cache=False
+    )
+    return run(open_session(options))
 
 
 @pytest.fixture(scope="session")

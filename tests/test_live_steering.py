@@ -7,25 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.conftest import save_tiny, text
 from tpe_core.edits.edited_head import edited_logits
 from tpe_core.edits.intervention import METHODS, Intervention, Method, Replacement
 from tpe_core.errors import TpeError
-from tpe_core.live import LiveSession, open_session
-from tpe_core.options import RunOptions
+from tpe_core.live import LiveSession
 from tpe_core.progress import run
 from tpe_core.steering.dosed import DoseRequest
 from tpe_core.steering.steering_study import Plan, study
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> LiveSession:
-    folder = tmp_path_factory.mktemp("steering")
-    corpus = folder / "text.txt"
-    corpus.write_text(text(1, 6000))
-    model = save_tiny(folder / "model")
-    options = RunOptions(model=str(model), text=(str(corpus),), positions=2000, sample=300, cache=False)
-    return run(open_session(options))
 
 
 def test_the_figures_are_those_of_the_study(session: LiveSession) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.conftest import WIDTH, save_tiny, text
+from tests.conftest import WIDTH
 from tpe_core.detecting.samples import read_samples
 from tpe_core.errors import TpeError
-from tpe_core.live import LiveSession, open_session
-from tpe_core.options import RunOptions
+from tpe_core.live import LiveSession
 from tpe_core.progress import run
 from tpe_core.pruning import live_sweep
 from tpe_core.pruning.curves import ROTATE as PRUNING_ROTATE
@@ -17,16 +16,6 @@ from tpe_core.pruning.curves import prune
 from tpe_core.pruning.swept import ROTATE, SweepRequest, SweepResult
 
 REQUEST = SweepRequest(draws=2, fractions=(0.0, 0.25, 0.5, 0.9))
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> LiveSession:
-    folder = tmp_path_factory.mktemp("sweep")
-    corpus = folder / "text.txt"
-    corpus.write_text(text(1, 6000))
-    model = save_tiny(folder / "model")
-    options = RunOptions(model=str(model), text=(str(corpus),), positions=2000, sample=300, cache=False)
-    return run(open_session(options))
 
 
 @pytest.fixture(scope="module")

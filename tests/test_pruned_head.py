@@ -18,7 +18,7 @@ from tpe_core.edits.reconstruction import covariance, reconstruct
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.models.model import LanguageModel
-from tpe_core.progress import run
+from tpe_core.progress import Progress, run
 from tpe_core.pruning.distill import Columns, distill
 from tpe_core.pruning.fisher import fisher_information
 from tpe_core.pruning.fitting import Form, White, losses
@@ -172,27 +172,17 @@ def test_a_refit_is_found_in_the_cache_and_a_spoiled_one_is_made_again(opened, t
     model, detection = opened("identity")
     head, store = sharper(model.head), Store(tmp_path)
     first = run(refit(head, REMOVED, detection, detection.sample, steps=60, store=store))
-    events, again = collected(refit(head, REMOVED, detection, detection.sample, steps=60, store=store))
-    assert events == 0
+    events: list[Progress] = []
+    again = run(refit(head, REMOVED, detection, detection.sample, steps=60, store=store), events.append)
+    assert len(events) == 0
     assert torch.equal(first.head.columns, again.head.columns)
     assert (first.kl_before, first.kl_after, first.steps) == (again.kl_before, again.kl_after, again.steps)
     (entry,) = (path for path in tmp_path.rglob("*") if path.is_file())
     key = entry.stem
     store.save(key, {"fold": np.zeros((2, 2)), "constant": np.zeros(3)}, {})
-    events, anew = collected(refit(head, REMOVED, detection, detection.sample, steps=60, store=store))
-    assert events == 60
+    anew = run(refit(head, REMOVED, detection, detection.sample, steps=60, store=store), events.append)
+    assert len(events) == 60
     assert torch.equal(first.head.columns, anew.head.columns)
-
-
-def collected(steps: Any) -> tuple[int, Any]:
-    """(steps taken, result) of a job."""
-    count = 0
-    while True:
-        try:
-            next(steps)
-            count += 1
-        except StopIteration as end:
-            return count, end.value
 
 
 def test_without_steps_it_is_the_fold(opened) -> None:

@@ -10,26 +10,14 @@ import pytest
 import torch
 
 import tpe_core
-from tests.conftest import save_tiny, text
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ManifestError, TpeError
 from tpe_core.live import LiveSession, open_session
-from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.sharing.manifest import read_edit, read_manifest
 
 MASK = Intervention((0, 3, 7, 9, 12))
 PROMPT = "the cat"
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> LiveSession:
-    folder = tmp_path_factory.mktemp("refit")
-    corpus = folder / "text.txt"
-    corpus.write_text(text(1, 6000))
-    model = save_tiny(folder / "model")
-    options = RunOptions(model=str(model), text=(str(corpus),), positions=2000, sample=300, cache=False)
-    return run(open_session(options))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.intervention import REBUILT, Intervention
 from tpe_core.errors import TpeError
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class Edit:
 
     h' is h with the dimensions S replaced: ``h'_S = fold h_K + constant``, K the kept ones (``zero`` and ``mean`` have
     no fold). S are the removed dimensions, under ``refit`` all of them (`written`). A steered token's row moves by
-    ``rows[token_id]``, so its logit gains ``rows[w] . h'``;
-    ``bias`` adds ``biases[token_id]`` to it instead. Both float64 whatever the model's dtype.
+    ``rows[token_id]``, so its logit gains ``rows[w] . h'``; ``bias`` adds ``biases[token_id]`` to it instead. Both
+    float64 whatever the model's dtype.
     """
 
     intervention: Intervention
@@ -60,7 +60,7 @@ class Edit:
         d, pruned = len(basis.mean_hidden), intervention.pruned
         intervention.check_fits(d, 1 << 31)
         constant, fold = np.zeros(len(pruned)), None
-        if pruned and intervention.replacement in ("least-squares", "refit"):
+        if pruned and intervention.replacement in REBUILT:
             rebuilt = basis.reconstruction(pruned, intervention.replacement)
             constant, fold = rebuilt.constant, rebuilt.fold
         elif intervention.replacement == "mean":

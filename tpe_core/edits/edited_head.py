@@ -19,7 +19,7 @@ from tpe_core.edits.directions import Directions
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.edit_numbers import EditNumbers, edit_logits
-from tpe_core.edits.intervention import Intervention, Method, Replacement
+from tpe_core.edits.intervention import REBUILT, Intervention, Method, Replacement
 from tpe_core.edits.reconstruction import Reconstruction, reconstruct
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
@@ -169,7 +169,7 @@ class EditedHead:
             self._reset()
             return
         self._columns += len(changed)
-        if self._columns > REFRESH_EVERY or intervention.replacement in ("least-squares", "refit"):
+        if self._columns > REFRESH_EVERY or intervention.replacement in REBUILT:
             self._refresh(intervention)
             return
         for dim in changed:

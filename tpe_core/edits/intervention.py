@@ -16,6 +16,7 @@ from tpe_core.errors import TpeError
 __all__ = [
     "METHODS",
     "READY",
+    "REBUILT",
     "REPLACEMENTS",
     "Intervention",
     "Method",
@@ -35,6 +36,8 @@ Method = Literal["least-squares", "min-norm", "top-k", "bias"]
 REPLACEMENTS: tuple[Replacement, ...] = get_args(Replacement)
 READY: tuple[Replacement, ...] = ("zero", "mean", "least-squares")
 """The replacements that every mask has at once, without a fit of its own."""
+REBUILT: tuple[Replacement, ...] = ("least-squares", "refit")
+"""Those that make dimensions of the kept ones: by a matrix, which belongs to one mask."""
 METHODS: tuple[Method, ...] = get_args(Method)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
-from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.intervention import REBUILT, Intervention
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.inspector import PruningForecast
 from tpe_core.progress import Steps
@@ -39,7 +39,7 @@ class LiveForecast:
 
     def of(self, edit: Intervention) -> PruningForecast:
         """The forecast of an edit's mask; its steered tokens do not count."""
-        if edit.replacement in ("least-squares", "refit"):
+        if edit.replacement in REBUILT:
             kl = forecast_least_squares(self._fisher.metric, self._covariance, edit.pruned)
             return PruningForecast(edit.pruned, edit.replacement, kl, None)
         gates = self._gates[edit.replacement]

@@ -152,8 +152,9 @@ def refit(
     The same seed gives the same head. Raises `TpeError` where the sample has fewer than two positions.
     """
     kept = kept_dims(removed, head.hidden_size)
-    key = _key(f"refit {REFIT_VERSION} {steps} {RATE} {seed} {sorted(removed)}", head, sample, detection.mean_hidden)
-    entry = store.load(key) if store is not None else None
+    how = (REFIT_VERSION, steps, RATE, seed, sorted(removed))
+    key = "" if store is None else _key(f"refit {how}", head, sample, detection.mean_hidden)
+    entry = None if store is None else store.load(key)
     if entry is None or not _holds(entry, head.hidden_size, len(kept)):
         white = White(kept, detection, head)
         form = RebuiltState(head, detection.mean_hidden, white.map)
@@ -221,8 +222,8 @@ def refit_order(
     """
     width = head.hidden_size
     how = (VERSION, ROUND_SHARE, ROUND_LEAST, ROUND_STEPS, METRIC_BATCHES, RATE, CONSTANT_RATE)
-    key = _key(f"refit order {how} {seed}", head, sample, metric)
-    entry = store.load(key) if store is not None else None
+    key = "" if store is None else _key(f"refit order {how} {seed}", head, sample, metric)
+    entry = None if store is None else store.load(key)
     if entry is not None and sorted(entry[0].get("order", ())) == list(range(width)):
         return entry[0]["order"].astype(np.int64)
     spread, mean = covariance(detection), detection.mean_hidden

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tpe_core.edits.intervention import REBUILT
 from tpe_core.pruning.sweep import Cost
 from tpe_core.sharing.manifest_schema import (
     DOMAINS,
@@ -92,7 +93,7 @@ def arrays_of(edit: Intervention, basis: EditBasis) -> dict[str, NDArray[np.floa
     arrays: dict[str, NDArray[np.float64]] = {}
     if edit.pruned and edit.replacement == "mean":
         arrays["replacement_values"] = basis.mean_hidden[list(edit.pruned)]
-    elif edit.pruned and edit.replacement in ("least-squares", "refit"):
+    elif edit.pruned and edit.replacement in REBUILT:
         rebuilt = basis.reconstruction(edit.pruned, edit.replacement)
         arrays |= {"reconstruction": rebuilt.fold, "replacement_values": rebuilt.constant}
     for entry in edit.steering:

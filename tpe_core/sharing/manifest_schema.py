@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from tpe_core.edits.intervention import Intervention, Method, Replacement, Steering
+from tpe_core.edits.intervention import REBUILT, Intervention, Method, Replacement, Steering
 from tpe_core.text import printable_token
 
 __all__ = [
@@ -268,7 +268,7 @@ class Manifest(_Record):
         written = self.made_on.hidden_size if self.replacement == "refit" else len(self.pruned)
         if self.pruned and self.replacement != "zero":
             needed["replacement_values"] = (written,)
-        if self.pruned and self.replacement in ("least-squares", "refit"):
+        if self.pruned and self.replacement in REBUILT:
             needed["reconstruction"] = (written, self.made_on.hidden_size - len(self.pruned))
         for method in sorted({entry.method for entry in self.steering} - {"bias"}):
             needed[f"direction.{method}"] = (self.made_on.hidden_size,)
