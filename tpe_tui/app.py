@@ -25,6 +25,7 @@ from tpe_tui.keymap import BY_ID
 from tpe_tui.messages import Answer, JobUpdate
 from tpe_tui.screens.inspect import InspectScreen
 from tpe_tui.screens.picker import Choice, PickerScreen
+from tpe_tui.screens.prune_bench import REFIT
 from tpe_tui.screens.steer import SteerScreen, study_update
 from tpe_tui.session import Lister, Opener, Session
 from tpe_tui.state import Memory
@@ -140,18 +141,14 @@ class TpeApp(EngineApp):
             self.screen.show(cast("Sequence[CachedModel]", message.value))
 
     def on_job_update(self, message: JobUpdate) -> None:
-        """A job of the engine: the sweep, a steering study's, or opening a model."""
-        if message.name == SWEEP:
-            self.bench.sweep_update(message)
-            return
-        if message.name == DYNAMICS:
-            self.bench.dynamics_update(message)
-            return
-        if message.name == FORECAST:
-            self.bench.forecast_update(message)
-            return
-        if message.name == GENERATE:
-            self.bench.generate_update(message)
+        """A job of the engine: the sweep, a refit, a steering study's, or opening a model."""
+        bench = self.bench
+        own = {
+            SWEEP: bench.sweep_update, REFIT: bench.refit_update, DYNAMICS: bench.dynamics_update,
+            FORECAST: bench.forecast_update, GENERATE: bench.generate_update,
+        }  # fmt: skip
+        if message.name in own:
+            own[message.name](message)
             return
         if message.name in (READ, WHO):
             study_update(self.bench, message)

@@ -53,6 +53,7 @@ class FakeSession:
         self.again: Callable[[], Steps[FakeSession]] | None = None
         self.sweep_step: Callable[[], object] = lambda: None
         self.sweep_fail: Exception | None = None
+        self.refit_step: Callable[[], object] = lambda: None
         self.forecast_step: Callable[[], object] = lambda: None
         self.pair_step: Callable[[], object] = lambda: None
         self.pair_fail: Exception | None = None
@@ -202,6 +203,14 @@ class FakeSession:
                 seen = {"heldout": level, "ood": level}
                 curves[order, way] = SweptCurve(order, way, removed, named, figures, seen)
         return SweepResult(tuple(curves.values()), d, wanted, texts)
+
+    def refit(self, edit: Intervention) -> Steps[Intervention]:
+        """Two steps; `refit_step` is called in each. Every refit comes from its own origin."""
+        self.calls.append("refit")
+        for done in range(2):
+            self.refit_step()
+            yield Progress("refit", done, 2, f"kl {0.5 - done / 4}")
+        return replace(edit, replacement="refit", origin=f"refit of {len(edit.pruned)}")
 
     def read_for_steering(self, edit: Intervention) -> Steps[TextsRead]:
         self.calls.append("read")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -39,3 +40,16 @@ async def type_line(pilot: Pilot[int], text: str) -> None:
     pilot.app.screen.query_one(Input).value = text
     await pilot.press("enter")
     await pilot.pause()
+
+
+class Gate:
+    """Lets a fake job take so many steps and no more."""
+
+    def __init__(self, steps: int) -> None:
+        self._free = threading.Semaphore(steps)
+
+    def __call__(self) -> None:
+        assert self._free.acquire(timeout=20)
+
+    def open(self, steps: int = 1000) -> None:
+        self._free.release(steps)

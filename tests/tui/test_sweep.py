@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,22 +25,9 @@ from tpe_tui.widgets.curve_table import HEAD_ROWS, columns_for
 from tpe_tui.widgets.curves import MARKS, Drawn, Picture, mark_of, picture_lines
 
 from .fakes import FakeSession, opening
-from .helpers import Start, answered, lines, until
+from .helpers import Gate, Start, answered, lines, until
 
 SIZES = [(80, 24), (160, 48)]
-
-
-class Gate:
-    """Lets a fake sweep take so many steps and no more."""
-
-    def __init__(self, steps: int) -> None:
-        self._free = threading.Semaphore(steps)
-
-    def __call__(self) -> None:
-        assert self._free.acquire(timeout=20)
-
-    def open(self, steps: int = 1000) -> None:
-        self._free.release(steps)
 
 
 def sweep_screen(app: TpeApp) -> SweepScreen:

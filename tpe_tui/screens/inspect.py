@@ -13,7 +13,6 @@ from pathlib import Path
 from tpe_core.edits.intervention import METHODS, READY, Intervention
 from tpe_core.errors import TpeError
 from tpe_core.options import DEMO
-from tpe_core.pruning.swept import SweptCurve
 from tpe_tui.dynamics_desk import DynamicsDesk
 from tpe_tui.format import number, shown_prompt, typed_prompt
 from tpe_tui.headless import EXPORT_NAME, command_lines
@@ -22,11 +21,9 @@ from tpe_tui.messages import Answer, Failure, JobUpdate
 from tpe_tui.ratios import parse_ratio, stepped
 from tpe_tui.screens.dynamics import DynamicsScreen
 from tpe_tui.screens.error import TextScreen
-from tpe_tui.screens.generate_bench import GenerateBench
+from tpe_tui.screens.prune_bench import PruneBench
 from tpe_tui.screens.steer import SteerScreen
-from tpe_tui.screens.sweep import SweepScreen
 from tpe_tui.session import Session
-from tpe_tui.sweep_state import SWEEP, SweepState, figure
 
 __all__ = ["InspectScreen", "parse_ratio", "parse_share", "stepped"]
 
@@ -41,39 +38,23 @@ def parse_share(text: str) -> float | None:
     return share if 0 <= share <= 1 else None
 
 
-class InspectScreen(GenerateBench):
+class InspectScreen(PruneBench):
     """The inspector's one main screen."""
 
     BINDINGS = bindings()
 
     def __init__(self) -> None:
-        """Nothing was exported or swept yet."""
+        """Nothing was exported yet."""
         super().__init__()
         self._exported = EXPORT_NAME
-        self.sweep = SweepState()
         self.dynamics: DynamicsDesk | None = None
 
     def opened(self, session: Session) -> None:
-        """A sweep of another model is dropped, one of an earlier detection kept as such."""
+        """What was read of another model's training is dropped."""
         before = self.inspector
         super().opened(session)
-        if self.inspector is before:
-            self.sweep.outdated = self.sweep.result is not None
-        else:
-            self.sweep, self.dynamics = SweepState(), None
-
-    def _edit(self, change: Callable[[], bool], said: str = "", nothing: str = "") -> None:
-        """Change the intervention, show it, say it; an impossible change is a sentence, not a crash."""
-        if not self._ready():
-            return
-        try:
-            done = change()
-        except TpeError as error:
-            self.strip.say(str(error), "bad")
-            return
-        if done:
-            self.changed()
-        self.strip.say(said if done else nothing)
+        if self.inspector is not before:
+            self.dynamics = None
 
     # mask
 
@@ -234,11 +215,6 @@ class InspectScreen(GenerateBench):
         """See the key table."""
         self.tpe.choose_model()
 
-    def action_run_sweep(self) -> None:
-        """See the key table."""
-        if self._ready():
-            self.tpe.push_screen(SweepScreen(self))
-
     def action_run_steer(self) -> None:
         """See the key table."""
         session = self.session
@@ -268,60 +244,6 @@ class InspectScreen(GenerateBench):
         for screen in self.tpe.screen_stack:
             if isinstance(screen, DynamicsScreen):
                 screen.show()
-
-    def apply_edit(self, edit: Intervention, said: str) -> None:
-        """Bring an edit made elsewhere into force, as one step to undo."""
-        self._edit(lambda: self.inspector.apply(edit), said, "that edit is in force already")
-
-    def start_sweep(self) -> None:
-        """Queue a sweep; the replacement shown comes first."""
-        session, state = self.session, self.sweep
-        if not self._ready() or session is None:
-            return
-        if self.strip.job is not None:
-            self.strip.say("a job is running already; cancel it first", "warn")
-            return
-        names = (state.replacement, *(name for name in READY if name != state.replacement))
-        request = replace(state.request, replacements=names)
-        state.begin(self.tpe.host.job(SWEEP, lambda: session.sweep(request)))
-        self.strip.say("")
-        self.strip.begin(state.job or 0, SWEEP)
-
-    def sweep_update(self, message: JobUpdate) -> None:
-        """A sweep took a step, or ended; whoever looks at it sees it."""
-        state = self.sweep
-        if message.job != state.job:
-            return
-        keys = self.tpe.keymap
-        if message.state == "running" and message.progress is not None:
-            self.strip.step(message.progress)
-            state.grow(message.progress.partial)
-        else:
-            self.strip.end()
-            state.grow(message.value)
-            state.end("" if message.state == "done" else message.state)
-            there = "what it measured stays" if state.fresh else "it had measured nothing"
-            again = f"{keys.shown('run.sweep')}, {keys.shown('run.rerun')} runs it again"
-            done = f"the pruning sweep is done; {keys.shown('run.sweep')} shows it"
-            said = {"done": (done, "good"), "failed": (f"the pruning sweep failed; {again}", "bad")}
-            self.strip.say(*said.get(message.state, (f"the pruning sweep was cancelled: {there}; {again}", "warn")))
-        for screen in self.tpe.screen_stack:
-            if isinstance(screen, SweepScreen):
-                screen.show()
-        if message.failure is not None:
-            self.fail("the pruning sweep failed", message.failure)
-
-    def apply_point(self, curve: SweptCurve, dims: tuple[int, ...]) -> None:
-        """Prune exactly `dims`, by the replacement of the curve that they are a point of."""
-        edit, at = self.inspector.intervention, self.sweep.at
-        way = next(name for name in READY if name == curve.replace)
-        # The curve was measured with this detection's means, not with those of a file that was imported before.
-        origin = edit.origin if edit.steering else ""
-        pruned = replace(edit, pruned=dims, replacement=way, origin=origin)
-        kl = figure("kl", float(curve.mean("heldout", "kl")[at]))
-        undo = self.tpe.keymap.shown("mask.undo")
-        said = f"pruned {len(dims)} by {curve.order}, {way}: KL {kl} held-out; {undo} undoes"
-        self._edit(lambda: self.inspector.apply(pruned), said, "that mask is in force already")
 
     def action_run_cancel(self) -> None:
         """See the key table."""
