@@ -164,7 +164,7 @@ def test_the_small_recipe_is_one_and_reads_little(tmp_path: Path, monkeypatch: p
     assert len((tmp_path / "train.jsonl").read_text().splitlines()) == RECIPES_SMALL.documents
     assert len((tmp_path / "held_out.jsonl").read_text().splitlines()) == RECIPES_SMALL.documents // 10
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "`tpe demo train --small --out DIR` does it again" in card
+    assert "`tpe demo train --small --steps 2 --out DIR` does it again" in card
 
 
 @pytest.mark.parametrize("extra", [(), ("--json",)])

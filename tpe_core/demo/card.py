@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tpe_core.demo.recipe import SMALL, Recipe
+
 __all__ = ["model_card"]
 
 
@@ -12,7 +14,10 @@ def model_card(record: dict[str, Any]) -> str:
     recipe, halfway, versions = record["recipe"], record["halfway_step"], record["versions"]
     seen = recipe["steps"] * recipe["batch_size"] * recipe["context"]
     last = record["checkpoints"][-1]
-    small = "--small " if recipe.get("documents") else ""
+    words = ["--small"] if recipe.get("documents") else []
+    if recipe["steps"] != (SMALL if words else Recipe()).steps:
+        words.append(f"--steps {recipe['steps']}")
+    command = " ".join(["tpe demo train", *words, "--out DIR"])
     return f"""# The bundled model
 
 A GPT-2-architecture language model of {record["parameters"] / 1e6:.1f} M parameters ({recipe["n_layer"]} layers,
@@ -36,7 +41,7 @@ seed {recipe["seed"]}; Muon at {recipe["matrix_lr"]} for the blocks' matrices, A
 rest, weight decay {recipe["weight_decay"]}, {recipe["warmup_steps"]} steps of warm-up, linear cool-down over the last
 {recipe["cooldown_share"]:.0%}; bfloat16 autocast on a CPU with two cores, {record["seconds"] / 60:.0f} minutes.
 Python {versions["python"]}, torch {versions["torch"]}, transformers {versions["transformers"]}.
-`tpe demo train {small}--out DIR` does it again.
+`{command}` does it again.
 
 ## Measured
 
