@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.terminal import Terminal
+from tpe_core.models.loading import bundled_path
 
 POSITIONS = "4096"
+WIDTH: int = json.loads((bundled_path() / "config.json").read_text())["n_embd"]
 TIMEOUT = 300.0
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.e2e.conftest import Run
+from tests.e2e.conftest import WIDTH, Run
 from tests.e2e.terminal import Terminal
 from tests.e2e.test_inspector import opened
 
@@ -47,11 +47,11 @@ def test_a_text_is_written_edited_stopped_and_saved(
     assert document["first_difference"] is None or document["first_difference"] >= second["step"]
 
     term.keys("Escape")
-    term.wait(r"pruned 1/256")
+    term.wait(f"pruned 1/{WIDTH}")
     term.keys("a")
     term.wait(rf"Token {total} of {total}")
     term.keys("Escape")
-    term.wait(r"pruned 1/256")
+    term.wait(f"pruned 1/{WIDTH}")
     term.keys("q")
     assert term.exit_code() == 0
     term.assert_clean()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Run, execute
+from tests.e2e.conftest import WIDTH, Run, execute
 from tests.e2e.terminal import PATIENCE
 
 Tpe = Callable[..., Run]
@@ -57,7 +57,7 @@ def test_without_a_terminal_the_inspector_prints_the_analysis(tpe: Tpe, env: dic
     line = "{ tpe --positions 2048 demo </dev/null; echo CODE=$? >&2; } | cat"
     done = execute(["sh", "-c", line], env, tmp_path)
     assert "CODE=0" in done.stderr.splitlines()
-    assert done.stdout.startswith("demo: 8,192 tokens x 256 dimensions")
+    assert done.stdout.startswith(f"demo: 8,192 tokens x {WIDTH} dimensions")
     assert "2,048 positions" in done.stdout
     assert "-log alpha = A.W + B" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr

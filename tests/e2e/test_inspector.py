@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import POSITIONS
+from tests.e2e.conftest import POSITIONS, WIDTH
 from tests.e2e.terminal import Terminal
 
 Open = Callable[..., Terminal]
@@ -37,14 +37,14 @@ def test_a_session_from_start_to_shell(terminal: Open, tmp_path: Path) -> None:
     assert not any(row.pruned for row in rows.values())
 
     term.keys("j", "Space")
-    term.wait(r"pruned 1/256")
+    term.wait(f"pruned 1/{WIDTH}")
     term.until(lambda: term.rows()[2].pruned, "rank 2 is marked")
     assert float(term.wait(SETTLED)[1]) > 0
     term.keys("k", "Space")
-    term.wait(r"pruned 2/256")
+    term.wait(f"pruned 2/{WIDTH}")
     term.until(lambda: term.rows()[1].pruned, "rank 1 is marked")
     term.keys("u")
-    term.wait(r"pruned 1/256")
+    term.wait(f"pruned 1/{WIDTH}")
     term.until(lambda: not term.rows()[1].pruned, "the mark of rank 1 is gone")
     assert term.rows()[2].pruned
 
@@ -99,7 +99,7 @@ def test_a_saved_mask_is_in_force_at_start(terminal: Open, masks: dict[str, Any]
     term = terminal(160, 48)
     saved = masks["mean"]
     term.start(f"{START} --mask {saved['path']}")
-    term.wait(rf"pruned {len(saved['pruned'])}/256 mean")
+    term.wait(f"pruned {len(saved['pruned'])}/{WIDTH} mean")
     term.wait("steered 1")
     term.wait("imported")
     manifest = json.loads(Path(saved["path"]).read_text())

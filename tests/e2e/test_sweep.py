@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import POSITIONS, Run
+from tests.e2e.conftest import POSITIONS, WIDTH, Run
 from tests.e2e.terminal import Terminal
 from tests.e2e.test_inspector import SETTLED, opened
 
@@ -19,7 +19,7 @@ SLOPE = r"● slope +([\d.]+) +([\d.]+) +([\d.]+)% +([\d.]+) +([\d.]+)"  # held-
 
 
 def test_a_sweep_is_cancelled_run_again_and_applied(terminal: Open, analysis: dict[str, Any], tmp_path: Path) -> None:
-    term = terminal()
+    term, removed = terminal(), round(0.3 * WIDTH)
     opened(term)
     term.keys("w")
     term.wait("How many dimensions can go")
@@ -36,14 +36,14 @@ def test_a_sweep_is_cancelled_run_again_and_applied(terminal: Open, analysis: di
     term.wait("first look")
     term.wait(r"▲ activation +0\.\d+ .*%")
     term.keys("l", "l")
-    term.wait(r"40% removed: 102 of 256")
+    term.wait(f"40% removed: {round(0.4 * WIDTH)} of {WIDTH}")
     more = float(term.wait(SLOPE)[1])
     term.keys("h", "h")
-    term.wait(r"30% removed: 77 of 256")
+    term.wait(f"30% removed: {removed} of {WIDTH}")
     kl = float(term.wait(SLOPE)[1])
     assert 0 < kl < more
     term.keys("Enter")
-    term.wait(r"pruned 77/256 zero")
+    term.wait(f"pruned {removed}/{WIDTH} zero")
     term.wait("Next token")
     assert float(term.wait(SETTLED)[1]) > 0
     term.wait(r"(first look|full sweep) \d+/28 .* x cancel")  # the job goes on
@@ -56,9 +56,9 @@ def test_a_sweep_is_cancelled_run_again_and_applied(terminal: Open, analysis: di
     term.wait("written to")
     by_slope = sorted(analysis["dimensions"], key=lambda entry: abs(entry["slope"]))
     manifest = json.loads(path.read_text())
-    assert manifest["pruned"] == sorted(entry["dim"] for entry in by_slope[:77])
+    assert manifest["pruned"] == sorted(entry["dim"] for entry in by_slope[:removed])
     term.keys("u")
-    term.wait(r"pruned 0/256")
+    term.wait(f"pruned 0/{WIDTH}")
     term.keys("w")
     assert float(term.wait(SLOPE)[1]) == pytest.approx(kl, rel=0.2), "what was measured is shown again"
     term.keys("Escape")  # alone: with a letter after it, it would be that letter with alt

@@ -29,7 +29,7 @@ from tpe_tui.report_generate import edit_text, plain_lines
 from tpe_tui.screens.prompts import Ask
 from tpe_tui.screens.study import StudyScreen, bindings
 from tpe_tui.widgets.dim_table import DimTable
-from tpe_tui.widgets.said import SaidPane, StepPane
+from tpe_tui.widgets.said import PairPane, SaidPane, StepPane
 from tpe_tui.widgets.status_bar import Field
 
 if TYPE_CHECKING:
@@ -296,9 +296,8 @@ class GenerateScreen(StudyScreen):
         changed = pair is not None and any(edit != inspector.intervention for _, edit in pair.edits)
         return generate_lines(self.tpe.options, inspector.prompt, inspector.intervention, drawn, changed)
 
-    @on(SaidPane.Pointed)
-    @on(StepPane.Pointed)
-    def _pointed(self, event: SaidPane.Pointed | StepPane.Pointed) -> None:
+    @on(PairPane.Pointed)
+    def _pointed(self, event: PairPane.Pointed) -> None:
         event.stop()
         self.state.at = None
         self.state.move(event.step - self.state.step)

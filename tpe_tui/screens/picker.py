@@ -8,20 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.text import Text
-from textual import on
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from tpe_core.options import DEMO
 from tpe_core.progress import size_text
 from tpe_tui.format import escape_controls, fit
-from tpe_tui.widgets.lines import Line, ListPane
+from tpe_tui.screens.picking import MatchList, Picking
+from tpe_tui.widgets.lines import Line
 
 if TYPE_CHECKING:
     from tpe_core.models.hub import CachedModel
@@ -58,14 +54,12 @@ class _Row(NamedTuple):
     used: str = ""
 
 
-class ModelList(ListPane):
+class ModelList(MatchList):
     """The rows that contain what is typed, and first what is typed itself."""
-
-    can_focus = False
 
     def __init__(self) -> None:
         """The bundled model alone; the others come with `show`."""
-        super().__init__("picker-list")
+        super().__init__()
         self._known: list[_Row] = [_Row(Choice(DEMO), DEMO, "", "bundled")]
         self._rows = list(self._known)
         self.waiting = True
@@ -119,39 +113,21 @@ class ModelList(ListPane):
         return f" {fit(name, room)}{fit(size, SIZE_CELLS, right=True)}{fit(used, DATE_CELLS, right=True)}"
 
 
-class PickerScreen(ModalScreen[Choice | None]):
+class PickerScreen(Picking[Choice]):
     """Answers with a `Choice`, or None where nothing was chosen. `show` hands it the cached models."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "close", show=False),
-        Binding("down,ctrl+n", "move(1)", "down", show=False, priority=True),
-        Binding("up,ctrl+p", "move(-1)", "up", show=False, priority=True),
-        Binding("pagedown", "move(8)", "down", show=False),
-        Binding("pageup", "move(-8)", "up", show=False),
-    ]
+    HEADING = "Open a model"
+    PLACEHOLDER = "a hub id, id@revision, or a folder"
+    HINT = "type to search, ↑ ↓ move, enter opens, esc closes"
 
     def __init__(self) -> None:
         """Nothing is read yet."""
-        super().__init__()
         self.models = ModelList()
+        super().__init__(self.models)
 
-    def compose(self) -> ComposeResult:
-        """The title, the line, the list, the hint."""
-        with Vertical(id="picker"):
-            yield Static(Text("Open a model"), id="picker-title", markup=False)
-            yield Input(
-                "",
-                placeholder="a hub id, id@revision, or a folder",
-                id="picker-input",
-                compact=True,
-                select_on_focus=False,
-            )
-            yield self.models
-            yield Static(Text("type to search, ↑ ↓ move, enter opens, esc closes"), id="picker-hint", markup=False)
-
-    def on_mount(self) -> None:
-        """Ready to type."""
-        self.query_one(Input).focus()
+    def chosen(self, text: str) -> Choice | None:
+        """The row under the cursor."""
+        return self.models.choice
 
     def show(self, models: Sequence[CachedModel]) -> None:
         """List the cached models."""
@@ -164,22 +140,3 @@ class PickerScreen(ModalScreen[Choice | None]):
         hint = self.query_one("#picker-hint", Static)
         hint.update(Text(escape_controls(sentence)))
         hint.add_class("-problem")
-
-    @on(Input.Changed)
-    def search(self, event: Input.Changed) -> None:
-        """Each letter."""
-        self.models.find(event.value)
-
-    @on(Input.Submitted)
-    def accept(self) -> None:
-        """Enter."""
-        if self.models.choice is not None:
-            self.dismiss(self.models.choice)
-
-    def action_move(self, rows: int) -> None:
-        """Another row."""
-        self.models.go(self.models.cursor + rows)
-
-    def action_leave(self) -> None:
-        """Escape."""
-        self.dismiss(None)

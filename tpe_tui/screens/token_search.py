@@ -6,20 +6,12 @@ It only answers: with the id of a candidate, or with the text itself where nothi
 from __future__ import annotations
 
 import math
-from typing import ClassVar
-
-from rich.text import Text
-from textual import on
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.screen import ModalScreen
-from textual.widgets import Input, Static
 
 from tpe_core.inspector import EncodingTable
 from tpe_core.steering.token_search import Candidate, TokenIndex
 from tpe_tui.format import fit, percent
-from tpe_tui.widgets.lines import Line, ListPane
+from tpe_tui.screens.picking import MatchList, Picking
+from tpe_tui.widgets.lines import Line
 
 __all__ = ["CandidateList", "TokenSearch"]
 
@@ -27,23 +19,21 @@ WHY = {"id": "its number", "exact": "exactly", "space": "after a space", "case":
 ID_CELLS, PROBABILITY_CELLS, WHY_CELLS = 9, 9, 15
 
 
-class CandidateList(ListPane):
+class CandidateList(MatchList):
     """The tokens that a text may mean, likeliest first."""
-
-    can_focus = False
 
     def __init__(self, table: EncodingTable) -> None:
         """Nothing was typed."""
-        super().__init__("picker-list")
+        super().__init__()
         self._table = table
         self._index = TokenIndex(table.tokens)
         self.found: list[Candidate] = []
         self.query_text = ""
 
-    def find(self, query: str) -> None:
+    def find(self, text: str) -> None:
         """Another text."""
-        self.query_text = query
-        self.found = self._index.search(query)
+        self.query_text = text
+        self.found = self._index.search(text)
         self.cursor = self.top = 0
         self.repaint()
 
@@ -74,59 +64,19 @@ class CandidateList(ListPane):
         return f" {fit(text, room)}{ends}  {fit(why, WHY_CELLS - 2)}"
 
 
-class TokenSearch(ModalScreen[int | str | None]):
+class TokenSearch(Picking[int | str]):
     """Answers with a token's id, with the text typed where no token holds it, or with None."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "close", show=False),
-        Binding("down,ctrl+n", "move(1)", "down", show=False, priority=True),
-        Binding("up,ctrl+p", "move(-1)", "up", show=False, priority=True),
-        Binding("pagedown", "move(8)", "down", show=False),
-        Binding("pageup", "move(-8)", "up", show=False),
-    ]
+    HEADING = "Choose a token"
+    PLACEHOLDER = "its text, ·text after a space, or #id"
+    HINT = "type to search, ↑ ↓ move, enter chooses, esc closes"
 
     def __init__(self, table: EncodingTable) -> None:
         """Nothing was typed yet."""
-        super().__init__()
         self.candidates = CandidateList(table)
+        super().__init__(self.candidates)
 
-    def compose(self) -> ComposeResult:
-        """The title, the line, the list, the hint."""
-        with Vertical(id="picker"):
-            yield Static(Text("Choose a token"), id="picker-title", markup=False)
-            yield Input(
-                "", placeholder="its text, ·text after a space, or #id", id="picker-input", compact=True,
-                select_on_focus=False,
-            )  # fmt: skip
-            yield self.candidates
-            yield Static(Text("type to search, ↑ ↓ move, enter chooses, esc closes"), id="picker-hint", markup=False)
-
-    def on_mount(self) -> None:
-        """Ready to type."""
-        self.query_one(Input).focus()
-
-    @on(Input.Changed)
-    def search(self, event: Input.Changed) -> None:
-        """Each letter."""
-        self.candidates.find(event.value)
-
-    @on(Input.Submitted)
-    def accept(self, event: Input.Submitted) -> None:
-        """Enter."""
+    def chosen(self, text: str) -> int | str | None:
+        """The candidate under the cursor, else the text itself."""
         found = self.candidates.found
-        if found:
-            self.dismiss(found[self.candidates.cursor].token_id)
-        elif event.value:
-            self.dismiss(event.value)
-
-    @on(ListPane.Moved)
-    def _moved(self, event: ListPane.Moved) -> None:
-        event.stop()
-
-    def action_move(self, rows: int) -> None:
-        """Another row."""
-        self.candidates.go(self.candidates.cursor + rows)
-
-    def action_leave(self) -> None:
-        """Escape."""
-        self.dismiss(None)
+        return found[self.candidates.cursor].token_id if found else text or None

@@ -17,26 +17,30 @@ from tpe_tui.generate_state import GenerateState
 from tpe_tui.token_text import BINS, CHANGED, DIFFERS, END, Tagged, bin_of, tagged, wrap
 from tpe_tui.widgets.lines import Line, LineWidget
 
-__all__ = ["SaidPane", "StepPane"]
+__all__ = ["PairPane", "SaidPane", "StepPane"]
 
 TOKEN_ROLES = frozenset({f"line--{name}" for name in ("likely", "fair", "low", "rare", "differs", "prompt", "here")})
 PROMPT_CELLS = 400  # of a long prompt, its end
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-class SaidPane(LineWidget):
-    """One side's text after the prompt; it follows the step under the cursor."""
+class PairPane(LineWidget):
+    """A pane about a pair of texts: the styles of its tokens, and the step that was clicked."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = set(TOKEN_ROLES)
     OWN_SPACES = True  # an underlined word must not run on into the next
 
     class Pointed(Message):
-        """A token was clicked."""
+        """A token, or the figure of a step, was clicked."""
 
         def __init__(self, step: int) -> None:
             """The step that said it."""
             super().__init__()
             self.step = step
+
+
+class SaidPane(PairPane):
+    """One side's text after the prompt; it follows the step under the cursor."""
 
     def __init__(self, state: GenerateState, name: Literal["base", "edited"]) -> None:
         """Nothing is said."""
@@ -99,19 +103,8 @@ class SaidPane(LineWidget):
                 return
 
 
-class StepPane(LineWidget):
+class StepPane(PairPane):
     """The step under the cursor on both sides, KL of every step, and what the styles mean."""
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(TOKEN_ROLES)
-    OWN_SPACES = True  # an underlined word must not run on into the next
-
-    class Pointed(Message):
-        """A step was clicked."""
-
-        def __init__(self, step: int) -> None:
-            """Its number."""
-            super().__init__()
-            self.step = step
 
     def __init__(self, state: GenerateState) -> None:
         """Nothing is said."""

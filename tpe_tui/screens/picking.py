@@ -1,0 +1,93 @@
+"""Choosing one of many: a line to type in, and what may be meant by it, listed as it is typed."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Generic, TypeVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from tpe_tui.widgets.lines import ListPane
+
+__all__ = ["MatchList", "Picking"]
+
+Chosen = TypeVar("Chosen")
+
+
+class MatchList(ListPane):
+    """The rows that a text may mean; the line above it keeps the focus."""
+
+    can_focus = False
+
+    def __init__(self) -> None:
+        """Nothing was typed."""
+        super().__init__("picker-list")
+
+    def find(self, text: str) -> None:
+        """Another text."""
+        raise NotImplementedError
+
+
+class Picking(ModalScreen[Chosen | None], Generic[Chosen]):
+    """Answers with what was chosen, or with None. Subclasses say what enter chooses."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "close", show=False),
+        Binding("down,ctrl+n", "move(1)", "down", show=False, priority=True),
+        Binding("up,ctrl+p", "move(-1)", "up", show=False, priority=True),
+        Binding("pagedown", "move(8)", "down", show=False),
+        Binding("pageup", "move(-8)", "up", show=False),
+    ]
+    HEADING: ClassVar[str]
+    PLACEHOLDER: ClassVar[str]
+    HINT: ClassVar[str]
+
+    def __init__(self, matches: MatchList) -> None:
+        """Nothing was typed yet."""
+        super().__init__()
+        self._matches = matches
+
+    def chosen(self, text: str) -> Chosen | None:
+        """What enter chooses after `text` was typed; None where that is nothing."""
+        raise NotImplementedError
+
+    def compose(self) -> ComposeResult:
+        """The title, the line, the list, the hint."""
+        with Vertical(id="picker"):
+            yield Static(Text(self.HEADING), id="picker-title", markup=False)
+            yield Input("", placeholder=self.PLACEHOLDER, id="picker-input", compact=True, select_on_focus=False)
+            yield self._matches
+            yield Static(Text(self.HINT), id="picker-hint", markup=False)
+
+    def on_mount(self) -> None:
+        """Ready to type."""
+        self.query_one(Input).focus()
+
+    @on(Input.Changed)
+    def search(self, event: Input.Changed) -> None:
+        """Each letter."""
+        self._matches.find(event.value)
+
+    @on(Input.Submitted)
+    def accept(self, event: Input.Submitted) -> None:
+        """Enter."""
+        found = self.chosen(event.value)
+        if found is not None:
+            self.dismiss(found)
+
+    @on(ListPane.Moved)
+    def _moved(self, event: ListPane.Moved) -> None:
+        event.stop()
+
+    def action_move(self, rows: int) -> None:
+        """Another row."""
+        self._matches.go(self._matches.cursor + rows)
+
+    def action_leave(self) -> None:
+        """Escape."""
+        self.dismiss(None)
