@@ -228,6 +228,7 @@ def test_a_failing_rank_ends_the_others(command: list[str], tmp_path: Path, deed
     assert [out for out, _ in said] == ["", ""]
 
 
+@pytest.mark.slow
 def test_a_hanging_rank_is_given_up(command: list[str], tmp_path: Path) -> None:
     command = [*command, "--timeout", "10"]
     with without_launcher(2, command, tmp_path, RANK_TO_FAIL="1", AT="3", DEED="hang") as started:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import Run
 from tests.e2e.terminal import Terminal
 from tests.e2e.test_inspector import opened
@@ -138,6 +140,7 @@ def test_the_bundled_models_dynamics_need_no_model_and_come_out_as_printed(
     term.assert_clean()
 
 
+@pytest.mark.slow
 def test_it_opens_in_the_inspector_and_goes_back(terminal: Open) -> None:
     term = terminal()
     opened(term)

@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import WIDTH, Run
 from tests.e2e.terminal import Terminal
 from tests.e2e.test_inspector import opened
 
 
+@pytest.mark.slow
 def test_a_text_is_written_edited_stopped_and_saved(
     terminal: Callable[..., Terminal], tpe: Callable[..., Run], tmp_path: Path
 ) -> None:

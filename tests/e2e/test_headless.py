@@ -140,6 +140,7 @@ def test_interrupting_an_analysis(env: dict[str, str], tmp_path: Path) -> None:
     assert rest.splitlines()[-1:] == ["tpe: interrupted."]
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early(env: dict[str, str], tmp_path: Path) -> None:
     line = "{ tpe analyze demo --positions 2048 --json; echo CODE=$? >&2; } | true"
     done = execute(["sh", "-c", line], env, tmp_path)
