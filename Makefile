@@ -5,6 +5,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 ARGS   ?=
+# As many test processes as there are cores, each with one thread: a file of tests stays together, so that it shares its
+# models. `make test WORKERS=0` runs them one after the other.
+WORKERS ?= logical
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: run test test-slow fmt lint bench screenshots clean
 .DEFAULT_GOAL := run
@@ -31,10 +35,10 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 fmt: $(VENV)/.test
 	$(BIN)/ruff check --fix .
