@@ -27,8 +27,8 @@ from tpe_core.texts.corpus import (
     FileSource,
     StdinSource,
     TextSource,
-    adds_bos,
     corpus_key,
+    opening_of,
     read_corpus,
     text_source,
     tokenizer_fingerprint,
@@ -221,8 +221,8 @@ def test_a_tokenizer_that_begins_with_bos_begins_every_block() -> None:
     assert corpus.blocks[:, 1:].ravel().tolist() == ids[: count * 7]
     assert (corpus.targets[:, :-1] == corpus.blocks[:, 1:]).all()
     assert corpus.targets[:-1, -1].tolist() == corpus.blocks[1:, 1].tolist()
-    assert adds_bos(metaspace())
-    assert not adds_bos(byte_level())
+    assert opening_of(metaspace()) == (1,)
+    assert opening_of(byte_level()) == opening_of(metaspace(), add_bos=False) == ()
 
 
 def test_documents_are_joined_by_the_end_token() -> None:

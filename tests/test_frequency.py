@@ -15,7 +15,8 @@ from tpe_core.errors import CorpusError
 from tpe_core.progress import run
 from tpe_core.store import Store
 from tpe_core.texts.corpus import TextSource, text_source
-from tpe_core.training.frequency import Frequencies, count_text, read_counts, vocabulary_rows
+from tpe_core.texts.token_ids import vocabulary_rows
+from tpe_core.training.frequency import Frequencies, count_text, read_counts
 
 
 class Repeated(TextSource):

@@ -306,7 +306,7 @@ def test_bad_input_is_one_sentence(tiny) -> None:
     for asked, said in (
         ([], "or there is none"),
         ([[1], []], "prompt is empty"),
-        ([[VOCAB]], f"token id {VOCAB} in a prompt does not exist"),
+        ([[VOCAB]], rf"\(id {VOCAB}\) has no row in the input embedding"),
         ([[1] * 60], "5 tokens after a prompt of 60 do not fit this model's 64 positions"),
     ):
         with pytest.raises(TpeError, match=said):

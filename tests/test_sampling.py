@@ -21,7 +21,8 @@ from tpe_core.models.loading import load_model
 from tpe_core.models.sampling import Denoise, MaskedToken, NextToken, Spans, sampling_for
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.texts.corpus import special_ends, text_source
+from tpe_core.texts.corpus import text_source
+from tpe_core.texts.token_ids import special_ends
 
 LENGTH = 40
 

@@ -169,8 +169,8 @@ class HoledTokenizer:
 
     vocabulary: tuple[Any, ...] = ("a", "", None, b"\xff ")
 
-    def __len__(self) -> int:
-        return 4
+    def get_vocab(self) -> dict[str, int]:
+        return {"a": 0, "": 1, "bytes": 3}  # a count of tokens would miss the last of them
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[Any]:
         if 2 in ids:

@@ -1,11 +1,13 @@
-"""Two tiny transformers tokenizers, built in a moment: byte-level BPE, and SentencePiece-like BPE with bytes."""
+"""Tiny transformers tokenizers, built in a moment, and what people do to tokenizers: special ends, added tokens."""
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-__all__ = ["byte_level", "metaspace"]
+__all__ = ["add_tokens", "byte_level", "metaspace", "move_last_token", "put_ends"]
 
 SENTENCES = ["the cat and the dog sat on the mat", "then the other cat ran\n\nto the barn and back"]
 
@@ -54,3 +56,36 @@ def metaspace() -> Any:
     )
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=16, **METASPACE_ENDS)
+
+
+def put_ends(folder: Path, single: str, names: tuple[str, ...] = ("<|end|>",)) -> Path:
+    """Give the tokenizer of a model's folder special tokens around every text, like ``<|end|> $A <|end|>``."""
+    from tokenizers import processors
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = [(name, tokenizer.convert_tokens_to_ids(name)) for name in names]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=ids)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def add_tokens(folder: Path, *names: str) -> Path:
+    """Add special tokens to the tokenizer of a model's folder and leave the model as it is."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(names)})
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def move_last_token(folder: Path, by: int) -> tuple[str, int]:
+    """Give the token with the highest id of a BPE tokenizer one that is higher by `by`; its spelling and its id."""
+    path = folder / "tokenizer.json"
+    document = json.loads(path.read_text())
+    vocabulary = document["model"]["vocab"]
+    spelling = max(vocabulary, key=vocabulary.__getitem__)
+    vocabulary[spelling] += by
+    path.write_text(json.dumps(document))
+    return spelling, vocabulary[spelling]

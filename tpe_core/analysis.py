@@ -275,5 +275,5 @@ def analyze(
     components = principal_components(design, encoding.r)
     return Analysis(
         model, source, reading.key, reading.tokenizer_sha256, detection, keep, encoding, components, design.mean,
-        tuple(said),
+        (*model.warnings, *said),
     )  # fmt: skip

@@ -139,8 +139,8 @@ def fit(text: str, width: int) -> str:
 class TokenDecoder(Protocol):
     """The part of a transformers tokenizer that `token_texts` needs."""
 
-    def __len__(self) -> int:
-        """How many ids the tokenizer knows, added tokens included."""
+    def get_vocab(self) -> dict[str, int]:
+        """Every token's id, added tokens included."""
 
     def convert_ids_to_tokens(self, ids: Any) -> Any:
         """The vocabulary's own spelling of every id."""
@@ -163,7 +163,8 @@ def token_texts(tokenizer: TokenDecoder, count: int) -> list[str]:
     Each id is decoded alone. What that loses is restored from the vocabulary's spelling: the leading space of
     SentencePiece pieces, and the bytes of tokens that hold only a part of a character.
     """
-    known = max(0, min(count, len(tokenizer)))
+    highest = max(tokenizer.get_vocab().values(), default=-1)  # not the number of tokens: ids may have holes
+    known = max(0, min(count, highest + 1))
     spelled = _each(tokenizer.convert_ids_to_tokens, list(range(known)))
     decoded = _each(
         lambda ids: tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False), [[index] for index in range(known)]

@@ -82,6 +82,8 @@ def check(
     from tpe_tui.report import print_check
 
     loaded = drive(load_steps(run_options(context)))
+    for warning in loaded.warnings:
+        say(warning)
     if json_:
         print_json(loaded.card())
     else:

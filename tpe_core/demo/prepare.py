@@ -85,7 +85,7 @@ def _tokens(folder: Path, recipe: Recipe, tokenizer: Tokenizer, text: Iterator[s
             ids: list[int] = []
             documents = _documents(folder, recipe, part, text)
             while batch := list(itertools.islice(documents, 1000)):
-                for encoding in tokenizer.encode_batch(batch):
+                for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
                     ids += [END_ID, *encoding.ids]
                 yield Progress(f"tokenise {part}", len(ids))
             temporary = path.with_name(path.name + ".tmp")

@@ -258,11 +258,7 @@ def detect(
     Raises `NumericalError` on NaN or infinite hidden states or logits, `TpeError` where not even one block fits.
     """
     head, sampling = model.head, model.sampling
-    largest, rows = int(max(corpus.blocks.max(), corpus.targets.max())), head.total_rows
-    if largest >= rows:
-        raise TpeError(
-            f"the text has token id {largest}, but the model has {rows} rows: it is another model's tokenizer."
-        )
+    model.check_corpus(corpus)
     key = detection_key(model, corpus.fingerprint, sample_size, seed)
     partial_key = hashlib.sha256(f"partial {key}".encode()).hexdigest()
     finished = None if refresh else load_detection(store, key, head)

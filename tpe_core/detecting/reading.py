@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Steps
-from tpe_core.texts.corpus import Corpus, Part, TextSource, adds_bos, corpus_key, read_corpus, tokenizer_fingerprint
+from tpe_core.texts.corpus import Corpus, Part, TextSource, corpus_key, opening_of, read_corpus, tokenizer_fingerprint
 
 __all__ = ["Reading", "reading_of"]
 
@@ -20,7 +19,7 @@ class Reading:
     """The text that a run detects on: named before anything is tokenised, and read only where it has to be."""
 
     source: TextSource
-    tokenizer: Any
+    model: LanguageModel
     tokenizer_sha256: str
     block_length: int  # tokens
     positions: int  # tokens of text in all
@@ -29,16 +28,18 @@ class Reading:
     key: str  # the corpus's fingerprint
 
     def corpus(self) -> Steps[Corpus]:
-        """Read it: a job. Raises `CorpusError` where the text is too short."""
-        return read_corpus(
+        """Read it: a job. Raises `CorpusError` where it is too short, `ModelError` where a token of it has no row."""
+        corpus = yield from read_corpus(
             self.source,
-            self.tokenizer,
+            self.model.tokenizer,
             block_length=self.block_length,
             positions=self.positions,
             part=self.part,
             add_bos=self.add_bos,
             tokenizer_fingerprint=self.tokenizer_sha256,
         )
+        self.model.check_corpus(corpus)
+        return corpus
 
 
 def reading_of(source: TextSource, model: LanguageModel, positions: int, part: Part = "detect") -> Reading:
@@ -49,8 +50,8 @@ def reading_of(source: TextSource, model: LanguageModel, positions: int, part: P
     """
     tokens, sampling = tokenizer_fingerprint(model.tokenizer), model.sampling
     length = min(BLOCK_LENGTH, sampling.room(model.context))
-    bos = model.task == "causal" and adds_bos(model.tokenizer)
+    bos = model.task == "causal" and bool(opening_of(model.tokenizer))
     blocks = math.ceil(positions / sampling.count(length))
     tokens_read = positions if model.task == "causal" else blocks * length
     key = corpus_key(source, tokens, block_length=length, positions=tokens_read, part=part, add_bos=bos)
-    return Reading(source, model.tokenizer, tokens, length, tokens_read, bos, part, key)
+    return Reading(source, model, tokens, length, tokens_read, bos, part, key)

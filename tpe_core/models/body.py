@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tpe_core.models.capture import capture, probe_inputs
+from tpe_core.models.capture import capture
 from tpe_core.models.model import LanguageModel
 
 __all__ = ["Body", "cache_works"]
@@ -46,6 +46,7 @@ class Body:
     def last(self, unread: Tensor) -> Tensor:
         """[B, d] h after the last of the ids [B, k] that were not read yet. No V-wide product."""
         if self._continuing is not None:
+            self._model.check_inputs({"input_ids": unread})
             inputs = {"input_ids": unread.to(self._device)}
             return capture(self._continuing, self._model.site, inputs)[0][:, -1]
         self._read = torch.cat([self._read, unread], 1) if self._read.numel() else unread
@@ -67,7 +68,7 @@ def cache_works(model: LanguageModel) -> bool:
     """
     if model.context < 2:
         return False
-    ids = probe_inputs("causal", model.head.vocab_rows, model.context, model.device)["input_ids"].cpu()
+    ids = model.example_inputs()["input_ids"].cpu()
     with torch.inference_mode():
         wanted = model.hidden(ids)[:, -1].float()
         try:

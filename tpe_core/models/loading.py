@@ -25,6 +25,7 @@ from tpe_core.models.sampling import decoder_start
 from tpe_core.models.tasks import auto_class, task_of
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, Steps, run
+from tpe_core.texts.token_ids import vocabulary_rows
 
 __all__ = ["bundled_path", "load_model", "load_steps"]
 
@@ -94,7 +95,7 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
     hf = hf.eval()
     yield Progress("measure the head", 0)
     context = _context(hf, config, tokenizer)
-    head, report = open_head(hf, max(tokenizer.get_vocab().values()) + 1, context, task, decoder_start(hf))
+    head, report = open_head(hf, vocabulary_rows(tokenizer), context, task, decoder_start(hf))
     return LanguageModel(options.model, options.revision, hf, tokenizer, context, report, head, task, memory)
 
 

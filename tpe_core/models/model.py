@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,10 @@ from tpe_core.models.head import HeadReport, OutputHead, Task
 from tpe_core.models.head_sites import HeadSite, find_site
 from tpe_core.models.placement import values
 from tpe_core.models.sampling import Sampling, decoder_start, sampling_for
+from tpe_core.models.token_rows import check_ids, check_inputs, input_rows, rowless_tokens
+
+if TYPE_CHECKING:
+    from tpe_core.texts.corpus import Corpus
 
 __all__ = ["LanguageModel"]
 
@@ -53,6 +57,16 @@ class LanguageModel:
         return {**self.report.to_dict(), "memory": None if self.memory is None else self.memory.to_dict()}
 
     @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user must know of how it was loaded: whole sentences."""
+        beyond = (
+            ""
+            if self.measured_head is None
+            else rowless_tokens(self.hf, self.measured_head.total_rows, self.tokenizer, self.name)
+        )
+        return tuple(filter(None, (beyond,)))
+
+    @cached_property
     def site(self) -> HeadSite:
         """Where h is taken."""
         return find_site(self.hf)
@@ -81,12 +95,24 @@ class LanguageModel:
 
     def _inputs(self, inputs: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
         named = {"input_ids": inputs} if isinstance(inputs, Tensor) else inputs
+        self.check_inputs(named)
         return {name: ids.to(self.device) for name, ids in named.items()}
 
+    def check_inputs(self, inputs: Mapping[str, Tensor]) -> None:
+        """Raise `ModelError` where a token id among a forward's inputs has no row in the input embedding."""
+        check_inputs(inputs, self.hf, self.name, self.tokenizer)
+
+    def check_corpus(self, corpus: Corpus) -> None:
+        """Raise `ModelError` where the model cannot read a token of a corpus, or its head cannot predict one."""
+        check_ids(corpus.blocks, input_rows(self.hf), "input embedding", self.name, self.tokenizer)
+        predicted = corpus.targets if self.task == "causal" else corpus.blocks
+        check_ids(predicted, self.head.total_rows, "head", self.name, self.tokenizer)
+
     def example_inputs(self) -> dict[str, Tensor]:
-        """A short input with ids from all over the vocabulary, as the forward takes it."""
-        start = decoder_start(self.hf) or 0
-        return probe_inputs(self.task, self.head.vocab_rows, self.context, self.device, start)
+        """A short input with ids from all over the vocabulary that it can read, as the forward takes it."""
+        start, rows = decoder_start(self.hf) or 0, self.head.vocab_rows
+        rows = min(rows, input_rows(self.hf) or rows)
+        return probe_inputs(self.task, rows, self.context, self.device, start)
 
     def last_hidden(self, prompt: str) -> tuple[Tensor, int, int]:
         """([d] float32 h where the prompt asks for a token, tokens used, tokens dropped to fit the context).

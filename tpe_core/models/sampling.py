@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tpe_core.errors import ModelError
 from tpe_core.models.head import Task
-from tpe_core.texts.corpus import Tokenizer, special_ends
+from tpe_core.texts.token_ids import special_ends, text_ids
 
 __all__ = [
     "SEPARATOR",
@@ -111,9 +111,14 @@ def _cut(ids: list[int], context: int) -> tuple[list[int], int]:
 
 @dataclass(frozen=True)
 class NextToken:
-    """Every position of a causal model predicts the token after it."""
+    """Every position of a causal model predicts the token after it.
+
+    A prompt begins with the special tokens that the tokenizer puts before a text (`prefix`). What it puts after one is
+    left out: the model is to go on from the text, not from its end.
+    """
 
     tokenizer: Any
+    prefix: tuple[int, ...] = ()
     label: str = "next token"
     hint: str = ""
 
@@ -135,11 +140,12 @@ class NextToken:
         return Batch({"input_ids": _tensor(blocks)}, None, targets)
 
     def prompt(self, text: str, context: int) -> tuple[dict[str, Tensor], int, int, int]:
-        """The last position; an empty prompt is the start of a text.
+        """The last position; an empty prompt is the start of a text, and one too long loses its first text tokens.
 
         Raises `ModelError` where the prompt is empty and the tokenizer has no token that starts a text.
         """
-        ids = list(self.tokenizer(text, verbose=False)["input_ids"]) if text else []
+        ids, dropped = _cut(text_ids(self.tokenizer, text), max(1, context - len(self.prefix)))
+        ids = [*self.prefix, *ids]
         if not ids:
             start = next((i for i in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id) if i is not None), None)
             if start is None:
@@ -147,7 +153,6 @@ class NextToken:
                     "the prompt is empty and this tokenizer has no token that starts a text: type a prompt."
                 )
             ids = [start]
-        ids, dropped = _cut(ids, context)
         return {"input_ids": torch.tensor([ids])}, len(ids) - 1, len(ids), dropped
 
 
@@ -194,7 +199,7 @@ class MaskedToken:
 
     def prompt(self, text: str, context: int) -> tuple[dict[str, Tensor], int, int, int]:
         """The first mask in the prompt; a prompt without one gets it at its end."""
-        ids = _plain(self.tokenizer, text)
+        ids = text_ids(self.tokenizer, text)
         if self.mask_id not in ids:
             ids.append(self.mask_id)
         room = self.room(context)
@@ -237,8 +242,8 @@ class _Decoder:
     def prompt(self, text: str, context: int) -> tuple[dict[str, Tensor], int, int, int]:
         """The decoder's next position. What follows `SEPARATOR` is what the decoder has said so far."""
         source, _, said = text.partition(SEPARATOR)
-        source_ids, dropped = _cut(_plain(self.tokenizer, source.strip()), self.room(context))
-        spoken = [*self._opening(), *_plain(self.tokenizer, said.strip())]
+        source_ids, dropped = _cut(text_ids(self.tokenizer, source.strip()), self.room(context))
+        spoken = [*self._opening(), *text_ids(self.tokenizer, said.strip())]
         spoken, more = _cut(spoken, context - 1)
         if not source_ids and not (self.prefix or self.suffix):
             raise ModelError("the source text is empty: type a prompt.")
@@ -342,10 +347,6 @@ class Continue(_Decoder):
         return Batch(self._inputs(blocks[:, :half], blocks[:, half:-1]), None, blocks[:, half:])
 
 
-def _plain(tokenizer: Tokenizer, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) if text else []
-
-
 def decoder_start(hf: Any) -> int | None:
     """The id that an encoder-decoder model's decoder begins with; None where nothing says so."""
     for source in (hf.config, getattr(hf, "generation_config", None)):
@@ -360,9 +361,9 @@ def sampling_for(task: Task, tokenizer: Any, decoder_start: int | None) -> Sampl
 
     Raises `ModelError` where a masked model's tokenizer has no mask, or nothing says what a decoder starts with.
     """
-    if task == "causal":
-        return NextToken(tokenizer)
     prefix, suffix = special_ends(tokenizer)
+    if task == "causal":
+        return NextToken(tokenizer, prefix)
     mask = getattr(tokenizer, "mask_token_id", None)
     if task == "masked":
         if mask is None:

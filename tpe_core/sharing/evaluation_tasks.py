@@ -24,6 +24,7 @@ from tpe_core.sharing.harness import Answers, Harness, Question, Scored, Tasks
 from tpe_core.sharing.hooks import apply
 from tpe_core.store import Store
 from tpe_core.texts.corpus import tokenizer_fingerprint
+from tpe_core.texts.token_ids import special_ends
 
 __all__ = ["TaskScore", "TaskScores", "WithError", "evaluate_tasks"]
 
@@ -194,8 +195,10 @@ def _error(pulls: Floats) -> float | None:
 
 def _facts(model: LanguageModel, edit: Edit | Intervention, batch: int, version: str) -> str:
     """What an answer depends on beside its question."""
+    after = special_ends(model.tokenizer)[1] if model.task == "causal" else ()
+    ends = f" without {after}" if after else ""  # a text's end stood before its continuation once
     digest = hashlib.sha256(
-        f"tasks {VERSION} {version} {model.fingerprint} {tokenizer_fingerprint(model.tokenizer)} {batch}".encode()
+        f"tasks {VERSION} {version} {model.fingerprint} {tokenizer_fingerprint(model.tokenizer)} {batch}{ends}".encode()
     )
     if isinstance(edit, Edit) and not edit.is_empty:
         digest.update(f"{edit.intervention} {sorted(edit.biases.items())}".encode())

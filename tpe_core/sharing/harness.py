@@ -19,6 +19,7 @@ from typing import Any
 
 from tpe_core.errors import TpeError
 from tpe_core.models.model import LanguageModel
+from tpe_core.texts.token_ids import open_ended
 
 __all__ = ["Answers", "Harness", "Question", "Scored", "find_tasks"]
 
@@ -115,11 +116,13 @@ class Harness:
 
             self._lm = HFLM(
                 pretrained=model.hf,
-                tokenizer=model.tokenizer,
+                tokenizer=open_ended(model.tokenizer) if model.task == "causal" else model.tokenizer,
                 backend=model.task,
                 batch_size=batch,
                 softmax_dtype="float32",
             )
+        for name in ("_model_call", "_model_generate"):
+            setattr(self._lm, name, _checked(model, getattr(self._lm, name)))
         self._run: dict[str, Callable[..., list[Any]]] = {kind: getattr(self._lm, kind) for kind in KINDS}
         with _quiet(), _told(f"the tasks {', '.join(tasks.names)} cannot be loaded"):
             self._loaded = tasks.manager.load(list(tasks.names))
@@ -187,6 +190,16 @@ class Harness:
             return [tuple(found) if isinstance(found := answers[each], list) else found for each in questions]
 
         return known
+
+
+def _checked(model: LanguageModel, forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A forward of the harness that refuses token ids which the model has no row for; they are its first argument."""
+
+    def checked(*arguments: Any, **options: Any) -> Any:
+        model.check_inputs({"input_ids": arguments[0] if arguments else next(iter(options.values()))})
+        return forward(*arguments, **options)
+
+    return checked
 
 
 def _scores(result: Mapping[str, Any]) -> list[Scored]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from tpe_core.errors import TpeError
 from tpe_core.text import fit, printable_token
+from tpe_core.texts.token_ids import text_ids
 
 __all__ = ["Candidate", "How", "TokenIndex"]
 
@@ -97,7 +98,7 @@ class TokenIndex:
         return list(dict.fromkeys([printable_token(query), query]))
 
     def _became(self, query: str) -> str:
-        ids = [] if self._tokenizer is None else self._tokenizer.encode(query, add_special_tokens=False)
+        ids = [] if self._tokenizer is None else text_ids(self._tokenizer, query)
         if len(ids) > 1:
             return f"{len(ids)} tokens here ({self._listed(ids)})"
         return f"no token here (it becomes {self._listed(ids)})" if ids else "no token here"

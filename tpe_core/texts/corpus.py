@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tpe_core.errors import CorpusError
 from tpe_core.progress import Progress, Steps
 from tpe_core.texts.sources import BuiltinCode, BuiltinSource, FileSource, StdinSource, TextSource, text_source
+from tpe_core.texts.token_ids import Tokenizer, special_ends, texts_ids
 
 __all__ = [
     "HELDOUT_SHARE",
@@ -29,10 +30,9 @@ __all__ = [
     "StdinSource",
     "TextSource",
     "Tokenizer",
-    "adds_bos",
     "corpus_key",
+    "opening_of",
     "read_corpus",
-    "special_ends",
     "text_source",
     "token_stream",
     "tokenizer_fingerprint",
@@ -47,19 +47,6 @@ HELDOUT_SHARE = 0.25
 PIECE = 65_536  # characters tokenised as one string: longer ones are slower per character
 BATCH = 262_144  # characters tokenised in one call
 SEARCH = 4096  # characters looked through for a blank to cut at
-
-
-class Tokenizer(Protocol):
-    """The part of a transformers tokenizer that a corpus needs."""
-
-    bos_token_id: Any
-    eos_token_id: Any
-
-    def __call__(self, text: Any, **options: Any) -> Any:
-        """A mapping whose ``input_ids`` are the token ids of every text."""
-
-    def get_vocab(self) -> dict[str, int]:
-        """Every token's id."""
 
 
 def _cut(text: str, size: int = PIECE) -> list[str]:
@@ -83,9 +70,9 @@ class Corpus:
     """`n` blocks of `block_length` positions, each of which predicts the token after it.
 
     ``targets[i, j]`` follows ``blocks[i, j]`` in the text; the last target of a block is the first text token of the
-    window after it. With `add_bos` every block begins with the tokenizer's beginning-of-sequence token, and the
-    position of that token counts too. `block_hash` is a uniform 64-bit key of each block's ids: the split
-    uses it, and so can any sampling that must not depend on order.
+    window after it. With `add_bos` every block begins with the special tokens that the tokenizer puts before a text
+    (its beginning-of-sequence token), and their positions count too. `block_hash` is a uniform 64-bit key of each
+    block's ids: the split uses it, and so can any sampling that must not depend on order.
     """
 
     blocks: Ints  # [n, L] token ids
@@ -107,24 +94,13 @@ class Corpus:
         return int(self.blocks.size)
 
 
-def _ids(tokenizer: Tokenizer, texts: list[str], special: bool = False) -> list[list[int]]:
-    options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=special, **options)["input_ids"]
-    return ids
+def opening_of(tokenizer: Tokenizer, add_bos: bool | None = None) -> tuple[int, ...]:
+    """The special tokens that every block of a causal model begins with: those that the tokenizer puts before a text.
 
-
-def special_ends(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The special tokens that the tokenizer by itself puts before and after every text."""
-    (plain,), (special,) = _ids(tokenizer, ["a"]), _ids(tokenizer, ["a"], special=True)
-    for at in range(len(special) - len(plain) + 1):
-        if special[at : at + len(plain)] == plain:
-            return tuple(special[:at]), tuple(special[at + len(plain) :])
-    return (), ()
-
-
-def adds_bos(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer by itself begins every text with its beginning-of-sequence token."""
-    return tokenizer.bos_token_id is not None and special_ends(tokenizer)[0][:1] == (tokenizer.bos_token_id,)
+    With `add_bos` its beginning-of-sequence token where it puts none, without it nothing.
+    """
+    before = () if add_bos is False else special_ends(tokenizer)[0]
+    return before or ((int(tokenizer.bos_token_id),) if add_bos else ())
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
@@ -170,9 +146,8 @@ def read_corpus(
 
     Documents are joined by the end-of-sequence token (else the beginning-of-sequence token, else nothing). A
     special token spelled out in the text is read as that token. A block is held out where its hash, as a share of
-    the range, lies below `heldout_share`: the same block always falls in the same part. Blocks begin with the
-    beginning-of-sequence token where `add_bos` says so (None: where the tokenizer by itself would add it).
-    Raises `CorpusError` where the text has no such block.
+    the range, lies below `heldout_share`: the same block always falls in the same part. Blocks begin as `opening_of`
+    says and never end in a special token. Raises `CorpusError` where the text has no such block.
     """
     if block_length < 2 or positions < 1:
         raise CorpusError(
@@ -184,10 +159,15 @@ def read_corpus(
             f"part {part!r} with a held-out share of {heldout_share:g} cannot be read: "
             f"choose one of {', '.join(get_args(Part))} and a share between 0 and 1."
         )
-    bos = int(tokenizer.bos_token_id) if (adds_bos(tokenizer) if add_bos is None else add_bos) else None
+    opening = opening_of(tokenizer, add_bos)
     wanted = math.ceil(positions / block_length)
     threshold = int(heldout_share * 2**64)
-    step = block_length - (bos is not None)  # text tokens that a block holds
+    step = block_length - len(opening)  # text tokens that a block holds
+    if step < 1:
+        raise CorpusError(
+            f"blocks of {block_length} positions have no room for text beside the {len(opening)} special tokens that "
+            "this tokenizer begins a text with: the model's context is too short."
+        )
     windows: list[Ints] = []
     hashes: list[int] = []
     pending = np.empty(0, dtype=np.int64)
@@ -198,7 +178,7 @@ def read_corpus(
         whole = max(0, (len(pending) - 1) // step)
         for start in range(0, whole * step, step):
             window = pending[start : start + step + 1]
-            window = window if bos is None else np.concatenate([[bos], window])
+            window = np.concatenate([np.array(opening, np.int64), window])
             digest = hashlib.blake2b(window[:-1].astype("<u4").tobytes(), digest_size=8, person=b"tpe-block").digest()
             key = int.from_bytes(digest, "big")
             blocks += 1
@@ -221,7 +201,7 @@ def read_corpus(
         positions,
         part,
         heldout_share,
-        bos is not None,
+        bool(opening),
     )
     return Corpus(
         blocks=np.ascontiguousarray(stacked[:, :-1]),
@@ -230,7 +210,7 @@ def read_corpus(
         label=source.label,
         fingerprint=fingerprint,
         part=part,
-        add_bos=bos is not None,
+        add_bos=bool(opening),
     )
 
 
@@ -269,7 +249,7 @@ def token_stream(source: TextSource, tokenizer: Tokenizer) -> Iterator[Ints]:
 
 def _encode(tokenizer: Tokenizer, batch: list[tuple[str, bool]], separator: list[int]) -> Ints:
     joined: list[int] = []
-    for (_, opens), ids in zip(batch, _ids(tokenizer, [text for text, _ in batch]), strict=True):
+    for (_, opens), ids in zip(batch, texts_ids(tokenizer, [text for text, _ in batch]), strict=True):
         joined += separator * opens
         joined += ids
     return np.array(joined, dtype=np.int64)

@@ -15,8 +15,9 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps, size_text
 from tpe_core.store import Store, default_root
 from tpe_core.texts.corpus import text_source
+from tpe_core.texts.token_ids import vocabulary_rows
 from tpe_core.training.checkpoints import Suite, open_suite
-from tpe_core.training.frequency import COUNTS, count_text, read_counts, vocabulary_rows
+from tpe_core.training.frequency import COUNTS, count_text, read_counts
 from tpe_core.training.head_reader import HeadReader, weight_names
 from tpe_core.training.recorded import is_recorded, read_recorded
 from tpe_core.training.remote_checkpoints import HubFiles

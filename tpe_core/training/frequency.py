@@ -20,8 +20,9 @@ from tpe_core.errors import CorpusError
 from tpe_core.progress import Progress, Steps, size_text
 from tpe_core.store import Store
 from tpe_core.texts.corpus import FileSource, TextSource, Tokenizer, token_stream, tokenizer_fingerprint
+from tpe_core.texts.token_ids import vocabulary_rows
 
-__all__ = ["COUNTS", "Frequencies", "count_text", "read_counts", "vocabulary_rows"]
+__all__ = ["COUNTS", "Frequencies", "count_text", "read_counts"]
 
 COUNTS = "counts.npy"  # the name under which a run leaves those of its training text beside its checkpoints
 SMOOTHING = "add-one smoothing"
@@ -116,11 +117,6 @@ class Frequencies:
             f"{self.unseen:,} of {len(self.counts):,} tokens never occur in {self.label}: their frequency is the "
             f"smoothing's alone; give more text, or text that is closer to the training data.",
         )
-
-
-def vocabulary_rows(tokenizer: Tokenizer) -> int:
-    """How many rows of a head a tokenizer uses: its highest token id and one."""
-    return max(tokenizer.get_vocab().values()) + 1
 
 
 class _Read(TextSource):

@@ -221,11 +221,11 @@ def check_causal(model: LanguageModel) -> None:
 
 def check_prompts(model: LanguageModel, prompts: tuple[Ids, ...], length: int) -> None:
     """Raise `TpeError` where `length` tokens cannot follow prompts of token ids: empty ones, no such id, no room."""
-    rows, longest = model.head.total_rows, max(map(len, prompts), default=0)
+    longest = max(map(len, prompts), default=0)
     if not prompts or not all(prompts):
         raise TpeError("a prompt is empty, or there is none: give each at least one token.")
-    if wrong := [token for prompt in prompts for token in prompt if not 0 <= token < rows]:
-        raise TpeError(f"token id {wrong[0]} in a prompt does not exist: this model has ids 0 to {rows - 1}.")
+    for prompt in prompts:
+        model.check_inputs({"input_ids": torch.tensor(prompt)})
     if longest + length > model.context:
         raise TpeError(
             f"{length} tokens after a prompt of {longest} do not fit this model's {model.context} positions: "
