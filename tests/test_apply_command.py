@@ -1,4 +1,4 @@
-"""`tpe apply` from a saved intervention to a folder that transformers alone loads, and everything it refuses."""
+"""`tpe bake` from a saved intervention to a folder that transformers alone loads, and everything it refuses."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, words: str) -> Callable[[str
 def tpe(words: str, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def call(*arguments: object) -> tuple[int, str, str]:
         given = ["--text", words, "--positions", str(POSITIONS), "--no-cache"]
-        code = main(["apply", *(str(argument) for argument in arguments), *given])
+        code = main(["bake", *(str(argument) for argument in arguments), *given])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -178,7 +178,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     foreign.mkdir()
     (foreign / "config.json").write_text("{}")
     for arguments, reason in (
-        ((file, folder, "--out", foreign), "was not written by tpe apply"),
+        ((file, folder, "--out", foreign), "was not written by tpe bake"),
         ((file, folder, "--out", file), "exists and is no folder"),
         ((tmp_path / "absent.json", folder, "--out", tmp_path / "out"), "does not exist"),
         ((broken, folder, "--out", tmp_path / "out"), "is not JSON"),
@@ -193,7 +193,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert not (tmp_path / "out").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert [path.name for path in foreign.iterdir()] == ["config.json"]
-    assert main(["apply", str(file), str(folder)]) == 2  # no --out
+    assert main(["bake", str(file), str(folder)]) == 2  # no --out
 
 
 def test_another_heads_file_is_refused_before_anything_is_measured(
@@ -214,7 +214,7 @@ def test_kill_9_of_the_command_leaves_the_finished_folder_or_none(
     saved: Callable[[str], tuple[Path, Path]], tpe: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     (folder, file), out = saved("gpt2"), tmp_path / "here" / "out"
-    command = [sys.executable, "-m", "tpe_tui.cli", "apply", str(file), str(folder), "--out", str(out)]
+    command = [sys.executable, "-m", "tpe_tui", "bake", str(file), str(folder), "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         weights: list[Path] = []
         while not weights and process.poll() is None:

@@ -54,8 +54,8 @@ def test_folders_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pretender" / RECORD).write_text('{"kind": "something else", "files": {}}')
     reasons = {
         "file": "exists and is no folder",
-        "foreign": "was not written by tpe apply",
-        "pretender": "was not written by tpe apply",
+        "foreign": "was not written by tpe bake",
+        "pretender": "was not written by tpe bake",
         "a\0b": "cannot be a folder's name",
         "n" * 300: "cannot be",
     }

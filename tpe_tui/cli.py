@@ -16,7 +16,8 @@ import typer
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.options import DEMO, RunOptions
-from tpe_tui.commands_apply import apply
+from tpe_tui.command_group import OPEN, CommandGroup
+from tpe_tui.commands_apply import bake
 from tpe_tui.commands_demo import train
 from tpe_tui.commands_dynamics import dynamics
 from tpe_tui.commands_eval import evaluate
@@ -30,20 +31,18 @@ from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
 
 __all__ = ["main"]
 
-OPEN = "inspect"  # the command that a bare `tpe [MODEL]` means
 FAILED, INTERRUPTED = 1, 130
-FLAGS = ("--debug", "--json", "--no-cache", "--offline", "--trust-remote-code")  # may stand before a command
 
 app = typer.Typer(
     name="tpe",
+    cls=CommandGroup,
     help="Inspect which dimensions of a language model's output embedding encode token probability.\n\n"
     "`tpe [MODEL]` opens the inspector; MODEL is a hub id, a local folder, or `demo` (the default, bundled).",
     no_args_is_help=False,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-demo = typer.Typer(help="The bundled model.", rich_markup_mode=None, no_args_is_help=True)
+demo = typer.Typer(cls=CommandGroup, help="The bundled model.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(demo, name="demo")
 
 
@@ -108,7 +107,8 @@ app.command(help="Measure when a training run's output embedding learned token f
 app.command(help="Steer tokens and print asked and achieved ratios, on three texts, with what they cost.")(steer)
 app.command(help="Prune dimensions in several orders and print what it costs, or the most that a budget allows.")(prune)
 app.command(help="Continue a prompt with a model and with its edit, on the same random numbers.")(generate)
-app.command(help="Bake a saved intervention into a Hugging Face folder, verified after loading it back.")(apply)
+app.command(help="Bake a saved intervention into a Hugging Face folder, verified after loading it back.")(bake)
+app.command("apply", hidden=True, help="The former name of `tpe bake`.")(bake)
 app.command("eval", help="Run lm-evaluation-harness tasks on a model, unedited and under a saved edit.")(evaluate)
 app.command(help="Print what a saved mask costs on another revision or fine-tune of the same width.")(transfer)
 app.command(help="Print a saved intervention as a person reads it; --on MODEL runs its self-test there.")(show)
@@ -135,26 +135,12 @@ def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None = None
         print_next_tokens(session.evaluate(prompt or session.default_prompt, edit), session.table)
 
 
-def _commands() -> set[str]:
-    """The names of the subcommands, as typer gives them."""
-    return {found.name or found.callback.__name__ for found in app.registered_commands if found.callback is not None}
-
-
-def _arguments(arguments: list[str]) -> list[str]:
-    """What typer is to parse: a bare `tpe [MODEL] [OPTIONS]` is the inspect command, and so is `tpe demo`."""
-    at = next((i for i, word in enumerate(arguments) if word not in FLAGS), len(arguments))
-    flags, rest = arguments[:at], arguments[at:]
-    if rest[:1] and rest[0] in {"--help", *_commands()}:
-        return [*rest, *flags]
-    if rest[:2] in (["demo", "train"], ["demo", "--help"]):
-        return [*rest, *flags]
-    return [OPEN, *arguments]
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
+    if "_TPE_COMPLETE" in os.environ:  # a shell asks for completions: one to a line, however long its help is
+        os.environ["COLUMNS"] = "1000"
     try:
         if arguments[:1] == ["--version"]:
             import importlib.metadata
@@ -162,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(f"tpe {importlib.metadata.version('tpe-tui')}\n")
             code = 0
         else:
-            code = app(_arguments(arguments), standalone_mode=False, prog_name="tpe")
+            code = app(arguments, standalone_mode=False, prog_name="tpe")
         sys.stdout.flush()
         if code == INTERRUPTED:  # typer turns the interrupt into an exit code
             say("interrupted.")

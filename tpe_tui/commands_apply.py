@@ -1,4 +1,4 @@
-"""`tpe apply`: an exported edit baked into a Hugging Face folder that any consumer loads unpatched."""
+"""`tpe bake`: an exported edit baked into a Hugging Face folder that any consumer loads unpatched."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tpe_core.options import DEMO
 from tpe_tui.console import drive, print_json, say
 from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
 
-__all__ = ["apply"]
+__all__ = ["bake"]
 
 
 @takes(LOADING | READING | OUTPUT)
-def apply(
+def bake(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="An exported intervention (JSON).", show_default=False)],
     model: Model = DEMO,
     out: Annotated[
-        Path, typer.Option(help="The folder to write; one that tpe apply wrote is replaced.", show_default=False)
+        Path, typer.Option(help="The folder to write; one that tpe bake wrote is replaced.", show_default=False)
     ] = ...,  # type: ignore[assignment]
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="Write the closest form where the architecture has no exact one.")
@@ -37,7 +37,7 @@ def apply(
 
     from tpe_core.analysis import analyze
     from tpe_core.models.loading import load_steps
-    from tpe_core.sharing.checkpoint import bake
+    from tpe_core.sharing.checkpoint import bake as bake_steps
     from tpe_core.sharing.checkpoint_plan import choose
     from tpe_tui.report_apply import print_baked
 
@@ -50,7 +50,7 @@ def apply(
         detection = analysis.detection
         for warning in analysis.warnings:
             say(warning)
-    baked = drive(bake(loaded, edit, out, allow_lossy=allow_lossy, manifest=file, detection=detection))
+    baked = drive(bake_steps(loaded, edit, out, allow_lossy=allow_lossy, manifest=file, detection=detection))
     if json_:
         print_json(baked.to_dict())
     else:

@@ -10,6 +10,7 @@ import typer
 
 from tpe_core.options import RunOptions
 from tpe_core.training.recorded import is_recorded, read_recorded
+from tpe_tui.completion import complete_model
 from tpe_tui.console import drive, on_terminal, print_json, say
 from tpe_tui.options import LOADING, OUTPUT, READING, run_options, takes
 
@@ -23,7 +24,10 @@ LOSS_POSITIONS = 8192  # of every checkpoint
 
 Sources = Annotated[
     list[str],
-    typer.Argument(help="A folder of checkpoints, a hub id, a probe's log (.jsonl), or demo; several to compare."),
+    typer.Argument(
+        help="A folder of checkpoints, a hub id, a probe's log (.jsonl), or demo; several to compare.",
+        autocompletion=complete_model,
+    ),
 ]
 
 

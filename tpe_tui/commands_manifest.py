@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tpe_tui.completion import complete_model
 from tpe_tui.console import drive, print_json
 from tpe_tui.options import LOADING, OUTPUT, run_options, takes
 
@@ -35,7 +36,10 @@ def show(
     context: typer.Context,
     file: File,
     on: Annotated[
-        str | None, typer.Option(help="Also run its self-test on this model: hub id, local folder, or demo.")
+        str | None,
+        typer.Option(
+            help="Also run its self-test on this model: hub id, local folder, or demo.", autocompletion=complete_model
+        ),
     ] = None,
     *,
     json_: bool,

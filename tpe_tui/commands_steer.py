@@ -9,6 +9,7 @@ import typer
 
 from tpe_core.edits.intervention import METHODS, Method, check_steering
 from tpe_core.options import DEMO
+from tpe_tui.completion import one_of
 from tpe_tui.console import drive, print_json, say
 from tpe_tui.measuring import open_store, read_texts
 from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
@@ -31,7 +32,9 @@ def steer(
     ] = None,
     ratio: Annotated[list[str] | None, typer.Option(help="Of its mean probability: 2 doubles; 0.5,2,5.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="An exact mean probability instead: 0.01.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help=f"{', '.join(METHODS)}; repeatable.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(METHODS)}; repeatable.", autocompletion=one_of(*METHODS))
+    ] = None,
     together: Annotated[bool, typer.Option("--together", help="Steer all tokens at once, not one by one.")] = False,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Also take the step that reaches what is asked on the local text.")

@@ -11,10 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from tpe_core.options import RunOptions
+from tpe_tui.completion import complete_model, one_of
 
 __all__ = ["LOADING", "OUTPUT", "READING", "SHARED", "Model", "Outside", "run_options", "takes"]
 
-Model = Annotated[str, typer.Argument(help="Hub id, local folder, or demo.", show_default=True)]
+Model = Annotated[
+    str, typer.Argument(help="Hub id, local folder, or demo.", show_default=True, autocompletion=complete_model)
+]
 Outside = Annotated[
     list[str] | None, typer.Option(help="Out-of-domain text file or folder; repeatable. Default: built-in code.")
 ]
@@ -23,7 +26,11 @@ SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help
     "revision": (str | None, typer.Option(None, help="Branch, tag or commit on the hub.")),
     "task": (
         str | None,
-        typer.Option(None, help="What the model predicts: causal, masked, seq2seq; default: as it was saved."),
+        typer.Option(
+            None,
+            help="What the model predicts: causal, masked, seq2seq; default: as it was saved.",
+            autocompletion=one_of("causal", "masked", "seq2seq"),
+        ),
     ),
     "device": (str | None, typer.Option(None, help="cpu, cuda, cuda:1; default: a GPU where there is one.")),
     "device_map": (
@@ -34,11 +41,19 @@ SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help
     ),
     "dtype": (
         str | None,
-        typer.Option(None, help="float32, bfloat16, float16; default: the checkpoint's on a GPU, float32 on a CPU."),
+        typer.Option(
+            None,
+            help="float32, bfloat16, float16; default: the checkpoint's on a GPU, float32 on a CPU.",
+            autocompletion=one_of("float32", "bfloat16", "float16"),
+        ),
     ),
     "quantize": (
         str | None,
-        typer.Option(None, help="8bit or 4bit: pack the body, not the head; needs bitsandbytes."),
+        typer.Option(
+            None,
+            help="8bit or 4bit: pack the body, not the head; needs bitsandbytes.",
+            autocompletion=one_of("8bit", "4bit"),
+        ),
     ),
     "text": (
         list[str] | None,

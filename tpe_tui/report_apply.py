@@ -1,4 +1,4 @@
-"""What `tpe apply` prints of a finished checkpoint."""
+"""What `tpe bake` prints of a finished checkpoint."""
 
 from __future__ import annotations
 

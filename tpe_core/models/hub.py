@@ -16,7 +16,7 @@ from tpe_core.models.download import RemoteFile, Transfer, in_background
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 
-__all__ = ["CachedModel", "Source", "cached_models", "explain", "fetch", "first_line", "missing_weights"]
+__all__ = ["CachedModel", "Source", "cached_ids", "cached_models", "explain", "fetch", "first_line", "missing_weights"]
 
 SINGLE_WEIGHTS = (
     "model.safetensors",
@@ -188,6 +188,18 @@ def cached_models() -> list[CachedModel]:
         and any(file.file_name == "config.json" for one in repo.revisions for file in one.files)
     ]
     return sorted(models, key=lambda model: (-model.last_used, model.id))
+
+
+def cached_ids() -> list[str]:
+    """Ids of the models of the hub's local cache that have a config, in order. Quick: only names are read, no sizes."""
+    from huggingface_hub import constants
+
+    folders = sorted(Path(constants.HF_HUB_CACHE).glob("models--*"))
+    return [
+        folder.name.removeprefix("models--").replace("--", "/")
+        for folder in folders
+        if any((snapshot / "config.json").exists() for snapshot in folder.glob("snapshots/*"))
+    ]
 
 
 def _unreachable(options: RunOptions) -> str:

@@ -72,7 +72,7 @@ class Baked:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON document of `tpe apply`."""
+        """The JSON document of `tpe bake`."""
         return {"schema": 1, **self.record(), "path": str(self.path), "bytes": self.size}
 
 

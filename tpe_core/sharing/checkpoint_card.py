@@ -23,7 +23,7 @@ SHOWN = 40  # dimensions and tokens listed
 
 
 def model_card(model: LanguageModel, edit: Edit, record: dict[str, Any], manifest: Manifest | None) -> str:
-    """The text of README.md. `record` is the document of `tpe apply` without what is known only after writing."""
+    """The text of README.md. `record` is the document of `tpe bake` without what is known only after writing."""
     name, form = printable_token(model.name), record["representation"]
     front = ["---", "library_name: transformers", "tags:", "- tpe"]
     if HUB_ID.fullmatch(model.name) and model.name != DEMO and not Path(model.name).is_dir():
@@ -33,7 +33,7 @@ def model_card(model: LanguageModel, edit: Edit, record: dict[str, Any], manifes
     parts = [
         "\n".join([*front, "---"]),
         f"# {_code(name)} with an edited output head",
-        f"Made by `tpe apply`. The model's body{but} and its input embedding are the original's, bit for bit; "
+        f"Made by `tpe bake`. The model's body{but} and its input embedding are the original's, bit for bit; "
         f"`from_pretrained` alone gives {gives}.",
         "## The edit\n\n" + "\n".join(f"- {line}" for line in _edit_lines(model, edit)),
         "## How it is stored\n\n" + f"{form['text'][:1].upper()}{form['text'][1:]}. Weights are {record['dtype']}.",

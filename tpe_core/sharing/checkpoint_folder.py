@@ -45,11 +45,11 @@ def check_target(out: Path) -> Path:
         return target
     written = _written(target)
     if written is None:
-        raise TpeError(f"the folder {out} exists and was not written by tpe apply: choose another name.")
+        raise TpeError(f"the folder {out} exists and was not written by tpe bake: choose another name.")
     changed = next((name for name in names if name != RECORD and written.get(name) != _stamp(target / name)), None)
     if changed is not None:
         raise TpeError(
-            f"the folder {out} was written by tpe apply, but {_shown(changed)} in it was added or changed since: "
+            f"the folder {out} was written by tpe bake, but {_shown(changed)} in it was added or changed since: "
             "choose another name, or move it away."
         )
     return target

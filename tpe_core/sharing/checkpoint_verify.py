@@ -43,7 +43,7 @@ class Loss:
     positions: int
 
     def to_dict(self) -> dict[str, float | int]:
-        """As in the JSON of `tpe apply`."""
+        """As in the JSON of `tpe bake`."""
         return asdict(self)
 
 
@@ -64,7 +64,7 @@ class Verified:
     self_test: bool  # whether the manifest's was compared
 
     def to_dict(self) -> dict[str, float | int | bool]:
-        """As in the JSON of `tpe apply`."""
+        """As in the JSON of `tpe bake`."""
         return asdict(self)
 
 

@@ -1,0 +1,7 @@
+"""`python -m tpe_tui` is `tpe`."""
+
+import sys
+
+from tpe_tui.cli import main
+
+sys.exit(main())
