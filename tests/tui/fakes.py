@@ -50,6 +50,7 @@ class FakeSession:
         self.mean = mean
         self.delay = 0.0
         self.fail: Exception | None = None
+        self.fails_on = ""  # with a text here, `fail` is raised only for prompts that hold it
         self.again: Callable[[], Steps[FakeSession]] | None = None
         self.sweep_step: Callable[[], object] = lambda: None
         self.sweep_fail: Exception | None = None
@@ -120,7 +121,7 @@ class FakeSession:
         self.calls.append("evaluate")
         if self.delay:
             time.sleep(self.delay)
-        if self.fail is not None:
+        if self.fail is not None and self.fails_on in prompt:
             raise self.fail
         base, now = self.probabilities(prompt, intervention)
         top = np.argsort(-now, kind="stable")[:40]

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from textual.widgets import Input
 
 from tpe_core.edits.intervention import Intervention
-from tpe_core.errors import NumericalError
+from tpe_core.errors import ModelError, NumericalError
 from tpe_tui.engine_app import COPY_NAME
 from tpe_tui.screens.error import ErrorScreen
 from tpe_tui.screens.inspect import parse_ratio, parse_share, stepped
 from tpe_tui.screens.prompts import Ask
+from tpe_tui.state import Memory
 
 from .fakes import FakeSession
 from .helpers import Start, answered, lines, type_line, until
@@ -228,18 +230,59 @@ async def test_a_mask_given_at_the_start(start: Start, tmp_path: Path) -> None:
         assert app.bench.inspector.intervention.ratio(7) == 2
 
 
-async def test_a_failing_evaluation_is_a_modal_and_the_answer_stays_marked_old(start: Start) -> None:
+@pytest.mark.parametrize("size", [NARROW, WIDE])
+async def test_a_failed_answer_is_never_the_current_state(start: Start, size: tuple[int, int]) -> None:
     session = FakeSession()
-    async with start(session) as (app, pilot):
+    async with start(session, size) as (app, pilot):
+        bench = app.bench
+        await pilot.press("2")
+        await until(pilot, lambda: "·" in lines(bench.tokens)[1])
         session.fail = NumericalError("the logits are not finite: choose float32.")
-        await pilot.press("space")
+        await pilot.press("1", "space")
         await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
-        assert app.bench.tokens.pending
+        assert bench.tokens.rows == []
+        assert bench.tokens.answer is None
+        assert "the logits are not finite" in " ".join(lines(bench.tokens)[1:4])
+        status = lines(bench.status)[0]
+        assert "no answer" in status
+        assert "KL" not in status
+        assert "top-1" not in status
+        await pilot.press("escape", "j", "space")  # the same sentence is not a modal again
+        await until(pilot, lambda: not bench.tokens.pending)
+        assert app.screen is bench
         session.fail = None
-        await pilot.press("escape", "u")
-        assert not app.bench.tokens.pending
-        await pilot.press("space")
+        await pilot.press("u")
         await answered(app, pilot)
+        assert "no answer" not in lines(bench.status)[0]
+        assert bench.tokens.rows
+
+
+async def test_a_failing_prompt_is_neither_beside_old_figures_nor_in_the_next_start(
+    start: Start, tmp_path: Path
+) -> None:
+    session = FakeSession()
+    session.fail, session.fails_on = ModelError("token '<|im_start|>' (id 600) has no row."), "<|im_start|>"
+    memory = Memory(tmp_path / "state")
+    async with start(session, WIDE) as (app, pilot):
+        bench = app.bench
+        for text in ("a good one", "hello <|im_start|>"):
+            await pilot.press("2", "p")
+            await type_line(pilot, text)
+            await until(pilot, lambda: not bench.tokens.pending)
+        await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
+        assert memory.recall("demo").prompt == "a good one"
+        await pilot.press("escape")
+        assert "hello <|im_start|>" in lines(bench.prompt_bar)[0]
+        assert "no answer" in lines(bench.prompt_bar)[0]
+        assert bench.tokens.rows == []
+        assert not any("%" in line for line in [*lines(bench.tokens), *lines(bench.detail)])
+        app.remember()  # as leaving does
+        assert memory.recall("demo").prompt == "a good one"
+        await pilot.press("p")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        assert app.screen.query_one(Input).value == "hello <|im_start|>"  # what was typed can be mended
+    async with start(session) as (app, pilot):
+        assert app.bench.inspector.prompt == "a good one"
 
 
 async def test_a_slow_answer_is_marked_then_dimmed_then_replaced(start: Start) -> None:

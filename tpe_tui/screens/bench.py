@@ -71,6 +71,8 @@ class BenchScreen(Screen[None]):
         self._token: tuple[str, Intervention, TokenDetail] | None = None
         self._asked_token = ("", Intervention())
         self._stale: Timer | None = None
+        self._answered = ""  # the last prompt that had an answer
+        self._refused: tuple[str, Intervention] | None = None  # the prompt and edit that have none
         self._titles: dict[int, str] = {}
 
     @property
@@ -198,9 +200,10 @@ class BenchScreen(Screen[None]):
         self._asked = dict.fromkeys(self._asked, NEVER)  # what the last session still answers is about another model
         self.forecaster.begin(session)
         self._seen_dims.clear()
-        self._token = None
+        self._token = self._refused = None
         self.tokens.answer = None
         if not again:
+            self._answered = ""
             self.tokens.forget()
             self.dims.filter, self.dims.range_from = "", None
             view = self.tpe.memory.recall(self.tpe.options.model)
@@ -220,10 +223,10 @@ class BenchScreen(Screen[None]):
         self.show_detail()
 
     def view(self) -> Remembered:
-        """What to restore at the next start."""
+        """What to restore at the next start: of a prompt that has no answer, the last one that had."""
         edit = self.inspector.intervention
         return Remembered(
-            self.inspector.prompt,
+            self.inspector.prompt if self._refused is None else self._answered,
             self.dims.sort,
             self.dims.descending,
             self.plot.name_shown,
@@ -273,7 +276,9 @@ class BenchScreen(Screen[None]):
         if answer.kind in self._asked and answer.seq != self._asked[answer.kind]:
             return
         if answer.failure is not None:
-            self.fail(f"{answer.kind} failed", answer.failure)
+            told = answer.kind == "evaluate" and self._refuse(answer.failure)
+            if not told:
+                self.fail(f"{answer.kind} failed", answer.failure)
             return
         match answer.value:
             case NextTokens() as found if self.current(found):
@@ -291,8 +296,24 @@ class BenchScreen(Screen[None]):
                     self.tokens.learn(found)
                 self.show_detail()
 
+    def _refuse(self, failure: Failure) -> bool:
+        """Nothing that is shown is about the prompt and edit in force: take it away. Whether it was said already."""
+        told = self._refused is not None and self.tokens.refusal == failure.sentence
+        self._refused = self.inspector.prompt, self.inspector.intervention
+        self._settled()
+        self._token = None
+        self.tokens.refuse(failure.sentence)
+        self.prompt_bar.show(self.inspector.prompt, "no answer")
+        self.show_status()
+        self.show_detail()
+        self.tpe.remember()
+        return told
+
     def _show_tokens(self, found: NextTokens) -> None:
-        first = self.tokens.answer is None
+        first, new = self.tokens.answer is None, self._answered != found.prompt
+        self._refused, self._answered = None, found.prompt
+        if new:
+            self.tpe.remember()
         self._settled()
         self.tokens.show(found, self.tokens.ratios)
         if first:
@@ -325,7 +346,10 @@ class BenchScreen(Screen[None]):
             return
         edit, answer = self.inspector.intervention, self.tokens.answer
         forecast = self.forecaster.of(edit)
-        self.status.show(tuple(inspect_fields(self.session.table, edit, answer, self.current(answer), forecast)))
+        fields = list(inspect_fields(self.session.table, edit, answer, self.current(answer), forecast))
+        if self._refused is not None:
+            fields.append(Field("no answer", 2, "bad"))
+        self.status.show(tuple(fields))
 
     def show_plot(self) -> None:
         """The plot, if anyone sees it."""
@@ -348,6 +372,8 @@ class BenchScreen(Screen[None]):
                 self.ask("token", lambda: session.token(token_id, prompt, edit))
             if seen and self.subject == "token":
                 self.detail.show_token(session.table, token_id, found, pending=not fresh)
+        elif seen and self.subject == "token" and self._refused is not None:
+            self.detail.clear()
         if seen and self.subject == "dim" and dim is not None:
             known = self._seen_dims.get(dim)
             pruned = bool(self.dims.pruned[dim])

@@ -204,7 +204,6 @@ class InspectScreen(PruneBench):
     def _set_prompt(self, line: str) -> None:
         self.inspector.prompt = typed_prompt(line)
         self.prompt_bar.show(self.inspector.prompt)
-        self.tpe.remember()
         self.changed()
 
     def action_run_rerun(self) -> None:

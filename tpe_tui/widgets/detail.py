@@ -71,6 +71,11 @@ class Detail(LineWidget):
         self.pending = pending
         self.repaint()
 
+    def clear(self) -> None:
+        """Nothing is known about anything."""
+        self.subject = self.found = None
+        self.repaint()
+
     def _show(
         self, table: EncodingTable, subject: tuple[str, int], found: DimensionDetail | TokenDetail | None
     ) -> None:

@@ -6,6 +6,7 @@ Text goes to the screen as segments only, never as markup.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
@@ -179,7 +180,7 @@ class ListPane(LineWidget):
         raise NotImplementedError
 
     def empty(self) -> str:
-        """What an empty list says."""
+        """What an empty list says; it is wrapped to the pane."""
         return ""
 
     @property
@@ -193,9 +194,14 @@ class ListPane(LineWidget):
             return self.header(width - 1), "row"
         index = self.top + y - 1
         if index >= self.n_rows:
-            return [(" " + self.empty() if y == 1 and not self.n_rows else "", "muted")], "row"
+            return [(" " + self._empty_line(y - 1, width - 2), "muted")], "row"
         runs, ground = self.row(index, width - 1)
         return [*runs, (self._thumb(y), "muted")], ground
+
+    def _empty_line(self, number: int, width: int) -> str:
+        """One line of what an empty list says; nothing where there are rows."""
+        lines = [] if self.n_rows else textwrap.wrap(self.empty(), max(10, width))
+        return lines[number] if number < len(lines) else ""
 
     def _thumb(self, y: int) -> str:
         if self.n_rows <= self.page:

@@ -61,6 +61,7 @@ class TokenBars(ListPane):
         super().__init__("tokens")
         self.table: EncodingTable | None = None
         self.answer: NextTokens | None = None
+        self.refusal = ""
         self.rows: list[Row] = []
         self.ratios: Mapping[int, float] = {}
         self.by_base = False
@@ -83,16 +84,19 @@ class TokenBars(ListPane):
 
     def empty(self) -> str:
         """Why there is nothing to see."""
+        if self.refusal:
+            return self.refusal
         return "no token here contains the filter's text" if self.answer is not None else ""
 
     def forget(self) -> None:
         """Another vocabulary: nothing that is known here is about it."""
         self.answer, self.rows, self.ratios, self.selected, self.detail = None, [], {}, None, None
+        self.refusal = ""
         self.filter, self.cursor, self.top = "", 0, 0
 
     def show(self, answer: NextTokens, ratios: Mapping[int, float]) -> None:
         """The engine's answer."""
-        self.answer = answer
+        self.answer, self.refusal = answer, ""
         self.ratios = ratios
         self.pending = self.dimmed = False
         self.rebuild()
@@ -105,6 +109,12 @@ class TokenBars(ListPane):
             self.rebuild()
         else:
             self.repaint([0])
+
+    def refuse(self, sentence: str) -> None:
+        """There is no answer to what was asked, and why: nothing of an earlier one stays."""
+        self.answer, self.refusal, self.detail = None, sentence, None
+        self.pending = self.dimmed = False
+        self.rebuild()
 
     def dim_stale(self) -> None:
         """The answer takes long: dim what is shown."""
