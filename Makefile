@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: `make run` opens the inspector, `make test` checks everything
-# that takes under half a minute each, `make test-slow` the rest.
+# that takes under half a minute each, `make test-slow` the rest. `make docs` writes the pages to site/.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -10,7 +10,7 @@ ARGS   ?=
 WORKERS ?= logical
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: run test test-slow fmt lint bench screenshots clean
+.PHONY: run test test-slow fmt lint bench screenshots docs clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -23,6 +23,10 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: $(VENV)/.run
 	$(PIP) --editable ".[test,dev,screenshots]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.run
+	$(PIP) --editable ".[docs]"
 	touch $@
 
 run: $(VENV)/.run
@@ -50,5 +54,8 @@ bench: $(VENV)/.test
 screenshots: $(VENV)/.test
 	$(BIN)/python -m screenshots $(ARGS)
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
