@@ -6,13 +6,13 @@ The result is one entry of the cache, which ``tpe analyze MODEL`` and the inspec
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from tpe_core.errors import TpeError
+from tpe_core.json_text import json_text
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, run
 
@@ -162,7 +162,7 @@ def _summary(shared: Shared, processes: int, seconds: float) -> dict[str, Any]:
 
 def _print(summary: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(summary, indent=1, allow_nan=False) + "\n")
+        sys.stdout.write(json_text(summary, 1) + "\n")
         return
     several = "1 process" if summary["processes"] == 1 else f"{summary['processes']} processes"
     how = "found in the cache" if summary["found"] else several

@@ -16,6 +16,7 @@ from tpe_core.detecting.detection import Detection, detect, detection_key, load_
 from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.detecting.reading import reading_of
 from tpe_core.inspector import EncodingTable, ModelInfo
+from tpe_core.json_text import nulled
 from tpe_core.law.components import Components, principal_components
 from tpe_core.law.design import Design
 from tpe_core.law.encoding import Encoding, fit_encoding
@@ -169,7 +170,7 @@ class Analysis:
                 for rank, dim in enumerate(order, 1)
             ],
         }
-        cleaned: dict[str, Any] = _finite(document)
+        cleaned: dict[str, Any] = nulled(document)
         return cleaned
 
     def table(self) -> EncodingTable:
@@ -205,14 +206,6 @@ class Analysis:
             pc_scores=scores,
             tokens=self.tokens,
         )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _jensen_under_a_cap(

@@ -11,6 +11,7 @@ __all__ = [
     "HeadError",
     "ManifestError",
     "ModelError",
+    "NotFiniteError",
     "NumericalError",
     "StoreWarning",
     "TpeError",
@@ -39,6 +40,19 @@ class ManifestError(TpeError):
 
 class NumericalError(TpeError):
     """NaN or infinity where a finite number is needed, or a fit that has no solution."""
+
+
+class NotFiniteError(NumericalError):
+    """NaN or infinity in what a model computes: `row` of the batch and `position` in it say where it comes first."""
+
+    def __init__(self, what: str, remedy: str, row: int, position: int, place: str = "") -> None:
+        """`what` holds it, `remedy` is what to do, `place` names the text and the position in it."""
+        super().__init__(f"the model's {what}{place or f' at position {position}'}: {remedy}.")
+        self.what, self.remedy, self.row, self.position = what, remedy, row, position
+
+    def placed(self, place: str) -> NotFiniteError:
+        """The same with the text that was read named, as in " at position 3 of the prompt"."""
+        return NotFiniteError(self.what, self.remedy, self.row, self.position, place)
 
 
 class CancelledError(TpeError):

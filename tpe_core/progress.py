@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from tpe_core.clamping import at_most
+
 __all__ = ["Progress", "Steps", "relayed", "run", "size_text"]
 
 T = TypeVar("T")
@@ -33,7 +35,7 @@ class Progress:
     @property
     def fraction(self) -> float | None:
         """Share done in [0, 1], or None where the total is unknown."""
-        return None if not self.total else min(1.0, self.done / self.total)
+        return None if not self.total else at_most(1.0, self.done / self.total)
 
 
 Steps = Generator[Progress, None, T]

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.errors import StoreWarning
+from tpe_core.json_text import json_text
 
 __all__ = ["SCHEMA", "Store", "default_root", "is_alive", "stage", "sync_folder"]
 
@@ -95,13 +96,18 @@ class Store:
     def save(self, key: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bool:
         """Write an entry, replacing an earlier one at once; False with a `StoreWarning` where the disk refuses.
 
-        Raises TypeError or ValueError where `meta` is not JSON or an array's type cannot be stored.
+        False too where `meta` holds NaN or infinity: such a result is computed again. Raises TypeError or ValueError
+        where `meta` is not JSON or an array's type cannot be stored.
         """
         from safetensors.numpy import save as serialize
 
         path = self.path(key)
         plain = {name: _plain(array) for name, array in arrays.items()}
-        payload = serialize(plain, metadata={"meta": json.dumps(dict(meta))})
+        try:
+            text = json_text(dict(meta))
+        except ValueError:
+            return False
+        payload = serialize(plain, metadata={"meta": text})
         header = b"%s %d %s\n" % (MAGIC, SCHEMA, hashlib.sha256(payload).hexdigest().encode())
         try:
             self.root.mkdir(parents=True, exist_ok=True)

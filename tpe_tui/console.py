@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from tpe_core.json_text import json_text, nulled
 
 if TYPE_CHECKING:
     from tpe_core.progress import Steps
@@ -46,7 +47,7 @@ def on_terminal() -> bool:
 
 def print_json(document: dict[str, Any]) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(nulled(document), 1) + "\n")
 
 
 def say(sentence: str) -> None:

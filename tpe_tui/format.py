@@ -10,6 +10,8 @@ import unicodedata
 
 from rich.cells import cell_len, set_cell_size
 
+from tpe_core.clamping import at_least, at_most
+
 __all__ = [
     "bar",
     "count",
@@ -60,6 +62,8 @@ def count(value: int) -> str:
 def percent(p: float) -> str:
     """A probability in at most six cells."""
     share = 100 * p
+    if math.isnan(share):
+        return "nan"
     if share >= 99.95:
         return "100%"
     if share >= 10:
@@ -78,15 +82,15 @@ def points(delta: float) -> str:
 
 
 def bar(share: float, width: int) -> str:
-    """`share` of `width` cells as eighth-blocks, padded."""
-    eighths = round(min(1.0, max(0.0, share)) * width * 8)
+    """`share` of `width` cells as eighth-blocks, padded; blank where it is NaN."""
+    eighths = 0 if math.isnan(share) else round(at_most(1.0, at_least(0.0, share)) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (EIGHTHS[rest] if rest else "")).ljust(width)[:width]
 
 
 def elapsed(seconds: float) -> str:
     """Minutes and seconds: 0:12."""
-    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    minutes, rest = divmod(int(at_least(0.0, seconds)), 60)
     return f"{minutes}:{rest:02d}"
 
 

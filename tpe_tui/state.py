@@ -11,6 +11,8 @@ import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from tpe_core.json_text import json_text
+
 __all__ = ["Memory", "Remembered", "default_state_dir"]
 
 MAX_MODELS = 50
@@ -60,7 +62,7 @@ class Memory:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".inspector")
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump({"schema": 1, "models": kept}, file, ensure_ascii=True, indent=1)
+                file.write(json_text({"schema": 1, "models": kept}, 1))
             Path(name).replace(self.path)
         except OSError:
             return False

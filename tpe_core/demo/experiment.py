@@ -8,7 +8,6 @@ was assigned. The control is the same text with equal shares. Nothing else diffe
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tpe_core.demo.prepare import prepare, write
 from tpe_core.demo.recipe import Recipe
 from tpe_core.demo.record import EMBEDDING
 from tpe_core.demo.train import claim, fit
+from tpe_core.json_text import json_text
 from tpe_core.law.design import Design
 from tpe_core.law.encoding import fit_encoding
 from tpe_core.progress import Progress, Steps
@@ -132,5 +132,5 @@ def train_twins(
         (folder / arm).mkdir(exist_ok=True)
         yield from fit(folder / arm, doubled, some, other, f"train {arm}")
     document = yield from compare(folder, recipe)
-    write(folder / "experiment.json", json.dumps(document, indent=1).encode())
+    write(folder / "experiment.json", json_text(document, 1).encode())
     return document

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tpe_core.demo import corpus
 from tpe_core.demo.recipe import Recipe
+from tpe_core.json_text import json_text
 from tpe_core.progress import Progress, Steps
 from tpe_core.store import stage
 
@@ -48,10 +49,10 @@ def _documents(folder: Path, recipe: Recipe, part: str, text: Iterator[str] | No
             documents = list(text)
             cut = max(1, len(documents) // 10)
             for name, some in (("held_out", documents[:cut]), ("train", documents[cut:])):
-                write(folder / f"{name}.jsonl", "\n".join(map(json.dumps, some)).encode())
+                write(folder / f"{name}.jsonl", "\n".join(map(json_text, some)).encode())
             source = None
         if source is not None:
-            write(path, "\n".join(map(json.dumps, source)).encode())
+            write(path, "\n".join(map(json_text, source)).encode())
     with path.open(encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)

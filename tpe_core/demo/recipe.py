@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tpe_core.clamping import at_most
 from tpe_core.training.trajectory import log_steps
 
 __all__ = ["SMALL", "Recipe"]
@@ -34,7 +35,7 @@ class Recipe:
     def learning_rate(self, step: int) -> float:
         """Share of the peak learning rate at `step`: linear warm-up, constant, linear cool-down."""
         start = self.steps * (1 - self.cooldown_share)
-        warm = min(1.0, (step + 1) / self.warmup_steps)
+        warm = at_most(1.0, (step + 1) / self.warmup_steps)
         cool = 1.0 if step < start else 1 - (1 - self.final_lr) * (step - start) / max(1, self.steps - start)
         return warm * cool
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import json
 import math
 import platform
 import sys
@@ -32,6 +31,7 @@ from tpe_core.demo.prepare import END_ID, END_OF_TEXT, prepare, write
 from tpe_core.demo.recipe import Recipe
 from tpe_core.demo.record import checkpoint_record, halfway
 from tpe_core.errors import TpeError
+from tpe_core.json_text import json_text, nulled
 from tpe_core.progress import Progress, Steps
 from tpe_core.training.frequency import COUNTS, Frequencies
 from tpe_core.training.probe_log import open_log
@@ -66,7 +66,7 @@ def train(
 
 def claim(folder: Path, recipe: Recipe) -> None:
     """Make the folder, which is this recipe's then. Raises `TpeError` where it is another's or cannot be made."""
-    path, mine = folder / "recipe.json", json.dumps(recipe.to_dict(), indent=1).encode()
+    path, mine = folder / "recipe.json", json_text(recipe.to_dict(), 1).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -242,7 +242,7 @@ def _checkpoint(folder: Path, step: int, model: GPT2LMHeadModel, loss: float) ->
     path = folder / "checkpoints" / f"step{step}"
     path.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(path)
-    write(path / "loss.json", json.dumps({"step": step, "held_out_loss": loss}).encode())
+    write(path / "loss.json", json_text({"step": step, "held_out_loss": loss}).encode())
 
 
 def _finish(  # noqa: PLR0917 - the run as it stands
@@ -278,6 +278,6 @@ def _finish(  # noqa: PLR0917 - the run as it stands
         "checkpoints": checkpoints,
     }
     for path in (folder / "training.json", target / "training.json"):
-        write(path, json.dumps(record, indent=1).encode())
+        write(path, json_text(nulled(record), 1).encode())
     write(target / "README.md", model_card(record).encode())
     return record

@@ -177,13 +177,14 @@ class _Accumulator:
         h = hidden.flatten(0, 1).to(self.head.columns.device).float()
         next_ids = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.int64)).flatten().to(h.device)
         wide = h.to(self.device).double()
-        column_sum = wide.sum(0)  # not finite as soon as one state is not
-        if not bool(torch.isfinite(column_sum).all()):
-            raise self._not_finite("hidden states")
+        column_sum = wide.sum(0)
         for first in range(0, len(h), self.chunk):
             self._add_chunk(h[first : first + self.chunk], next_ids[first : first + self.chunk])
         if not math.isfinite(float(self.log_z_sum)):
-            raise self._not_finite("logits")
+            raise NumericalError(
+                f"the model's logits hold NaN or infinity after {self.positions} positions, though h "
+                "is finite: its head's weights are too large, check the checkpoint."
+            )
         self.h_sum += column_sum
         self.hh_sum.addmm_(wide.T, wide)
         self.counts += torch.bincount(next_ids.cpu(), minlength=len(self.counts))
@@ -212,12 +213,6 @@ class _Accumulator:
             self.log_rescued[at] = torch.logaddexp(self.log_rescued[at], rescued)
         self.log_z_sum += log_z.sum().to(self.device)
         self.nll_sum += (log_z[:, 0] - target).sum().to(self.device)
-
-    def _not_finite(self, what: str) -> NumericalError:
-        return NumericalError(
-            f"the model's {what} hold NaN or infinity after {self.positions} positions: "
-            "try --dtype float32 or bfloat16, or check the weights."
-        )
 
     def freeze(self) -> Detection:
         """The sums so far, copied."""
@@ -304,4 +299,5 @@ def load_detection(store: Store | None, key: str, head: OutputHead) -> tuple[Det
     except (KeyError, TypeError, ValueError):
         return None
     fits = found.p_sum.shape == (head.total_rows,) and found.hh_sum.shape == (head.hidden_size, head.hidden_size)
-    return (found, at) if fits else None
+    finite = all(np.isfinite(sums).all() for sums in (found.log_z_sum, found.h_sum, found.sample.hidden))
+    return (found, at) if fits and finite else None

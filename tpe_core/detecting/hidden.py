@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tpe_core.errors import TpeError
+from tpe_core.errors import NotFiniteError, TpeError
 
 if TYPE_CHECKING:
     from tpe_core.models.model import LanguageModel
@@ -113,13 +113,17 @@ def hidden_batch(model: LanguageModel, corpus: Corpus, at: int, batch: int) -> t
     """(h [B, k, d] at the positions asked, what was asked, B) of the blocks from `at` on.
 
     B is `batch`, fewer at the corpus's end, and half as many as often as the forward pass does not fit in memory.
-    Raises `TpeError` where not even one block does.
+    Raises `TpeError` where not even one block does, `NotFiniteError` with the text's name where h is not finite.
     """
     while True:
         part = slice(at, at + batch)
         with torch.inference_mode():
             asked = model.sampling.batch(corpus.blocks[part], corpus.targets[part], corpus.block_hash[part])
-            hidden = _hidden(model, asked)
+            try:
+                hidden = _hidden(model, asked)
+            except NotFiniteError as error:
+                place = f" at position {error.position + 1} of block {at + error.row + 1} of the text ({corpus.label})"
+                raise error.placed(place) from None
         if hidden is not None:
             return hidden, asked, len(corpus.block_hash[part])
         if batch == 1:

@@ -93,7 +93,8 @@ def read_sample(
     entry = store.load(key) if store is not None else None
     if entry is not None:
         arrays, _ = entry
-        if {"hidden", "next", "priority"} <= arrays.keys() and arrays["hidden"].shape[1:] == (model.head.hidden_size,):
+        whole = {"hidden", "next", "priority"} <= arrays.keys()
+        if whole and arrays["hidden"].shape[1:] == (model.head.hidden_size,) and np.isfinite(arrays["hidden"]).all():
             return HiddenSample(size, arrays["hidden"], arrays["next"], arrays["priority"])
     corpus = yield from reading.corpus()
     found = yield from gather(model, corpus, size, seed)

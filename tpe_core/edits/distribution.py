@@ -12,6 +12,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from tpe_core.clamping import at_least, at_most
+
 __all__ = ["Distribution"]
 
 
@@ -45,7 +47,7 @@ class Distribution:
         rest = self.total - float(self.weights[token_id])
         if rest <= 0:
             return 1.0
-        return 1 / (1 + math.exp(min(700.0, self.log_z - math.log(self.total) + math.log(rest) - highest)))
+        return 1 / (1 + math.exp(at_most(700.0, self.log_z - math.log(self.total) + math.log(rest) - highest)))
 
     def top(self, count: int, rows: int) -> Tensor:
         """[count] ids of the most probable of the first `rows` tokens, most probable first; made once."""
@@ -68,14 +70,14 @@ class Distribution:
     @property
     def entropy(self) -> float:
         """-sum_w p_w log p_w, nats."""
-        return max(0.0, self.log_z - self.mean_logit)
+        return at_least(0.0, self.log_z - self.mean_logit)
 
     def kl(self, other: Distribution) -> float:
         """KL(self || other) in nats, never below 0 by rounding: two means of logits and two log Z make it up."""
-        return max(0.0, self.mean_logit - self.log_z - (self.expectation(other.logits) - other.log_z))
+        return at_least(0.0, self.mean_logit - self.log_z - (self.expectation(other.logits) - other.log_z))
 
     def js(self, other: Distribution) -> float:
         """Jensen-Shannon divergence in nats: the entropy of the mean less the mean of the entropies."""
         middle = torch.add(self.probabilities(), other.weights, alpha=1 / other.total).mul_(0.5)
         middle.clamp_(min=torch.finfo(middle.dtype).tiny)  # the log of 0
-        return max(0.0, -float(middle.dot(middle.log())) - (self.entropy + other.entropy) / 2)
+        return at_least(0.0, -float(middle.dot(middle.log())) - (self.entropy + other.entropy) / 2)

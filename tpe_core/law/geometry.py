@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tpe_core.clamping import at_least
 from tpe_core.detecting.detection import Detection
 from tpe_core.law.components import Components
 from tpe_core.models.head import OutputHead
@@ -76,5 +77,5 @@ def geometry(lengths: Floats, mean_row: Floats, components: Components, detectio
         common_drift=float(np.linalg.norm(mean_row) / lengths.mean()),
         rank=int((sizes > RANK_TOLERANCE * sizes[0]).sum()),
         null_space=int(null.sum()),
-        null_space_hidden=max(0.0, float(inside)) / variance if variance else float("nan"),
+        null_space_hidden=at_least(0.0, float(inside)) / variance if variance else float("nan"),
     )

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
+from tpe_core.clamping import at_most
 from tpe_core.detecting.detection import Detection
 from tpe_core.law.encoding import Encoding
 
@@ -95,4 +96,4 @@ def hypergeometric_tail(overlap: int, total: int, drawn: int) -> float:
         return scipy.special.gammaln(n + 1) - scipy.special.gammaln(k + 1) - scipy.special.gammaln(n - k + 1)
 
     logs = log_choose(drawn, shared) + log_choose(total - drawn, drawn - shared) - log_choose(total, drawn)
-    return min(1.0, float(np.exp(scipy.special.logsumexp(logs))))
+    return at_most(1.0, float(np.exp(scipy.special.logsumexp(logs))))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tpe_core.errors import NotFiniteError
 from tpe_core.models.capture import capture
 from tpe_core.models.model import LanguageModel
 
@@ -42,22 +43,34 @@ class Body:
         self._model, self._device = model, model.device
         self._continuing = _Continuing(model.hf) if cached else None
         self._read = torch.empty(0, dtype=torch.int64)
+        self._before = 0  # ids read, where they are not kept
 
     def last(self, unread: Tensor) -> Tensor:
-        """[B, d] h after the last of the ids [B, k] that were not read yet. No V-wide product."""
+        """[B, d] h after the last of the ids [B, k] that were not read yet. No V-wide product.
+
+        Raises `NotFiniteError` where it holds NaN or infinity.
+        """
+        before = self._before
+        try:
+            hidden = self._hidden(unread)
+        except NotFiniteError as error:
+            raise error.placed(f" at token {before + error.position + 1} of the text being generated") from None
+        return hidden[:, -1]
+
+    def _hidden(self, unread: Tensor) -> Tensor:
         if self._continuing is not None:
             self._model.check_inputs({"input_ids": unread})
-            inputs = {"input_ids": unread.to(self._device)}
-            return capture(self._continuing, self._model.site, inputs)[0][:, -1]
+            self._before += unread.shape[1]
+            return capture(self._continuing, self._model.site, {"input_ids": unread.to(self._device)})[0]
         self._read = torch.cat([self._read, unread], 1) if self._read.numel() else unread
-        return self._model.hidden(self._read)[:, -1]
+        return self._model.hidden(self._read)
 
     def fork(self) -> Body:
         """Another reader of what was read so far; each goes its own way from here."""
         other = Body(self._model, False)
         if self._continuing is not None:
             other._continuing = _Continuing(self._model.hf, copy.deepcopy(self._continuing.cache))
-        other._read = self._read
+        other._read, other._before = self._read, self._before
         return other
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tpe_core.errors import HeadError
+from tpe_core.models.finite import check_hidden
 from tpe_core.models.head import Task
 from tpe_core.models.head_sites import HeadSite
 
@@ -40,7 +41,8 @@ def forward(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
 def capture(model: nn.Module, site: HeadSite, inputs: Mapping[str, Tensor], stop: bool = True) -> tuple[Tensor, Any]:
     """Run `model` and return the head's input h [B, L, d] and, where `stop` is False, the model's whole output.
 
-    Raises `HeadError` where the head module is never called.
+    Every reading of h goes through here: `NotFiniteError` where it holds NaN or infinity. Raises `HeadError` where the
+    head module is never called.
     """
     assert site.module is not None  # noqa: S101 - callers check the reason first
     seen: list[Tensor] = []
@@ -73,7 +75,7 @@ def capture(model: nn.Module, site: HeadSite, inputs: Mapping[str, Tensor], stop
             f"{type(model).__name__} never calls its output head {type(site.module).__name__}: "
             "its logits come from elsewhere."
         )
-    return site.select(seen[0]), output
+    return check_hidden(site.select(seen[0]), model), output
 
 
 def crafted_logits(model: nn.Module, head: nn.Module, inputs: Mapping[str, Tensor], crafted: Tensor) -> Tensor:

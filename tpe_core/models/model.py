@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tpe_core.errors import HeadError
+from tpe_core.errors import HeadError, NotFiniteError
 from tpe_core.models.capture import capture, forward, input_device, probe_inputs
 from tpe_core.models.footprint import Footprint
 from tpe_core.models.head import HeadReport, OutputHead, Task
@@ -84,7 +84,8 @@ class LanguageModel:
     def hidden(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
         """[B, L, d] the head's input at every position, in the model's dtype; no V-wide product.
 
-        `inputs` are token ids [B, L], or what the forward takes by name.
+        `inputs` are token ids [B, L], or what the forward takes by name. Raises `NotFiniteError` where it holds NaN or
+        infinity.
         """
         return capture(self.hf, self.site, self._inputs(inputs))[0]
 
@@ -120,7 +121,11 @@ class LanguageModel:
         That is after the last token, at the first mask, or at the decoder's next position (`tpe_core.models.sampling`).
         """
         inputs, at, used, dropped = self.sampling.prompt(prompt, self.context)
-        return self.hidden(inputs)[0, at].float().clone(), used, dropped
+        try:
+            hidden = self.hidden(inputs)
+        except NotFiniteError as error:
+            raise error.placed(f" at token {error.position + 1} of this prompt") from None
+        return hidden[0, at].float().clone(), used, dropped
 
     @cached_property
     def fingerprint(self) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tpe_core.errors import HeadError
+from tpe_core.errors import HeadError, NotFiniteError
 from tpe_core.models.capture import capture, crafted_logits, forward, input_device, probe_inputs
+from tpe_core.models.finite import advice, non_finite_weight
 from tpe_core.models.footprint import available_bytes
 from tpe_core.models.head import CHUNK_ROWS, HeadReport, OutputHead, Post, Task
 from tpe_core.models.head_sites import HeadSite, find_site, is_tied
@@ -101,7 +102,7 @@ def open_head(
         inputs = probe_inputs(task, min(vocab_size, known), context, input_device(model), decoder_start or 0)
         hidden, output = capture(model, site, inputs, stop=False)
         own: Tensor = output.logits
-    except HeadError as refusal:
+    except (HeadError, NotFiniteError) as refusal:
         return None, replace(report, reason=str(refusal))
     except RUN_ERRORS as failure:
         reason = f"{report.architecture} does not run on token ids alone ({type(failure).__name__}: {failure})."
@@ -112,9 +113,8 @@ def open_head(
             f"{tuple(own.shape)}: not one hidden state per position."
         )
         return None, replace(report, reason=reason)
-    if not bool(own.isfinite().any(-1).all()) or bool(own.isnan().any()):
-        reason = "the model gives NaN or infinite logits on a short input: try another --dtype, or check the weights."
-        return None, replace(report, reason=reason)
+    if not bool(own.isfinite().any(-1).all()) or bool(own.isnan().any() or own.isposinf().any()):
+        return None, replace(report, reason=_not_finite(model, report.dtype))
     dtype = max(own.dtype, hidden.dtype, key=lambda kind: torch.finfo(kind).eps)  # some widen logits after the product
     eps = torch.finfo(dtype).eps
     try:
@@ -127,6 +127,8 @@ def open_head(
     post = exact(measured.post, model.config, max(RELATIVE_TOLERANCE, 4 * eps))
     columns, bias = _read(site, hidden.shape[-1], hidden.device, hidden.dtype, post.scale)
     has_bias = bias is not None
+    if non_finite_weight([("", columns)]) is not None:
+        return None, replace(report, reason=_not_finite(model, report.dtype))
     columns, bias = columns[:, : measured.rows], None if bias is None else bias[: measured.rows]
     if measured.offset is not None:
         offset = measured.offset.float().to(columns.device)
@@ -145,6 +147,12 @@ def open_head(
         post=post,
     )
     return _verified(head, report, hidden, own, eps)
+
+
+def _not_finite(model: nn.Module, dtype: str) -> str:
+    """Why a head cannot be used whose logits or weights hold NaN or infinity."""
+    remedy = advice(dtype, non_finite_weight(model.named_parameters()))
+    return f"the model gives NaN or infinite logits in {dtype} on a short input: {remedy}."
 
 
 def _probe(

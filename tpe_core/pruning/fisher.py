@@ -20,7 +20,7 @@ from scipy.linalg import blas
 from torch import Tensor
 
 from tpe_core.detecting.hidden import HiddenSample
-from tpe_core.errors import TpeError
+from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import CHUNK_ROWS, OutputHead
 from tpe_core.progress import Progress, Steps
 from tpe_core.store import Store
@@ -120,7 +120,7 @@ def fisher_information(
         raise TpeError("there are no stored hidden states to forecast from: give more text or a larger sample.")
     key = _key(head, sample, mean_hidden, draws, seed)
     entry = store.load(key) if store is not None else None
-    if entry is not None and entry[0].keys() >= set(NAMES):
+    if entry is not None and entry[0].keys() >= set(NAMES) and all(np.isfinite(entry[0][one]).all() for one in NAMES):
         return _restored(entry[0], len(sample))
     device, width = head.columns.device, head.hidden_size
     size = max(8, min(len(sample), 256, CHUNK_BYTES // (4 * head.total_rows)))
@@ -140,7 +140,10 @@ def fisher_information(
     drawn = len(sample) * draws
     found = {"zero": _symmetric(zero, drawn), "mean": _symmetric(mean, drawn), "metric": metric.value()}
     # In single precision, so that a result found in the cache is the same one, half as large.
-    arrays = {name: value.astype(np.float32) for name, value in found.items()}
+    with np.errstate(over="ignore"):
+        arrays = {name: value.astype(np.float32) for name, value in found.items()}
+    if not all(np.isfinite(value).all() for value in arrays.values()):
+        raise NumericalError("the Fisher information overflows float32: the hidden states or weights are too large.")
     if store is not None:
         store.save(key, arrays, {})
     return _restored(arrays, len(sample))

@@ -24,7 +24,7 @@ from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.detecting.reading import reading_of
 from tpe_core.detecting.samples import read_sample
 from tpe_core.edits.reconstruction import covariance
-from tpe_core.errors import TpeError
+from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.pruned_head import PrunedHead
@@ -143,7 +143,8 @@ def fit(
 ) -> Steps[Outcome]:
     """Give `form` the weights with the least mean KL on held-back positions among those Adam passes: a job.
 
-    `hidden` is [N, d]. The same seed gives the same weights. Raises `TpeError` for fewer than two positions.
+    `hidden` is [N, d]. The same seed gives the same weights. Raises `TpeError` for fewer than two positions,
+    `NumericalError` where the KL to begin with is no finite number.
     """
     if len(hidden) < 2:
         raise TpeError(f"a pruned head cannot be fitted on a sample of {len(hidden)} positions: give more text.")
@@ -152,6 +153,11 @@ def fit(
     held = min(max(1, round(HELD_BACK * len(hidden))), HELD_BACK_MOST)
     checked = torch.from_numpy(hidden[shuffled[:held]]).to(device)
     before = best = _divergence(head, form, white, checked)
+    if not math.isfinite(before):
+        raise NumericalError(
+            f"a pruned head cannot be fitted: its KL is {before} before the first step, as logits overflow: remove "
+            "fewer dimensions, or check the checkpoint."
+        )
     chosen, found = [each.clone() for each in form.weights], 0
     adam, batches = Adam(form, steps), _batches(shuffled[held:], seed)
     for step in range(1, steps + 1):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
+from tpe_core.clamping import at_least
 from tpe_core.edits.intervention import REBUILT, Intervention
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.inspector import PruningForecast
@@ -44,4 +45,4 @@ class LiveForecast:
             return PruningForecast(edit.pruned, edit.replacement, kl, None)
         gates = self._gates[edit.replacement]
         gates.set(edit.pruned)
-        return PruningForecast(edit.pruned, edit.replacement, max(0.0, gates.kl), np.maximum(0.0, gates.toggled()))
+        return PruningForecast(edit.pruned, edit.replacement, at_least(0.0, gates.kl), np.maximum(0.0, gates.toggled()))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
 from tpe_core.edits.reconstruction import covariance
-from tpe_core.errors import TpeError
+from tpe_core.errors import NumericalError, TpeError
 from tpe_core.progress import Steps
 from tpe_core.pruning.fisher import Fisher, fisher_information, greedy_order, obs_order
 from tpe_core.pruning.fitting import fitting_sample
@@ -163,4 +163,9 @@ def saliency_of(name: str, evidence: Evidence) -> Floats:
 
 def order_of(name: str, evidence: Evidence) -> Order:
     """[d] the order of removal: ascending saliency, the first dimension (component) removed first."""
-    return np.argsort(saliency_of(name, evidence), kind="stable").astype(np.int64)
+    saliency = saliency_of(name, evidence)
+    if np.isnan(saliency).any():
+        raise NumericalError(
+            f"the order {name!r} is not defined for dimension {int(np.isnan(saliency).argmax())}: choose another order."
+        )
+    return np.argsort(saliency, kind="stable").astype(np.int64)

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tpe_core.clamping import at_least
 from tpe_core.detecting.hidden import HiddenSample
-from tpe_core.errors import TpeError
+from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.coordinates import Coordinates
@@ -46,8 +47,8 @@ class Cost:
 
     @property
     def perplexity(self) -> float:
-        """exp(nll)."""
-        return math.exp(min(self.nll, 700.0))
+        """exp(nll); infinite beyond what a float holds, as where a token that really followed is never predicted."""
+        return math.inf if self.nll > 700.0 else math.exp(self.nll)
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,14 @@ def _references(head: OutputHead, sample: HiddenSample) -> Iterator[tuple[int, T
 
 
 def _cost(sums: Tensor, positions: int) -> Cost:
-    kl, js, top1, nll, entropy = (float(value) / positions for value in sums)
-    return Cost(max(0.0, kl), max(0.0, js), top1, nll, entropy)
+    values = [float(value) / positions for value in sums]
+    if wrong := [name for name, value in zip(METRICS, values, strict=True) if math.isnan(value)]:
+        raise NumericalError(
+            f"the {wrong[0]} of the edited head is no number over {positions:,} positions: its logits overflow, "
+            "so prune or steer less, or check the checkpoint."
+        )
+    kl, js, top1, nll, entropy = values
+    return Cost(at_least(0.0, kl), at_least(0.0, js), top1, nll, entropy)
 
 
 def sweep(

@@ -81,17 +81,23 @@ class SweptCurve:
             return np.empty((0, len(self.removed)))
         nll = metric == "perplexity"
         values: Floats = self.figures[domain][:, :, FIGURES.index("nll" if nll else metric)]
-        return np.exp(np.minimum(values, 700.0)) if nll else values
+        return _exp(values) if nll else values
 
     def mean(self, domain: str, metric: str) -> Floats:
         """[points] averaged over draws, perplexity as that of the mean loss; NaN for a domain not measured yet."""
         if domain not in self.figures:
             return np.full(len(self.removed), np.nan)
         if metric == "perplexity":
-            perplexity: Floats = np.exp(np.minimum(self.draws(domain, "nll").mean(0), 700.0))
-            return perplexity
+            return _exp(self.draws(domain, "nll").mean(0))
         values: Floats = self.draws(domain, metric).mean(0)
         return values
+
+
+def _exp(losses: Floats) -> Floats:
+    """Perplexities of losses in nats; infinite beyond what a float holds."""
+    with np.errstate(over="ignore"):
+        perplexity: Floats = np.exp(losses)
+    return perplexity
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ def _save(model: LanguageModel, edited: EditedCopy, folder: Path) -> None:
     if edited.untied:
         path = folder / "config.json"
         document = mark_untied(json.loads(path.read_text(encoding="utf-8")), hf.config)
-        path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
     model.tokenizer.save_pretrained(folder)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tpe_core.errors import TpeError
+from tpe_core.json_text import json_text
 from tpe_core.progress import size_text
 from tpe_core.store import is_alive, sync_folder
 
@@ -97,7 +98,7 @@ def publish(folder: Path, out: Path, record: Mapping[str, Any]) -> int:
     names = sorted(_files(folder))
     stamps = {name: _stamp(folder / name) for name in names}
     document = {"kind": KIND, "schema": 1, **record, "files": stamps}
-    (folder / RECORD).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / RECORD).write_text(json_text(document, 1) + "\n", encoding="utf-8")
     mode = (folder / RECORD).stat().st_mode  # what this user's new files have; weights come out private
     for name in (*names, RECORD):
         (folder / name).chmod(mode)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tpe_core.clamping import at_least, at_most
 from tpe_core.detecting.detection import Detection
 from tpe_core.edits.edit import Edit
 from tpe_core.errors import HeadError, TpeError
@@ -192,4 +193,4 @@ def _best_guess(detection: Detection) -> Plan:
     ridge = JITTER * max(float(np.trace(moment)) / len(mean), 1e-30)
     direction = np.linalg.solve(moment + ridge * np.eye(len(mean)), mean).astype(np.float64)
     left = 1 - 2 * float(direction @ mean) + float(direction @ moment @ direction)
-    return Plan("best-guess", True, direction=direction, unexplained=min(1.0, max(0.0, left)))
+    return Plan("best-guess", True, direction=direction, unexplained=at_most(1.0, at_least(0.0, left)))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tpe_core.clamping import at_most
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.intervention import Intervention
 from tpe_core.models.model import LanguageModel
@@ -182,7 +183,7 @@ def _influence(scored: Scored) -> Floats | None:
         if scored.metric.startswith("bits_per"):
             value, pull = rate / math.log(2), pull / math.log(2)
         else:
-            value, pull = math.exp(min(rate, 700.0)), pull * math.exp(min(rate, 700.0))
+            value, pull = math.exp(at_most(700.0, rate)), pull * math.exp(at_most(700.0, rate))
     else:
         return None
     return pull if math.isclose(value, scored.value, rel_tol=1e-6, abs_tol=1e-9) else None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 from torch import Tensor
 
+from tpe_core.clamping import at_most
 from tpe_core.steering.steered import Observed
 
 __all__ = ["Calibration", "calibrate"]
@@ -72,7 +73,7 @@ def calibrate(observed: Observed, token_ids: Sequence[int], asked: Sequence[floa
             break
     return Calibration(
         tuple(steps),
-        tuple(math.exp(min(0.0, found + target)) for found, target in zip(errors, wanted, strict=True)),
+        tuple(math.exp(at_most(0.0, found + target)) for found, target in zip(errors, wanted, strict=True)),
         tuple(abs(found) <= REACHED for found in errors),
     )
 

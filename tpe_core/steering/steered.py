@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tpe_core.clamping import at_least
 from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead, Post
@@ -183,7 +184,7 @@ def effects(observed: Observed, token_ids: Sequence[int], steps: Floats, unit: T
     alpha = tuple(p.mean(1).tolist())
     rows = zip(q.mean(2).tolist(), spread.tolist(), kl.mean(1).tolist(), js.mean(1).tolist(), strict=True)
     return [
-        Effect(alpha, tuple(now), tuple(wide), max(0.0, divergence), max(0.0, middle / 2))
+        Effect(alpha, tuple(now), tuple(wide), at_least(0.0, divergence), at_least(0.0, middle / 2))
         for now, wide, divergence, middle in rows
     ]
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.errors import CorpusError
+from tpe_core.json_text import json_text
 from tpe_core.progress import Progress, Steps
 from tpe_core.texts.sources import BuiltinCode, BuiltinSource, FileSource, StdinSource, TextSource, text_source
 from tpe_core.texts.token_ids import Tokenizer, special_ends, texts_ids
@@ -128,7 +129,7 @@ def corpus_key(  # noqa: PLR0917 (the facts that name a corpus)
     """The fingerprint (sha256 hex) that `read_corpus` will give, without tokenising anything."""
     share = None if part == "all" else float(heldout_share)
     facts = ["corpus 1", source.fingerprint(), tokenizer_fp, block_length, positions, part, share, add_bos]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return hashlib.sha256(json_text(facts).encode()).hexdigest()
 
 
 def read_corpus(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.errors import CorpusError
+from tpe_core.json_text import json_text
 from tpe_core.progress import Progress, Steps, size_text
 from tpe_core.store import Store
 from tpe_core.texts.corpus import FileSource, TextSource, Tokenizer, token_stream, tokenizer_fingerprint
@@ -151,7 +152,7 @@ def count_text(
     rows = min(vocabulary_rows(tokenizer), head_rows)
     yield Progress("count tokens", 0)
     facts = ["frequencies 1", source.fingerprint(), tokenizer_fingerprint(tokenizer), rows]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    key = hashlib.sha256(json_text(facts).encode()).hexdigest()
     found = None if store is None else store.load(key)
     if found is not None and found[0]["counts"].shape == (rows,):
         return Frequencies.of(found[0]["counts"], source.label)

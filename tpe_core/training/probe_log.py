@@ -7,7 +7,6 @@ holds a lock on the file: that is how a reader knows a run that died from one th
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tpe_core.errors import TpeError
+from tpe_core.json_text import json_text, nulled
 from tpe_core.progress import Progress, Steps
 from tpe_core.training.trajectory import Point, Trajectory
 
@@ -311,7 +311,7 @@ class LogWriter:
 
     def write(self, record: Record) -> None:
         """Append one record, numbers that are not finite as null. Raises OSError."""
-        line = json.dumps(_finite(record), allow_nan=False).encode() + b"\n"
+        line = json_text(nulled(record)).encode() + b"\n"
         size = os.fstat(self._stream.fileno()).st_size
         try:
             while line:
@@ -349,13 +349,3 @@ def earlier(path: Path, start: Record) -> ProbeLog | None:
 
 def _whole_size(path: Path) -> int:
     return path.read_bytes().rfind(b"\n") + 1
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return value

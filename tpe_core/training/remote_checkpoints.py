@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tpe_core.errors import ModelError
+from tpe_core.json_text import json_text
 from tpe_core.models.download import RemoteFile, Transfer, in_background
 from tpe_core.models.hub import explain
 from tpe_core.options import RunOptions
@@ -42,7 +43,7 @@ class HubFiles(Files):
     def fingerprint(self) -> str:
         """The same for two commits only where their weight files are."""
         entries = {name: value for name, value in self._hashes.items() if is_weight(name) and self._counts(name)}
-        return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(entries, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
     def _counts(self, name: str) -> bool:
         """Whether loading would read a weight file: pickles beside safetensors are not."""
@@ -227,7 +228,7 @@ def look_up(repo: str, commits: Sequence[str], store: Store | None, offline: boo
 
 
 def _key(*facts: str) -> str:
-    return hashlib.sha256(json.dumps(["hub 1", *facts]).encode()).hexdigest()
+    return hashlib.sha256(json_text(["hub 1", *facts]).encode()).hexdigest()
 
 
 def cached_revisions(repo: str) -> dict[str, LocalFiles]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tpe_core.errors import TpeError
+from tpe_core.json_text import json_text, nulled
 from tpe_core.training.trajectory import Point, Trajectory
 
 __all__ = ["SUFFIXES", "document", "figures", "table", "write_trajectories"]
@@ -69,7 +69,7 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> Path:
         raise TpeError(f"{path} ends in neither {' nor '.join(SUFFIXES)}: its name says what is written.")
     if not trajectories:
         raise TpeError("there is no trajectory to write yet: read a source first.")
-    text = table(trajectories) if suffix == ".csv" else json.dumps(document(trajectories), indent=1) + "\n"
+    text = table(trajectories) if suffix == ".csv" else json_text(nulled(document(trajectories)), 1) + "\n"
     staged: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from tpe_core.errors import ModelError, NumericalError
+from tpe_core.json_text import json_text
 from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.store import Store
 from tpe_core.training.checkpoints import Checkpoint, Suite
@@ -58,7 +58,7 @@ class _Results:
 
 
 def _key(facts: Sequence[object]) -> str:
-    return hashlib.sha256(json.dumps(["dynamics 1", *facts]).encode()).hexdigest()
+    return hashlib.sha256(json_text(["dynamics 1", *facts]).encode()).hexdigest()
 
 
 def _as(told: Progress, steps: Steps[T]) -> Steps[T]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tpe_core.detecting.hidden import blocks_per_forward
 from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import Intervention
-from tpe_core.errors import TpeError
+from tpe_core.errors import NotFiniteError, TpeError
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Progress, Steps
 from tpe_core.writing.generation import DEFAULT, Decoding, Generation, Logits, batches, continuations, logits_under
@@ -90,7 +90,11 @@ def features(model: LanguageModel, generation: Generation, feature: Feature = "m
     found, done = np.empty((len(whole), model.head.hidden_size)), 0
     for rows in batches(list(map(len, whole)), blocks_per_forward(model, max(map(len, whole)))):
         yield Progress("read samples", done, len(whole))
-        hidden = model.hidden(torch.tensor([whole[row] for row in rows])).float().cpu().double()
+        try:
+            hidden = model.hidden(torch.tensor([whole[row] for row in rows])).float().cpu().double()
+        except NotFiniteError as error:
+            place = f" at token {error.position + 1} of generated sample {rows[error.row] + 1}"
+            raise error.placed(place) from None
         for row, h in zip(rows, hidden, strict=True):
             said = h[len(generation.prompts[row]) :]
             found[row] = (said.mean(0) if feature == "mean" else said[-1]).numpy()

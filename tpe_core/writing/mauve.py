@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
+from tpe_core.clamping import at_most
 from tpe_core.errors import NumericalError, TpeError
 
 __all__ = ["SCALE", "Mauve", "bins_for", "divergence_curve", "frontier_area", "histograms", "mauve", "quantise"]
@@ -83,7 +84,7 @@ def frontier_area(p: Floats, q: Floats, scale: float = SCALE, points: int = POIN
     """
     x, y = divergence_curve(p, q, scale, points)
     under = -float(np.sum(np.diff(x) * (y[1:] + y[:-1]))) / 2
-    return min(1.0, under + float(x[-1]))  # left of the curve's end (x, 1) the frontier is level
+    return at_most(1.0, under + float(x[-1]))  # left of the curve's end (x, 1) the frontier is level
 
 
 def histograms(labels_p: Ints, labels_q: Ints, bins: int, smoothing: float = SMOOTHING) -> tuple[Floats, Floats]:

@@ -5,7 +5,6 @@ Without torch, so that a front end can show a pair while the engine writes it (`
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
+from tpe_core.json_text import json_text
 from tpe_core.writing.decoding import DEFAULT, Decoding
 
 __all__ = ["Controls", "Mailbox", "Pair", "PairRequest", "Said", "Side", "pair_files", "save_pair"]
@@ -170,7 +170,7 @@ def save_pair(path: Path, document: dict[str, Any], lines: Sequence[str]) -> tup
 
     json_file, text_file = pair_files(path)
     data = {
-        json_file: json.dumps(document, indent=1, allow_nan=False).encode() + b"\n",
+        json_file: json_text(document, 1).encode() + b"\n",
         text_file: "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"),
     }
     staged: dict[Path, Path] = {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.message import Message
 
+from tpe_core.clamping import at_most
 from tpe_core.edits.intervention import Method
 from tpe_core.lazy import Deferred
 from tpe_tui.format import fit
@@ -138,7 +139,7 @@ class Slider(LineWidget):
         if state.figures is not None and state.figures.request.token_id == state.token_id:
             own = state.figures.alpha["local"][0]
             beyond = " and more" if own * state.ratio > 1 else ""
-            tail = f"  mean p {share(own)} → {share(min(1.0, own * state.ratio))}{beyond} "
+            tail = f"  mean p {share(own)} → {share(at_most(1.0, own * state.ratio))}{beyond} "
         added = "+" if state.token_id in state.added else " "
         ends = f"{_power(low)} ", f" {_power(high)}"
         cells = max(9, width - 3 - room - 10 - len(tail) - len(ends[0]) - len(ends[1]) - 2)
