@@ -47,7 +47,7 @@ def test_document_has_the_documented_names(files: tuple[Path, Path]) -> None:
     }  # fmt: skip
     assert set(document["encoding"]) == {
         "r2", "r2_adjusted", "r2_heldout_vocab", "r2_permuted", "cosine_to_mean_hidden", "jensen_correlation",
-        "intercept",        "condition_number",
+        "intercept", "condition_number", "rank", "undetermined",
     }  # fmt: skip
     assert set(document["components"]) == {"explained_variance_ratio", "correlations"}
     assert set(document["components_weighted"]) == {

@@ -127,8 +127,56 @@ def test_rank_deficient_heads_get_the_minimum_norm_fit() -> None:
     assert ours.slope[7] == 0
     assert ours.slope[2] == pytest.approx(theirs.params[3] / 2, rel=1e-6)
     assert ours.nested_r2[-1] == pytest.approx(theirs.rsquared, abs=1e-8)
-    assert np.isfinite(ours.condition_number)
+    assert sm.OLS(y, sm.add_constant(W)).fit().condition_number > 1e15
+    assert ours.condition_number == np.inf
     assert np.isfinite(ours.q[:5]).all()
+
+
+DEGENERATE = {
+    "two equal columns": lambda w: w.__setitem__((slice(None), 5), w[:, 2]),
+    "a sum of columns": lambda w: w.__setitem__((slice(None), 5), w[:, 2] - 3 * w[:, 0]),
+    "a constant": lambda w: w.__setitem__((slice(None), 5), 0.3),
+    "more than half of the columns null": lambda w: w.__setitem__((slice(None), slice(3, 8)), 0.0),
+}
+
+
+@pytest.mark.parametrize("what", DEGENERATE)
+@pytest.mark.parametrize("rows", [400, 30_000])
+def test_a_singular_head_is_told_with_its_rank_its_dimensions_and_no_made_up_statistics(what: str, rows: int) -> None:
+    _, W, y = data(rows, 8)
+    DEGENERATE[what](W)
+    W = W.astype(np.float32).astype(float) if what != "a sum of columns" else W
+    design = Design(torch.from_numpy(np.ascontiguousarray(W.T)))
+    ours = fit_encoding(design, y)
+    found = principal_components(design, ours.r)
+    rank = np.linalg.matrix_rank(W - W.mean(0))
+    assert ours.rank == design.resolved.sum() == rank < 8
+    assert np.linalg.cond(W - W.mean(0)) > 1e14
+    assert ours.condition_number == np.inf
+    alone = [dim for dim in range(8) if np.linalg.matrix_rank(np.delete(W - W.mean(0), dim, 1)) == rank]
+    assert ours.undetermined.tolist() == alone
+    assert ours.warning is not None
+    assert f"has rank {rank} in 8 dimensions" in ours.warning
+    assert all(str(dim) in ours.warning for dim in alone)
+    kept = np.setdiff1d(np.arange(8), alone)
+    theirs = sm.OLS(
+        y, sm.add_constant(W, has_constant="add")
+    ).fit()  # by a pseudo-inverse, as statsmodels does where it is singular
+    np.testing.assert_allclose(ours.slope[kept], theirs.params[1 + kept], rtol=1e-6)
+    np.testing.assert_allclose(ours.stderr[kept], theirs.bse[1 + kept], rtol=1e-6)
+    assert ours.degrees_of_freedom == theirs.df_resid
+    constant = W.std(0) < 1e-12
+    assert np.isnan(ours.t[constant]).all()
+    assert (ours.r[constant] == 0).all()
+    assert (found.correlations[rank:] == 0).all()
+    assert np.abs(found.correlations[:rank]).min() > 0
+
+
+def test_a_head_of_full_rank_has_no_warning_and_a_flat_one_is_a_sentence() -> None:
+    columns, _, y = data(300, 8)
+    assert fit_encoding(Design(columns), y).warning is None
+    with pytest.raises(NumericalError, match="rows are all the same"):
+        fit_encoding(Design(torch.full((8, 300), 0.1)), y)
 
 
 @pytest.mark.parametrize("shift", [0.0, 300.0])

@@ -129,6 +129,23 @@ def test_drift_rank_and_null_space() -> None:
     assert found.null_space_hidden == pytest.approx(np.sum((centred @ null.T) ** 2) / np.sum(centred**2), rel=1e-6)
 
 
+@pytest.mark.parametrize("gone", [3, WIDTH // 2, WIDTH // 2 + 1, WIDTH - 2])
+def test_null_columns_are_the_null_space_however_many_there_are(gone: int) -> None:
+    rng = np.random.default_rng(5)
+    w = rng.normal(size=(VOCAB, WIDTH))
+    w[:, :gone] = 0.0
+    head, h, y = head_of(w), rng.normal(size=(900, WIDTH)), rng.normal(size=VOCAB)
+    design = Design(head.columns, np.ones(VOCAB, dtype=bool))
+    components = principal_components(design, fit_encoding(design, y).r)
+    found = geometry(row_products(head, design.mean[:, None])[1], design.mean, components, detection_of(h, VOCAB))
+    assert (found.rank, found.null_space) == (WIDTH - gone, gone)
+    assert found.null_space_hidden == pytest.approx(h[:, :gone].var(0).sum() / h.var(0).sum(), rel=1e-5)
+    weighted = weighted_components(head, np.ones(VOCAB, dtype=bool), np.abs(y) + 1, design.mean)
+    assert (weighted.correlations[WIDTH - gone :] == 0).all()
+    assert (weighted.correlations_weighted[WIDTH - gone :] == 0).all()
+    assert np.abs(weighted.correlations[: WIDTH - gone]).min() > 0
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("drift", [0.0, 50.0])
 def test_weighted_components_against_a_weighted_covariance(drift: float, dtype: torch.dtype) -> None:

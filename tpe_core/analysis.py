@@ -146,6 +146,8 @@ class Analysis:
                 "jensen_correlation": encoding.jensen_correlation,
                 "intercept": encoding.intercept,
                 "condition_number": encoding.condition_number,
+                "rank": encoding.rank,
+                "undetermined": encoding.undetermined.tolist(),
             },
             "components": {
                 "explained_variance_ratio": components.explained_variance_ratio.tolist(),
@@ -264,6 +266,8 @@ def analyze(
     encoding = fit_encoding(design, surprisal[keep], offset=bias, mean_hidden=detection.mean_hidden, seed=options.seed)
     if head.post.cap is not None:
         encoding = replace(encoding, jensen_correlation=_jensen_under_a_cap(head, detection.sample, surprisal, keep))
+    if encoding.warning is not None:
+        said.append(encoding.warning)
     yield Progress("components", 0)
     components = principal_components(design, encoding.r)
     return Analysis(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
@@ -64,6 +65,8 @@ def print_analysis(analysis: Analysis) -> None:
     """The fit, the components, the sparsity and the first ranked dimensions."""
     fit, components, head = analysis.encoding, analysis.components, analysis.model.head
     shown = range(min(COMPONENTS, head.hidden_size))
+    singular = not math.isfinite(fit.condition_number)
+    condition = f"infinite (rank {fit.rank})" if singular else f"{fit.condition_number:.3g}"
     for text in (
         f"{analysis.model.name}: {head.vocab_rows:,} tokens x {head.hidden_size:,} dimensions, "
         f"{analysis.rows_excluded:,} rows excluded",
@@ -73,7 +76,7 @@ def print_analysis(analysis: Analysis) -> None:
         f"  R2 {fit.r2:.4f}   adjusted {fit.r2_adjusted:.4f}   held-out vocabulary {fit.r2_heldout_vocab:.4f}   "
         f"permuted {fit.r2_permuted:.4f}",
         f"  F({fit.rank}, {fit.degrees_of_freedom}) {fit.f_statistic:.1f}, p {fit.f_p:.2g}   "
-        f"intercept {fit.intercept:.3f}   condition number {fit.condition_number:.3g}",
+        f"intercept {fit.intercept:.3f}   condition number {condition}",
         f"  cosine(A, -E[h]) {fit.cosine_to_mean_hidden:.3f}   "
         f"corr(-log alpha, E[-log p]) {fit.jensen_correlation:.3f}",
     ):

@@ -33,7 +33,7 @@ ANALYZE = {
 }
 ANALYZE |= {"encoding", "components", "sparsity", "dimensions"}
 ENCODING = {"r2", "r2_adjusted", "r2_heldout_vocab", "r2_permuted"}
-ENCODING |= {"cosine_to_mean_hidden", "jensen_correlation", "intercept", "condition_number"}
+ENCODING |= {"cosine_to_mean_hidden", "jensen_correlation", "intercept", "condition_number", "rank", "undetermined"}
 CHECK = {"schema", "class", "head", "vocab_rows", "padding_rows", "hidden_size", "tied", "bias", "post"}
 CHECK |= {"dtype", "device", "max_abs_error", "supported", "reason", "task", "masked_rows", "memory"}
 MEMORY = {

@@ -23,7 +23,7 @@ class Components:
     """Principal components of W (rows are tokens, centred) by variance; signs make the largest weight positive."""
 
     explained_variance_ratio: Floats  # [d] sums to 1
-    correlations: Floats  # [d] Pearson, of the scores with -log alpha; 0 where a component has no variance
+    correlations: Floats  # [d] Pearson, of the scores with -log alpha; 0 where a component has no variance but rounding
     directions: Floats  # [d, d] unit vectors in columns
     scores: NDArray[np.float32]  # [V, 2] of the first two components, for the scatter
 
@@ -37,8 +37,7 @@ def principal_components(design: Design, r: Floats) -> Components:
     values, vectors = design.spectrum.values, design.spectrum.vectors
     signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(design.width)])
     vectors = vectors * signs
-    real = values > 1e-14 * values[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        correlations = np.where(real, vectors.T @ (design.scale * r) / np.sqrt(values / design.rows), 0.0)
+        correlations = np.where(design.resolved, vectors.T @ (design.scale * r) / np.sqrt(values / design.rows), 0.0)
     scores = design.project(vectors[:, :2].T)
     return Components(values / values.sum(), correlations, vectors, scores.T.astype(np.float32))

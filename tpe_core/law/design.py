@@ -15,7 +15,7 @@ from scipy.linalg import blas
 from torch import Tensor
 
 from tpe_core.errors import NumericalError
-from tpe_core.law.gram import Spectrum
+from tpe_core.law.gram import Spectrum, rank_tolerance, varies
 from tpe_core.progress import Progress, Steps, run
 
 __all__ = ["Design"]
@@ -131,6 +131,18 @@ class Design:
     def scale(self) -> Floats:
         """[d] population standard deviation of each column of W."""
         result: Floats = np.sqrt(np.maximum(np.diag(self.gram), 0.0) / self.rows)
+        return result
+
+    @cached_property
+    def varies(self) -> NDArray[np.bool_]:
+        """[d] whether a column of W is more than a constant and its rounding."""
+        return varies(self.scale, self.mean)
+
+    @cached_property
+    def resolved(self) -> NDArray[np.bool_]:
+        """[d] which eigenvalues of the spectrum are more than rounding (`rank_tolerance`)."""
+        values = self.spectrum.values
+        result: NDArray[np.bool_] = values > rank_tolerance(self.rows, self.width) * values[0]
         return result
 
     @cached_property

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tpe_core.errors import NumericalError
 from tpe_core.law.design import Design
-from tpe_core.law.gram import RANK_TOLERANCE, Solver
+from tpe_core.law.gram import Solver, rank_tolerance
 
 __all__ = ["Encoding", "benjamini_hochberg", "fit_encoding"]
 
@@ -39,8 +39,9 @@ class Encoding:
     r2_without_offset: float  # the same without the head bias as offset; equal where there is no bias
     r2_heldout_vocab: float  # fitted on a random half of the rows, scored on the other
     r2_permuted: float  # mean over `PERMUTATIONS` shuffles of -log alpha
-    condition_number: float  # 2-norm, of the centred W
+    condition_number: float  # 2-norm, of the centred W with all its dimensions; infinite where it is singular
     rank: int  # numerical rank of the centred W
+    undetermined: NDArray[np.int64]  # dimensions without a slope of their own: constant, or a combination of others
     cosine_to_mean_hidden: float  # cosine(A, -E[h]); NaN where E[h] is not given
     jensen_correlation: float  # corr(-log alpha, E[-log p]); NaN where E[h] is not given
     nested_order: NDArray[np.int64]  # [d] dimensions by |A| sd, largest first
@@ -50,6 +51,24 @@ class Encoding:
     def rows(self) -> int:
         """V, the rows fitted."""
         return len(self.surprisal)
+
+    @property
+    def warning(self) -> str | None:
+        """What to know of a singular W before its slopes are read; None where every slope is determined."""
+        if not len(self.undetermined):
+            return None
+        constant = self.undetermined[self.stderr[self.undetermined] == 0]
+        dependent = np.setdiff1d(self.undetermined, constant)
+        parts = []
+        if len(constant):
+            parts.append(f"{len(constant)} the same for every token ({_named(constant)}), their slope is 0")
+        if len(dependent):
+            parts.append(
+                f"{len(dependent)} that others determine ({_named(dependent)}), their slopes are the smallest that "
+                "fit as well"
+            )
+        width = len(self.slope)
+        return f"the output embedding has rank {self.rank} in {width} dimensions: {' and '.join(parts)}."
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -170,10 +189,12 @@ def fit_encoding(
     products = design.cross(np.stack([inside, y, surprisal, *shuffles]))
     half_cross, cross = products[:, :1], products[:, 1:]
     total = _sum_of_squares(y)
-    solver = Solver(design.gram)
+    solver = Solver(design.gram, design.rows, ~design.varies)
+    if not design.varies.any():
+        raise NumericalError("the output embedding's rows are all the same: there is nothing to explain -log alpha by.")
     coefficients = solver.solve(cross)
     slope = coefficients[:, 0]
-    half_slope = Solver(design.half_gram).solve(half_cross)[:, 0]
+    half_slope = Solver(design.half_gram, int(half.sum()), ~design.varies).solve(half_cross)[:, 0]
     directions = np.stack([slope, half_slope] if mean_hidden is None else [slope, half_slope, mean_hidden])
     projections = design.project(directions)
     fitted = projections[0] + y.mean()
@@ -182,13 +203,14 @@ def fit_encoding(
     half_fitted = projections[1] + (design.mean - design.half_mean) @ half_slope + y[half].mean()
     half_error = (y - half_fitted)[other]
     values = design.spectrum.values
-    smallest = values[values > RANK_TOLERANCE * values[0]][-1]
+    singular = solver.rank < design.width
+    smallest = max(float(values[-1]), rank_tolerance(design.rows, design.width) * float(values[0]))
     degrees = design.rows - solver.rank - 1
     order = np.argsort(-np.abs(slope * design.scale), kind="stable")
     raw_total = _sum_of_squares(surprisal)
     norms = np.sqrt(np.diag(design.gram) * raw_total)
     with np.errstate(divide="ignore", invalid="ignore"):
-        r = np.where(norms > 0, cross[:, 1] / norms, 0.0)
+        r = np.where(design.varies, cross[:, 1] / norms, 0.0)
     cosine, jensen = float("nan"), float("nan")
     if mean_hidden is not None:
         cosine = float(-slope @ mean_hidden / (np.linalg.norm(slope) * np.linalg.norm(mean_hidden)))
@@ -206,13 +228,19 @@ def fit_encoding(
         r2_without_offset=float(cross[:, 1] @ coefficients[:, 1] / raw_total),
         r2_heldout_vocab=1 - float(half_error @ half_error) / _sum_of_squares(y[other]),
         r2_permuted=float(np.mean(np.sum(cross[:, 2:] * coefficients[:, 2:], 0)) / total),
-        condition_number=float(np.sqrt(values[0] / smallest)),
+        condition_number=float("inf") if singular else float(np.sqrt(values[0] / smallest)),
         rank=solver.rank,
+        undetermined=np.flatnonzero(solver.undetermined),
         cosine_to_mean_hidden=cosine,
         jensen_correlation=jensen,
         nested_order=order,
         nested_r2=solver.nested(cross[:, 0], order) / total,
     )
+
+
+def _named(dims: NDArray[np.int64], most: int = 8) -> str:
+    """Dimensions for people: the first few."""
+    return ", ".join(map(str, dims[:most].tolist())) + (", ..." if len(dims) > most else "")
 
 
 def _sum_of_squares(values: Floats) -> float:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from tpe_core.clamping import at_least
 from tpe_core.detecting.detection import Detection
 from tpe_core.law.components import Components
+from tpe_core.law.gram import rank_tolerance
 from tpe_core.models.head import OutputHead
 
 __all__ = ["Geometry", "geometry", "row_products"]
 
 CHUNK_COLUMNS = 1024  # vocabulary rows in float64 at a time: few enough for the processor's cache
-RANK_TOLERANCE = 1e-6  # of the largest singular value; a Gram matrix in float64 does not resolve smaller ones
-NULL_TOLERANCE = 0.1  # of the median singular value: W hardly acts in directions below it
+NULL_TOLERANCE = 0.1  # of the median of the singular values that are not 0: W hardly acts in directions below it
 
 Floats = NDArray[np.float64]
 
@@ -36,8 +36,9 @@ class Geometry:
     """
 
     common_drift: float  # |mean W_w| / mean |W_w|: 1 where all rows are the same (Gao et al. 2019, Biś et al. 2021)
-    rank: int  # singular values above `RANK_TOLERANCE` of the largest
-    null_space: int  # singular values below `NULL_TOLERANCE` of their median
+    rank: int  # singular values above `rank_tolerance` of the largest
+    rank_tolerance: float  # what a Gram matrix in float64 resolves: sqrt(max(V, d) eps), 1e-6 at the least
+    null_space: int  # singular values of 0, or below `NULL_TOLERANCE` of the median of the others
     null_space_hidden: float  # share of h's variance in the effective null space; null_space / d if h had no direction
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,7 +46,7 @@ class Geometry:
         return {
             "common_drift": self.common_drift,
             "rank": self.rank,
-            "rank_tolerance": RANK_TOLERANCE,
+            "rank_tolerance": self.rank_tolerance,
             "null_space": self.null_space,
             "null_space_tolerance": NULL_TOLERANCE,
             "null_space_hidden": self.null_space_hidden,
@@ -69,13 +70,17 @@ def row_products(head: OutputHead, directions: Floats) -> tuple[Floats, Floats]:
 def geometry(lengths: Floats, mean_row: Floats, components: Components, detection: Detection) -> Geometry:
     """The geometry of fitted rows of these lengths [V], their mean row [d] and their principal components."""
     sizes = np.sqrt(components.explained_variance_ratio)  # singular values, in units of their root sum of squares
-    null = sizes < NULL_TOLERANCE * np.median(sizes)
+    tolerance = float(np.sqrt(rank_tolerance(len(lengths), len(sizes))))
+    real = sizes > tolerance * sizes[0]
+    # A median over those that are 0 too would be 0 where half of W's dimensions are, and nothing lies below that.
+    null = ~real | (sizes < NULL_TOLERANCE * np.median(sizes[real]))
     basis = components.directions[:, null]
     variance = float(detection.variance_hidden.sum())
     inside = np.sum(basis * (detection.second_moment @ basis)) - np.sum((detection.mean_hidden @ basis) ** 2)
     return Geometry(
         common_drift=float(np.linalg.norm(mean_row) / lengths.mean()),
-        rank=int((sizes > RANK_TOLERANCE * sizes[0]).sum()),
+        rank=int(real.sum()),
+        rank_tolerance=tolerance,
         null_space=int(null.sum()),
         null_space_hidden=at_least(0.0, float(inside)) / variance if variance else float("nan"),
     )

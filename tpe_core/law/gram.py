@@ -11,30 +11,55 @@ from scipy.linalg import lapack
 
 from tpe_core.errors import NumericalError
 
-__all__ = ["RANK_TOLERANCE", "Solver", "Spectrum"]
+__all__ = ["RANK_TOLERANCE", "Solver", "Spectrum", "rank_tolerance", "varies"]
 
 RANK_TOLERANCE = 1e-12  # of a matrix of unit diagonal: pivots and shares of the largest eigenvalue below it count as 0
+SHARED = 1e-9  # share of a dimension that lies in the null space before its coefficient counts as undetermined
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+def rank_tolerance(rows: int, width: int) -> float:
+    """The share of a Gram matrix's largest eigenvalue below which its rounding is all there is, for [rows, width] data.
+
+    ``max(rows, width) * eps``, as of `numpy.linalg.matrix_rank`, and never below `RANK_TOLERANCE`: eigenvalues of a
+    Gram matrix are squares, so a singular value is resolved to the square root of this, 1e-6 of the largest at best.
+    """
+    return max(RANK_TOLERANCE, max(rows, width) * float(np.finfo(np.float64).eps))
+
+
+def varies(spread: Floats, size: Floats) -> Flags:
+    """Whether standard deviations [d] are more than the rounding of values as large as `size` [d], and not 0."""
+    result: Flags = spread > 16 * np.finfo(np.float64).eps * np.abs(size)
+    return result
 
 
 class Solver:
-    """Solves with a Gram matrix [d, d] scaled to unit diagonal: Cholesky, or a pseudo-inverse where it is singular."""
+    """Solves with a Gram matrix [d, d] scaled to unit diagonal: Cholesky, or a pseudo-inverse where it is singular.
 
-    def __init__(self, gram: Floats) -> None:
+    What is `constant` [d] has no part in it; `rows` made the matrix. `undetermined` [d] marks the dimensions whose
+    coefficient is one of many that fit as well: copies and combinations of others, and constants.
+    """
+
+    def __init__(self, gram: Floats, rows: int = 0, constant: Flags | None = None) -> None:
         diagonal = np.sqrt(np.maximum(np.diag(gram), 0.0))
-        constant = diagonal <= 1e-12 * max(float(diagonal.max(initial=0.0)), 1e-300)
+        small = diagonal <= 1e-12 * max(float(diagonal.max(initial=0.0)), 1e-300)
+        constant = small if constant is None else small | constant
+        self._tolerance = rank_tolerance(rows, len(gram))
         self.weight: Floats = np.where(constant, 0.0, 1 / np.where(constant, 1.0, diagonal))  # [d]
         self.scaled: Floats = gram * np.outer(self.weight, self.weight)  # [d, d] of unit diagonal
         self.rank = len(gram)
-        self._factor, sound = _cholesky(self.scaled)
+        self._factor, sound = _cholesky(self.scaled, self._tolerance)
         self._pseudo: Floats | None = None
+        self.undetermined: Flags = constant
         if sound < len(gram):
             values, vectors = scipy.linalg.eigh(self.scaled, check_finite=False)
-            real = values > RANK_TOLERANCE * max(float(values[-1]), 1e-300)
+            real = values > self._tolerance * max(float(values[-1]), 1e-300)
             self.rank = int(real.sum())
             self._pseudo = (vectors[:, real] / values[real]) @ vectors[:, real].T
+            self.undetermined = constant | (np.sum(vectors[:, real] ** 2, 1) < 1 - SHARED)
 
     def _apply(self, wanted: Floats) -> Floats:
         if self._pseudo is not None:
@@ -66,7 +91,7 @@ class Solver:
         parts = np.zeros(len(order))
         first = 0
         while first < len(order):
-            factor, sound = _cholesky(rest)
+            factor, sound = _cholesky(rest, self._tolerance)
             top = factor[:sound, :sound]
             found = scipy.linalg.solve_triangular(top, wanted[:sound], lower=True, check_finite=False)
             parts[first : first + sound] = found**2
@@ -79,11 +104,11 @@ class Solver:
         return np.cumsum(parts)
 
 
-def _cholesky(matrix: Floats) -> tuple[Floats, int]:
+def _cholesky(matrix: Floats, tolerance: float) -> tuple[Floats, int]:
     """(lower factor, how many leading columns of it are sound): all of them, or those before the first pivot of 0."""
     factor, info = lapack.dpotrf(matrix.T, lower=1, clean=1)
     reached = len(matrix) if info == 0 else info - 1
-    small = np.flatnonzero(np.diag(factor)[:reached] ** 2 < RANK_TOLERANCE)
+    small = np.flatnonzero(np.diag(factor)[:reached] ** 2 < tolerance)
     return factor, int(small[0]) if len(small) else reached
 
 

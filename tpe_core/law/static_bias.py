@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from tpe_core.law.encoding import Encoding
 from tpe_core.law.geometry import row_products
+from tpe_core.law.gram import varies
 from tpe_core.models.capture import capture
 from tpe_core.models.head import OutputHead
 from tpe_core.models.head_sites import HeadSite
@@ -170,15 +171,16 @@ def static_bias(
     if norm is not None:
         values += row_products(head, norm.bias[:, None])[0][:, 0]
     s, y = values[keep] - values[keep].mean(), encoding.surprisal - encoding.surprisal.mean()
-    varies = float(s @ s) > 0
-    correlation = float(s @ y / np.sqrt((s @ s) * (y @ y))) if varies else math.nan
+    spread = np.sqrt([float(s @ s) / len(s)])
+    varied = bool(varies(spread, np.abs(values[keep]).max(keepdims=True))[0])
+    correlation = float(s @ y / np.sqrt((s @ s) * (y @ y))) if varied else math.nan
     left = float((y + s) @ (y + s))
     return StaticBias(
         norm=None if norm is None else norm.name,
         head_bias=head_bias,
         values=values,
         correlation=correlation,
-        slope=float(s @ y / (s @ s)) if varies else math.nan,
+        slope=float(s @ y / (s @ s)) if varied else math.nan,
         r2_alone=correlation**2,
         r2_fixed=1 - left / float(y @ y),
         r2_offset=1 - float(encoding.residual @ encoding.residual) / left if left else math.nan,

@@ -17,10 +17,12 @@ from scipy.linalg import blas
 from torch import Tensor
 
 from tpe_core.law.geometry import row_products
+from tpe_core.law.gram import varies
 from tpe_core.models.head import OutputHead
 
 __all__ = ["WeightedComponents", "weighted_components"]
 
+NO_VARIANCE = 1e-10  # of the largest component's: below it there is none but rounding
 FIRST = 10  # components computed
 CHUNK_COLUMNS = 8192  # vocabulary rows at a time
 
@@ -98,9 +100,14 @@ def _square(part: Tensor) -> NDArray[np.float32]:
 
 
 def _correlations(scores: Floats, target: Floats, weights: Floats) -> Floats:
-    """[k] weighted Pearson correlations of columns [V, k] with a target [V]; 0 where a column does not vary."""
+    """[k] weighted Pearson correlations of columns [V, k] with a target [V]; 0 where one varies by rounding alone.
+
+    A direction is found by float32 products: one without variance keeps up to some 1e-7 of the others' scores.
+    """
     x, y = scores - weights @ scores, target - weights @ target
-    norms = np.sqrt((weights @ x**2) * (weights @ y**2))
+    own, other = weights @ x**2, float(weights @ y**2)
+    real = own > NO_VARIANCE * own.max(initial=0.0)
+    real &= bool(varies(np.sqrt([other]), np.abs(target).max(keepdims=True)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        result: Floats = np.where(norms > 0, (weights * y) @ x / norms, 0.0)
+        result: Floats = np.where(real, (weights * y) @ x / np.sqrt(own * other), 0.0)
     return result
