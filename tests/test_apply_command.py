@@ -86,7 +86,7 @@ def test_the_command_says_what_it_wrote_and_as_json(
     assert "untied" in lines[1]
     assert "nothing but rounding" in lines[2]
     assert "the manifest's self-test holds" in lines[3]
-    code, said, err = tpe(file, folder, "--out", out, "--json")  # ours: replaced
+    code, said, err = tpe(file, folder, "--out", out, "--json", "--force")  # ours: replaced
     assert code == 0, err
     document = json.loads(said)
     assert document["schema"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -66,7 +67,8 @@ def test_texts_json_and_files_are_the_engines(files: Files, tmp_path: Path, caps
     document = json.loads(out)
     about = {"schema": 1, "model": path, "revision": None, "intervention": str(mask)}
     assert document == about | json.loads(json.dumps(pair.to_dict()))
-    assert json.loads((tmp_path / "out.json").read_text()) == document
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written == document | {"text_sha256": hashlib.sha256((tmp_path / "out.txt").read_bytes()).hexdigest()}
     assert "wrote" in err
     assert main(words) == 0
     out, _ = capsys.readouterr()
@@ -100,7 +102,7 @@ def test_without_an_edit_and_by_default(files: Files, capsys: pytest.CaptureFixt
         (["--length", "0"], "--length", 2),
         (["--intervention", "missing.json"], "missing.json does not exist", 1),
         (["--intervention", "OTHER"], "was made for another head", 1),
-        (["--save", "no/such/folder/x"], "is in no folder that exists", 2),
+        (["--save", "no/such/folder/x"], "make it first", 1),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -370,15 +370,16 @@ def test_a_pair_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     model = long()
     pair = run(pair_texts(model, PairRequest(PROMPT, Decoding(9, seed=1)), lambda: zeroed(model, (2,))))
     for name in ("pair", "pair.json", "pair.txt"):
-        written = save_pair(tmp_path / name, pair.to_dict(), ["a", "b\udc80"])
+        written = save_pair(tmp_path / name, {"model": "m", **pair.to_dict()}, ["a", "b\udc80"])
         assert [path.name for path in written] == ["pair.json", "pair.txt"]
     document = json.loads((tmp_path / "pair.json").read_text())
+    assert (len(document.pop("text_sha256")), document.pop("schema"), document.pop("model")) == (64, 1, "m")
     assert document == json.loads(json.dumps(pair.to_dict()))
     assert [one["token_id"] for one in document["edited"]["tokens"]] == list(ids_of(pair.edited))
     assert document["edits"] == [{"step": 0, "pruned": [2], "replacement": "zero", "steering": []}]
     assert (tmp_path / "pair.txt").read_text() == "a\nb\\udc80\n"
     (tmp_path / "folder.txt").mkdir()
-    for name, said in (("folder", "is a folder"), ("no/such", "No such file"), ("", "names no file")):
+    for name, said in (("folder", "is a folder"), ("no/such", "make it first"), ("", "names no file")):
         with pytest.raises(TpeError, match=said):
             save_pair(tmp_path / name if name else Path(""), pair.to_dict(), [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.txt", "pair.json", "pair.txt"]

@@ -62,8 +62,8 @@ def test_json_is_the_document_of_the_command_line(tmp_path: Path) -> None:
         ("data.txt", [RUN], "neither .json nor .csv"),
         ("data", [RUN], "neither .json nor .csv"),
         ("data.json", [], "no trajectory to write"),
-        ("folder.csv", [RUN], "could not be written"),
-        ("file/data.csv", [RUN], "could not be written"),
+        ("folder.csv", [RUN], "is a folder"),
+        ("file/data.csv", [RUN], "cannot be written"),
     ],
 )
 def test_what_cannot_be_written_is_one_sentence(tmp_path: Path, name: str, given: list[Trajectory], said: str) -> None:
@@ -77,7 +77,8 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path: Path, name: str, given
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "data.json"
-    path.write_text("precious")
+    write_trajectories(path, [OTHER])
+    before = path.read_text()
 
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -85,5 +86,5 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("tpe_core.store.os.fsync", full)
     with pytest.raises(TpeError, match="No space left"):
         write_trajectories(path, [RUN])
-    assert path.read_text() == "precious"
+    assert path.read_text() == before
     assert [*tmp_path.iterdir()] == [path]

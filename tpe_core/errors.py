@@ -5,9 +5,12 @@ Every message is one sentence fit for a terminal; front ends print it as it is, 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
     "CancelledError",
     "CorpusError",
+    "ExistsError",
     "HeadError",
     "ManifestError",
     "ModelError",
@@ -32,6 +35,15 @@ class HeadError(TpeError):
 
 class CorpusError(TpeError):
     """A text is missing, empty, binary, not UTF-8, or too short for what was asked."""
+
+
+class ExistsError(TpeError):
+    """What is to be written is there already, and nobody said that it may be replaced; `path` is the file."""
+
+    def __init__(self, sentence: str, path: Path) -> None:
+        """Carry the file beside the sentence."""
+        super().__init__(sentence)
+        self.path = path
 
 
 class ManifestError(TpeError):

@@ -311,16 +311,20 @@ class LiveSession:
         prompt: str,
         made_by: str = "the inspector",
         texts: tuple[MeasuredText, ...] = (),
+        *,
+        replace_file: bool = True,
     ) -> Path:
         """Write an intervention's manifest with what it was made on, what it does, and a self-test; atomically.
 
         `made_by` says what chose the edit. What it costs on texts is in `texts`, or what this session has measured of
-        exactly this edit. Raises `ManifestError` where it cannot be written.
+        exactly this edit. An earlier intervention is replaced unless `replace_file` is False, a file of another kind
+        never. Raises `ManifestError` where it cannot be written, `ExistsError` where it is not to replace one.
         """
         from tpe_core.sharing import manifest as files
         from tpe_core.sharing import manifest_making as making
         from tpe_core.sharing.self_test import record
 
+        files.check_destination(path, replace=replace_file)
         analysis, basis = self.analysis, self.basis(intervention)
         shown = self.evaluate(prompt, intervention)
         steered = [entry.token_id for entry in intervention.steering]
@@ -335,7 +339,7 @@ class LiveSession:
 
         self_test = record(analysis.model, edited, analysis.tokens, steered)
         document = making.manifest_of(analysis, shown, texts or self._measured(intervention), self_test, made_by)
-        return files.write_manifest(path, document, making.arrays_of(intervention, basis))
+        return files.write_manifest(path, document, making.arrays_of(intervention, basis), replace=replace_file)
 
     def _measured(self, edit: Intervention) -> tuple[MeasuredText, ...]:
         """What the studies of this session have measured of exactly this edit."""

@@ -9,7 +9,7 @@ import typer
 
 from tpe_core.options import DEMO
 from tpe_tui.console import drive, print_json, say
-from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
+from tpe_tui.options import LOADING, OUTPUT, READING, Force, Model, refuse_existing, run_options, takes
 
 __all__ = ["bake"]
 
@@ -19,12 +19,11 @@ def bake(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="An exported intervention (JSON).", show_default=False)],
     model: Model = DEMO,
-    out: Annotated[
-        Path, typer.Option(help="The folder to write; one that tpe bake wrote is replaced.", show_default=False)
-    ] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)] = ...,  # type: ignore[assignment]
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="Write the closest form where the architecture has no exact one.")
     ] = False,
+    force: Force = False,
     *,
     json_: bool,
 ) -> None:
@@ -32,7 +31,7 @@ def bake(
     from tpe_core.sharing.checkpoint_folder import check_target
     from tpe_core.sharing.manifest import check_model, read_edit
 
-    check_target(out)  # what can be refused before the model is loaded
+    refuse_existing(lambda: check_target(out, replace=force))  # what can be refused before the model is loaded
     manifest, edit = read_edit(file)
 
     from tpe_core.analysis import analyze

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tpe_core.options import DEMO
+from tpe_core.outputs import shown_path
 from tpe_tui.console import drive, print_json, say
-from tpe_tui.options import LOADING, OUTPUT, Model, run_options, takes
+from tpe_tui.options import LOADING, OUTPUT, Force, Model, refuse_existing, run_options, takes
 
 if TYPE_CHECKING:
     from tpe_core.edits.edit import Edit
@@ -36,6 +37,7 @@ def generate(
     top_p: Annotated[float, typer.Option(help="Draw from the most probable tokens that make up this share.")] = 1.0,
     no_stop: Annotated[bool, typer.Option("--no-stop", help="Go on after an end token.")] = False,
     save: Annotated[Path | None, typer.Option(help="Also write NAME.json and NAME.txt.")] = None,
+    force: Force = False,
     *,
     seed: int,
     json_: bool,
@@ -48,9 +50,7 @@ def generate(
     from tpe_core.writing.paired import PairRequest, pair_files, save_pair
 
     if save is not None:
-        pair_files(save)
-        if not save.absolute().parent.is_dir():
-            raise typer.BadParameter(f"--save {save} is in no folder that exists: make it first.")
+        refuse_existing(lambda: pair_files(save, replace=force))
     if intervention is not None:
         read_edit(intervention)  # what can be refused before the model is loaded
 
@@ -75,8 +75,8 @@ def generate(
     else:
         print_pair(pair, loaded.name, width)
     if save is not None:
-        written = save_pair(save, document, plain_lines(pair, loaded.name, width))
-        say(f"wrote {written[0]} and {written[1]}.")
+        written = save_pair(save, document, plain_lines(pair, loaded.name, width), replace=force)
+        say(f"wrote {shown_path(written[0])} and {written[1].name}.")
 
 
 def _edit(model: LanguageModel, path: Path | None) -> Edit:

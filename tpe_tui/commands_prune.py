@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tpe_core.options import DEMO, RunOptions
+from tpe_core.outputs import shown_path
 from tpe_tui.console import drive, print_json, say
 from tpe_tui.measuring import open_store, read_texts
-from tpe_tui.options import LOADING, OUTPUT, READING, Model, Outside, run_options, takes
+from tpe_tui.options import LOADING, OUTPUT, READING, Force, Model, Outside, check_save, run_options, takes
 
 if TYPE_CHECKING:
     from tpe_core.detecting.samples import Samples
@@ -55,6 +56,7 @@ class _Asked:
     fit_positions: int
     ood: tuple[str, ...]
     save: Path | None
+    force: bool
     prompts: int | None
 
     def check(self) -> None:
@@ -74,6 +76,7 @@ class _Asked:
         if len(plan) > 1 or (self.budget is None and len(self.fractions) > 1):
             raise typer.BadParameter("--save writes one mask: give one --order, one --replace, one share or a budget.")
         pruned_intervention(plan[0][0], plan[0][1], ())
+        check_save(self.save, self.force)
 
 
 @takes(LOADING | READING | OUTPUT)
@@ -90,6 +93,7 @@ def prune(
         int, typer.Option(min=2, help="Positions that refit and distill fit on; more take longer and fit better.")
     ] = 131_072,
     save: Annotated[Path | None, typer.Option(help="Write the mask asked for as a file that --mask opens.")] = None,
+    force: Force = False,
     generate: Annotated[
         int | None, typer.Option(min=32, help="Also sample text after so many held-out prompts at every point.")
     ] = None,
@@ -112,6 +116,7 @@ def prune(
         fit_positions=fit_positions,
         ood=tuple(ood or ()),
         save=save,
+        force=force,
         prompts=generate,
     )
     asked.check()
@@ -120,8 +125,11 @@ def prune(
     if json_:
         print_json(document)
     if asked.save is not None and saved is not None:
-        written = opened.session.export(asked.save, saved.mask, opened.session.default_prompt, saved.by, saved.texts)
-        say(f"wrote {written}.")
+        session = opened.session
+        written = session.export(
+            asked.save, saved.mask, session.default_prompt, saved.by, saved.texts, replace_file=force
+        )
+        say(f"wrote {shown_path(written)}.")
 
 
 def _words(given: Words) -> list[str]:

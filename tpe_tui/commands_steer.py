@@ -9,10 +9,11 @@ import typer
 
 from tpe_core.edits.intervention import METHODS, Method, check_steering
 from tpe_core.options import DEMO
+from tpe_core.outputs import shown_path
 from tpe_tui.completion import one_of
 from tpe_tui.console import drive, print_json, say
 from tpe_tui.measuring import open_store, read_texts
-from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
+from tpe_tui.options import LOADING, OUTPUT, READING, Force, Model, check_save, run_options, takes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,7 @@ def steer(
         bool, typer.Option("--few-shot", help="Achieved with directions from fewer detecting positions.")
     ] = False,
     save: Annotated[Path | None, typer.Option(help="Write the edit as JSON: one ratio, one method.")] = None,
+    force: Force = False,
     *,
     json_: bool,
 ) -> None:
@@ -61,6 +63,8 @@ def steer(
     for name in methods:
         for value in ratios or (1.0,):
             check_steering(value, name)
+    if save is not None:
+        check_save(save, force)
 
     from tpe_core.analysis import analyze
     from tpe_core.live import LiveSession
@@ -98,9 +102,9 @@ def steer(
     if save is not None:
         session = LiveSession(analysis)
         written = session.export(
-            save, found.intervention(), session.default_prompt, "tpe steer", steered_on_texts(found)
+            save, found.intervention(), session.default_prompt, "tpe steer", steered_on_texts(found), replace_file=force
         )
-        say(f"wrote {written}.")
+        say(f"wrote {shown_path(written)}.")
     if json_:
         head = {"schema": 1, "model": analysis.model.name, "revision": analysis.model.revision}
         print_json({**head, **found.to_dict()})

@@ -6,20 +6,38 @@ import functools
 import inspect
 from collections.abc import Callable, Set
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from tpe_core.errors import ExistsError, TpeError
 from tpe_core.options import RunOptions
+from tpe_core.outputs import shown_path
 from tpe_tui.completion import complete_model, one_of
 
-__all__ = ["LOADING", "OUTPUT", "READING", "SHARED", "Model", "Outside", "run_options", "takes"]
+__all__ = [
+    "LOADING",
+    "OUTPUT",
+    "READING",
+    "SHARED",
+    "Force",
+    "Model",
+    "Outside",
+    "check_save",
+    "refuse_existing",
+    "run_options",
+    "takes",
+]
 
 Model = Annotated[
     str, typer.Argument(help="Hub id, local folder, or demo.", show_default=True, autocompletion=complete_model)
 ]
 Outside = Annotated[
     list[str] | None, typer.Option(help="Out-of-domain text file or folder; repeatable. Default: built-in code.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace what is there, where it is of the same kind; anything else never is.")
 ]
 
 SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help: type, then default and help
@@ -103,6 +121,21 @@ def takes(names: Set[str]) -> Callable[[Callable[..., None]], Callable[..., None
         return run
 
     return extend
+
+
+def refuse_existing(check: Callable[[], object]) -> None:
+    """Run a check of where output goes; that something is there already is said with the option that replaces it."""
+    try:
+        check()
+    except ExistsError as error:
+        raise TpeError(f"{shown_path(error.path)} exists: choose another name, or add --force to replace it.") from None
+
+
+def check_save(save: Path, force: bool) -> None:
+    """Refuse a place where no intervention can be saved. Raises `TpeError`."""
+    from tpe_core.sharing.manifest import check_destination
+
+    refuse_existing(lambda: check_destination(save, replace=force))
 
 
 def run_options(context: typer.Context) -> RunOptions:

@@ -70,6 +70,8 @@ def claim(folder: Path, recipe: Recipe) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
+            if other := next(folder.iterdir(), None):
+                raise TpeError(f"{folder} holds no run and is not empty ({other.name}): choose another folder.")
             write(path, mine)
         found = path.read_bytes()
     except OSError as error:

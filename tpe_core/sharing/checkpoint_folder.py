@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tpe_core.errors import TpeError
+from tpe_core.errors import ExistsError, TpeError
 from tpe_core.json_text import json_text
 from tpe_core.progress import size_text
 from tpe_core.store import is_alive, sync_folder
@@ -29,8 +29,11 @@ KIND = "tpe.checkpoint"
 SPARE_BYTES = 4_000_000  # for what stands beside the weights
 
 
-def check_target(out: Path) -> Path:
-    """The absolute path of a folder that may be written: absent, empty, or ours and unchanged. Raises `TpeError`."""
+def check_target(out: Path, *, replace: bool = True) -> Path:
+    """The absolute path of a folder that may be written: absent, empty, or ours and unchanged.
+
+    Raises `TpeError`; `ExistsError` where it is ours and `replace` is False.
+    """
     try:
         target = Path(os.path.expanduser(out)).resolve()
         if not os.path.lexists(target):
@@ -53,6 +56,8 @@ def check_target(out: Path) -> Path:
             f"the folder {out} was written by tpe bake, but {_shown(changed)} in it was added or changed since: "
             "choose another name, or move it away."
         )
+    if not replace:
+        raise ExistsError(f"{out} exists: choose another name, or say that it is to be replaced.", out)
     return target
 
 

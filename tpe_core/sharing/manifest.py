@@ -9,6 +9,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tpe_core.edits.edit import Edit
-from tpe_core.errors import ManifestError
+from tpe_core.errors import ExistsError, ManifestError, TpeError
+from tpe_core.outputs import beginning, check_output, shown_path
 from tpe_core.sharing.manifest_io import brief, format_document, parse_document, read_bytes, write_all
 from tpe_core.sharing.manifest_migration import OLDEST, migrated
 from tpe_core.sharing.manifest_schema import (
@@ -58,6 +61,7 @@ __all__ = [
     "SelfTest",
     "SteeredToken",
     "TestPrompt",
+    "check_destination",
     "check_fits",
     "check_model",
     "json_schema",
@@ -80,11 +84,34 @@ HEADER = 2**20  # of a safetensors file, more than enough for three arrays' name
 Floats = NDArray[np.float64]
 
 
-def write_manifest(path: Path, manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> Path:
+def check_destination(path: Path, *, replace: bool = True) -> None:
+    """Refuse a place where no intervention should be written, before anything is computed.
+
+    See `check_output`: an earlier intervention is replaced where `replace` says so, and nothing else is. Raises
+    `ManifestError` or `ExistsError`.
+    """
+    if path.suffix == ".safetensors":
+        raise ManifestError(f"an intervention is JSON, not {path.name}: choose a name that ends in .json.")
+    try:
+        check_output(path, "an intervention", _is_intervention, replace=replace)
+    except ExistsError:
+        raise
+    except TpeError as error:
+        raise ManifestError(str(error)) from None
+
+
+def _is_intervention(path: Path) -> bool:
+    """Whether a file says of itself, near its beginning, that it is an intervention."""
+    text = beginning(path)
+    return text.startswith("{") and re.search(rf'"kind"\s*:\s*"{re.escape(KIND)}"', text) is not None
+
+
+def write_manifest(path: Path, manifest: Manifest, arrays: Mapping[str, NDArray[Any]], *, replace: bool = True) -> Path:
     """Write the JSON at `path` and, where `needed_arrays` names some, a ``.safetensors`` file of the same stem.
 
     `arrays` holds exactly the needed ones, finite float64. Both files are complete on disk before either takes
-    its name, and a failure leaves the earlier ones as they were. Raises `ManifestError`.
+    its name, and a failure leaves the earlier ones as they were. An earlier intervention is replaced unless `replace`
+    is False, a file of another kind never. Raises `ManifestError`, or `ExistsError`.
     """
     needed = manifest.needed_arrays()
     _check_arrays(arrays, needed, "the arrays to write")
@@ -95,15 +122,14 @@ def write_manifest(path: Path, manifest: Manifest, arrays: Mapping[str, NDArray[
             f"rebuilding {len(manifest.pruned)} dimensions takes {size} bytes, at most {MAX_ARRAYS} can be saved: "
             "choose mean or zero as the replacement."
         )
-    if path.suffix == ".safetensors":
-        raise ManifestError(f"an intervention is JSON, not {path.name}: choose a name that ends in .json.")
-    if path.is_dir():
-        raise ManifestError(f"{path} is a folder: choose a file name in it that ends in .json.")
+    check_destination(path, replace=replace)
     beside = path.with_suffix(".safetensors") if path.suffix == ".json" else path.with_name(path.name + ".safetensors")
     try:
-        ours = not beside.exists() or _is_ours(beside)
-        if needed and not ours:
-            raise ManifestError(f"{beside} exists and is no file of tpe's: choose another name for the intervention.")
+        ours = os.path.lexists(beside) and _is_ours(beside)
+        if needed and os.path.lexists(beside) and not (ours and path.exists()):
+            whose = "belongs to no intervention of this name" if ours else "is no file of tpe's"
+            raise ManifestError(f"{shown_path(beside)} exists and {whose}: choose another name for the intervention.")
+        replaces = path.exists()
         files: dict[Path, bytes] = {}
         record = None
         if needed:
@@ -112,14 +138,15 @@ def write_manifest(path: Path, manifest: Manifest, arrays: Mapping[str, NDArray[
         whole = manifest.model_copy(update={"arrays": record})
         files[path] = format_document(whole.model_dump(mode="json", by_alias=True))
         write_all(files)
-        if not needed and ours:
+        if not needed and ours and replaces:
             beside.unlink(missing_ok=True)
     except ValidationError:
         name = fit(printable_token(beside.name), 60)
         raise ManifestError(f"{name} cannot stand in an intervention's file: choose a plain file name.") from None
     except OSError as error:
         raise ManifestError(
-            f"the intervention cannot be written to {path} ({error.strerror or error}): choose another place."
+            f"the intervention cannot be written to {shown_path(path)} ({error.strerror or error}): "
+            "choose another place."
         ) from error
     sync_folder(path.parent)
     return path

@@ -8,15 +8,17 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tpe_core.errors import TpeError
 from tpe_core.json_text import json_text, nulled
+from tpe_core.outputs import beginning, check_output, shown_path
 from tpe_core.training.trajectory import Point, Trajectory
 
-__all__ = ["SUFFIXES", "document", "figures", "table", "write_trajectories"]
+__all__ = ["SUFFIXES", "check_destination", "document", "figures", "is_trajectories", "table", "write_trajectories"]
 
 SUFFIXES = (".json", ".csv")
 SINGLE = ("r2_adjusted", "r2", "r2_heldout_vocab", "top_overlap", "gini", "participation_ratio", "loss", "kl_unigram")
@@ -57,19 +59,35 @@ def table(trajectories: Sequence[Trajectory]) -> str:
     return stream.getvalue()
 
 
-def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> Path:
-    """Write them as the name of `path` says, over what was there; the path written.
+def is_trajectories(path: Path) -> bool:
+    """Whether a file begins as `write_trajectories` writes one, JSON or CSV. Raises OSError."""
+    text = beginning(path)
+    if text.startswith("source,name,step,duplicate_of"):
+        return True
+    several = re.match(r'\{\s*"schema"\s*:\s*\d+\s*,\s*"sources"\s*:\s*\[', text) is not None
+    return several or (text.startswith("{") and all(f'"{name}":' in text for name in ("source", "frequencies")))
 
-    Raises `TpeError` where there is nothing to write, the name ends otherwise, or the disk does not take it.
+
+def check_destination(path: Path, *, replace: bool = True) -> None:
+    """Refuse a name that says nothing of what is written, and see `check_output`: only earlier data are replaced."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise TpeError(f"{path} ends in neither {' nor '.join(SUFFIXES)}: its name says what is written.")
+    check_output(path, "an export of training dynamics", is_trajectories, replace=replace, folder_is_made=True)
+
+
+def write_trajectories(path: Path, trajectories: Sequence[Trajectory], *, replace: bool = True) -> Path:
+    """Write them as the name of `path` says; the path written.
+
+    Earlier data are replaced unless `replace` is False, other files never. Raises `ExistsError`, or `TpeError` where
+    there is nothing to write, the name ends otherwise, or the disk does not take it.
     """
     from tpe_core.store import stage, sync_folder
 
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise TpeError(f"{path} ends in neither {' nor '.join(SUFFIXES)}: its name says what is written.")
     if not trajectories:
         raise TpeError("there is no trajectory to write yet: read a source first.")
     text = table(trajectories) if suffix == ".csv" else json_text(nulled(document(trajectories)), 1) + "\n"
+    check_destination(path, replace=replace)
     staged: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +96,6 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> Path:
     except OSError as error:
         if staged is not None:
             staged.unlink(missing_ok=True)
-        raise TpeError(f"{path} could not be written ({error.strerror}): choose another place.") from error
+        raise TpeError(f"{shown_path(path)} could not be written ({error.strerror}): choose another place.") from error
     sync_folder(path.parent)
     return path

@@ -5,6 +5,7 @@ Without torch, so that a front end can show a pair while the engine writes it (`
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.json_text import json_text
+from tpe_core.outputs import beginning, check_output, shown_path
 from tpe_core.writing.decoding import DEFAULT, Decoding
 
 __all__ = ["Controls", "Mailbox", "Pair", "PairRequest", "Said", "Side", "pair_files", "save_pair"]
@@ -149,30 +151,47 @@ class Mailbox:
         return self._controls
 
 
-def pair_files(path: Path) -> tuple[Path, Path]:
-    """The files that `save_pair` writes. Raises `TpeError` where `path` names no file, or a folder stands there."""
+def pair_files(path: Path, *, replace: bool = True) -> tuple[Path, Path]:
+    """The files that `save_pair` writes.
+
+    See `check_output`: earlier texts are replaced where `replace` says so, and nothing else is. A text file is known as
+    one by the JSON beside it, which holds its hash. Raises `TpeError` where `path` names no file, or `ExistsError`.
+    """
     stem = path.with_suffix("") if path.suffix in (".json", ".txt") else path
     if stem.name in ("", ".."):
         raise TpeError(f"{str(path)!r} names no file: give a name such as pair.json.")
     files = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".txt")
-    for file in files:
-        if file.is_dir():
-            raise TpeError(f"the texts cannot be written to {file} (it is a folder): choose another name.")
+    check_output(files[1], "a text of generate's", lambda file: _is_text_of(file, files[0]), replace=True)
+    check_output(files[0], "a pair of generate's texts", _is_pair, replace=replace)
+    check_output(files[1], "a text of generate's", lambda file: _is_text_of(file, files[0]), replace=replace)
     return files
 
 
-def save_pair(path: Path, document: dict[str, Any], lines: Sequence[str]) -> tuple[Path, Path]:
+def _is_pair(path: Path) -> bool:
+    text = beginning(path)
+    return text.startswith("{") and all(f'"{name}":' in text for name in ("schema", "model", "prompt_ids", "decoding"))
+
+
+def _is_text_of(path: Path, beside: Path) -> bool:
+    """Whether a file is the text that the JSON `beside` was written with, unchanged since."""
+    if not beside.is_file() or not _is_pair(beside):
+        return False
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f'"text_sha256": "{digest}"' in beginning(beside)
+
+
+def save_pair(path: Path, document: dict[str, Any], lines: Sequence[str], *, replace: bool = True) -> tuple[Path, Path]:
     """Write a pair as ``NAME.json`` (`document`) and ``NAME.txt`` (`lines`), NAME with or without either ending.
 
-    Both are complete on disk before either takes its name. Raises `TpeError` where they cannot be written.
+    Both are complete on disk before either takes its name. Earlier texts are replaced unless `replace` is False, other
+    files never. Raises `TpeError` where they cannot be written, `ExistsError` where they are to replace none.
     """
     from tpe_core.store import stage, sync_folder  # numpy: not at a front end's start
 
-    json_file, text_file = pair_files(path)
-    data = {
-        json_file: json_text(document, 1).encode() + b"\n",
-        text_file: "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"),
-    }
+    json_file, text_file = pair_files(path, replace=replace)
+    text = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+    whole = {"schema": document.get("schema", 1), "text_sha256": hashlib.sha256(text).hexdigest(), **document}
+    data = {json_file: json_text(whole, 1).encode() + b"\n", text_file: text}
     staged: dict[Path, Path] = {}
     try:
         for target, content in data.items():
@@ -181,7 +200,9 @@ def save_pair(path: Path, document: dict[str, Any], lines: Sequence[str]) -> tup
             os.replace(temporary, target)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise TpeError(f"the texts cannot be written to {json_file} ({reason}): choose another place.") from error
+        raise TpeError(
+            f"the texts cannot be written to {shown_path(json_file)} ({reason}): choose another place."
+        ) from error
     finally:
         for leftover in staged.values():
             with suppress(OSError):
