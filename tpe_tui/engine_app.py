@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from textual import events
 from textual.app import App
 from textual.message import Message
 
 from tpe_tui.host import EngineHost
+from tpe_tui.input_order import InputOrder
 from tpe_tui.keymap import default_keys_file, load_keymap
 from tpe_tui.messages import Failure
 from tpe_tui.state import default_state_dir
@@ -55,11 +57,22 @@ class EngineApp(App[int]):
         self.keymap = load_keymap(self.keys_file)
         self.host = EngineHost(self._from_engine)
         self.problem: Failure | None = None
+        self.input_order = InputOrder(self)
         self.on_signal: Callable[[int], object] | None = None
 
     def begin(self) -> None:
         """Ask the engine for the first thing; the frame is painted and the thread runs."""
         raise NotImplementedError
+
+    async def on_event(self, event: events.Event) -> None:
+        """Textual's hook: input is handled one at a time, each after everything that the one before it set off."""
+        if not InputOrder.concerns(event):
+            await super().on_event(event)
+        elif self.input_order.admit(event):
+            try:
+                await super().on_event(event)
+            finally:
+                self.input_order.handled(event)
 
     def refresh_css(self, animate: bool = True) -> None:
         """Parse the styles anew; not for the theme that they were parsed with, as Textual asks for at every start."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -21,9 +20,10 @@ from tpe_core.edits.intervention import METHODS, READY, Intervention
 from tpe_core.inspector import SORT_KEYS, DimensionDetail, Inspector, NextTokens, PruningForecast, TokenDetail
 from tpe_tui.forecaster import Forecaster
 from tpe_tui.keymap import BY_ID, FOOTER
-from tpe_tui.layout import inspect_fields, short_name, too_small
+from tpe_tui.layout import inspect_fields, short_name
 from tpe_tui.messages import Answer, Failure, JobUpdate
 from tpe_tui.screens.error import ErrorScreen
+from tpe_tui.screens.sized import NeedsRoom
 from tpe_tui.session import Session
 from tpe_tui.state import Remembered
 from tpe_tui.widgets.detail import Detail
@@ -46,7 +46,7 @@ RIGHT_SHARE = 44 / 80  # of the width, as in app.tcss; a pane not laid out yet h
 NAMES = {1: "Dims", 2: "Next token", 3: "Plot", 4: "Detail"}
 
 
-class BenchScreen(Screen[None]):
+class BenchScreen(NeedsRoom, Screen[None]):
     """Four panes over one session. `session` is None until a model is open."""
 
     def __init__(self) -> None:
@@ -125,9 +125,7 @@ class BenchScreen(Screen[None]):
 
     def lay_out(self) -> None:
         """Show the panes that belong on screen now."""
-        small = too_small(*self.size)
-        self.set_class(bool(small), "-small")
-        self.query_one("#small", Static).update(Text(small))
+        self.measure(self.tpe.keymap.shown)
         self.set_class(self.wide, "-wide")
         seen = self.visible_panes()
         for index in NAMES:

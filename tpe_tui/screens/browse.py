@@ -16,6 +16,7 @@ from tpe_tui.session import Session
 from tpe_tui.widgets.detail import Detail
 from tpe_tui.widgets.dim_table import FILTER_HELP, parse_filter
 from tpe_tui.widgets.lines import ListPane
+from tpe_tui.widgets.text_line import marked_lines
 from tpe_tui.widgets.token_bars import search_tokens
 
 __all__ = ["BrowseScreen"]
@@ -45,13 +46,24 @@ class BrowseScreen(BenchScreen):
         return self.session is not None
 
     def _question(
-        self, question: str, then: Callable[[str], None], value: str = "", hint: str = "", check: Check | None = None
+        self,
+        question: str,
+        then: Callable[[str], None],
+        value: str = "",
+        hint: str = "",
+        check: Check | None = None,
+        *,
+        shown: Callable[[str], str] | None = None,
     ) -> None:
+        asked = self.inspector
+
         def answered(text: str | None) -> None:
-            if text is not None:
+            if text is not None and self.inspector is not asked:
+                self.strip.say("another model was opened meanwhile: the answer was about the one before", "warn")
+            elif text is not None:
                 then(text)
 
-        self.tpe.push_screen(Ask(question, value, hint, check), answered)
+        self.tpe.push_screen(Ask(question, value, hint, check, shown), answered)
 
     # move
 
@@ -136,7 +148,13 @@ class BrowseScreen(BenchScreen):
             return
         self._searched = self.subject
         if self._searched == "token":
-            self._question("search the whole vocabulary", self._search, "", "any part of a token; n and N go on")
+            self._question(
+                "search the whole vocabulary",
+                self._search,
+                "",
+                "any part of a token; n and N go on",
+                shown=marked_lines,
+            )
         else:
             self._question("search a dimension", self._search, "", "its number, or how it begins; n and N go on")
 
@@ -183,7 +201,10 @@ class BrowseScreen(BenchScreen):
         if not self._ready():
             return
         if self.subject == "token":
-            self._question("show tokens that contain", self._filter_tokens, self.tokens.filter, "nothing shows all")
+            now = self.tokens.filter
+            self._question(
+                "show tokens that contain", self._filter_tokens, now, "nothing shows all", shown=marked_lines
+            )
             return
 
         def check(text: str) -> str | None:

@@ -9,11 +9,11 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tpe_tui.card import card_lines
 from tpe_tui.format import escape_controls
+from tpe_tui.screens.dialog import Dialog
 
 __all__ = ["CardScreen", "card_text"]
 
@@ -30,7 +30,7 @@ def card_text(card: Mapping[str, Any]) -> Text:
     return text
 
 
-class CardScreen(ModalScreen[None]):
+class CardScreen(Dialog[None]):
     """Scrolls where the screen is small."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

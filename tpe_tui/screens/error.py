@@ -12,16 +12,16 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tpe_tui.format import escape_controls
 from tpe_tui.messages import Failure
+from tpe_tui.screens.dialog import Dialog
 
 __all__ = ["ErrorScreen", "TextScreen"]
 
 
-class TextScreen(ModalScreen[None]):
+class TextScreen(Dialog[None]):
     """A titled text; `y` hands `text` to `copy`, which says where it went."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

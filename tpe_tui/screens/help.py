@@ -8,11 +8,11 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tpe_tui.format import fit
 from tpe_tui.keymap import Keymap
+from tpe_tui.screens.dialog import Dialog
 
 __all__ = ["HelpScreen", "help_text"]
 
@@ -36,7 +36,7 @@ def help_text(keymap: Keymap, ids: bool = False) -> Text:
     return text
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Dialog[None]):
     """Scrolls with the usual keys; tab switches between command lines and action ids."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from textual import events
+
 from tpe_core.edits.intervention import METHODS, READY, Intervention
 from tpe_core.errors import TpeError
 from tpe_core.options import DEMO
 from tpe_tui.dynamics_desk import DynamicsDesk
-from tpe_tui.format import number, shown_prompt, typed_prompt
+from tpe_tui.format import escape_controls, number, shown_prompt, typed_prompt
 from tpe_tui.headless import EXPORT_NAME, command_lines
 from tpe_tui.keymap import bindings
 from tpe_tui.messages import Answer, Failure, JobUpdate
@@ -195,11 +197,20 @@ class InspectScreen(PruneBench):
 
     def action_run_prompt(self) -> None:
         """See the key table."""
+        hint = self.session.prompt_hint if self.session is not None else ""
+        self._ask_prompt(self.inspector.prompt, hint or "\\n is a new line, \\t a tab, \\\\ a backslash")
+
+    def _ask_prompt(self, prompt: str, hint: str) -> None:
         if self._ready():
-            line = shown_prompt(self.inspector.prompt)
-            hint = self.session.prompt_hint if self.session is not None else ""
-            hint = hint or "\\n is a new line, \\t a tab, \\\\ a backslash"
-            self._question("prompt", self._set_prompt, line, hint)
+            line = escape_controls(shown_prompt(prompt))
+            self._question("prompt", self._set_prompt, line, hint, shown=shown_prompt)
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Textual's hook: what is pasted into the inspector is text, a prompt to accept or to drop, and never keys."""
+        event.stop()
+        text = event.text.replace("\r\n", "\n").replace("\r", "\n")
+        if text.strip() and not self.small:
+            self._ask_prompt(text, "pasted: enter makes it the prompt, esc drops it")
 
     def _set_prompt(self, line: str) -> None:
         self.inspector.prompt = typed_prompt(line)

@@ -9,11 +9,11 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tpe_core.pruning.swept import ORDERS
 from tpe_tui.format import fit
+from tpe_tui.screens.dialog import Dialog
 from tpe_tui.widgets.curves import mark_of
 
 __all__ = ["OrderChoice"]
@@ -22,7 +22,7 @@ NAME_CELLS = 15
 NAMES = tuple(ORDERS)
 
 
-class OrderChoice(ModalScreen["frozenset[str] | None"]):
+class OrderChoice(Dialog["frozenset[str] | None"]):
     """Answers with the ticked names, at least one; or with None where it was left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

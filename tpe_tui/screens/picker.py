@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.text import Text
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from tpe_core.options import DEMO
 from tpe_core.progress import size_text
@@ -137,6 +136,4 @@ class PickerScreen(Picking[Choice]):
     def problem(self, sentence: str) -> None:
         """Say why the cache could not be read; what is typed can still be opened."""
         self.show(())
-        hint = self.query_one("#picker-hint", Static)
-        hint.update(Text(escape_controls(sentence)))
-        hint.add_class("-problem")
+        self.say_problem(sentence)

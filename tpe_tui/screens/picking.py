@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Generic, TypeVar
 
 from rich.text import Text
@@ -9,10 +10,12 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
+from tpe_tui.format import escape_controls
+from tpe_tui.screens.dialog import Dialog
 from tpe_tui.widgets.lines import ListPane
+from tpe_tui.widgets.text_line import TextLine
 
 __all__ = ["MatchList", "Picking"]
 
@@ -33,7 +36,7 @@ class MatchList(ListPane):
         raise NotImplementedError
 
 
-class Picking(ModalScreen[Chosen | None], Generic[Chosen]):
+class Picking(Dialog[Chosen | None], Generic[Chosen]):
     """Answers with what was chosen, or with None. Subclasses say what enter chooses."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -47,9 +50,10 @@ class Picking(ModalScreen[Chosen | None], Generic[Chosen]):
     PLACEHOLDER: ClassVar[str]
     HINT: ClassVar[str]
 
-    def __init__(self, matches: MatchList) -> None:
-        """Nothing was typed yet."""
+    def __init__(self, matches: MatchList, shown: Callable[[str], str] | None = None) -> None:
+        """Nothing was typed yet; `shown` is how several pasted lines stand in the line."""
         super().__init__()
+        self._shown = shown
         self._matches = matches
 
     def chosen(self, text: str) -> Chosen | None:
@@ -60,21 +64,32 @@ class Picking(ModalScreen[Chosen | None], Generic[Chosen]):
         """The title, the line, the list, the hint."""
         with Vertical(id="picker"):
             yield Static(Text(self.HEADING), id="picker-title", markup=False)
-            yield Input("", placeholder=self.PLACEHOLDER, id="picker-input", compact=True, select_on_focus=False)
+            yield TextLine("", self._shown, placeholder=self.PLACEHOLDER, id="picker-input")
             yield self._matches
             yield Static(Text(self.HINT), id="picker-hint", markup=False)
 
     def on_mount(self) -> None:
         """Ready to type."""
-        self.query_one(Input).focus()
+        self.query_one(TextLine).focus()
 
-    @on(Input.Changed)
-    def search(self, event: Input.Changed) -> None:
+    @on(TextLine.Changed)
+    def search(self, event: TextLine.Changed) -> None:
         """Each letter."""
         self._matches.find(event.value)
 
-    @on(Input.Submitted)
-    def accept(self, event: Input.Submitted) -> None:
+    @on(TextLine.Refused)
+    def _refused(self, event: TextLine.Refused) -> None:
+        event.stop()
+        self.say_problem(event.sentence)
+
+    def say_problem(self, sentence: str) -> None:
+        """A sentence in the place of the hint."""
+        hint = self.query_one("#picker-hint", Static)
+        hint.update(Text(escape_controls(sentence)))
+        hint.add_class("-problem")
+
+    @on(TextLine.Submitted)
+    def accept(self, event: TextLine.Submitted) -> None:
         """Enter."""
         found = self.chosen(event.value)
         if found is not None:

@@ -13,8 +13,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Static
+
+from tpe_tui.screens.dialog import Dialog
+from tpe_tui.widgets.text_line import TextLine
 
 __all__ = ["Ask", "Check"]
 
@@ -22,39 +24,53 @@ Check = Callable[[str], str | None]
 """A check of what was typed: None where it will do, else a sentence."""
 
 
-class Ask(ModalScreen[str | None]):
+class Ask(Dialog[str | None]):
     """Ask for one line. Enter answers with the text, escape with None; a sentence of `check` keeps it open."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "cancel", show=False)]
 
-    def __init__(self, question: str, value: str = "", hint: str = "", check: Check | None = None) -> None:
-        """`value` stands in the line to begin with; `hint` below it."""
+    def __init__(
+        self,
+        question: str,
+        value: str = "",
+        hint: str = "",
+        check: Check | None = None,
+        shown: Callable[[str], str] | None = None,
+    ) -> None:
+        """`value` stands in the line at first, `hint` below it; `shown` is how several pasted lines stand there."""
         super().__init__()
         self._question = question
         self._value = value
         self._hint = hint
         self._check = check
+        self._shown = shown
 
     def compose(self) -> ComposeResult:
         """The question, the line, the hint."""
         with Vertical(id="ask"):
             yield Static(Text(self._question), id="ask-question", markup=False)
-            yield Input(self._value, id="ask-input", compact=True, select_on_focus=False)
+            yield TextLine(self._value, self._shown, id="ask-input")
             yield Static(Text(self._hint or "enter accepts, esc leaves"), id="ask-hint", markup=False)
 
     def on_mount(self) -> None:
-        """The cursor stands behind what is there."""
-        line = self.query_one(Input)
-        line.focus()
-        line.cursor_position = len(self._value)
+        """Ready to type."""
+        self.query_one(TextLine).focus()
 
-    @on(Input.Submitted)
-    def accept(self, event: Input.Submitted) -> None:
+    @on(TextLine.Submitted)
+    def accept(self, event: TextLine.Submitted) -> None:
         """Enter."""
         problem = self._check(event.value) if self._check else None
         if problem is None:
             self.dismiss(event.value)
-            return
+        else:
+            self._say(problem)
+
+    @on(TextLine.Refused)
+    def _refused(self, event: TextLine.Refused) -> None:
+        event.stop()
+        self._say(event.sentence)
+
+    def _say(self, problem: str) -> None:
         hint = self.query_one("#ask-hint", Static)
         hint.update(Text(problem))
         hint.add_class("-problem")

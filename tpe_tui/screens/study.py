@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Static
 
 from tpe_tui.keymap import BY_ID
-from tpe_tui.layout import short_name, too_small
+from tpe_tui.layout import short_name
+from tpe_tui.screens.dialog import ClosesOnce
 from tpe_tui.screens.error import TextScreen
+from tpe_tui.screens.sized import NeedsRoom
 from tpe_tui.widgets.job_strip import JobStrip, StripBelow
 from tpe_tui.widgets.status_bar import Field, Footer, StatusBar
 
@@ -43,7 +44,7 @@ def bindings(keys: Sequence[Key], also: Sequence[tuple[str, str]] = ()) -> list[
     return found
 
 
-class StudyScreen(Screen[None]):
+class StudyScreen(NeedsRoom, ClosesOnce, Screen[None]):
     """A bar, the panes of `compose_panes`, the job strip of the screen below, a footer.
 
     A subclass gives `NAME`, `KEYS`, `FOOTER` and ``BINDINGS = bindings(KEYS)``, and says `fields` and `show`.
@@ -96,10 +97,13 @@ class StudyScreen(Screen[None]):
 
     def on_resize(self) -> None:
         """Another size can be another layout."""
-        small = too_small(*self.size)
-        self.set_class(bool(small), "-small")
-        self.query_one("#small", Static).update(Text(small))
+        self.measure(self.frame.keymap.shown)
         self.show()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Textual's hook: what is pasted is text and never keys, and a study has no place for text."""
+        event.stop()
+        self.strip.say("what was pasted is text, not keys: nothing was done with it")
 
     def key(self, key: str) -> str:
         """A key of the table as people write it."""

@@ -12,6 +12,7 @@ from tpe_core.steering.token_search import Candidate, TokenIndex
 from tpe_tui.format import fit, percent
 from tpe_tui.screens.picking import MatchList, Picking
 from tpe_tui.widgets.lines import Line
+from tpe_tui.widgets.text_line import marked_lines
 
 __all__ = ["CandidateList", "TokenSearch"]
 
@@ -74,7 +75,7 @@ class TokenSearch(Picking[int | str]):
     def __init__(self, table: EncodingTable) -> None:
         """Nothing was typed yet."""
         self.candidates = CandidateList(table)
-        super().__init__(self.candidates)
+        super().__init__(self.candidates, marked_lines)
 
     def chosen(self, text: str) -> int | str | None:
         """The candidate under the cursor, else the text itself."""

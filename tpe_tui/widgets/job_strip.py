@@ -102,6 +102,11 @@ class StripBelow(LineWidget):
         """Keep the elapsed time moving while a step takes long."""
         self.set_interval(TICK_SECONDS, self.repaint)
 
+    def say(self, text: str, role: str = "row") -> None:
+        """One sentence, as `JobStrip.say`."""
+        self._strip.say(text, role)
+        self.repaint()
+
     def line(self, y: int, width: int) -> tuple[Line, str]:
         """What it says."""
         return self._strip.line(y, width)

@@ -15,7 +15,7 @@ from textual.message import Message
 from tpe_tui.format import escape_controls, fit, shown_prompt
 from tpe_tui.widgets.lines import Line, LineWidget
 
-__all__ = ["Field", "Footer", "PromptBar", "StatusBar", "choose_fields"]
+__all__ = ["Field", "Footer", "PromptBar", "StatusBar", "choose_entries", "choose_fields"]
 
 SEPARATOR = " · "
 
@@ -34,6 +34,24 @@ def choose_fields(fields: Sequence[Field], width: int) -> list[Field]:
     while kept and sum(cell_len(field.text) for field in kept) + len(SEPARATOR) * (len(kept) - 1) > width:
         kept.remove(max(kept, key=lambda field: field.priority))
     return kept
+
+
+LASTING = frozenset({"app.help", "app.quit", "help", "leave", "back"})
+"""The footer's ways out and the way to all other keys: they stay at any width."""
+
+
+def choose_entries(entries: Sequence[tuple[str, str, str]], width: int) -> list[tuple[str, str, str]]:
+    """The (action id, key, label) entries that fit in `width` cells, in their order; the last go first."""
+    kept = list(entries)
+    while kept and sum(map(entry_cells, kept)) > width:
+        lesser = [entry for entry in kept if entry[0] not in LASTING]
+        kept.remove((lesser or kept)[-1])
+    return kept
+
+
+def entry_cells(entry: tuple[str, str, str]) -> int:
+    """How many cells an entry of the footer takes."""
+    return cell_len(entry[1]) + cell_len(entry[2]) + 4
 
 
 class StatusBar(LineWidget):
@@ -116,18 +134,15 @@ class Footer(LineWidget):
     def line(self, y: int, width: int) -> tuple[Line, str]:
         """Key and label, as many as fit."""
         runs: Line = []
-        used = 0
-        for _, key, label in self.entries:
-            used += cell_len(key) + cell_len(label) + 4
-            if used <= width:
-                runs += [(f" {key} ", "key"), (f"{label}  ", "muted")]
+        for _, key, label in choose_entries(self.entries, width):
+            runs += [(f" {key} ", "key"), (f"{label}  ", "muted")]
         return runs, "row"
 
     def on_click(self, event: events.Click) -> None:
         """Find the label under the mouse."""
         x = 0
-        for action_id, key, label in self.entries:
-            x += cell_len(key) + cell_len(label) + 4
+        for entry in choose_entries(self.entries, self.size.width):
+            x += entry_cells(entry)
             if event.x < x:
-                self.post_message(self.Pressed(action_id))
+                self.post_message(self.Pressed(entry[0]))
                 return

@@ -1,0 +1,129 @@
+"""Keys, clicks, pastes and sizes in the order in which they came, one at a time.
+
+Textual hands a key to the widget that has the focus when the key arrives, and looks its action up on the screen that is
+on top when it has bubbled up. A key that opens a dialog and the text typed right behind it thus go different ways: the
+text to the widget below, the control keys to the dialog. Here the next input waits until everything that the one before
+it set off has been done: the dialog stands and has the focus, or is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from textual import events
+from textual.message_pump import MessagePump
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+__all__ = ["InputOrder"]
+
+PATIENCE = 5.0  # seconds; a widget that has not answered by then holds up the keys no longer
+LOOK = 0.05  # seconds between two looks for widgets that are gone
+REFRESH = 0.5  # seconds that a layout may take
+ROUNDS = 50
+CLEAN = 2  # rounds in a row in which nobody had anything left to do
+PASSING = (events.MouseMove, events.Enter, events.Leave)
+
+
+class InputOrder:
+    """Decides which input an app may handle now. `admit` asks, `handled` says that it was."""
+
+    def __init__(self, app: App[Any]) -> None:
+        """Nothing was typed."""
+        self._app = app
+        self._waiting: deque[events.Event] = deque()
+        self._admitted: events.Event | None = None
+        self._settling: asyncio.Task[None] | None = None
+        self._layout: object = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was typed has been handled, with what follows from it."""
+        return self._settling is None and not self._waiting and self._admitted is None
+
+    @staticmethod
+    def concerns(event: events.Event) -> bool:
+        """Whether an event is input that has an order, seen by the app before any widget."""
+        if isinstance(event, PASSING):
+            return False
+        return isinstance(event, (events.InputEvent, events.Paste, events.Resize)) and not event.is_forwarded
+
+    def admit(self, event: events.Event) -> bool:
+        """Whether `event` may be handled now; if not, it comes again when its turn is."""
+        if event is self._admitted:
+            self._admitted = None
+            return True
+        if self.idle:
+            return True
+        self._waiting.append(event)
+        return False
+
+    def handled(self, event: events.Event) -> None:
+        """The app has handed `event` on; the next one waits until what follows from it is done."""
+        if isinstance(event, events.Resize):
+            self._layout = None
+        self._settling = asyncio.create_task(self._settle())
+
+    async def _settle(self) -> None:
+        try:
+            await self._quiet()
+            layout = tuple(self._app.screen_stack)
+            if layout != self._layout:  # another screen, or another size: it is laid out first
+                self._layout = layout
+                await self._laid_out()
+                await self._quiet()
+        finally:
+            self._settling = None
+            if self._waiting:
+                self._admitted = self._waiting.popleft()
+                if not self._app.post_message(self._admitted):
+                    self._admitted = None  # the app is closing
+
+    def _pumps(self) -> list[MessagePump]:
+        stack = self._app.screen_stack
+        return [self._app, *(stack[-1].walk_children(with_self=True) if stack else ())]
+
+    async def _quiet(self) -> None:
+        """Wait until neither the app nor any widget on screen has anything left to handle."""
+        clean, before = 0, self._pumps()
+        for _ in range(ROUNDS):
+            await self._round(before)
+            now = self._pumps()
+            busy = now != before or any(pump.message_queue_size for pump in now)
+            clean, before = 0 if busy else clean + 1, now
+            if clean == CLEAN:
+                return
+
+    async def _round(self, pumps: Iterable[MessagePump]) -> None:
+        """Wait until each of `pumps` has come to the end of what it had to handle."""
+        left: set[MessagePump] = set()
+        done = asyncio.Event()
+
+        def answer(pump: MessagePump) -> None:
+            left.discard(pump)
+            if not left:
+                done.set()
+
+        for pump in pumps:
+            left.add(pump)
+            if not pump.call_later(answer, pump):
+                left.discard(pump)
+        end = asyncio.get_running_loop().time() + PATIENCE
+        while left and asyncio.get_running_loop().time() < end:
+            try:
+                await asyncio.wait_for(done.wait(), LOOK)
+            except TimeoutError:
+                alive = set(self._pumps())
+                left &= alive
+
+    async def _laid_out(self) -> None:
+        done = asyncio.Event()
+        if self._app.screen_stack and self._app.screen_stack[-1].call_after_refresh(done.set):
+            try:
+                await asyncio.wait_for(done.wait(), REFRESH)
+            except TimeoutError:
+                return
