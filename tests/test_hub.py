@@ -90,7 +90,11 @@ def test_revisions_are_followed(hub: FakeHub) -> None:
     assert run(fetch(REPO, RunOptions(model=REPO, revision="v1"))).revision == COMMIT
     assert run(fetch(REPO, RunOptions(model=REPO, revision="v1", offline=True))).revision == "v1"
     says("has no revision 'v9': check the branch", revision="v9")
-    says("is not in the local cache and --offline was given", revision="v2", offline=True)
+    says(
+        r"is in the local cache, but not its revision .v2. \(there is v1\) and --offline was given",
+        revision="v2",
+        offline=True,
+    )
 
 
 def test_an_unreachable_hub_leaves_the_cache(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +209,7 @@ def test_refusals_of_the_hub(hub: FakeHub) -> None:
     hub.gated = True
     says("is gated: accept its terms on its hub page, then log in with `hf auth login`")
     hub.gated = False
-    (hub.folder / "config.json").rename(hub.folder / "adapter_config.json")
+    (hub.folder / "config.json").rename(hub.folder / "settings.json")
     says("has no config.json on the hub")
 
 
@@ -236,7 +240,7 @@ def _response(code: int) -> httpx2.Response:
         (lambda: hub_errors.EntryNotFoundError("404"), "has no config.json on the hub"),
         (lambda: MemoryError(), "does not fit in memory: try --dtype bfloat16"),
         (lambda: ValueError("pass trust_remote_code=True\nplease"), "needs code of its own to run"),
-        (lambda: ValueError("odd\nthing"), "could not be loaded: ValueError: odd$"),
+        (lambda: ValueError("odd\nthing"), "could not be loaded: ValueError: odd thing$"),
     ],
 )
 def test_failures_are_different_sentences(raised: Callable[[], Exception], match: str) -> None:

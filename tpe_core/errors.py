@@ -5,7 +5,9 @@ Every message is one sentence fit for a terminal; front ends print it as it is, 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from textwrap import shorten
 
 __all__ = [
     "CancelledError",
@@ -18,7 +20,10 @@ __all__ = [
     "NumericalError",
     "StoreWarning",
     "TpeError",
+    "reason_of",
 ]
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class TpeError(Exception):
@@ -73,3 +78,12 @@ class CancelledError(TpeError):
 
 class StoreWarning(UserWarning):
     """The cache could not be read or written; the result is right, only slower to get again."""
+
+
+def reason_of(error: BaseException, limit: int = 300) -> str:
+    """What a library's error says, all its lines as one of at most `limit` characters; its type where it says nothing.
+
+    The first line alone is often no sentence: it ends in a colon, or points at a report printed above.
+    """
+    text = " ".join(COLOURS.sub("", str(error)).split()).rstrip(":")
+    return shorten(text, limit, placeholder=" …") or type(error).__name__

@@ -11,12 +11,24 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from tpe_core.errors import ModelError, TpeError
+from tpe_core.errors import ModelError, TpeError, reason_of
 from tpe_core.models.download import RemoteFile, Transfer, in_background
+from tpe_core.models.hub_cache import broken_link, snapshot_of, why_not_cached
+from tpe_core.models.model_files import ADAPTER, adapter_of
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 
-__all__ = ["CachedModel", "Source", "cached_ids", "cached_models", "explain", "fetch", "first_line", "missing_weights"]
+__all__ = [
+    "CachedModel",
+    "Source",
+    "adapter_sentence",
+    "cached_ids",
+    "cached_models",
+    "explain",
+    "fetch",
+    "missing_weights",
+    "weight_names",
+]
 
 SINGLE_WEIGHTS = (
     "model.safetensors",
@@ -96,6 +108,9 @@ def _fetch(name: str, options: RunOptions, transfer: Transfer) -> Source:
                 raise refused from None
             raise
     sizes = {entry.rfilename: int(entry.size or 0) for entry in found.siblings or ()}
+    if "config.json" not in sizes and ADAPTER in sizes:
+        base = adapter_of(Path(hf_hub_download(name, ADAPTER, revision=options.revision)).parent)
+        raise ModelError(adapter_sentence(name, base or "another model"))
     commit = str(found.sha)
     folder = Path(hf_hub_download(name, "config.json", revision=options.revision)).parent
     weights = _weights_of(sizes)
@@ -118,14 +133,30 @@ def _from_cache(name: str, options: RunOptions) -> Source:
     """What the local cache holds, checked to be whole."""
     from huggingface_hub import hf_hub_download
 
+    here = snapshot_of(name, options.revision)
+    if here is not None and not (here / "config.json").exists() and (base := adapter_of(here)) is not None:
+        raise ModelError(adapter_sentence(name, base))
     folder = Path(hf_hub_download(name, "config.json", revision=options.revision, local_files_only=True)).parent
-    missing = missing_weights(folder)
+    missing = missing_weights(folder) or broken_link(folder)
     if missing:
         raise ModelError(
-            f"{name} is only partly in the local cache ({missing} is missing) and {_unreachable(options)}: "
+            f"{name} is only partly in the local cache ({_missing(folder, missing)}) and {_unreachable(options)}: "
             "connect once to download the rest."
         )
     return Source(name, options.revision, True, folder)
+
+
+def _missing(folder: Path, name: str) -> str:
+    gone = (folder / name).is_symlink()
+    return f"{name} is a link to a file that is gone" if gone else f"{name} is missing"
+
+
+def adapter_sentence(name: str, base: str) -> str:
+    """Why an adapter without its model is refused."""
+    return (
+        f"{name} is an adapter for {base} (adapter_config.json) and holds no model of its own: merge it into its base "
+        "with peft's merge_and_unload(), save that with save_pretrained(), and name its folder."
+    )
 
 
 def _weights_of(names: Iterable[str]) -> list[str]:
@@ -153,13 +184,21 @@ def _is_small(name: str, code: bool) -> bool:
 
 
 def missing_weights(folder: Path) -> str:
-    """The weight file that a model's folder lacks, or an empty string where they are all there."""
+    """The weight file that a model's folder lacks, or an empty string where they are all there.
+
+    A link that leads nowhere is no file.
+    """
     found = _weights_of(path.name for path in folder.iterdir())
     if not found:
         return "model.safetensors"
-    if found[0].endswith(".index.json"):
-        return next((name for name in _shards(folder / found[0]) if not (folder / name).is_file()), "")
-    return ""
+    return next((name for name in (*found, *weight_names(folder)) if not (folder / name).is_file()), "")
+
+
+def weight_names(folder: Path) -> list[str]:
+    """The files that hold a model's tensors: those its index names, or the one there is."""
+    found = _weights_of(path.name for path in folder.iterdir())
+    indexed = bool(found) and found[0].endswith(".index.json") and (folder / found[0]).is_file()
+    return _shards(folder / found[0]) if indexed else found
 
 
 def cached_models() -> list[CachedModel]:
@@ -206,8 +245,11 @@ def _unreachable(options: RunOptions) -> str:
     return "--offline was given" if options.offline else "the hub cannot be reached (offline?)"
 
 
-def explain(error: BaseException, options: RunOptions) -> TpeError:
-    """One sentence for whatever the hub client or transformers raised, found along the chain of causes."""
+def explain(error: BaseException, options: RunOptions, part: str = "") -> TpeError:
+    """One sentence for whatever the hub client or transformers raised, found along the chain of causes.
+
+    `part` names what of the model was being loaded, like ``the tokenizer of ``.
+    """
     from huggingface_hub import errors
 
     if isinstance(error, TpeError):
@@ -227,7 +269,7 @@ def explain(error: BaseException, options: RunOptions) -> TpeError:
             f"{name} is gated: accept its terms on its hub page, then log in with `hf auth login` (or set HF_TOKEN)."
         )
     if has(errors.RevisionNotFoundError):
-        return ModelError(f"{name} has no revision {options.revision!r}: check the branch, tag or commit.")
+        return ModelError(f"{name} has no revision {options.revision or 'main'!r}: check the branch, tag or commit.")
     if has(errors.RepositoryNotFoundError):
         return ModelError(
             f"the hub has no model {name} (or it is private): check the spelling, or log in with `hf auth login`."
@@ -237,7 +279,7 @@ def explain(error: BaseException, options: RunOptions) -> TpeError:
     unconnected = any(type(link).__name__ in {"ConnectError", "ConnectTimeout"} for link in chain)  # httpx's
     if unconnected or has(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         return ModelError(
-            f"{name} is not in the local cache and {_unreachable(options)}: "
+            f"{name} {why_not_cached(name, options.revision)} and {_unreachable(options)}: "
             "connect once to download it, or name a local folder."
         )
     if has(errors.EntryNotFoundError):
@@ -249,10 +291,4 @@ def explain(error: BaseException, options: RunOptions) -> TpeError:
         )
     if any("trust_remote_code" in str(link) for link in chain):
         return ModelError(f"{name} needs code of its own to run: read that code, then pass --trust-remote-code.")
-    return ModelError(f"{name} could not be loaded: {type(error).__name__}: {first_line(error)}")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text that says something, at most 300 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else "no details")[:300]
+    return ModelError(f"{part}{name} could not be loaded: {type(error).__name__}: {reason_of(error)}")

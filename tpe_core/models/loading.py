@@ -17,8 +17,9 @@ from torch import nn
 from tpe_core.errors import ModelError, TpeError
 from tpe_core.models.footprint import available_bytes, estimate
 from tpe_core.models.head import Task
-from tpe_core.models.hub import Source, explain, fetch, missing_weights
+from tpe_core.models.hub import Source, adapter_sentence, explain, fetch, missing_weights, weight_names
 from tpe_core.models.model import LanguageModel
+from tpe_core.models.model_files import adapter_of, check_files, check_shapes, tokenizer_files
 from tpe_core.models.placement import device_of, dtype_of, placement
 from tpe_core.models.probe import open_head
 from tpe_core.models.sampling import decoder_start
@@ -73,6 +74,8 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
         "trust_remote_code": options.trust_remote_code,
         "local_files_only": source.local_only,
     }
+    weights = weight_names(source.folder)
+    check_files(source.folder, weights, options.model)
     try:
         config = transformers.AutoConfig.from_pretrained(source.name, **common)
         task = task_of(config, options.task, options.model)
@@ -80,11 +83,11 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
         if options.device_map is None and options.quantize is None:
             memory.check(options.model)
         yield Progress("load model", 0, note=str(memory))
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source.name, **common)
-        _check_tokenizer(tokenizer, options.model)
+        tokenizer = _tokenizer(source, options, common)
         hf, info = auto_class(config, task).from_pretrained(
-            source.name, config=config, output_loading_info=True, **told, **common
+            source.name, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **told, **common
         )
+        check_shapes(info["mismatched_keys"], source.folder, weights, options.model)
         _check_missing(info["missing_keys"], task, options.model)
         if "device_map" not in told and device is not None:
             hf = hf.to(device)
@@ -96,7 +99,38 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
     yield Progress("measure the head", 0)
     context = _context(hf, config, tokenizer)
     head, report = open_head(hf, vocabulary_rows(tokenizer), context, task, decoder_start(hf))
-    return LanguageModel(options.model, options.revision, hf, tokenizer, context, report, head, task, memory)
+    notes = _notes(source.folder, hf, options.model)
+    return LanguageModel(options.model, options.revision, hf, tokenizer, context, report, head, task, memory, notes)
+
+
+def _tokenizer(source: Source, options: RunOptions, common: dict[str, Any]) -> Any:
+    """The tokenizer beside a model's weights. Raises `ModelError` where there is none, or it cannot be loaded."""
+    import transformers
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.name, **common)
+    except Exception as error:  # whatever transformers raises
+        if not tokenizer_files(source.folder):
+            raise ModelError(
+                f"{options.model} has no tokenizer beside its weights (tokenizer.json, tokenizer.model or the like): "
+                "save the one it was trained with there, with tokenizer.save_pretrained()."
+            ) from error
+        raise explain(error, options, "the tokenizer of ") from error
+    _check_tokenizer(tokenizer, options.model)
+    return tokenizer
+
+
+def _notes(folder: Path, hf: Any, name: str) -> tuple[str, ...]:
+    """What a user must know of how a model was loaded: whether an adapter that lies beside it is part of it."""
+    base = adapter_of(folder)
+    if base is None:
+        return ()
+    if getattr(hf, "_hf_peft_config_loaded", False):
+        return (f"{name} was loaded with the adapter that lies beside it (adapter_config.json).",)
+    return (
+        f"{name} holds an adapter too (adapter_config.json, for {base}), and is inspected without it: merge it with "
+        "peft's merge_and_unload() and name the merged model to see its effect.",
+    )
 
 
 def _source(options: RunOptions) -> Steps[Source]:
@@ -106,6 +140,9 @@ def _source(options: RunOptions) -> Steps[Source]:
     if path.is_dir():
         if options.revision is not None:
             raise ModelError(f"{options.model} is a folder and has no revision {options.revision!r}: name a hub id.")
+        base = adapter_of(path)
+        if not (path / "config.json").is_file() and base is not None:
+            raise ModelError(adapter_sentence(f"the folder {name}", base))
         if not (path / "config.json").is_file():
             raise ModelError(
                 f"the folder {name} has no config.json: name one that save_pretrained() wrote, or a hub id like gpt2."

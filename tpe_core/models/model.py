@@ -44,6 +44,7 @@ class LanguageModel:
     measured_head: OutputHead | None
     task: Task = "causal"
     memory: Footprint | None = None  # what it was estimated to need, before it was loaded
+    notes: tuple[str, ...] = ()  # what is to be known of its files: whole sentences
 
     @property
     def head(self) -> OutputHead:
@@ -64,7 +65,7 @@ class LanguageModel:
             if self.measured_head is None
             else rowless_tokens(self.hf, self.measured_head.total_rows, self.tokenizer, self.name)
         )
-        return tuple(filter(None, (beyond,)))
+        return tuple(filter(None, (*self.notes, beyond)))
 
     @cached_property
     def site(self) -> HeadSite:

@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tpe_core.errors import ModelError
-from tpe_core.models.hub import first_line
+from tpe_core.errors import ModelError, reason_of
 from tpe_core.options import RunOptions
 from tpe_core.store import default_root, is_alive
 
@@ -51,7 +50,7 @@ def device_of(options: RunOptions) -> torch.device | None:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"the device {name!r} cannot be used: {first_line(error)}; try --device cpu.") from error
+        raise ModelError(f"the device {name!r} cannot be used: {reason_of(error)}; try --device cpu.") from error
     return device
 
 

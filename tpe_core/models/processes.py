@@ -15,7 +15,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from tpe_core.errors import ModelError, TpeError
+from tpe_core.errors import ModelError, TpeError, reason_of
 from tpe_core.progress import Progress, Steps
 
 __all__ = ["TIMEOUT", "OtherFailedError", "Processes", "talking"]
@@ -36,7 +36,7 @@ def talking() -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as error:
         raise TpeError(
-            f"the processes lost each other ({_first_line(error)}): start the same command again, "
+            f"the processes lost each other ({reason_of(error)}): start the same command again, "
             "it goes on where each was saved."
         ) from error
 
@@ -68,8 +68,7 @@ class Processes:
             store, rank, size = next(dist.rendezvous("env://", timeout=timedelta(seconds=timeout)))
         except (RuntimeError, ValueError) as error:
             raise TpeError(
-                f"rank {rank} could not meet the other {size - 1} processes ({_first_line(error)}): "
-                "start with torchrun."
+                f"rank {rank} could not meet the other {size - 1} processes ({reason_of(error)}): start with torchrun."
             ) from error
         return Processes(rank, size, local, dist.PrefixStore("tpe", store), timeout)
 
@@ -168,8 +167,3 @@ class Processes:
             done = sum(numbers[0] for numbers in said if numbers)
             self._whole = Progress("detect", done, sum(numbers[1] for numbers in said) if all(said) else None)
         return self._whole
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]

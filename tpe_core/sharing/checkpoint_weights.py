@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from tpe_core.edits.edit import Edit
-from tpe_core.errors import HeadError
+from tpe_core.errors import HeadError, reason_of
 from tpe_core.models.capture import capture
 from tpe_core.models.head import CHUNK_ROWS
 from tpe_core.models.head_sites import find_site
-from tpe_core.models.hub import first_line
 from tpe_core.models.model import LanguageModel
 from tpe_core.models.probe import RUN_ERRORS
 from tpe_core.sharing.checkpoint_plan import ADVICE, Plan
@@ -178,7 +177,7 @@ def _separate(hf: Any) -> None:
         with torch.device("meta"):
             tied = dict(type(hf)(hf.config).all_tied_weights_keys)
     except RUN_ERRORS as error:
-        raise HeadError(f"{type(hf).__name__} cannot be built untied ({first_line(error)}): {ADVICE}") from error
+        raise HeadError(f"{type(hf).__name__} cannot be built untied ({reason_of(error)}): {ADVICE}") from error
 
     def root(name: str) -> str:
         while name in tied:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpe_core.errors import TpeError
+from tpe_core.errors import TpeError, reason_of
 from tpe_core.models.model import LanguageModel
 from tpe_core.texts.token_ids import open_ended
 
@@ -91,7 +91,7 @@ def find_tasks(names: Sequence[str], folder: Path | None = None, *, offline: boo
                 manager = TaskManager(include_path=None if folder is None else str(folder))
                 found = _matching(manager, names)
         except Exception as error:
-            raise TpeError(f"the tasks in {folder} cannot be read ({_first_line(error)}).") from error
+            raise TpeError(f"the tasks in {folder} cannot be read ({reason_of(error).rstrip('.')}).") from error
     if found:
         return Tasks(tuple(found), manager, str(lm_eval.__version__))
     missing = next(name for name in names if not manager.match_tasks([name]))
@@ -247,8 +247,6 @@ def _told(what: str) -> Iterator[None]:
     except (TpeError, _Unanswered):
         raise
     except Exception as error:
-        raise TpeError(f"{what} by lm-evaluation-harness ({type(error).__name__}: {_first_line(error)}).") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:300]
+        raise TpeError(
+            f"{what} by lm-evaluation-harness ({type(error).__name__}: {reason_of(error).rstrip('.')})."
+        ) from error

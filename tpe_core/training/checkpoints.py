@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
-from tpe_core.errors import ModelError
+from tpe_core.errors import ModelError, reason_of
 from tpe_core.models.hub import explain
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
@@ -202,7 +201,7 @@ def _config(files: Files, options: RunOptions) -> Steps[Any]:
     except Exception as error:  # whatever transformers raises
         told = explain(error, RunOptions(model=name, revision=revision))
         if options.trust_remote_code or "trust-remote-code" not in str(told):
-            raise UnusableError(f"its config cannot be used ({shorten(str(error), 160, placeholder=' …')})") from error
+            raise UnusableError(f"its config cannot be used ({reason_of(error, 160)})") from error
         raise told from error
 
 

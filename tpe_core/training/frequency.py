@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tpe_core.errors import CorpusError
+from tpe_core.errors import CorpusError, reason_of
 from tpe_core.json_text import json_text
 from tpe_core.progress import Progress, Steps, size_text
 from tpe_core.store import Store
@@ -198,7 +198,7 @@ def read_counts(path: Path) -> Frequencies:
         raise CorpusError(f"the counts at {path} cannot be read ({error.strerror or error}).") from error
     except (ValueError, TypeError, EOFError, OverflowError) as error:  # what NumPy and JSON raise
         raise CorpusError(
-            f"the counts at {path} cannot be read ({' '.join(str(error).split())[:200]}): "
+            f"the counts at {path} cannot be read ({reason_of(error, 200)}): "
             "give one whole number for every token, in order of token ids."
         ) from error
     return Frequencies.of(values, path.name)

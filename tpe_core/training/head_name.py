@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tpe_core.errors import ModelError
+from tpe_core.errors import ModelError, reason_of
 from tpe_core.models.head import Task
 from tpe_core.models.head_sites import find_site
 from tpe_core.models.tasks import auto_class, task_of
@@ -72,7 +72,7 @@ def head_name(config: Any, task: str | None, called: str, trust_remote_code: boo
             model = auto_class(config, kind).from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever a config that does not go with its architecture makes it raise
         raise ModelError(
-            f"{called} has a config that its architecture does not accept ({' '.join(str(error).split())[:200]})."
+            f"{called} has a config that its architecture does not accept ({reason_of(error, 200)})."
         ) from error
     site = find_site(model)
     weight = None if site.module is None else site.module._parameters.get("weight")

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from tpe_core.errors import ModelError
+from tpe_core.errors import ModelError, reason_of
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.store import Store
@@ -72,7 +72,7 @@ def _load(place: str, options: RunOptions) -> tuple[Any, str]:
             place, trust_remote_code=options.trust_remote_code, local_files_only=options.offline
         )
     except Exception as error:  # whatever transformers and the hub raise
-        return None, " ".join(str(error).split())[:160]
+        return None, reason_of(error, 160)
     if len(found.get_vocab()) <= len(set(found.all_special_ids)):
         return None, "its vocabulary is empty"
     return found, ""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from tpe_core.errors import HeadError
+from tpe_core.errors import HeadError, reason_of
 from tpe_core.models.head_sites import find_site
 from tpe_core.training.frequency import Frequencies
 from tpe_core.training.head_fit import fit_head
@@ -279,7 +279,7 @@ class EncodingProbe(TrainerCallback):  # type: ignore[misc]  # transformers is n
         try:
             work(*arguments)
         except Exception as error:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = reason_of(error)
             self._say(f"step {self._clock.step} could not be measured or logged: {reason}")
 
     def _say(self, sentence: str) -> None:

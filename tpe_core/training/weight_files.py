@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tpe_core.errors import ModelError
+from tpe_core.errors import ModelError, reason_of
 from tpe_core.models.hub import SINGLE_WEIGHTS
+from tpe_core.models.model_files import POINTER_BYTES, is_pointer
 from tpe_core.progress import Steps
 
 __all__ = [
@@ -220,6 +221,8 @@ def _header(where: Files, file: str) -> Steps[dict[str, Place]]:
         raise UnusableError(f"{file} is broken: it has {size} bytes")
     length = int.from_bytes((yield from where.part(file, 0, 8)), "little")
     if length > min(size - 8, LARGEST_HEADER):
+        if size < POINTER_BYTES and is_pointer(bytes((yield from where.part(file, 0, size)))):
+            raise UnusableError(f"{file} is a Git LFS pointer and not the file itself: run `git lfs pull`")
         raise UnusableError(f"{file} is broken: its header would be {length:,} bytes long and the file has {size:,}")
     document = _object(bytes((yield from where.part(file, 8, 8 + length))), file)
     document.pop("__metadata__", None)
@@ -266,6 +269,9 @@ def _unpickled(where: Files, file: str) -> dict[str, Tensor]:
     if not isinstance(where, LocalFiles):
         raise UnusableError(f"{file} is a pickle, of which no part can be read")
     path = where.folder / file
+    with path.open("rb") as stream:
+        if is_pointer(stream.read(POINTER_BYTES)):
+            raise UnusableError(f"{file} is a Git LFS pointer and not the file itself: run `git lfs pull`")
     return _load_pickle(path, path.stat().st_mtime_ns)
 
 
@@ -278,7 +284,7 @@ def _load_pickle(path: Path, changed: int) -> dict[str, Tensor]:
         except RuntimeError:  # the format before 2020 cannot be mapped
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken pickle can raise anything
-        raise UnusableError(f"{path.name} is broken: {' '.join(str(error).split())[:160]}") from error
+        raise UnusableError(f"{path.name} is broken: {reason_of(error, 160)}") from error
     if not isinstance(state, dict):
         raise UnusableError(f"{path.name} is broken: it holds no tensors by name")
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
