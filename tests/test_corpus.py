@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import codecs
+import gzip
 import io
 import logging
+import lzma
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -187,6 +192,38 @@ def test_refusals_say_what_and_what_to_do(tmp_path: Path) -> None:
         list(gone.documents())
     with pytest.raises(CorpusError, match=r"No such file"):
         gone.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        *(("hello, wörld".encode(name), f"is {name[:6].upper()}, not UTF-8: convert") for name in ("utf-16", "utf-32")),
+        *(
+            (codecs.BOM_UTF32_BE + "hello".encode("utf-32-be"), "is UTF-32, not UTF-8: convert"),
+            (codecs.BOM_UTF16_BE + "hello".encode("utf-16-be"), "is UTF-16, not UTF-8: convert"),
+        ),
+        *(
+            (f"no mark in {name}\n".encode(name), f"is {name.upper().replace('-LE', 'LE').replace('-BE', 'BE')}, not")
+            for name in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+        ),
+        (gzip.compress(b"hello"), "is compressed (gzip), not text: unpack it first with gunzip"),
+        (bz2.compress(b"hello"), "is compressed (bzip2), not text: unpack it first with bunzip2"),
+        (lzma.compress(b"hello"), "is compressed (xz), not text: unpack it first with unxz"),
+        (b"PK\x03\x04rest", "is compressed (zip), not text: unpack it first with unzip"),
+        (b"%PDF-1.7\n", "is a PDF, not text"),
+        (b"PAR1\x15", "is a Parquet table, not text"),
+        (pickle.dumps([1]), "is a pickle, not text"),
+        (b"caf\xe9", "is not UTF-8 (byte 0xe9 at offset 3): convert it first, for example with iconv -f LATIN1"),
+        (b"\x01\x02\x00\x03\x04\x05", "is binary, not text (a zero byte at offset 2)"),
+        (b"a\0b\0c\0d\0\0\0\xff\xff" + bytes(range(256)), "is binary, not text (a zero byte at offset 1)"),
+    ],
+)
+def test_what_a_file_is_instead_of_utf_8_is_named_as_what_it_is(tmp_path: Path, data: bytes, reason: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(data)
+    with pytest.raises(CorpusError) as failure:
+        list(text_source([path]).documents())
+    assert f"{path} {reason}" in str(failure.value)
 
 
 def test_a_long_files_bad_byte_is_found_where_it_is(tmp_path: Path) -> None:

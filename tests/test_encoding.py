@@ -172,6 +172,14 @@ def test_a_singular_head_is_told_with_its_rank_its_dimensions_and_no_made_up_sta
     assert np.abs(found.correlations[:rank]).min() > 0
 
 
+@pytest.mark.parametrize("keep", [None, np.arange(300) % 7 != 3])
+def test_a_row_that_is_not_finite_is_named(keep: np.ndarray | None) -> None:
+    columns, _, y = data(300, 8)
+    columns[2, 204] = float("inf")
+    with pytest.raises(NumericalError, match=r"NaN or infinity in row 204:"):
+        Design(columns, keep)
+
+
 def test_a_head_of_full_rank_has_no_warning_and_a_flat_one_is_a_sentence() -> None:
     columns, _, y = data(300, 8)
     assert fit_encoding(Design(columns), y).warning is None

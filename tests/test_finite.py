@@ -216,3 +216,31 @@ def test_a_document_with_nan_is_written_with_null_or_not_at_all(tmp_path: Path) 
         json_text(document)
     assert not Store(tmp_path).save("0" * 64, {}, document)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize(
+    ("kind", "name", "row"),
+    [
+        ("llama", "lm_head.weight", "row 17"),
+        ("llama", "model.norm.weight", "entry 3"),
+        ("llama", "model.layers.1.mlp.up_proj.weight", "row 17"),
+        ("gpt2", "transformer.wte.weight", "row 305"),
+        ("gptj", "lm_head.bias", "entry 17"),
+    ],
+)
+def test_a_weight_that_is_not_finite_is_named_with_its_tensor_and_row(
+    tmp_path: Path, kind: str, name: str, row: str, value: float
+) -> None:
+    if kind == "gptj" and value == -math.inf:
+        pytest.skip("a bias of -inf masks a token")
+
+    def spoil(model: Any) -> None:
+        number = int(row.split()[1])
+        tensor = dict(model.named_parameters())[name]
+        tensor[(number, 3) if tensor.ndim > 1 else number] = value
+
+    found = load_model(RunOptions(model=str(save_tiny(tmp_path, kind, spoil))))
+    what = "NaN" if math.isnan(value) else "infinity"
+    assert not found.report.supported
+    assert f"{row} of the tensor {name} holds {what}: the checkpoint is damaged" in found.report.reason

@@ -10,14 +10,18 @@ import pytest
 from tests.conftest import WIDTH, random_corpus, save_tiny, text
 from tests.test_posts import build, wrapped
 from tpe_core.detecting.detection import detect
-from tpe_core.edits.intervention import READY, Intervention
+from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit_numbers import EditNumbers
+from tpe_core.edits.edited_head import EditBasis
+from tpe_core.edits.intervention import METHODS, READY, Intervention, Method, Replacement
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import TpeError
 from tpe_core.live import open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.pruning.fisher import fisher_information, forecast, forecast_least_squares
-from tpe_core.pruning.live_forecast import LiveForecast
+from tpe_core.pruning.live_forecast import LiveForecast, SteeringCost
+from tpe_core.pruning.sweep import measure
 
 
 @pytest.fixture(scope="module")
@@ -25,27 +29,58 @@ def known():
     model = wrapped(build("softcap"), "causal")
     detection = run(detect(model, random_corpus(8, 40), sample_size=60))
     fisher = run(fisher_information(model.head, detection.sample, detection.mean_hidden))
-    return fisher, covariance(detection)
+    steering = SteeringCost(model.head, detection.sample, fisher.log_z)
+    return model.head, detection, fisher, LiveForecast(fisher, covariance(detection), steering)
 
 
 def test_any_path_to_a_mask_gives_its_own_forecast(known) -> None:
-    fisher, spread = known
-    live, rng = LiveForecast(fisher, spread), np.random.default_rng(0)
+    head, detection, fisher, live = known
+    spread, rng = covariance(detection), np.random.default_rng(0)
+    basis = EditBasis.of(rng.normal(size=WIDTH), detection)
     for step in range(60):
         way = READY[step % len(READY)]
         dims = tuple(sorted(rng.choice(WIDTH, int(rng.integers(0, WIDTH)), replace=False).tolist()))
-        found = live.of(Intervention(dims, way).steer(1, 2.0))
+        mask = Intervention(dims, way)
+        steered = live.of(mask.steer(1, 2.0), basis)
+        found = live.of(mask, basis)
         if way == "least-squares":
             expected = forecast_least_squares(fisher.metric, spread, dims)
             assert found.toggled is None
         else:
             expected = forecast(fisher.gates(way), dims)
             assert found.toggled is not None
+            assert steered.toggled is not None
             other = int(rng.integers(WIDTH))
             one_more = forecast(fisher.gates(way), set(dims) ^ {other})
             assert found.toggled[other] == pytest.approx(one_more, abs=1e-9)
+            assert steered.toggled[other] - found.toggled[other] == pytest.approx(steered.kl - found.kl, abs=1e-9)
         assert found.kl == pytest.approx(expected, abs=1e-9)
-        assert (found.pruned, found.replacement) == (dims, way)
+        assert steered.kl > found.kl
+        assert (found.pruned, found.replacement, found.steering) == (dims, way, ())
+        assert steered.steering == mask.steer(1, 2.0).steering
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_forecast_of_steered_tokens_alone_is_what_they_cost(known, method: Method) -> None:
+    head, detection, fisher, live = known
+    slope = np.random.default_rng(1).normal(size=WIDTH)
+    basis = EditBasis.of(slope, detection)
+    edit = Intervention().steer(7, 20.0, method).steer(30, 0.3, method)
+    numbers = EditNumbers(Edit.of(edit, basis))
+    measured = run(measure(head, lambda h: numbers.logits(head, h), detection.sample)).kl
+    assert live.of(edit, basis).kl == pytest.approx(measured, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("replacement", READY)
+def test_the_forecast_of_a_mask_with_steered_tokens_counts_both(session, replacement: Replacement) -> None:
+    run(session.prepare_forecast())
+    likely = np.argsort(-session.analysis.detection.log_alpha)
+    mask = Intervention((3, 9), replacement)
+    edit = mask.steer(int(likely[0]), 10.0).steer(int(likely[1]), 0.1)
+    alone, both = (run(session.cost(each))["local"].kl for each in (mask, edit))
+    assert both > 1.3 * alone  # or nothing would be shown here
+    added = session.forecast(edit).kl - session.forecast(mask).kl
+    assert added == pytest.approx(both - alone, rel=0.35)
 
 
 def test_a_session_prepares_once_and_then_answers(tmp_path: Path) -> None:

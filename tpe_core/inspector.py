@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
-from tpe_core.edits.intervention import Intervention, Method, Replacement
+from tpe_core.edits.intervention import Intervention, Method, Replacement, Steering
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
 
@@ -121,11 +121,12 @@ class NextTokens:
 
 @dataclass(frozen=True, slots=True)
 class PruningForecast:
-    """What a mask should cost over the detecting text, by the second-order expansion of KL (`pruning.fisher`)."""
+    """What an edit should cost over the detecting text: its mask by KL's second-order expansion, steering beside it."""
 
     pruned: tuple[int, ...]
     replacement: Replacement
-    kl: float  # nats, steered tokens aside; trustworthy while it is small
+    steering: tuple[Steering, ...]
+    kl: float  # nats, of both; trustworthy while it is small
     toggled: Floats | None  # [d] nats with each dimension toggled as well; None under least-squares
 
 

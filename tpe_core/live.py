@@ -138,10 +138,13 @@ class LiveSession:
             self._forecast = yield from read_forecast(self.analysis, self._store)
 
     def forecast(self, edit: Intervention) -> PruningForecast:
-        """What the mask of an edit should cost over the detecting text, once prepared: microseconds a toggle."""
+        """What an edit should cost over the detecting text, once prepared: microseconds a toggle.
+
+        With steered tokens milliseconds. Raises as `basis` does.
+        """
         if self._forecast is None:
             raise TpeError("no forecast is prepared yet: run `prepare_forecast` first.")
-        return self._forecast.of(edit)
+        return self._forecast.of(edit, self.basis(edit))
 
     def _read(self) -> Steps[Samples]:
         """The three texts' hidden states: a job, once."""

@@ -1,4 +1,4 @@
-"""The forecast of a mask's cost, beside what the edit does after the prompt: prepared in the background, once.
+"""The forecast of an edit's cost, beside what the edit does after the prompt: prepared in the background, once.
 
 It asks the engine and keeps the last answer; it shows nothing.
 """
@@ -52,7 +52,9 @@ class Forecaster:
         return self._ready
 
     def of(self, edit: Intervention) -> PruningForecast | None:
-        """The forecast, where it is this mask's."""
+        """The forecast, where it is this edit's."""
         found = self.answer
-        same = found is not None and (found.pruned, found.replacement) == (edit.pruned, edit.replacement)
-        return found if same else None
+        if found is None:
+            return None
+        wanted = (edit.pruned, edit.replacement, edit.steering)
+        return found if (found.pruned, found.replacement, found.steering) == wanted else None

@@ -159,11 +159,11 @@ class FakeSession:
             yield Progress("Fisher information", done, 2)
 
     def forecast(self, edit: Intervention) -> PruningForecast:
-        """A hundredth of a nat for every pruned dimension, and one more or less for a toggled one."""
-        kl = 0.01 * len(edit.pruned)
+        """A hundredth of a nat for every pruned dimension, a tenth for a steered token."""
+        kl = 0.01 * len(edit.pruned) + 0.1 * len(edit.steering)
         toggled = np.full(len(self.mean), kl + 0.01)
         toggled[list(edit.pruned)] = kl - 0.01
-        return PruningForecast(edit.pruned, edit.replacement, kl, toggled)
+        return PruningForecast(edit.pruned, edit.replacement, edit.steering, kl, toggled)
 
     def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
         """Made-up curves of the right shape, all of them rough and then fine; `sweep_step` is called in every step."""

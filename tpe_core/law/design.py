@@ -74,7 +74,10 @@ class Design:
         outside = yield from self._moments(self._positions(np.flatnonzero(~self.half)), int(self.half.sum()))
         both = inside + outside
         if not np.isfinite(both[:, -1]).all():  # the sums: of a symmetric matrix the upper triangle is there
-            raise NumericalError("the output embedding holds NaN or infinity: check the checkpoint.")
+            wrong = ~torch.isfinite(self.columns if self._used is None else self._gathered(self._used)).all(0)
+            row = int(self._positions(np.flatnonzero(wrong.cpu().numpy())[:1])[0]) if bool(wrong.any()) else None
+            place = "as values that overflow" if row is None else f"in row {row}"
+            raise NumericalError(f"the output embedding holds NaN or infinity {place}: check the checkpoint.")
         centre = self._centre[:, 0].cpu().numpy()
         self.mean, self.gram = _about_the_mean(both, centre)
         self.half_mean, self.half_gram = _about_the_mean(inside, centre)

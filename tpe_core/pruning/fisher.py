@@ -41,8 +41,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 Order = NDArray[np.int64]
 
-VERSION = 1
-NAMES = ("zero", "mean", "metric")
+VERSION = 2
+NAMES = ("zero", "mean", "metric", "log_z")
 DRAWS = 8  # tokens y drawn per position, one from every eighth of p_x: far less noise than the positions' own
 CHUNK_BYTES = 48 * 2**20  # of float32 logits at a time
 OBS_STEPS = 16  # removals between two signs of progress
@@ -55,6 +55,7 @@ class Fisher:
     zero: Floats  # [d, d] M, for a closed gate that puts 0 in a dimension's place
     mean: Floats  # [d, d] the same with h - E[h] for h: a closed gate puts E[h_i]
     metric: Floats  # [d, d] F = E[u uᵀ]: what an error in h costs
+    log_z: Floats  # [positions] log of the softmax's normaliser at each, nats
     positions: int
 
     def gates(self, replacement: str) -> Floats:
@@ -127,18 +128,19 @@ def fisher_information(
     uniform = (np.random.default_rng([seed, 1]).random((len(sample), draws)) + np.arange(draws)) / draws
     centre = torch.from_numpy(mean_hidden).to(device).float()
     zero, mean = (torch.zeros(width, width, dtype=torch.float64, device=device) for _ in range(2))
-    metric = Metric(head)
+    metric, log_z = Metric(head), np.empty(len(sample))
     for first in range(0, len(sample), size):
         yield Progress("Fisher information", first, len(sample))
         part = slice(first, first + size)
         with torch.inference_mode():
             hidden = torch.from_numpy(sample.hidden[part]).to(device)
-            u = _gradients(head, metric, hidden, torch.from_numpy(uniform[part]).to(device))
+            u, of_part = _gradients(head, metric, hidden, torch.from_numpy(uniform[part]).to(device))
+            log_z[part] = of_part.cpu().numpy()
             h = hidden.repeat_interleave(draws, 0)
             zero += _gram(u * h)
             mean += _gram(u * (h - centre))
     drawn = len(sample) * draws
-    found = {"zero": _symmetric(zero, drawn), "mean": _symmetric(mean, drawn), "metric": metric.value()}
+    found = {"zero": _symmetric(zero, drawn), "mean": _symmetric(mean, drawn), "metric": metric.value(), "log_z": log_z}
     # In single precision, so that a result found in the cache is the same one, half as large.
     with np.errstate(over="ignore"):
         arrays = {name: value.astype(np.float32) for name, value in found.items()}
@@ -150,8 +152,8 @@ def fisher_information(
 
 
 def _restored(arrays: Mapping[str, NDArray[np.float32]], positions: int) -> Fisher:
-    zero, mean, metric = (arrays[name].astype(np.float64) for name in NAMES)
-    return Fisher(zero, mean, metric, positions)
+    zero, mean, metric, log_z = (arrays[name].astype(np.float64) for name in NAMES)
+    return Fisher(zero, mean, metric, log_z, positions)
 
 
 def _gram(values: Tensor) -> Tensor:
@@ -164,15 +166,17 @@ def _symmetric(total: Tensor, count: int) -> Floats:
     return result
 
 
-def _gradients(head: OutputHead, metric: Metric, hidden: Tensor, uniform: Tensor) -> Tensor:
-    """[n draws, d] u of drawn tokens; the distributions are added to `metric`."""
-    p, slope, expected = metric.add(head.logits(hidden))
+def _gradients(head: OutputHead, metric: Metric, hidden: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """([n draws, d] u of drawn tokens, [n] log Z); the distributions are added to `metric`."""
+    final = head.logits(hidden)
+    p, slope, expected = metric.add(final)
+    log_z = final.amax(1).double() - p.amax(1).double().log()  # of the largest entry, which never underflows
     below = p.double().cumsum(1)
     drawn = torch.searchsorted(below, uniform * below[:, -1:], right=True).clamp_max_(head.total_rows - 1)
     u = head.columns[:, drawn.flatten()].T.float()
     if slope is not None:
         u = u * slope.gather(1, drawn).reshape(-1, 1)
-    return u - expected.repeat_interleave(uniform.shape[1], 0)
+    return u - expected.repeat_interleave(uniform.shape[1], 0), log_z
 
 
 def _key(head: OutputHead, sample: HiddenSample, mean: Floats, draws: int, seed: int) -> str:

@@ -222,6 +222,50 @@ def _unreadable(path: Path, error: Exception) -> CorpusError:
     return CorpusError(f"the text at {path} cannot be read ({reason}): check the path and its permissions.")
 
 
+MARKS = (  # the longer mark first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"),
+    (b"+/v8", "UTF-7"), (b"+/v9", "UTF-7"),
+)  # fmt: skip
+PACKED = (
+    (b"\x1f\x8b", "gzip", "gunzip"), (b"BZh", "bzip2", "bunzip2"), (b"\xfd7zXZ\x00", "xz", "unxz"),
+    (b"\x28\xb5\x2f\xfd", "zstandard", "unzstd"), (b"PK\x03\x04", "zip", "unzip"),
+)  # fmt: skip
+OTHERS = (
+    (b"%PDF-", "a PDF"), (b"PAR1", "a Parquet table"), (b"SQLite format 3\x00", "an SQLite database"),
+    (b"\x89PNG", "a PNG picture"), (b"ARROW1", "an Arrow table"), (b"\x89HDF", "an HDF5 file"),
+    (b"\x80\x02", "a pickle"), (b"\x80\x04", "a pickle"), (b"\x7fELF", "a program"),
+)  # fmt: skip
+WITHOUT_A_MARK = 4096  # first bytes looked at for an encoding of fixed width that does not say so
+
+
+def _another_kind(data: bytes) -> str | None:
+    """What a text's first bytes say that it is, if that is no UTF-8, and what to do; None where they say nothing."""
+    for mark, encoding in MARKS:
+        if data.startswith(mark):
+            return _to_convert(encoding)
+    for magic, kind, tool in PACKED:
+        if data.startswith(magic):
+            return f"compressed ({kind}), not text: unpack it first with {tool}"
+    for magic, kind in OTHERS:
+        if data.startswith(magic):
+            return f"{kind}, not text: name a text file"
+    first = data[:WITHOUT_A_MARK]
+    first = first[: len(first) // 4 * 4]
+    for encoding in ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE") if 0 in first else ():
+        try:
+            text = first.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if sum(char.isascii() and (char.isprintable() or char in "\n\r\t") for char in text) > len(text) / 2:
+            return _to_convert(encoding)
+    return None
+
+
+def _to_convert(encoding: str) -> str:
+    return f"{encoding}, not UTF-8: convert it first, for example with iconv -f {encoding} -t UTF-8"
+
+
 def _decode(stream: BinaryIO, name: str) -> Iterator[tuple[str, bool]]:
     """UTF-8 text of a stream in pieces, line ends as ``\\n``, without a byte order mark."""
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
@@ -229,10 +273,8 @@ def _decode(stream: BinaryIO, name: str) -> Iterator[tuple[str, bool]]:
     begins = True
     while True:
         data = stream.read(READ)
-        if begins and data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-            raise CorpusError(
-                f"{name} is UTF-16, not UTF-8: convert it first, for example with iconv -f UTF-16 -t UTF-8."
-            )
+        if begins and not read and (reason := _another_kind(data)):
+            raise CorpusError(f"{name} is {reason}.")
         if (zero := data.find(0)) >= 0:
             raise CorpusError(f"{name} is binary, not text (a zero byte at offset {read + zero}): name a text file.")
         try:
