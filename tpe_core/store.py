@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tpe_core.errors import StoreWarning
 from tpe_core.json_text import json_text
 
-__all__ = ["SCHEMA", "Store", "default_root", "is_alive", "stage", "sync_folder"]
+__all__ = ["SCHEMA", "Store", "default_root", "is_alive", "stage", "sync_folder", "write_file"]
 
 SCHEMA = 1
 """The layout of an entry; one of another layout counts as absent."""
@@ -60,6 +60,18 @@ def stage(path: Path, parts: Sequence[bytes]) -> Path:
             temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def write_file(path: Path, parts: Sequence[bytes]) -> None:
+    """Write a whole file in place of an earlier one. Raises OSError; then the earlier one stays and nothing is left."""
+    temporary = stage(path, parts)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -112,19 +124,12 @@ class Store:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._clean()
-            temporary = stage(path, [header, payload])
-            try:
-                os.replace(temporary, path)
-            except BaseException:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
-                raise
+            write_file(path, [header, payload])
         except OSError as error:
             if not self._warned:
                 self._warned = True
                 self._warn(f"results cannot be cached in {self.root} ({error.strerror or error})")
             return False
-        sync_folder(self.root)
         return True
 
     def load(self, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:

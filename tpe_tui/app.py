@@ -191,14 +191,18 @@ class TpeApp(EngineApp):
         self.call_later(self.bench.run_action, BY_ID[action_id].method)
 
     def remember(self) -> None:
-        """Keep the view for the next start."""
-        if self.bench.session is not None:
-            self.memory.remember(self.options.model, self.bench.view())
+        """Keep the view for the next start; where that fails, the user is told when the app has left."""
+        if self._bench is not None and self._bench.session is not None:
+            self.memory.remember(self.options.model, self._bench.view())
+            self.unsaved = [self.memory.problem] if self.memory.problem else []
+
+    def save(self) -> None:
+        """Keep the view."""
+        self.remember()
 
     def leave(self, code: int | None = None) -> None:
         """End the app: with `code`, or 1 where no model could be opened, else 0."""
-        if self._bench is not None:
-            self.remember()
+        self.remember()
         super().leave(code)
 
 

@@ -5,27 +5,39 @@ It opens nothing; what is on screen and what the engine is asked for is its subc
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import contextvars
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import events
+from textual import events, on
 from textual.app import App
+from textual.binding import BindingType
+from textual.driver import Driver
+from textual.geometry import Size
 from textual.message import Message
 
+from tpe_tui.driver import TerminalDriver
 from tpe_tui.host import EngineHost
 from tpe_tui.input_order import InputOrder
-from tpe_tui.keymap import default_keys_file, load_keymap
+from tpe_tui.keymap import app_bindings, default_keys_file, load_keymap
 from tpe_tui.messages import Failure
 from tpe_tui.state import default_state_dir
 from tpe_tui.theme import THEME
 
 __all__ = ["EngineApp", "run_in_terminal"]
 
-SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+    from tpe_tui.terminal_output import TerminalOutput
+
+LEAVE_SECONDS = 5.0
 COPY_NAME = "copied.txt"
 
 
@@ -38,6 +50,7 @@ class EngineApp(App[int]):
 
     CSS_PATH = "app.tcss"
     TITLE = "tpe"
+    BINDINGS: ClassVar[list[BindingType]] = app_bindings()
 
     def __init__(
         self,
@@ -58,7 +71,15 @@ class EngineApp(App[int]):
         self.host = EngineHost(self._from_engine)
         self.problem: Failure | None = None
         self.input_order = InputOrder(self)
-        self.on_signal: Callable[[int], object] | None = None
+        self.unsaved: list[str] = []  # sentences for the user, who is told once the terminal is a shell's again
+        self.on_gone: Callable[[str], object] | None = None
+        self._mounted_context: contextvars.Context | None = None
+        self._painted_size: Size | None = None
+
+    def get_driver_class(self) -> type[Driver]:
+        """The driver that survives a terminal that does not."""
+        chosen = super().get_driver_class()
+        return TerminalDriver if issubclass(TerminalDriver, chosen) else chosen
 
     def begin(self) -> None:
         """Ask the engine for the first thing; the frame is painted and the thread runs."""
@@ -85,16 +106,74 @@ class EngineApp(App[int]):
         self.set_keymap(dict(self.keymap.overrides))
         for problem in self.keymap.problems:
             self.notify(problem, severity="warning", markup=False, timeout=10)
-        if self.on_signal is not None:
-            for number in SIGNALS:
-                asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+        self._mounted_context = contextvars.copy_context()
         self.call_after_refresh(self._start)
 
-    def _signalled(self, number: int) -> None:
-        """A signal asks the process to end: leave as a key would."""
-        if self.on_signal is not None:
-            self.on_signal(number)
-        self.leave(128 + number)
+    @property
+    def output(self) -> TerminalOutput | None:
+        """What is written to the terminal; None where there is none (any thread may ask)."""
+        driver = self._driver
+        return driver.output if isinstance(driver, TerminalDriver) else None
+
+    def terminal_gone(self, reason: str) -> None:
+        """Called on any thread: the terminal takes or gives nothing more."""
+        if self.output is not None:
+            self.output.give_up()
+        if self.on_gone is not None:
+            self.on_gone(reason)
+
+    def leave_soon(self, code: int) -> bool:
+        """Called on any thread: leave as a key would; whether the app is there to do so."""
+        loop, context = self._loop, self._mounted_context
+        if loop is None or context is None:
+            return False
+        with contextlib.suppress(RuntimeError):  # it has left
+            loop.call_soon_threadsafe(self.leave, code, context=context)
+        return True
+
+    def wake(self) -> None:
+        """Called on any thread: let the main thread look at what has happened."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(lambda: None)
+
+    def save(self) -> None:
+        """Keep what is to be kept when the process ends; any thread may call it."""
+
+    def repaint(self) -> None:
+        """Paint every cell, whatever the terminal shows."""
+        self.screen.refresh()
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Paint, unless the terminal is too slow: then the last state is painted once it has taken what waits."""
+        if self.output is not None and self.output.skip_frame(self._caught_up):
+            return
+        super()._display(screen, renderable)
+
+    def _caught_up(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.call_later(self.repaint)
+
+    @on(Driver.SignalResume)
+    def _repaint_when_resumed(self) -> None:
+        self.repaint()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """The layout paints another size; the same one means that somebody else has painted over it."""
+        if event.size == self._painted_size:
+            self.call_after_refresh(self.repaint)
+        self._painted_size = event.size
+
+    def action_app_redraw(self) -> None:
+        """See the key table."""
+        self.repaint()
+
+    def action_app_suspend(self) -> None:
+        """See the key table: the whole job stops, as by the terminal's own key."""
+        if self.output is not None:
+            self.app_suspend_signal.publish(self)
+            os.kill(0, signal.SIGTSTP)
 
     def _start(self) -> None:
         self.host.start()
@@ -106,11 +185,13 @@ class EngineApp(App[int]):
 
     def copy_text(self, text: str) -> str:
         """Copy through the terminal and to a file; the sentence that says so."""
+        from tpe_core.store import write_file
+
         self.copy_to_clipboard(text)
         path = self.state_dir / COPY_NAME
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+            write_file(path, [f"{text}\n".encode("utf-8", "backslashreplace")])
         except OSError as error:
             return f"copied to the clipboard; {path} could not be written ({error.strerror})"
         return f"copied to the clipboard and to {path}"
@@ -134,12 +215,18 @@ def run_in_terminal(app: EngineApp, leave: Callable[[int], object] = os._exit) -
 
     with guarded(app):
         value = app.run()
-    app.host.stop()
     code = 1 if value is None else value
+    limit = threading.Timer(LEAVE_SECONDS, leave, [code])  # a terminal that takes nothing cannot keep the process
+    limit.daemon = True
+    limit.start()
+    app.host.stop()
     if value is None:
         complain(f"tpe stopped by a mistake of its own: {log_file()} holds the details to report.")
     elif app.problem is not None and code == 1:
         complain(app.problem.sentence)
+    for sentence in app.unsaved:
+        complain(sentence)
     flush()
+    limit.cancel()
     leave(code)
     return code

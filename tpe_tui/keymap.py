@@ -14,7 +14,17 @@ from types import MappingProxyType
 
 from textual.binding import Binding, BindingType
 
-__all__ = ["ACTIONS", "BY_ID", "FOOTER", "Action", "Keymap", "bindings", "default_keys_file", "load_keymap"]
+__all__ = [
+    "ACTIONS",
+    "BY_ID",
+    "FOOTER",
+    "Action",
+    "Keymap",
+    "app_bindings",
+    "bindings",
+    "default_keys_file",
+    "load_keymap",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +134,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.palette", "ctrl+p", "every action by name", "App"),
     Action("app.help", "?", "this help", "App", "Help"),
     Action("app.escape", "escape", "drop the range, the filter, the zoom", "App"),
+    Action("app.redraw", "ctrl+l", "paint the whole screen again", "App"),
+    Action("app.suspend", "ctrl+z", "stop and give the terminal back to the shell; its fg goes on", "App"),
     Action("app.quit", "q,ctrl+q", "leave", "App", "Quit"),
 )
+
+EVERYWHERE = ("app.redraw", "app.suspend")
+"""The actions that work on every screen and in every question."""
 
 BY_ID: Mapping[str, Action] = MappingProxyType({action.id: action for action in ACTIONS})
 
@@ -146,7 +161,19 @@ ARROWS = {"down": "↓", "up": "↑", "left": "←", "right": "→"}
 
 def bindings() -> list[BindingType]:
     """The table as Textual bindings, each with its id so that a user can remap it."""
-    return [Binding(action.keys, action.method, action.help, show=False, id=action.id) for action in ACTIONS]
+    return [
+        Binding(action.keys, action.method, action.help, show=False, id=action.id)
+        for action in ACTIONS
+        if action.id not in EVERYWHERE
+    ]
+
+
+def app_bindings() -> list[BindingType]:
+    """Those of the table that no screen takes away, not even one that asks for text."""
+    return [
+        Binding(action.keys, action.method, action.help, show=False, id=action.id, priority=True)
+        for action in map(BY_ID.__getitem__, EVERYWHERE)
+    ]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ A broken or missing file is an empty memory, never an error; nothing about an in
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -43,6 +41,7 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         """Nothing is read yet."""
         self.path = folder / "inspector.json"
+        self.problem = ""  # why the last view could not be kept, in a sentence
 
     def recall(self, model: str) -> Remembered:
         """What is remembered of a model; defaults where nothing usable is."""
@@ -54,18 +53,23 @@ class Memory:
         return Remembered(**kept)
 
     def remember(self, model: str, view: Remembered) -> bool:
-        """Write atomically; False where the folder cannot be written, which costs the user nothing else."""
+        """Write atomically; False, with the reason in `problem`, where the folder or the disk refuses."""
+        from tpe_core.store import write_file
+
         models = {name: entry for name, entry in self._read().items() if name != model}
         models[model] = {field.name: getattr(view, field.name) for field in fields(view)}
         kept = dict(list(models.items())[-MAX_MODELS:])
+        document = json_text({"schema": 1, "models": kept}, 1)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".inspector")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(json_text({"schema": 1, "models": kept}, 1))
-            Path(name).replace(self.path)
-        except OSError:
+            write_file(self.path, [document.encode()])
+        except OSError as error:
+            self.problem = (
+                f"prompt and view are not kept for the next start: {self.path} cannot be written "
+                f"({error.strerror or error}); make room there, or set XDG_STATE_HOME to another folder."
+            )
             return False
+        self.problem = ""
         return True
 
     def _read(self) -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""The real terminal around the app: native output goes to a log, signals end it cleanly.
+"""The real terminal around the app: native output goes to a log, and an `Ending` watches for signals and hang-ups.
 
-It restores file descriptors and terminal settings whatever happens; it draws nothing.
+It restores file descriptors whatever happens; it draws nothing.
 """
 
 from __future__ import annotations
@@ -8,18 +8,17 @@ from __future__ import annotations
 import os
 import sys
 import termios
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from tpe_tui.ending import Ending
+
 if TYPE_CHECKING:
     from tpe_tui.engine_app import EngineApp
 
 __all__ = ["complain", "flush", "guarded", "log_file"]
-
-GRACE_SECONDS = 4.0
 
 
 def log_file() -> Path:
@@ -58,7 +57,6 @@ def guarded(app: EngineApp) -> Iterator[None]:
 
     Textual writes to ``sys.__stderr__`` and asks ``sys.__stdout__`` for the size, so both are replaced for the time.
     """
-    settings = _settings()
     before = sys.__stdout__, sys.__stderr__
     flush()
     saved = os.dup(1), os.dup(2)
@@ -66,13 +64,15 @@ def guarded(app: EngineApp) -> Iterator[None]:
     drawn = saved[1] if os.isatty(saved[1]) else saved[0]
     screens = [_writer(saved[0]), _writer(drawn)]
     log = _open_log()
-    app.on_signal = lambda number: _watchdog(128 + number, settings)
+    ending = Ending(app, (screens[1].fileno(), 0), _settings(), os._exit)
+    ending.start()
     try:
         os.dup2(log, 1)
         os.dup2(log, 2)
         sys.__stdout__, sys.__stderr__ = screens  # type: ignore[assignment,misc]
         yield
     finally:
+        ending.stop()
         for screen in screens:
             with suppress(OSError, ValueError):
                 screen.flush()
@@ -93,17 +93,3 @@ def _settings() -> list[Any] | None:
         return list(termios.tcgetattr(0))
     except termios.error:
         return None
-
-
-def _watchdog(code: int, settings: list[Any] | None) -> None:
-    """After a signal the process ends, even where the terminal is gone and writing to it blocks."""
-
-    def end() -> None:
-        if settings is not None:
-            with suppress(termios.error):
-                termios.tcsetattr(0, termios.TCSANOW, settings)
-        os._exit(code)
-
-    timer = threading.Timer(GRACE_SECONDS, end)
-    timer.daemon = True
-    timer.start()

@@ -167,6 +167,6 @@ async def test_warnings_of_the_session_are_shown(start: Start) -> None:
 
 async def test_leaving_with_the_signal_code(start: Start) -> None:
     async with start() as (app, pilot):
-        app._signalled(15)
+        assert app.leave_soon(143)
         await pilot.pause()
     assert app.return_value == 143

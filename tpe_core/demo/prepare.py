@@ -5,6 +5,7 @@ Every part is a file in the run's folder, written whole and found again.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tpe_core.demo import corpus
 from tpe_core.demo.recipe import Recipe
 from tpe_core.json_text import json_text
 from tpe_core.progress import Progress, Steps
-from tpe_core.store import stage
+from tpe_core.store import write_file
 
 __all__ = ["END_ID", "END_OF_TEXT", "prepare", "write"]
 
@@ -35,7 +36,7 @@ def prepare(folder: Path, recipe: Recipe, text: Iterator[str] | None = None) -> 
 
 def write(path: Path, data: bytes) -> None:
     """A whole file or none."""
-    stage(path, [data]).replace(path)
+    write_file(path, [data])
 
 
 def _documents(folder: Path, recipe: Recipe, part: str, text: Iterator[str] | None) -> Iterator[str]:
@@ -89,9 +90,8 @@ def _tokens(folder: Path, recipe: Recipe, tokenizer: Tokenizer, text: Iterator[s
                 for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
                     ids += [END_ID, *encoding.ids]
                 yield Progress(f"tokenise {part}", len(ids))
-            temporary = path.with_name(path.name + ".tmp")
-            with temporary.open("wb") as file:
-                np.save(file, np.array(ids, dtype=np.uint16))
-            temporary.replace(path)
+            buffer = io.BytesIO()
+            np.save(buffer, np.array(ids, dtype=np.uint16))
+            write(path, buffer.getvalue())
         arrays.append(np.load(path, mmap_mode="r"))
     return arrays[0], arrays[1]

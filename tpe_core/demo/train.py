@@ -11,6 +11,7 @@ import ctypes
 import io
 import math
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -205,9 +206,9 @@ def _train(  # noqa: PLR0917 - the run as it stands
                 "step": step,
                 "seconds": time.monotonic() - started,
             }
-            temporary = state_path.with_suffix(".tmp")
-            torch.save(state, temporary)
-            temporary.replace(state_path)
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            write(state_path, buffer.getvalue())
         if step % REPORT_EVERY == 0 or step == recipe.steps:
             value = training_loss.item()
             if not math.isfinite(value):
@@ -241,10 +242,23 @@ def _loss(model: GPT2LMHeadModel, recipe: Recipe, held_out: Any, blocks: int) ->
 
 
 def _checkpoint(folder: Path, step: int, model: GPT2LMHeadModel, loss: float) -> None:
-    path = folder / "checkpoints" / f"step{step}"
-    path.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(path)
-    write(path / "loss.json", json_text({"step": step, "held_out_loss": loss}).encode())
+    with _whole_folder(folder / "checkpoints" / f"step{step}") as path:
+        model.save_pretrained(path)
+        write(path / "loss.json", json_text({"step": step, "held_out_loss": loss}).encode())
+
+
+@contextlib.contextmanager
+def _whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write, which takes the place of `path` once the block has ended; else nothing is left of it."""
+    staged = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(staged, ignore_errors=True)
+    try:
+        staged.mkdir(parents=True)
+        yield staged
+        shutil.rmtree(path, ignore_errors=True)
+        staged.replace(path)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _finish(  # noqa: PLR0917 - the run as it stands
@@ -253,10 +267,11 @@ def _finish(  # noqa: PLR0917 - the run as it stands
     """Write the shipped form (float16, whose loss is the one reported), the record, and the model card."""
     yield Progress("evaluate", 0)
     target = folder / "model"
-    model.eval().half().save_pretrained(target)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, model_max_length=recipe.context
-    ).save_pretrained(target)
+    with _whole_folder(target) as staged:
+        model.eval().half().save_pretrained(staged)
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, model_max_length=recipe.context
+        ).save_pretrained(staged)
     loss = _loss(model.float(), recipe, held_out, FINAL_BLOCKS)
     yield Progress("record", 0)
     checkpoints = checkpoint_record(folder / "checkpoints", np.bincount(tokens, minlength=recipe.vocab_size))

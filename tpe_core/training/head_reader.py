@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from tpe_core.progress import Steps
-from tpe_core.store import stage, sync_folder
+from tpe_core.store import write_file
 from tpe_core.training.checkpoints import Checkpoint
 from tpe_core.training.head_name import HeadName
 from tpe_core.training.remote_checkpoints import HubFiles
@@ -117,9 +117,7 @@ class HeadReader:
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self._folder).free > 2 * head.nbytes:
-                path = self._path(files)
-                stage(path, [safetensors.torch.save({"head": head})]).replace(path)
-                sync_folder(self._folder)
+                write_file(self._path(files), [safetensors.torch.save({"head": head})])
 
 
 def _pickled(files: Files) -> bool:

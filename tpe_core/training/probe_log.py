@@ -280,17 +280,20 @@ class LogWriter:
         frequencies, or is being written; `OSError` where the disk refuses.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
         self._stream: BinaryIO = path.open("ab", buffering=0)
         try:
             self._claim(path)
             self.found = earlier(path, start)
             os.ftruncate(self._stream.fileno(), _whole_size(path))
+            kept = self.found.points if self.found is not None else ()
+            fresh = not any(point.step < step for point in kept)
+            self.write({"kind": "start" if fresh else "resume", "schema": SCHEMA, **start, "step": step})
         except BaseException:
+            if is_new and not os.fstat(self._stream.fileno()).st_size:
+                path.unlink(missing_ok=True)
             self._stream.close()
             raise
-        kept = self.found.points if self.found is not None else ()
-        fresh = not any(point.step < step for point in kept)
-        self.write({"kind": "start" if fresh else "resume", "schema": SCHEMA, **start, "step": step})
 
     def _claim(self, path: Path) -> None:
         if fcntl is None:

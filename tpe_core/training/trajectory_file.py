@@ -81,21 +81,16 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory], *, replac
     Earlier data are replaced unless `replace` is False, other files never. Raises `ExistsError`, or `TpeError` where
     there is nothing to write, the name ends otherwise, or the disk does not take it.
     """
-    from tpe_core.store import stage, sync_folder
+    from tpe_core.store import write_file
 
     suffix = path.suffix.lower()
     if not trajectories:
         raise TpeError("there is no trajectory to write yet: read a source first.")
     text = table(trajectories) if suffix == ".csv" else json_text(nulled(document(trajectories)), 1) + "\n"
     check_destination(path, replace=replace)
-    staged: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged = stage(path, [text.encode("utf-8", "backslashreplace")])
-        staged.replace(path)
+        write_file(path, [text.encode("utf-8", "backslashreplace")])
     except OSError as error:
-        if staged is not None:
-            staged.unlink(missing_ok=True)
         raise TpeError(f"{shown_path(path)} could not be written ({error.strerror}): choose another place.") from error
-    sync_folder(path.parent)
     return path

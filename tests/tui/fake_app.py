@@ -1,0 +1,52 @@
+"""The app on a fake session, for programs of their own: a job that paints all the time, a main thread that hangs.
+
+Words: ``fail`` the model cannot be opened, ``stuck`` the key y never returns. The file named by ``TPE_FAKE_JOB`` holds
+what the rerun's job did last: began or closed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import fakes
+
+import tpe_tui.app
+from tpe_core.options import RunOptions
+from tpe_core.progress import Progress
+
+STEP_SECONDS = 0.01
+
+
+def run(words: Sequence[str] = ()) -> None:
+    """Run it in this terminal and end the process."""
+    session = fakes.FakeSession()
+    plain = session.evaluate
+
+    def noisy(*args, **kwargs):
+        os.write(1, b"NATIVE-OUT\n")
+        os.write(2, b"NATIVE-ERR\n")
+        return plain(*args, **kwargs)
+
+    def told(what: str) -> None:
+        if "TPE_FAKE_JOB" in os.environ:
+            Path(os.environ["TPE_FAKE_JOB"]).write_text(what)
+
+    def again():
+        told("began")
+        try:
+            for step in range(100_000):
+                time.sleep(STEP_SECONDS)
+                yield Progress("detection", step, 100_000, note=f"loss {step * 7919 % 1000 / 100:.2f}")
+        finally:
+            told("closed")
+        return session
+
+    session.evaluate = noisy  # type: ignore[method-assign]
+    session.again = again
+    tpe_tui.app.open_live = fakes.failing() if "fail" in words else fakes.opening(session)  # type: ignore[assignment]
+    if "stuck" in words:
+        tpe_tui.app.TpeApp.copy_text = lambda self, text: time.sleep(1000)  # type: ignore[method-assign,assignment]
+    tpe_tui.app.run_app(RunOptions())

@@ -1,0 +1,50 @@
+"""Bytes from a terminal as text: whatever they are and however they are cut, and nothing that is UTF-8 is changed."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tpe_tui.terminal_input import InputDecoder
+
+TEXT = st.text(st.characters(exclude_characters="\x1b", exclude_categories=["Cs"]))
+
+
+def in_pieces(data: bytes, cuts: list[int]) -> str:
+    decoder, out = InputDecoder(), ""
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for start, end in itertools.pairwise(edges):
+        out += decoder.decode(data[start:end])
+    return out + decoder.flush()
+
+
+PARTS = st.lists(
+    st.sampled_from([b"\x1b[M", b"\x1b[", b"\x1b", b"\xe9", b"a", b"\xc3\xa9", b"\xff\xff\xff", b" !!", b"\xe2\x82"])
+)
+CUTS = st.lists(st.integers(0, 10_000), max_size=6)
+
+
+@given(TEXT, CUTS)
+def test_utf8_is_read_as_it_is_however_it_is_cut(text: str, cuts: list[int]) -> None:
+    assert in_pieces(text.encode(), cuts) == text
+
+
+@settings(max_examples=300)
+@given(PARTS, CUTS)
+def test_any_bytes_are_text_that_a_terminal_may_send_and_how_they_are_cut_makes_no_difference(
+    parts: list[bytes], cuts: list[int]
+) -> None:
+    data = b"".join(parts) + b"..."  # whatever began is complete
+    text = in_pieces(data, cuts)
+    text.encode()
+    assert text == in_pieces(data, [])
+
+
+def test_a_byte_that_is_no_utf8_is_the_latin1_character_that_was_typed() -> None:
+    assert in_pieces(b"caf\xe9 a\x9b", []) == "café a\ufffd"
+
+
+def test_a_mouse_report_of_three_bytes_is_one_in_digits() -> None:
+    assert in_pieces(b"j\x1b[M \xc8\x30k\x1b[M#\xc8\xb0", []) == "j\x1b[<0;168;16Mk\x1b[<0;168;144m"
