@@ -77,7 +77,9 @@ class Ending:
 
     def gone(self, reason: str) -> None:
         """The terminal is gone: save, end the job and the process; nobody is left to be asked."""
-        self._begin(HUNG_UP)
+        if self._begin(HUNG_UP):
+            with suppress(OSError):
+                os.write(2, f"the terminal is gone: {reason}\n".encode())  # the log, while the app is on screen
         self._rescue(0.0)
 
     def signalled(self, number: int) -> None:

@@ -50,9 +50,12 @@ class Session:
         assert what in self.seen, self.seen[-500:]
 
     def ended(self) -> int:
-        code = self.process.wait(15)
-        while select.select([self.master], [], [], 0.1)[0]:
-            self.seen += os.read(self.master, 65536)
+        """Read until the process has ended; its exit code."""
+        end = time.monotonic() + 15
+        while self.process.poll() is None and time.monotonic() < end:
+            self.settle(0.05)
+        code = self.process.wait(0.1)
+        self.settle(0.1)
         return code
 
     def settle(self, quiet: float = 0.5) -> int:
