@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--text", action="append", default=[], metavar="PATH", help="a text file or folder; repeatable")
     add("--positions", type=_whole(1), default=default.positions, help=f"to average over ({default.positions})")
     add("--sample", type=_whole(0), default=default.sample, help=f"positions that keep h ({default.sample})")
-    add("--seed", type=int, default=default.seed, help=f"of the sample ({default.seed})")
+    add("--seed", type=_whole(0), default=default.seed, help=f"of the sample ({default.seed})")
     add("--threads", type=_whole(1), help="torch threads of each process")
     add("--save-seconds", type=_seconds, default=30.0, help="between two saves of an unfinished share (30)")
     add("--timeout", type=_seconds, default=1800.0, help="seconds without progress until a process is given up (1800)")

@@ -180,8 +180,9 @@ class TpeApp(EngineApp):
         self.bench.opened(session)
         table = session.table
         self.bench.strip.say(f"{table.positions:,} positions of {table.text}; ? lists the keys")
-        for warning in session.warnings:
+        for warning in (*session.warnings, *filter(None, [self.memory.set_aside])):
             self.notify(warning, severity="warning", markup=False)
+        self.memory.set_aside = ""
         if self.mask is not None:
             self.bench.import_mask(str(self.mask))
             self.mask = None

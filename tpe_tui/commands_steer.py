@@ -63,8 +63,9 @@ def steer(
     for name in methods:
         for value in ratios or (1.0,):
             check_steering(value, name)
-    if save is not None:
-        check_save(save, force)
+    if wrong := [value for value in targets if not 0 < value < 1]:
+        raise typer.BadParameter(f"--target takes a probability between 0 and 1, such as 0.01, not {wrong[0]:g}.")
+    check_save(save, force)
 
     from tpe_core.analysis import analyze
     from tpe_core.live import LiveSession

@@ -14,6 +14,8 @@ from types import MappingProxyType
 
 from textual.binding import Binding, BindingType
 
+from tpe_tui.terminal_keys import character_of, key_name, meant
+
 __all__ = [
     "ACTIONS",
     "BY_ID",
@@ -189,7 +191,8 @@ class Keymap:
 
     def shown(self, action_id: str, every: bool = False) -> str:
         """The first key of an action as people write it, or all of them."""
-        keys = [NAMES.get(key, ARROWS.get(key, key.replace("ctrl+", "^"))) for key in self.keys(action_id)]
+        names = NAMES | ARROWS
+        keys = [names.get(key) or character_of(key) or key.replace("ctrl+", "^") for key in self.keys(action_id)]
         return " ".join(keys) if every else keys[0]
 
     def groups(self) -> dict[str, list[Action]]:
@@ -216,7 +219,7 @@ def load_keymap(path: Path) -> Keymap:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Keymap()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return Keymap(problems=(f"{path} was not used: {error}. Correct it, or remove it.",))
     overrides: dict[str, str] = {}
     problems: list[str] = []
@@ -231,12 +234,24 @@ def load_keymap(path: Path) -> Keymap:
                 f"{path.name}: {lost[0]} does not reach a program in every terminal; give {name} another key."
             )
         else:
-            overrides[name] = ",".join(key.strip() for key in keys)
+            known = [(key.strip(), key_name(key.strip())) for key in keys]
+            wrong = [key for key, found in known if found is None]
+            usable = list(dict.fromkeys(found for _, found in known if found is not None))
+            keeps = "" if usable else f"; {name} keeps {Keymap().shown(name, every=True)}"
+            problems.extend(
+                f"{path.name}: {key!r} is no key that a terminal sends{meant(key)}{keeps}." for key in wrong
+            )
+            twice = {key: other for other, them in overrides.items() for key in them.split(",") if key in usable}
+            for key, other in twice.items():
+                usable.remove(key)
+                problems.append(f"{path.name}: {key} runs {other} already and cannot run {name}, too.")
+            if usable:
+                overrides[name] = ",".join(usable)
     taken = {key: name for name, keys in overrides.items() for key in keys.split(",")}
     for action in ACTIONS:
         for key in action.keys.split(",") if action.id not in overrides else ():
-            if key in taken:
-                problems.append(f"{path.name}: {key} now runs {taken[key]} and no longer {action.id}.")
+            if (key_name(key) or key) in taken:
+                problems.append(f"{path.name}: {key} now runs {taken[key_name(key) or key]} and no longer {action.id}.")
     return Keymap(overrides, tuple(problems))
 
 

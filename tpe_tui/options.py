@@ -40,6 +40,9 @@ Force = Annotated[
     bool, typer.Option("--force", help="Replace what is there, where it is of the same kind; anything else never is.")
 ]
 
+LARGEST = 2**31 - 1
+"""Of every count and seed on the command line: what every library below takes."""
+
 SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help: type, then default and help
     "revision": (str | None, typer.Option(None, help="Branch, tag or commit on the hub.")),
     "task": (
@@ -78,7 +81,7 @@ SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help
         typer.Option(None, help="A text file or folder, or - for stdin; repeatable. Default: built-in."),
     ),
     "positions": (int, typer.Option(RunOptions().positions, min=1, help="Predicted positions to average over.")),
-    "seed": (int, typer.Option(0, help="Of every random choice.")),
+    "seed": (int, typer.Option(0, min=0, help="Of every random choice.")),
     "threads": (
         int | None,
         typer.Option(None, min=1, help="Torch threads; on a shared machine fewer can be much faster."),
@@ -115,6 +118,10 @@ def takes(names: Set[str]) -> Callable[[Callable[..., None]], Callable[..., None
 
         @functools.wraps(command)
         def run(**given: Any) -> None:
+            for name, value in given.items():
+                if type(value) is int and not 0 <= value <= LARGEST:
+                    option = f"--{name.replace('_', '-')}"
+                    raise typer.BadParameter(f"{option} takes a whole number from 0 to {LARGEST}, not {value}.")
             command(**{name: value for name, value in given.items() if name in declared.parameters})
 
         run.__signature__ = declared.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]  # typer reads it
@@ -131,11 +138,12 @@ def refuse_existing(check: Callable[[], object]) -> None:
         raise TpeError(f"{shown_path(error.path)} exists: choose another name, or add --force to replace it.") from None
 
 
-def check_save(save: Path, force: bool) -> None:
-    """Refuse a place where no intervention can be saved. Raises `TpeError`."""
+def check_save(save: Path | None, force: bool) -> None:
+    """Refuse a place where no intervention can be saved, if one is given. Raises `TpeError`."""
     from tpe_core.sharing.manifest import check_destination
 
-    refuse_existing(lambda: check_destination(save, replace=force))
+    if save is not None:
+        refuse_existing(lambda: check_destination(save, replace=force))
 
 
 def run_options(context: typer.Context) -> RunOptions:

@@ -5,11 +5,12 @@ A broken or missing file is an empty memory, never an error; nothing about an in
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from tpe_core.json_text import json_text
+from tpe_core.json_text import json_text, parse_json
 
 __all__ = ["Memory", "Remembered", "default_state_dir"]
 
@@ -42,6 +43,7 @@ class Memory:
         """Nothing is read yet."""
         self.path = folder / "inspector.json"
         self.problem = ""  # why the last view could not be kept, in a sentence
+        self.set_aside = ""  # a sentence, where what was there could not be read
 
     def recall(self, model: str) -> Remembered:
         """What is remembered of a model; defaults where nothing usable is."""
@@ -50,7 +52,7 @@ class Memory:
             return Remembered()
         defaults = asdict(Remembered())
         kept = {key: value for key, value in entry.items() if key in defaults and type(value) is type(defaults[key])}
-        return Remembered(**kept)
+        return Remembered(**{key: _plain(value) for key, value in kept.items()})
 
     def remember(self, model: str, view: Remembered) -> bool:
         """Write atomically; False, with the reason in `problem`, where the folder or the disk refuses."""
@@ -74,7 +76,22 @@ class Memory:
 
     def _read(self) -> dict[str, object]:
         try:
-            models = json.loads(self.path.read_text(encoding="utf-8"))["models"]
-        except (OSError, ValueError, KeyError, TypeError):
+            models = parse_json(self.path.read_bytes())["models"]
+            if not isinstance(models, dict):
+                raise TypeError("its models are no object")
+        except OSError:
             return {}
-        return models if isinstance(models, dict) else {}
+        except (ValueError, KeyError, TypeError) as error:
+            aside = self.path.with_name("inspector.broken.json")
+            with suppress(OSError):
+                self.path.replace(aside)
+                self.set_aside = (
+                    f"{self.path} could not be read ({error}) and is now {aside.name}: nothing is restored."
+                )
+            return {}
+        return models
+
+
+def _plain(value: Any) -> Any:
+    """A value that can be written to a terminal and to a file: half a surrogate pair cannot."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

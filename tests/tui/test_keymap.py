@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tpe_tui.keymap import ACTIONS, BY_ID, FOOTER, LOST, Keymap, load_keymap
 from tpe_tui.screens.help import help_text
 from tpe_tui.screens.inspect import InspectScreen
 from tpe_tui.state import Memory, Remembered
+from tpe_tui.terminal_keys import key_name
 
 from .helpers import Start, answered
 
@@ -145,3 +147,72 @@ async def test_the_view_is_restored_at_the_next_start(start: Start) -> None:
         assert bench.inspector.method == "min-norm"
         assert bench.inspector.intervention.replacement == "mean"
         assert bench.inspector.undo_depth == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("Ctrl+T", "write ctrl+t"),
+        ("gg", "two keys one after the other"),
+        ("shift+d", "write D"),
+        ("foobar", "no key that a terminal sends"),
+        ("esc", "write escape"),
+        ("ctrl+shift+a", "no key that a terminal sends"),
+        ("super+a", "no key that a terminal sends"),
+        ("<scroll-up>", "no key that a terminal sends"),
+        ("\x01", "no key that a terminal sends"),
+    ],
+)
+def test_a_key_that_no_terminal_sends_is_said_and_the_action_keeps_its_own(tmp_path: Path, key: str, said: str) -> None:
+    keymap = load_keymap(write(tmp_path / "keys.toml", f"mask.toggle = {json.dumps(key)}\n"))
+    assert keymap.keys("mask.toggle") == ("space",)
+    assert len(keymap.problems) == 1
+    assert said in keymap.problems[0]
+    assert "mask.toggle keeps space" in keymap.problems[0]
+
+
+def test_of_several_keys_those_that_are_none_are_left_out(tmp_path: Path) -> None:
+    keymap = load_keymap(write(tmp_path / "keys.toml", 'mask.toggle = ["X", "foobar"]\nmask.range = ["X"]\n'))
+    assert keymap.keys("mask.toggle") == ("X",)
+    assert keymap.keys("mask.range") == ("v",), "X is another action's already"
+    assert len(keymap.problems) == 2
+    assert "X runs mask.toggle already" in keymap.problems[1]
+
+
+def test_every_key_of_the_table_is_one_that_terminals_send() -> None:
+    assert [key for action in ACTIONS for key in action.keys.split(",") if key_name(key) is None] == []
+
+
+@pytest.mark.parametrize("key", ["!", ",", "slash", "ctrl+t", "f5", "X", "é"])
+async def test_a_remapped_key_of_any_kind_is_pressed(start: Start, tmp_path: Path, key: str) -> None:
+    write(tmp_path / "keys.toml", f'mask.toggle = "{key}"\n')
+    async with start() as (app, pilot):
+        await pilot.press({"!": "exclamation_mark", ",": "comma"}.get(key, key))
+        assert len(app.bench.inspector.intervention.pruned) == 1
+        assert app.bench.footer.entries[0][1] == {"slash": "/", "ctrl+t": "^t"}.get(key, key)
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"models": 3}', DEEP, f'{{"models": {DEEP}', '{"models": {"demo": {"prompt": Infinity}}}', "\x00"],
+    ids=["cut", "list", "number", "deep", "deeper", "infinity", "binary"],
+)
+async def test_a_broken_memory_is_set_aside_and_stops_no_start(start: Start, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "state" / "inspector.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    async with start() as (app, pilot):
+        file = app.memory.path
+        assert app.bench.inspector.prompt == "Return the number of"
+        assert any("is now inspector.broken.json" in note.message for note in app._notifications)
+        await pilot.press("q")
+    assert file.with_name("inspector.broken.json").read_text() == text
+    assert Memory(file.parent).recall("demo").prompt == "Return the number of"
+
+
+def test_half_a_surrogate_pair_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "inspector.json").write_text('{"models": {"demo": {"prompt": "a\\ud800"}}}')
+    assert Memory(tmp_path).recall("demo").prompt == "a?"

@@ -5,13 +5,13 @@ Nothing here imports torch: the list of cached models must be there before the e
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from tpe_core.errors import ModelError, TpeError, reason_of
+from tpe_core.json_text import parse_json
 from tpe_core.models.download import RemoteFile, Transfer, in_background
 from tpe_core.models.hub_cache import broken_link, snapshot_of, why_not_cached
 from tpe_core.models.model_files import ADAPTER, adapter_of
@@ -168,7 +168,7 @@ def _weights_of(names: Iterable[str]) -> list[str]:
 def _shards(index: Path) -> list[str]:
     """The files that a weight index names."""
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise ModelError(
             f"the weight index {index} cannot be read ({error}): fetch or save the model again."

@@ -182,8 +182,18 @@ def _check_missing(keys: Any, task: Task, name: str) -> None:
 def _context(hf: Any, config: Any, tokenizer: Any) -> int:
     """Positions that a forward pass may have: by the config, the tokenizer, and learned position embeddings."""
     text = config.get_text_config(decoder=True)
-    limits = [getattr(text, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None), MAX_CONTEXT]
+    told = (getattr(text, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None))
+    limits = [MAX_CONTEXT, *(limit for each in told if (limit := _length(each)) is not None)]
     for name, module in hf.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa counts from after the padding
-    return max(1, min(int(limit) for limit in limits if limit))
+    return min(limit for limit in limits if limit > 0)
+
+
+def _length(value: Any) -> int | None:
+    """A number of positions as a config or a tokenizer says it, perhaps as text; None where that is none."""
+    try:
+        length = int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return length if length > 0 and not isinstance(value, bool) else None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tpe_core.errors import ModelError
+from tpe_core.json_text import parse_json
 
 __all__ = ["ADAPTER", "POINTER_BYTES", "adapter_of", "check_files", "check_shapes", "is_pointer", "tokenizer_files"]
 
@@ -71,7 +72,7 @@ def _safetensors_problem(path: Path, size: int) -> str:
         if size < 8 or length > size - 8:
             return f"its header would be {length:,} bytes long and the file has {size:,}"
         try:
-            entries = dict(json.loads(stream.read(length)))
+            entries = dict(parse_json(stream.read(length)))
             entries.pop("__metadata__", None)
             ends = {tensor: 8 + length + int(entry["data_offsets"][1]) for tensor, entry in entries.items()}
         except (ValueError, KeyError, TypeError, LookupError):
@@ -123,7 +124,7 @@ def adapter_of(folder: Path) -> str | None:
     if not (folder / ADAPTER).is_file():
         return None
     try:
-        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        base = parse_json((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, LookupError, TypeError):
         base = None
     return base if isinstance(base, str) and base else "another model"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tpe_core.errors import ModelError, reason_of
+from tpe_core.json_text import parse_json
 from tpe_core.options import RunOptions
 from tpe_core.store import default_root, is_alive
 
@@ -85,7 +85,7 @@ def _device_map(text: str) -> str | dict[str, Any]:
     if text in MAPS:
         return text
     try:
-        chosen = json.loads(text)
+        chosen = parse_json(text)
         if not chosen or not all(isinstance(value, str | int) for value in chosen.values()):
             raise ValueError("a JSON object from module names to devices is needed")
     except (ValueError, AttributeError) as error:

@@ -7,7 +7,6 @@ once: the counts are cached. Nothing here imports torch.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.errors import CorpusError, reason_of
-from tpe_core.json_text import json_text
+from tpe_core.json_text import json_text, parse_json
 from tpe_core.progress import Progress, Steps, size_text
 from tpe_core.store import Store
 from tpe_core.texts.corpus import FileSource, TextSource, Tokenizer, token_stream, tokenizer_fingerprint
@@ -209,7 +208,7 @@ def _npy(path: Path) -> Any:
 
 
 def _json(path: Path) -> Any:
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = parse_json(path.read_text(encoding="utf-8"), finite=False)
     if not isinstance(values, list):
         raise ValueError("it is no JSON list")
     return np.array(values) if all(type(value) in (int, float) for value in values) else values

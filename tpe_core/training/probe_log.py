@@ -6,7 +6,6 @@ holds a lock on the file: that is how a reader knows a run that died from one th
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tpe_core.errors import TpeError
-from tpe_core.json_text import json_text, nulled
+from tpe_core.json_text import json_text, nulled, parse_json
 from tpe_core.progress import Progress, Steps
 from tpe_core.training.trajectory import Point, Trajectory
 
@@ -216,11 +215,11 @@ def _parse(path: Path, content: bytes) -> ProbeLog | None:
     broken: list[str] = []
     for number, line in enumerate(_whole_lines(content), 1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             if reader.start is None and (record["kind"] != "start" or record["schema"] != SCHEMA):
                 return None
             reader.take(record)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
             if reader.start is None:
                 return None
             broken.append(f"line {number} of {path.name} is broken and left out.")

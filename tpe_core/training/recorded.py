@@ -5,12 +5,12 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from tpe_core.errors import ModelError
+from tpe_core.json_text import parse_json
 from tpe_core.options import DEMO
 from tpe_core.training.probe_log import read_log
 from tpe_core.training.trajectory import Point, Trajectory
@@ -33,7 +33,7 @@ def read_recorded(source: str) -> Trajectory:
 def bundled_trajectory(path: Path = RECORD) -> Trajectory:
     """The bundled model's training, from its record. Raises `ModelError` where that cannot be read."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         points = tuple(_point(entry) for entry in record["checkpoints"])
         tokens = int(record["training_tokens"])
         unseen = record.get("unseen")

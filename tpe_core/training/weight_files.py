@@ -7,7 +7,6 @@ safetensors files say in a short header where every tensor is, so one can be had
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tpe_core.errors import ModelError, reason_of
+from tpe_core.json_text import parse_json
 from tpe_core.models.hub import SINGLE_WEIGHTS
 from tpe_core.models.model_files import POINTER_BYTES, is_pointer
 from tpe_core.progress import Steps
@@ -246,7 +246,7 @@ def _header(where: Files, file: str) -> Steps[dict[str, Place]]:
 
 def _object(data: bytes, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(data)
+        found = parse_json(data)
     except ValueError as error:
         raise UnusableError(f"{name} is broken: {error}") from error
     if not isinstance(found, dict):
