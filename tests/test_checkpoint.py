@@ -126,6 +126,28 @@ def test_hooks_weights_edited_by_hand_and_the_checkpoint_agree(
     assert torch.equal(logits_of(model.hf, model), own)
 
 
+@pytest.mark.parametrize("prunes", [False, True])
+def test_constants_whose_closest_form_costs_more_than_nothing_are_left_out(
+    tiny: Callable[[str], LanguageModel], tmp_path: Path, prunes: bool
+) -> None:
+    model = tiny("llama-untied")
+    detection, rare = detected(model), Intervention((4,) if prunes else (), "zero").steer(40, 1e-6, "bias")
+    edit = Edit(rare, model.head.hidden_size, np.zeros(len(rare.pruned)), biases={40: math.log(1e-6)})
+    with pytest.raises(
+        TpeError, match=r"leaving them out is (\S+) nats .* the direction closest to a constant \S+: pass"
+    ):
+        run(bake(model, edit, tmp_path / "out", detection=detection))
+    baked = run(bake(model, edit, tmp_path / "out", detection=detection, allow_lossy=True))
+    assert baked.plan.carrier == "left-out"
+    assert "the constants left out" in baked.form
+    assert baked.loss is not None
+    assert baked.loss.kl == baked.loss.kl_dropped < 0.5 * baked.loss.kl_guess
+    rest = Edit(replace(rare, steering=()), model.head.hidden_size, np.zeros(len(rare.pruned)))
+    with apply(model, rest):
+        wanted = logits_of(model.hf, model)
+    assert_same(logits_of(plain(baked, "causal"), model), wanted)
+
+
 @pytest.mark.parametrize("name", ["llama-tied", "gemma2-untied", "granite-tied", "t5-tied"])
 def test_constants_that_an_architecture_cannot_hold_take_the_closest_form_on_request(
     tiny: Callable[[str], LanguageModel], name: str, tmp_path: Path

@@ -25,7 +25,8 @@ def print_baked(baked: Baked) -> None:
     else:
         lines.append(
             f"lost      KL {loss.kl:.3g} nats from the edited distribution, over {loss.positions:,} positions of the "
-            f"detecting text ({loss.kl_dropped:.3g} without the constants)"
+            f"detecting text ({loss.kl_dropped:.3g} without the constants, {loss.kl_guess:.3g} with them along the "
+            "direction closest to a constant)"
         )
     tested = "; the manifest's self-test holds" if checked.self_test else ""
     lines.append(

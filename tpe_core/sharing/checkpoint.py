@@ -23,7 +23,7 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_core.sharing.checkpoint_card import model_card
 from tpe_core.sharing.checkpoint_folder import check_target, publish, staged_folder
-from tpe_core.sharing.checkpoint_plan import ADVICE, Plan, choose
+from tpe_core.sharing.checkpoint_plan import ADVICE, Plan, choose, without_constants
 from tpe_core.sharing.checkpoint_verify import Loss, Verified, loss_of, verify
 from tpe_core.sharing.checkpoint_weights import EditedCopy, edited_copy, mark_untied
 from tpe_core.sharing.manifest import Manifest, check_model, read_edit, read_manifest, write_manifest
@@ -106,11 +106,17 @@ def bake(
     edited, loss = edited_copy(model, edit, plan), None
     if not plan.is_exact and detection is not None:
         loss = yield from _measured_loss(model, edited, detection)
+        left_out = loss.kl_dropped < loss.kl_guess
+        if left_out:
+            plan = without_constants(edit)
+            edited = edited_copy(model, edit, plan)
         if not allow_lossy:
+            closest = "leaving them out" if left_out else "the closest form"
+            other = f"the direction closest to a constant {loss.kl_guess:.3g}"
+            other = other if left_out else f"leaving them out {loss.kl_dropped:.3g}"
             raise TpeError(
-                f"{_cannot_hold(model)}; the closest form is {loss.kl:.3g} nats (KL) from the edited distribution on "
-                f"the detecting text, leaving them out {loss.kl_dropped:.3g}: pass --allow-lossy to write that, or "
-                f"{ADVICE}"
+                f"{_cannot_hold(model)}; {closest} is {loss.kl:.3g} nats (KL) from the edited distribution on the "
+                f"detecting text, {other}: pass --allow-lossy to write that, or {ADVICE}"
             )
     with staged_folder(target, _bytes_of(edited.hf)) as folder:
         yield Progress("write the checkpoint", 0)
@@ -143,7 +149,7 @@ def _cannot_hold(model: LanguageModel) -> str:
 
 
 def _measured_loss(model: LanguageModel, edited: EditedCopy, detection: Detection) -> Steps[Loss]:
-    loss = Loss(0.0, 0.0, edited.plan.unexplained, 0)
+    loss = Loss(0.0, 0.0, 0.0, edited.plan.unexplained, 0)
     for loss in loss_of(model, edited, detection.sample.hidden):
         yield Progress("measure what is lost", loss.positions)
     return loss

@@ -42,7 +42,8 @@ def model_card(model: LanguageModel, edit: Edit, record: dict[str, Any], manifes
         parts.append(
             "This architecture cannot hold the edit's constants exactly. Over "
             f"{loss['positions']:,} positions of the detecting text the stored distribution is {loss['kl']:.3g} nats "
-            f"(KL) from the edited one; leaving the constants out would cost {loss['kl_dropped']:.3g}."
+            f"(KL) from the edited one; leaving the constants out costs {loss['kl_dropped']:.3g}, the "
+            f"direction closest to a constant {loss['kl_guess']:.3g}."
         )
     verified = record["verified"]
     tested = ", the manifest's self-test included" if verified["self_test"] else ""

@@ -23,12 +23,14 @@ from tpe_core.models.capture import crafted_logits
 from tpe_core.models.model import LanguageModel
 from tpe_core.sharing.checkpoint_norm import FinalAffine, final_affine
 
-__all__ = ["Carrier", "Plan", "check_bakeable", "choose"]
+__all__ = ["Carrier", "Plan", "check_bakeable", "choose", "without_constants"]
 
-Carrier = Literal["none", "norm", "head-bias", "token-offset", "freed-column", "empty-direction", "best-guess"]
+Carrier = Literal[
+    "none", "norm", "head-bias", "token-offset", "freed-column", "empty-direction", "best-guess", "left-out"
+]
 """What holds the constants of an edit: nothing needs to, the final norm, the head's bias, an offset that the model
-adds to its logits, a pruned dimension fed by a constant, the direction that a layer norm leaves empty, or the
-direction of h that varies least."""
+adds to its logits, a pruned dimension fed by a constant, the direction that a layer norm leaves empty, the
+direction of h that varies least, or nothing, where that would cost more than to leave them out."""
 
 FORM: dict[Carrier, str] = {
     "none": "edited head rows and columns",
@@ -40,6 +42,7 @@ FORM: dict[Carrier, str] = {
     "empty-direction": "edited head rows, the constants along the direction in which the final layer norm's output "
     "never varies",
     "best-guess": "edited head rows and columns, the constants along the direction of h that is closest to a constant",
+    "left-out": "edited head rows and columns, the constants left out",
 }
 
 STEADY = 100.0  # root of sum (u_i h_i)^2 up to which u . h keeps its digits
@@ -64,13 +67,13 @@ class Plan:
     @property
     def is_exact(self) -> bool:
         """Whether nothing but rounding is lost."""
-        return self.carrier != "best-guess"
+        return self.carrier not in ("best-guess", "left-out")
 
     def sentence(self, untied: bool) -> str:
         """The form, for people."""
         form = FORM[self.carrier].format(dim=self.dim)
-        if self.carrier == "none" and not self.moves_head:
-            form = "nothing is edited"
+        if self.carrier in ("none", "left-out") and not self.moves_head:
+            form = "nothing is edited" + (", the constants left out" if self.carrier == "left-out" else "")
         if self.carrier == "norm" and self.moves_head:
             form += ", edited head rows"
         return form + (", the head untied from the input embedding" if untied else "")
@@ -127,6 +130,11 @@ def choose(model: LanguageModel, edit: Edit, detection: Detection | None = None)
     if detection is None:
         return Plan("best-guess", True, unexplained=1.0)
     return _best_guess(detection)
+
+
+def without_constants(edit: Edit) -> Plan:
+    """The form of an edit whose constants are left out: what remains where the closest form would cost more."""
+    return Plan("left-out", bool(edit.removed) or bool(edit.rows), unexplained=1.0)
 
 
 def check_edit(model: LanguageModel, edit: Edit) -> None:

@@ -37,9 +37,10 @@ POSITIONS = 1024  # of the detecting text that a loss is averaged over
 class Loss:
     """What a checkpoint cannot hold, over the detecting text: KL(edited || stored) in nats, averaged over positions."""
 
-    kl: float
-    kl_dropped: float  # had the constants been left out instead
-    unexplained: float  # E[(1 - u . h)^2]
+    kl: float  # the lesser of the two below, whose form is stored
+    kl_dropped: float  # with the constants left out
+    kl_guess: float  # with them along the direction of h closest to a constant
+    unexplained: float  # E[(1 - u . h)^2], 1 where the constants are left out
     positions: int
 
     def to_dict(self) -> dict[str, float | int]:
@@ -76,7 +77,10 @@ def stored_head(model: LanguageModel, edited: EditedCopy) -> OutputHead:
 
 
 def loss_of(model: LanguageModel, edited: EditedCopy, hidden: NDArray[np.float32]) -> Iterator[Loss]:
-    """What an edited copy loses of its edit over hidden states [N, d]: a running value after every chunk of them."""
+    """What an edited copy loses of its edit over hidden states [N, d], and what it would without the edit's constants.
+
+    A running value after every chunk of them.
+    """
     edit, stored = edited.edit, stored_head(model, edited)
     dropped = replace(edit, constant=np.zeros_like(edit.constant), biases=dict.fromkeys(edit.biases, 0.0))
     numbers, without = EditNumbers(edit), EditNumbers(dropped)
@@ -87,8 +91,10 @@ def loss_of(model: LanguageModel, edited: EditedCopy, hidden: NDArray[np.float32
         others = (stored.logits(h), without.logits(model.head, h))
         sums += [_kl(wanted, other.double().log_softmax(-1)) for other in others]
         count += len(h)
-        kl, kl_dropped = np.maximum(sums / count, 0.0).tolist()
-        yield Loss(kl, kl_dropped, edited.plan.unexplained, count)
+        guess, dropped_kl = np.maximum(sums / count, 0.0).tolist()
+        yield Loss(
+            min(guess, dropped_kl), dropped_kl, guess, 1.0 if dropped_kl < guess else edited.plan.unexplained, count
+        )
 
 
 def _kl(p: Tensor, q: Tensor) -> float:
