@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from numpy.typing import NDArray
 from scipy.special import beta
 
 from tpe_core.errors import NumericalError, TpeError
-from tpe_core.writing.mauve import bins_for, divergence_curve, frontier_area, histograms, mauve, quantise
+from tpe_core.writing.mauve import LEAST_SAMPLES, bins_for, divergence_curve, frontier_area, histograms, mauve, quantise
+from tpe_core.writing.text_quality import TextQuality
+from tpe_tui.report_prune import print_texts
 
 Floats = NDArray[np.float64]
 
@@ -147,7 +151,10 @@ def test_known_clusters_give_their_known_score() -> None:
     wanted = frontier_area(*histograms(*nearest, 4))
     found = mauve(p, q, bins=4)
     assert found.value == pytest.approx(wanted, abs=1e-9)
-    assert found.to_dict() == {"value": found.value, "bins": 4, "dimensions": dimensions, "samples": [400, 400]}
+    assert found.to_dict() == {
+        "value": found.value, "bins": 4, "dimensions": dimensions, "samples": [400, 400], "chance": found.chance,
+        "enough": True, "told_apart": True,
+    }  # fmt: skip
     assert 0.1 < found.value < 0.9
 
 
@@ -170,6 +177,25 @@ def test_seeds_order_and_length_of_features() -> None:
     rng = np.random.default_rng(5)
     assert mauve(rng.permutation(p), rng.permutation(q), bins=4).value == pytest.approx(mauve(p, q, bins=4).value)
     assert mauve(3 * p, 0.01 * q, bins=4).value == pytest.approx(mauve(p, q, bins=4).value)
+
+
+@pytest.mark.parametrize("samples", [LEAST_SAMPLES, 400])
+def test_a_score_says_from_where_on_it_is_chance(samples: int) -> None:
+    pairs = [[blobs(2 * seed + side, [4, 3, 2, 1], samples) for side in (0, 1)] for seed in range(40)]
+    found = [mauve(p, q, bins=4) for p, q in pairs]
+    assert all(each.chance < 1 for each in found)
+    assert sum(each.told_apart for each in found) <= 6  # of 40 pairs that are alike; 2 are expected
+    assert mauve(blobs(0, [4, 3, 2, 1], samples), blobs(1, [1, 2, 3, 4], samples), bins=4).told_apart
+    same = blobs(0, [1, 1, 1, 1], samples)
+    assert not mauve(same, same.copy()).told_apart
+
+
+@pytest.mark.parametrize("samples", [1, 32, LEAST_SAMPLES - 1])
+def test_too_few_samples_never_tell_sets_apart_whatever_they_score(samples: int) -> None:
+    found = mauve(blobs(0, [1, 1, 0, 0], samples), blobs(1, [0, 0, 1, 1], 400))
+    assert not found.enough
+    assert not found.told_apart
+    assert found.to_dict()["enough"] is False
 
 
 def test_few_different_rows() -> None:
@@ -199,3 +225,27 @@ def test_bad_input_is_one_sentence() -> None:
         mauve(np.ones((0, 3)), np.ones((2, 3)))
     with pytest.raises(NumericalError, match="NaN"):
         mauve(np.array([[1, math.nan]]), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("samples", [32, 200])
+def test_the_table_shows_no_score_that_tells_nothing(samples: int, capsys: pytest.CaptureFixture[str]) -> None:
+    side = blobs(0, [4, 3, 2, 1], samples)
+    ceiling = mauve(side, blobs(1, [4, 3, 2, 1], samples))
+    text, said = TextQuality(samples, 9, (0.1,) * 4, (0.0,) * 4, 9.0, 0.0), SimpleNamespace(tokens=[()] * samples)
+    texts = [
+        SimpleNamespace(
+            order=name,
+            replace="zero",
+            removed=3,
+            quality=SimpleNamespace(ceiling=ceiling, mauve=score, base=text, edited=text, samples=[said]),
+        )
+        for name, score in (("alike", ceiling), ("apart", mauve(side, blobs(2, [1, 2, 3, 4], samples))))
+    ]
+    print_texts(texts)
+    rows = {words[0]: words for row in capsys.readouterr().out.splitlines() if (words := row.split())}
+    if samples < LEAST_SAMPLES:
+        assert {rows[name][3] for name in ("alike", "apart")} == {"-"}
+        assert "too few for MAUVE" in " ".join(rows["text"])
+    else:
+        assert rows["alike"][3] == f"~{ceiling.value:.3f}"
+        assert re.fullmatch(r"0\.\d{3}", rows["apart"][3])

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tpe_core.pruning.budget import BudgetResult, Largest
     from tpe_core.pruning.curves import PruningResult
     from tpe_core.pruning.sweep import Cost
+    from tpe_core.writing.mauve import Mauve
     from tpe_core.writing.pruned_text import PrunedText
     from tpe_core.writing.text_quality import TextQuality
 
@@ -83,18 +84,27 @@ def _following(one: Largest) -> str:
 
 def print_texts(texts: Sequence[PrunedText]) -> None:
     """Sampled text at every point: MAUVE beside its ceiling, distinct and repeated n-grams beside the base's."""
+    from tpe_core.writing.mauve import LEAST_SAMPLES
+
     if not texts:
         return
     first = texts[0].quality
     count = len(first.samples[0].tokens)
     line()
-    line(f"text after {count:,} held-out prompts; MAUVE of two base samples (the ceiling) {first.ceiling.value:.3f}")
+    ceiling, what = first.ceiling, f"text after {count:,} held-out prompts"
+    if ceiling.enough:
+        line(f"{what}; MAUVE of two base samples (the ceiling) {ceiling.value:.3f}")
+        line(f"(~ before a score: {ceiling.chance:.3f} and more is chance among so many, the texts may be alike)")
+    else:
+        line(f"{what}: too few for MAUVE, which tells nothing below {LEAST_SAMPLES}")
     line(f"{NAMES[:-7]}{'MAUVE':>8}{'distinct-2':>12}{'repeat-4':>10}")
-    line(_text_row("unpruned", "", 0, first.ceiling.value, first.base))
+    line(_text_row("unpruned", "", 0, first.ceiling, first.base))
     for each in texts:
-        line(_text_row(each.order, each.replace, each.removed, each.quality.mauve.value, each.quality.edited))
+        line(_text_row(each.order, each.replace, each.removed, each.quality.mauve, each.quality.edited))
 
 
-def _text_row(order: str, way: str, removed: int, score: float, text: TextQuality) -> str:
+def _text_row(order: str, way: str, removed: int, score: Mauve, text: TextQuality) -> str:
+    mark = "" if score.told_apart else "~"
+    shown = f"{mark}{score.value:.3f}" if score.enough else "-"
     pairs, repeats = ("-" if value is None else f"{value:.3f}" for value in (text.distinct[1], text.repetition[3]))
-    return f"{order:<14}{way:<14}{removed:>8,}{score:>8.3f}{pairs:>12}{repeats:>10}"
+    return f"{order:<14}{way:<14}{removed:>8,}{shown:>8}{pairs:>12}{repeats:>10}"

@@ -163,7 +163,7 @@ def quality(
 ) -> Steps[GenerationQuality]:
     """What an intervention does to text sampled after prompts (token ids): a job. For several, share a `baseline`.
 
-    MAUVE needs many samples: below a few hundred it says little, which the ceiling shows. Raises as `baseline` and
+    MAUVE tells nothing below `LEAST_SAMPLES`, and no difference smaller than `Mauve.chance`. Raises as `baseline` and
     `generation.logits_under`.
     """
     edited = logits_under(model, intervention, basis)

@@ -1,7 +1,8 @@
 """MAUVE: how close two sets of generated samples are, by the area under the divergence frontier of their histograms.
 
 The formula of Pillutla et al. 2021, "MAUVE: Measuring the Gap Between Neural Text and Human Text using Divergence
-Frontiers". A score means something only beside one of two sets known to be alike (`generation_quality`).
+Frontiers". A score means something only beside one of two sets known to be alike (`generation_quality`), and beside
+what sets of that size score by chance (`Mauve.chance`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,23 @@ from scipy.special import rel_entr
 from tpe_core.clamping import at_most
 from tpe_core.errors import NumericalError, TpeError
 
-__all__ = ["SCALE", "Mauve", "bins_for", "divergence_curve", "frontier_area", "histograms", "mauve", "quantise"]
+__all__ = [
+    "LEAST_SAMPLES", "SCALE", "Mauve", "bins_for", "divergence_curve", "frontier_area", "histograms", "mauve",
+    "quantise",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 SCALE = 5.0
 """c, how fast a divergence costs: the paper's."""
+
+LEAST_SAMPLES = 128
+"""Of either set: with fewer, bins are so few that most sets that differ score as equal ones do."""
+
+SHUFFLES = 200  # of the samples over both sets, for the scores of sets that are alike
+SHUFFLED_POINTS = 201  # on their curves
+CHANCE = 0.05  # share of them that score less than `Mauve.chance`
 
 SAMPLES_A_BIN = 10
 MOST_BINS = 500  # the paper's, for 5,000 samples
@@ -41,14 +52,28 @@ class Mauve:
     bins: int
     dimensions: int  # of the features, after PCA
     samples: tuple[int, int]
+    chance: float  # 95 of 100 pairs of equally large sets that are alike score this or more
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are samples enough for the score to mean anything."""
+        return min(self.samples) >= LEAST_SAMPLES
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the sets differ by more than chance; never said of fewer than `LEAST_SAMPLES`."""
+        return self.enough and self.value < self.chance
 
     def to_dict(self) -> dict[str, Any]:
-        """Score, bins, dimensions and sample sizes by name."""
+        """Score, bins, dimensions and sample sizes by name, and what the score can tell."""
         return {
             "value": self.value,
             "bins": self.bins,
             "dimensions": self.dimensions,
             "samples": list(self.samples),
+            "chance": self.chance,
+            "enough": self.enough,
+            "told_apart": self.told_apart,
         }
 
 
@@ -157,4 +182,16 @@ def mauve(
     labels_p, labels_q, dimensions = quantise(features_p, features_q, wanted, seed)
     used = 1 + int(max(labels_p.max(), labels_q.max()))
     value = frontier_area(*histograms(labels_p, labels_q, used, smoothing), scale)
-    return Mauve(value, used, dimensions, (len(features_p), len(features_q)))
+    chance = _chance((labels_p, labels_q), used, scale=scale, smoothing=smoothing, seed=seed)
+    return Mauve(value, used, dimensions, (len(features_p), len(features_q)), chance)
+
+
+def _chance(labels: tuple[Ints, Ints], bins: int, *, scale: float, smoothing: float, seed: int) -> float:
+    """The `CHANCE` quantile of the scores of the same samples shuffled over both sets: a permutation test's bound."""
+    rng, both, count = np.random.default_rng([seed, 1]), np.concatenate(labels), len(labels[0])
+    scores = []
+    for _ in range(SHUFFLES):
+        shuffled = rng.permutation(both)
+        sides = histograms(shuffled[:count], shuffled[count:], bins, smoothing)
+        scores.append(frontier_area(*sides, scale, SHUFFLED_POINTS))
+    return float(np.quantile(scores, CHANCE, method="lower"))
