@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
+from tpe_core.outputs import shown_path
 from tpe_core.progress import Progress, Steps
 from tpe_core.training.trajectory import Trajectory
 from tpe_core.training.trajectory_file import write_trajectories
@@ -164,7 +166,7 @@ class DynamicsDesk:
         if message.failure is not None:
             self.strip.say(message.failure.sentence, "bad")
         else:
-            self.strip.say(f"written to {message.value}", "good")
+            self.strip.say(f"written to {shown_path(cast('Path', message.value))}", "good")
 
     def update(self, message: JobUpdate) -> bool:
         """The job took a step or ended; whether anything that is shown changed."""

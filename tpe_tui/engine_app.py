@@ -22,6 +22,7 @@ from textual.driver import Driver
 from textual.geometry import Size
 from textual.message import Message
 
+from tpe_core.outputs import shown_path
 from tpe_tui.driver import TerminalDriver
 from tpe_tui.host import EngineHost
 from tpe_tui.input_order import InputOrder
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 LEAVE_SECONDS = 5.0
 COPY_NAME = "copied.txt"
+SENT = "sent to the terminal's clipboard"  # whether it took it cannot be known
 
 
 class EngineApp(App[int]):
@@ -193,8 +195,8 @@ class EngineApp(App[int]):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_file(path, [f"{text}\n".encode("utf-8", "backslashreplace")])
         except OSError as error:
-            return f"copied to the clipboard; {path} could not be written ({error.strerror})"
-        return f"copied to the clipboard and to {path}"
+            return f"{SENT}; {shown_path(path)} could not be written ({error.strerror})"
+        return f"{SENT}, and written to {shown_path(path)}"
 
     def leave(self, code: int | None = None) -> None:
         """End the app: with `code`, or 1 where there was a problem, else 0."""

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["complain", "flush", "guarded", "log_file"]
 
 
+KEPT_LOGS = 8  # of earlier runs
+
+
 def log_file() -> Path:
-    """Where the output of native code goes while the app is on screen."""
+    """Where the output of native code goes while the app is on screen: a file of this process's own."""
     from platformdirs import user_log_dir
 
-    return Path(user_log_dir("tpe")) / "native.log"
+    return Path(user_log_dir("tpe")) / f"native-{os.getpid()}.log"
 
 
 def _open_log() -> int:
@@ -33,9 +36,32 @@ def _open_log() -> int:
     path = log_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        _tidy(path)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError:
         return os.open(os.devnull, os.O_WRONLY)
+
+
+def _tidy(own: Path) -> None:
+    """Forget the oldest logs of runs that have ended, but for `KEPT_LOGS`."""
+    from tpe_core.store import is_alive
+
+    ended: list[tuple[float, Path]] = []
+    for path in own.parent.glob("native-*.log"):
+        pid = path.stem.removeprefix("native-")
+        if path != own and pid.isdecimal() and not is_alive(int(pid)):
+            with suppress(OSError):
+                ended.append((path.stat().st_mtime, path))
+    for _, path in sorted(ended, reverse=True)[KEPT_LOGS:]:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _drop_if_empty(path: Path) -> None:
+    """A run that had nothing to say leaves no log."""
+    with suppress(OSError):
+        if path.stat().st_size == 0:
+            path.unlink()
 
 
 def complain(sentence: str) -> None:
@@ -82,6 +108,7 @@ def guarded(app: EngineApp) -> Iterator[None]:
         sys.__stdout__, sys.__stderr__ = before  # type: ignore[misc]
         for descriptor in (*saved, log):
             os.close(descriptor)
+        _drop_if_empty(log_file())
 
 
 def _writer(descriptor: int) -> TextIO:

@@ -110,7 +110,7 @@ def test_native_output_goes_to_the_log_and_q_leaves_cleanly(open_terminal, tmp_p
     assert b"NATIVE" not in session.seen
     assert LEFT in session.seen
     assert termios.tcgetattr(session.slave) == session.before
-    logs = [path.read_text() for path in tmp_path.rglob("native.log")]
+    logs = [path.read_text() for path in tmp_path.rglob("native-*.log")]
     assert len(logs) == 1
     assert "NATIVE-OUT" in logs[0]
     assert "NATIVE-ERR" in logs[0]

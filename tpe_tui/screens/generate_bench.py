@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from tpe_core.outputs import shown_path
 from tpe_core.writing.paired import Controls, PairRequest, save_pair
 from tpe_tui.generate_state import GENERATE, SAVE, GenerateState
 from tpe_tui.messages import Answer, JobUpdate
@@ -122,7 +123,7 @@ class GenerateBench(BrowseScreen):
             self.strip.say(answer.failure.sentence, "bad")
         else:
             written = cast("tuple[Path, Path]", answer.value)
-            self.strip.say(f"written to {written[0]} and {written[1].name}", "good")
+            self.strip.say(f"written to {shown_path(written[0])} and {written[1].name}", "good")
         for screen in self.tpe.screen_stack:
             if isinstance(screen, GenerateScreen):
                 screen.show()

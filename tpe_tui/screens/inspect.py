@@ -15,7 +15,9 @@ from textual import events
 from tpe_core.edits.intervention import METHODS, READY, Intervention
 from tpe_core.errors import TpeError
 from tpe_core.options import DEMO
+from tpe_core.outputs import shown_path
 from tpe_tui.dynamics_desk import DynamicsDesk
+from tpe_tui.edit_words import change_between
 from tpe_tui.format import escape_controls, number, shown_prompt, typed_prompt
 from tpe_tui.headless import EXPORT_NAME, command_lines
 from tpe_tui.keymap import bindings
@@ -120,11 +122,19 @@ class InspectScreen(PruneBench):
 
     def action_mask_undo(self) -> None:
         """See the key table."""
-        self._edit(self.inspector.undo, "undone", "nothing to undo")
+        self._step_back_or_forth(self.inspector.undo, "undone", "nothing to undo")
 
     def action_mask_redo(self) -> None:
         """See the key table."""
-        self._edit(self.inspector.redo, "done again", "nothing to redo")
+        self._step_back_or_forth(self.inspector.redo, "redone", "nothing to redo")
+
+    def _step_back_or_forth(self, step: Callable[[], bool], name: str, nothing: str) -> None:
+        before = self.inspector.intervention
+        self._edit(step, "", nothing)
+        after = self.inspector.intervention
+        if after is not before and self.session is not None:
+            first, second = (after, before) if name == "undone" else (before, after)
+            self.strip.say(f"{name}: {change_between(first, second, self.session.table.tokens)}")
 
     def action_mask_replacement(self) -> None:
         """See the key table."""
@@ -301,7 +311,7 @@ class InspectScreen(PruneBench):
         match (answer.kind, answer.value):
             case ("export", Path() as path) if answer.failure is None:
                 self._exported = str(path)
-                self.strip.say(f"written to {path}", "good")
+                self.strip.say(f"written to {shown_path(path)}", "good")
             case ("import", Intervention() as edit) if answer.failure is None:
                 self._import(edit)
             case _:

@@ -1,11 +1,13 @@
-"""The strip above the footer: a running job with its progress, else the last thing worth saying.
+"""The strip above the footer: a running job with its progress, and the last thing worth saying.
+
+While a job runs a sentence shares the row with it, or has it alone for some seconds, and the progress comes back.
 
 It measures time with the clock it is given and starts nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rich.cells import cell_len
 
@@ -16,6 +18,8 @@ from tpe_tui.widgets.lines import Line, LineWidget
 __all__ = ["JobStrip", "StripBelow"]
 
 TICK_SECONDS = 1.0
+SAID_SECONDS = 4.0  # that any sentence stays beside a job
+READ_CELLS = 16  # of a sentence that are read in a second
 
 
 class JobStrip(LineWidget):
@@ -31,11 +35,23 @@ class JobStrip(LineWidget):
         self.text = ""
         self.role = "muted"
         self._started = 0.0
+        self._said_at = 0.0
+        self._followers: set[StripBelow] = set()
         self._cancelling = False
 
     def on_mount(self) -> None:
         """Keep the elapsed time moving while a step takes long."""
         self.set_interval(TICK_SECONDS, self._tick)
+
+    def repaint(self, rows: Iterable[int] | None = None) -> None:
+        """Paint it anew, and where it is seen from another screen."""
+        super().repaint(rows)
+        for follower in self._followers:
+            follower.repaint()
+
+    def follow(self, follower: StripBelow, on: bool = True) -> None:
+        """Paint another strip along with this one, or no longer."""
+        (self._followers.add if on else self._followers.discard)(follower)
 
     def _tick(self) -> None:
         if self.job is not None:
@@ -63,21 +79,45 @@ class JobStrip(LineWidget):
         self.repaint()
 
     def say(self, text: str, role: str = "row") -> None:
-        """One sentence, until the next one."""
+        """One sentence, until the next one; beside a job as long as it takes to read."""
         text = escape_controls(text)
+        self._said_at = self._clock()
         if (text, role) != (self.text, self.role):
             self.text, self.role = text, role
             self.repaint()
 
     def line(self, y: int, width: int) -> tuple[Line, str]:
-        """The job, or the sentence."""
+        """The job, the sentence, or both."""
         if self.job is None or self.progress is None:
             return [(" " + fit(self.text, width - 1), self.role)], "row"
-        progress = self.progress
+        if self.text and self._clock() - self._said_at < SAID_SECONDS + cell_len(self.text) / READ_CELLS:
+            return self._said_beside(self.progress, width), "row"
+        return self._job_line(self.progress, width), "row"
+
+    def _tail(self) -> str:
+        return "  cancelling…" if self._cancelling else f"  {self._cancel_key} cancel"
+
+    def _said_beside(self, progress: Progress, width: int) -> Line:
+        """The sentence; the job's share and time stand behind it where there is room, its name where there is more."""
+        share = "" if progress.fraction is None else f"{progress.fraction:4.0%}"
+        end, tail = f" {share} {elapsed(self._clock() - self._started)}", self._tail()
+        room = width - 1 - cell_len(self.text) - cell_len(end) - cell_len(tail)
+        if room < 1:
+            return [(" " + fit(self.text, width - 1), self.role)]
+        name = f"  {progress.label}"
+        name = name if cell_len(name) < room else ""
+        return [
+            (f" {self.text}{' ' * (room - cell_len(name))}", self.role),
+            (name, "muted"),
+            (end, "row"),
+            (tail, "key"),
+        ]
+
+    def _job_line(self, progress: Progress, width: int) -> Line:
         done = f" {progress.amount or f'{progress.done}/{progress.total}'}" if progress.total else ""
         note = f" {progress.note}" if progress.note else ""
         name = f" {progress.label}{done}{note} "
-        tail = "  cancelling…" if self._cancelling else f"  {self._cancel_key} cancel"
+        tail = self._tail()
         share = progress.fraction
         end = f" {'' if share is None else f'{share:4.0%} '} {elapsed(self._clock() - self._started)}"
         cells = max(0, min(40, width - cell_len(end) - cell_len(tail) - 12))
@@ -87,7 +127,7 @@ class JobStrip(LineWidget):
             room = width - cells - cell_len(end) - cell_len(tail) - 1
         full = 0 if share is None else round(share * cells)
         bar: Line = [("━" * full, "bar"), ("─" * (cells - full), "muted")]
-        return [(fit(name, min(room, cell_len(name))), "row"), *bar, (end, "row"), (tail, "key")], "row"
+        return [(fit(name, min(room, cell_len(name))), "row"), *bar, (end, "row"), (tail, "key")]
 
 
 class StripBelow(LineWidget):
@@ -99,13 +139,16 @@ class StripBelow(LineWidget):
         self._strip = strip
 
     def on_mount(self) -> None:
-        """Keep the elapsed time moving while a step takes long."""
-        self.set_interval(TICK_SECONDS, self.repaint)
+        """Follow it: each of its steps and sentences is painted here, too."""
+        self._strip.follow(self)
+
+    def on_unmount(self) -> None:
+        """Its screen is closed."""
+        self._strip.follow(self, on=False)
 
     def say(self, text: str, role: str = "row") -> None:
         """One sentence, as `JobStrip.say`."""
         self._strip.say(text, role)
-        self.repaint()
 
     def line(self, y: int, width: int) -> tuple[Line, str]:
         """What it says."""

@@ -1,0 +1,49 @@
+"""What one edit has that another has not, in a few words: for undo and redo, which must say what they undid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tpe_core.edits.intervention import Intervention
+from tpe_tui.format import number
+
+__all__ = ["change_between"]
+
+
+def change_between(before: Intervention, after: Intervention, tokens: Sequence[str]) -> str:
+    """The change that leads from one edit to another, as a command: "prune dim 193"; `tokens` are the names by id."""
+    if after.is_empty and not before.is_empty:
+        return f"clear {_sizes(before)}"
+    was, now = set(before.pruned), set(after.pruned)
+    parts = [f"prune {_dims(now - was)}"] if now - was else []
+    parts += [f"restore {_dims(was - now)}"] if was - now else []
+    parts += _steered(before, after, tokens)
+    if before.replacement != after.replacement:
+        parts.append(f"replace by {after.replacement}")
+    return ", ".join(parts) or "use other replacement values"
+
+
+def _dims(dims: set[int]) -> str:
+    return f"dim {min(dims)}" if len(dims) == 1 else f"{len(dims)} dims"
+
+
+def _sizes(edit: Intervention) -> str:
+    parts = [f"{len(edit.pruned)} pruned"] if edit.pruned else []
+    return ", ".join([*parts, *([f"{len(edit.steering)} steered"] if edit.steering else [])])
+
+
+def _steered(before: Intervention, after: Intervention, tokens: Sequence[str]) -> list[str]:
+    was = {entry.token_id: entry for entry in before.steering}
+    now = {entry.token_id: entry for entry in after.steering}
+    changed = [token_id for token_id in {**was, **now} if was.get(token_id) != now.get(token_id)]
+    if not changed:
+        return []
+    if len(changed) > 1:
+        return [f"steer {len(changed)} tokens"]
+    token_id = changed[0]
+    name = tokens[token_id] if token_id < len(tokens) else f"#{token_id}"
+    if token_id not in now:
+        return [f"stop steering {name}"]
+    entry, earlier = now[token_id], was.get(token_id)
+    same_ratio = earlier is not None and earlier.ratio == entry.ratio
+    return [f"steer {name} by {entry.method}" if same_ratio else f"steer {name} ×{number(entry.ratio)}"]
