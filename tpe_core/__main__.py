@@ -15,6 +15,7 @@ from tpe_core.errors import TpeError
 from tpe_core.json_text import json_text
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, run
+from tpe_core.streams import check_arguments, with_standard_streams
 
 if TYPE_CHECKING:
     from tpe_core.detecting.distributed import Shared
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-FAILED, INTERRUPTED = 1, 130
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
 EPILOG = """several processes, each with a share of the text (on GPUs: one each):
   torchrun --standalone --nproc-per-node 4 -m tpe_core detect MODEL
 A run that was killed goes on where each process was: start the same command again, with as many processes
@@ -31,6 +32,16 @@ A run that was killed goes on where each process was: start the same command aga
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, detect, print; the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return with_standard_streams(lambda: _run(words), _say)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        check_arguments(arguments)
+    except TpeError as error:
+        _say(str(error))
+        return USAGE
     chosen = _parser().parse_args(arguments)
     options = RunOptions(
         model=chosen.model,

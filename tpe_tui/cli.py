@@ -16,6 +16,8 @@ import typer
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.options import DEMO, RunOptions
+from tpe_core.outputs import shown_path
+from tpe_core.streams import OutputError, check_arguments, with_standard_streams
 from tpe_tui.command_group import OPEN, CommandGroup
 from tpe_tui.commands_apply import bake
 from tpe_tui.commands_demo import train
@@ -26,12 +28,12 @@ from tpe_tui.commands_manifest import diff, schema, show
 from tpe_tui.commands_prune import prune
 from tpe_tui.commands_steer import steer
 from tpe_tui.commands_transfer import transfer
-from tpe_tui.console import drive, on_terminal, print_json, say
+from tpe_tui.console import drive, no_terminal, on_terminal, print_json, say
 from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
 
 __all__ = ["main"]
 
-FAILED, INTERRUPTED = 1, 130
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="tpe",
@@ -42,6 +44,25 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        import importlib.metadata
+
+        sys.stdout.write(f"tpe {importlib.metadata.version('tpe-tui')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def tpe(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Hold what stands before any command."""
+
+
 demo = typer.Typer(cls=CommandGroup, help="The bundled model.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(demo, name="demo")
 
@@ -60,6 +81,8 @@ def open_inspector(
     options = run_options(context)
     if json_ and (mask is not None or prompt):
         raise typer.BadParameter("--json prints the analysis alone: leave out --mask and --prompt.")
+    if not (json_ or on_terminal() or "-" in options.text):
+        say(f"{no_terminal()}; this is the analysis.")
     if json_ or not on_terminal() or "-" in options.text:
         _print_analysis(options, json_, mask, prompt)
         return
@@ -138,20 +161,25 @@ def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None = None
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
     if "_TPE_COMPLETE" in os.environ:  # a shell asks for completions: one to a line, however long its help is
         os.environ["COLUMNS"] = "1000"
-    try:
-        if arguments[:1] == ["--version"]:
-            import importlib.metadata
+    return with_standard_streams(lambda: _run(arguments), say)
 
-            sys.stdout.write(f"tpe {importlib.metadata.version('tpe-tui')}\n")
-            code = 0
-        else:
-            code = app(arguments, standalone_mode=False, prog_name="tpe")
+
+def _run(arguments: list[str]) -> int:
+    debug = "--debug" in arguments
+    try:
+        check_arguments(arguments)
+    except TpeError as error:
+        say(str(error))
+        return USAGE
+    try:
+        code = app(arguments, standalone_mode=False, prog_name="tpe")
         sys.stdout.flush()
         if code == INTERRUPTED:  # typer turns the interrupt into an exit code
             say("interrupted.")
+    except OutputError:
+        raise
     except TpeError as error:
         if debug:
             raise
@@ -160,9 +188,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted.")
         return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except Exception as error:
         usage = getattr(error, "exit_code", None)  # typer's usage errors, whichever click they come from
         if usage is not None and hasattr(error, "format_message"):
@@ -170,6 +195,10 @@ def main(arguments: list[str] | None = None) -> int:
             return int(usage)
         if debug:
             raise
+        if isinstance(error, OSError) and error.strerror:  # a disk that is full, a folder that is read-only
+            where = f"{shown_path(Path(error.filename))}: " if isinstance(error.filename, str) else ""
+            say(f"{where}{error.strerror}; what was being written there is not, run it again once that is mended.")
+            return FAILED
         say(f"unexpected {type(error).__name__}: {error}; run again with --debug and report it.")
         return FAILED
     return code if isinstance(code, int) else 0

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["OPEN", "CommandGroup"]
 
 OPEN = "inspect"  # the command that a bare `tpe [MODEL]` means
+VERSION = "--version"  # may stand anywhere
 FLAGS = ("--debug", "--json", "--no-cache", "--offline", "--trust-remote-code")  # may stand before a command
 
 
@@ -27,6 +28,8 @@ class CommandGroup(TyperGroup):
         """The words with the command in front: `OPEN` where the first word is no command, and for `demo` alone."""
         if OPEN not in self.commands:
             return list(words)
+        if VERSION in words[: words.index("--") if "--" in words else None]:
+            return [VERSION]
         flags, rest = _split(words)
         names = {*self.commands, *self._own_options()}
         command = self.commands.get(rest[0]) if rest else None

@@ -11,7 +11,7 @@ from tpe_core.json_text import json_text, nulled
 if TYPE_CHECKING:
     from tpe_core.progress import Steps
 
-__all__ = ["drive", "line", "on_terminal", "print_json", "say"]
+__all__ = ["drive", "line", "no_terminal", "on_terminal", "print_json", "say"]
 
 T = TypeVar("T")
 
@@ -43,6 +43,18 @@ def line(text: str = "") -> None:
 def on_terminal() -> bool:
     """Whether there is a terminal to draw on and to read keys from."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def no_terminal() -> str:
+    """Why the inspector cannot open here, and how it can."""
+    if os.environ.get("TERM", "") == "dumb":
+        return "TERM=dumb is no terminal to draw on: TERM=xterm-256color tpe opens the inspector, where that is true"
+    if "SSH_CONNECTION" in os.environ:
+        return "there is no terminal to draw on: ssh -t HOST tpe opens the inspector"
+    missing = " and ".join(
+        name for name, stream in (("input", sys.stdin), ("output", sys.stdout)) if not stream.isatty()
+    )
+    return f"standard {missing} is no terminal: tpe without pipes and redirections opens the inspector"
 
 
 def print_json(document: dict[str, Any]) -> None:
