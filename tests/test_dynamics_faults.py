@@ -84,6 +84,53 @@ def test_steps_out_of_order_are_warned_about_by_what_is_measured(folder: Path) -
     assert "checkpoint-200 says in its trainer_state.json that it is of step 250." in measure(folder).warnings
 
 
+PARTS = {"body": ("attention", "mlp"), "head": ("embedding",)}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("step", [200, 400])
+def test_a_checkpoint_that_holds_a_file_of_the_last_step_is_named_and_counts_for_no_headline(
+    folder: Path, part: str, step: int
+) -> None:
+    whole = measure(folder)
+    path = folder / f"checkpoint-{step}" / "model.safetensors"
+    own, end = load_file(path), load_file(folder / "checkpoint-500/model.safetensors")
+    taken = {name for name in own if ("wte" in name) == (part == "head")}
+    assert 0 < len(taken) < len(own)
+    save_file({name: (end if name in taken else own)[name] for name in own}, path, metadata={"format": "pt"})
+    found = measure(folder)
+    assert {point.name for point in found.points if point.suspected} == {f"checkpoint-{step}"}
+    [sentence] = [one for one in found.warnings if "the last one's" in one]
+    assert f"of checkpoint-{step} " in sentence
+    assert all(name in sentence for name in PARTS[part])
+    assert step not in found.halfway().values()
+    assert not any(point.suspected for point in whole.points)
+    assert whole.warnings == ()
+
+
+def test_a_headline_is_made_without_what_was_suspected(folder: Path) -> None:
+    assert measure(folder).halfway()["encoding"] == 100
+    (folder / "checkpoint-100").rename(folder / "x")
+    (folder / "checkpoint-400").rename(folder / "checkpoint-100")
+    (folder / "x").rename(folder / "checkpoint-400")
+    found = measure(folder)
+    suspected = {point.step for point in found.points if point.suspected}
+    assert {100, 200} <= suspected
+    assert not suspected & set(found.halfway().values())
+    assert all(point.to_dict()["suspected"] == (point.step in suspected) for point in found.points)
+
+
+@pytest.mark.parametrize("frozen", ["from the start", "from step 300 on"])
+def test_a_part_that_is_not_trained_is_not_suspected(folder: Path, frozen: str) -> None:
+    states = {step: load_file(folder / f"checkpoint-{step}/model.safetensors") for step in STEPS}
+    for step in STEPS if frozen == "from the start" else STEPS[3:]:
+        kept = states[0 if frozen == "from the start" else 300]
+        state = {name: kept[name] if ".mlp." in name else tensor for name, tensor in states[step].items()}
+        save_file(state, folder / f"checkpoint-{step}/model.safetensors", metadata={"format": "pt"})
+    found = measure(folder)
+    assert not any(point.suspected for point in found.points)
+
+
 def test_a_frozen_head_is_told(folder: Path) -> None:
     state = load_file(folder / "checkpoint-100/model.safetensors")
     end = load_file(folder / "checkpoint-200/model.safetensors")

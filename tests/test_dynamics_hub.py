@@ -160,16 +160,43 @@ def test_at_most_24_revisions_by_default(hub: FakeHub, served: Path) -> None:
     assert (found.points[0].step, found.points[-1].step) == (0, 69)
 
 
-def test_shards(hub: FakeHub, served: Path) -> None:
-    whole = folder_says(served)
-    path = served / "step2" / WEIGHTS
+def split(folder: Path) -> None:
+    """Save a checkpoint's head in one file and the rest in another."""
+    path = folder / WEIGHTS
     tensors = load_file(path)
     other = {name: tensor for name, tensor in tensors.items() if name != "embed_out.weight"}
-    save_file({"embed_out.weight": tensors["embed_out.weight"]}, path.with_name("model-00001-of-00002.safetensors"))
-    save_file(other, path.with_name("model-00002-of-00002.safetensors"))
+    save_file({"embed_out.weight": tensors["embed_out.weight"]}, folder / "model-00001-of-00002.safetensors")
+    save_file(other, folder / "model-00002-of-00002.safetensors")
     files = {name: f"model-0000{1 + (name in other)}-of-00002.safetensors" for name in tensors}
-    path.with_name("model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
     path.unlink()
+
+
+@pytest.mark.parametrize("copied", [(2, 8, {2}), (4, 8, {4}), (4, 1, {1, 4}), (4, 4, set())])
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_branch_whose_other_file_is_another_steps_is_named_before_it_is_fetched(
+    hub: FakeHub, served: Path, copied: tuple[int, int, set[int]], weights: bool
+) -> None:
+    step, source, suspected = copied
+    for each in STEPS:
+        split(served / f"step{each}")
+    name = "model-00002-of-00002.safetensors"
+    if source != step:
+        shutil.copy(served / f"step{source}" / name, served / f"step{step}" / name)
+    found = measure(served, weights=weights)
+    assert {point.step for point in found.points if point.suspected} >= suspected
+    told = [one for one in found.warnings if f"{name} of step" in one]
+    assert len(told) == (1 if suspected else 0)
+    assert all(f"of step{min(suspected)} is that of" in one for one in told)
+    assert not suspected & set(found.halfway().values())
+    if not weights:
+        assert not any("00002-of" in path for path, *_ in parts(hub))
+        assert {point.step for point in found.points if point.suspected} == suspected
+
+
+def test_shards(hub: FakeHub, served: Path) -> None:
+    whole = folder_says(served)
+    split(served / "step2")
     hub.requests.clear()
     found = measure(served)
     assert [point.r2 for point in found.points] == [point.r2 for point in whole.points]

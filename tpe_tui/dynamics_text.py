@@ -62,6 +62,7 @@ def facts(source: Source) -> str:
     lines += [f"cost         {source.budget}"] if source.budget else []
     for title, entries in (
         ("duplicates", same),
+        ("suspected", [f"  {point.name} counts for no half-way step" for point in found.points if point.suspected]),
         ("skipped", skipped),
         ("warnings", [f"  {text}" for text in found.warnings]),
     ):

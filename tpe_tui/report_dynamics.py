@@ -55,6 +55,9 @@ def print_halfway(found: Trajectory) -> None:
         line("the last R2 is not above 0, so there is no half-way step")
     if parameters is not None:
         line(f"all parameters are half-way to their last values at step {count(parameters)}")
+    suspected = sum(point.suspected for point in found.points)
+    if suspected:
+        line(f"(without {suspected} suspected checkpoint{'' if suspected == 1 else 's'}: see the warnings)")
 
 
 class TrajectoryTable:
@@ -77,6 +80,7 @@ class TrajectoryTable:
                 self._row("step", [title for title, _ in COLUMNS])
             self._printed.add(point.step)
             same = f"  the weights of {point.duplicate_of}" if point.duplicate_of else ""
+            same = same or ("  suspected: see the warnings" if point.suspected else "")
             cells = ["-" if value is None else number(value) for value in _figures(point)]
             self._row(count(point.step), cells, same)
 

@@ -49,6 +49,15 @@ class HubFiles(Files):
         """Whether loading would read a weight file: pickles beside safetensors are not."""
         return ".bin" in name if ".bin" in self.weights else ".bin" not in name
 
+    @property
+    def weight_hashes(self) -> dict[str, str]:
+        """Those the hub tells, without indices."""
+        return {
+            name: value
+            for name, value in self._hashes.items()
+            if is_weight(name) and self._counts(name) and not name.endswith(".index.json")
+        }
+
     def digest(self, name: str) -> str:
         """The hub's hash."""
         return self._hashes[name]

@@ -46,6 +46,7 @@ class Point:
     loss: float | None = None  # nats a token: on the text given, held out by the run, or of a Trainer since it logged
     kl_unigram: float | None = None  # KL(unigram || mean prediction), nats
     duplicate_of: str | None = None  # the name of another checkpoint, with the same weights
+    suspected: bool = False  # whether it may hold weights of another step: a warning says what tells it
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, names as documented."""
@@ -83,9 +84,9 @@ class Trajectory:
     def halfway(self) -> dict[str, int | None]:
         """The first steps at which adjusted R2 passes half its last value, and all parameters are half-way (or None).
 
-        Duplicates of another checkpoint do not count.
+        Duplicates of another checkpoint do not count, nor what may hold weights of another step.
         """
-        own = [point for point in self.points if point.duplicate_of is None]
+        own = [point for point in self.points if point.duplicate_of is None and not point.suspected]
         fitted = [point for point in own if point.r2_adjusted is not None]
         half = (fitted[-1].r2_adjusted or 0.0) / 2 if fitted else 0.0
         encoding = [point.step for point in fitted if half > 0 and (point.r2_adjusted or 0.0) >= half]

@@ -44,18 +44,20 @@ def document(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
 
 
 def table(trajectories: Sequence[Trajectory]) -> str:
-    """CSV: source, name, step, what it duplicates, then every figure that any checkpoint has; empty where one lacks it.
+    """CSV: source, name, step, what it duplicates, whether it is suspected, then every figure that any checkpoint has.
 
+    A cell is empty where a checkpoint lacks the figure.
     Numbers have every digit they were measured with.
     """
     rows = [(one.source, point, figures(point)) for one in trajectories for point in one.points]
     names = list(dict.fromkeys(name for *_, found in rows for name in found))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["source", "name", "step", "duplicate_of", *names])
+    writer.writerow(["source", "name", "step", "duplicate_of", "suspected", *names])
     for source, point, found in rows:
         cells = [repr(found[name]) if name in found else "" for name in names]
-        writer.writerow([source, point.name, point.step, point.duplicate_of or "", *cells])
+        suspected = "yes" if point.suspected else ""
+        writer.writerow([source, point.name, point.step, point.duplicate_of or "", suspected, *cells])
     return stream.getvalue()
 
 

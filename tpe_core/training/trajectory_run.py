@@ -24,7 +24,7 @@ from tpe_core.training.frequency import Frequencies
 from tpe_core.training.head_fit import fit_steps, overlap
 from tpe_core.training.head_reader import HeadReader, whole
 from tpe_core.training.parameter_groups import ratios
-from tpe_core.training.suite_checks import duplicates, out_of_order, warn_duplicates
+from tpe_core.training.suite_checks import duplicates, suspicions, warn_duplicates
 from tpe_core.training.text_loss import TextLoss
 from tpe_core.training.trajectory import Point, Skipped, Trajectory
 from tpe_core.training.weight_files import LocalFiles, UnusableError, Weights, open_weights
@@ -95,6 +95,7 @@ class TrajectoryRun:
         self._surprisal = frequencies.surprisal
         self._results = _Results(store)
         self._fitted: list[Checkpoint] = []
+        self._suspected: frozenset[str] = frozenset()
         self._skipped = list(suite.skipped)
         self._warnings = [*suite.warnings, *warnings, *frequencies.warnings()]
         self._weights: dict[str, tuple[Weights, str]] = {}
@@ -140,7 +141,10 @@ class TrajectoryRun:
         for earlier, later in itertools.pairwise(own):  # where a duplicate stood in between
             yield from self._compare(later, [earlier])
         points = self._trajectory(same).points
-        self._warnings += warn_duplicates(same, len(points)) + out_of_order(points, self._away())
+        hashes = {checkpoint.name: checkpoint.files.weight_hashes for checkpoint in own}
+        found = suspicions(points, self._apart(), hashes)
+        self._warnings += warn_duplicates(same, len(points)) + [one.sentence for one in found]
+        self._suspected = frozenset(name for one in found for name in one.names) - {points[-1].name}
         yield Progress(LABEL, len(order), len(order))
         return self._trajectory(same)
 
@@ -238,15 +242,18 @@ class TrajectoryRun:
 
     def _away(self) -> dict[str, float]:
         """How far each checkpoint's head is from the last one's, where it was measured."""
-        last = self._fitted[-1].files.fingerprint
         found = {}
-        for checkpoint in self._fitted:
-            key = checkpoint.files.fingerprint
-            values = {"head": 0.0} if key == last else self._distance(key, last)
-            if values:
-                kind = next((kind for kind in ("head", "embedding") if kind in values), "all")
-                found[checkpoint.name] = values.get(kind, 0.0)
-        return found
+        for name, values in self._apart().items():
+            kind = next((kind for kind in ("head", "embedding") if kind in values), "all")
+            found[name] = values.get(kind, 0.0)
+        last = self._fitted[-1].files.fingerprint
+        return found | {each.name: 0.0 for each in self._fitted if each.files.fingerprint == last}
+
+    def _apart(self) -> dict[str, dict[str, float]]:
+        """How far each checkpoint with weights of its own is from the last one by group, where it was measured."""
+        last = self._fitted[-1].files.fingerprint
+        keys = {each.name: each.files.fingerprint for each in self._fitted}
+        return {name: values for name, key in keys.items() if key != last and (values := self._distance(key, last))}
 
     def _trajectory(self, same: dict[str, str]) -> Trajectory:
         """What is known so far; `same` names duplicates and what they are duplicates of."""
@@ -288,6 +295,7 @@ class TrajectoryRun:
                 "change": ratios(change, earlier),
                 **(text or {}),
                 "duplicate_of": original,
+                "suspected": checkpoint.name in self._suspected,
             }
         )
 

@@ -73,6 +73,11 @@ class Files(ABC):
         """The hash of a small file's content."""
 
     @property
+    def weight_hashes(self) -> Mapping[str, str]:
+        """The hashes of the files that hold its tensors, where they are known without reading them."""
+        return {}
+
+    @property
     def weights(self) -> str:
         """The file that holds the weights or is their index, safetensors first; raises `UnusableError` without one."""
         for name in SINGLE_WEIGHTS:

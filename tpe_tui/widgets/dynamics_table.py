@@ -151,6 +151,8 @@ class DynamicsTable(LineWidget):
             point = source.points[index]
             if point.duplicate_of is not None:
                 return escape_controls(f"{point.name} = {point.duplicate_of}"), "warn"
+            if point.suspected:
+                return escape_controls(f"{point.name} ?"), "warn"
             return escape_controls(point.name), "head" if point.step == at else "muted"
         half = source.halfway()
         both = self.cells >= BOTH
