@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tpe_core.edits.intervention import Intervention, Method, Replacement, Steering
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
+from tpe_core.shares import count_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -224,7 +225,7 @@ class Inspector:
         """Prune exactly the `share` of dimensions with the smallest |key| (the paper's order for ``slope``)."""
         if not 0 <= share <= 1:
             raise TpeError(f"a share must lie between 0 and 1, not {share:g}.")
-        count = int(share * self.hidden_size + 1e-9)  # 0.29 * 1600 is 463.99...
+        count = count_of(share, self.hidden_size)
         dims = table.order(key, descending=False)[:count]
         return self.apply(self.intervention.only(int(dim) for dim in dims))
 

@@ -18,13 +18,17 @@ __all__ = [
     "elapsed",
     "escape_controls",
     "fit",
+    "four_decimals",
     "number",
+    "p_value",
     "percent",
     "points",
     "shown_prompt",
+    "tick",
     "typed_prompt",
 ]
 
+NUMBER_CELLS, PERCENT_CELLS = 8, 7
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
@@ -41,17 +45,28 @@ def fit(text: str, width: int, right: bool = False) -> str:
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Three to four significant digits in at most eight cells."""
+    """Two to four significant digits in at most eight cells."""
     if not math.isfinite(value):
-        return str(value)
-    sign = "+" if signed and value >= 0 else ""
+        return f"{value:{'+' if signed else ''}}"
+    sign = "+z" if signed else "z"
     size = abs(value)
     if size >= 1e5 or 0 < size < 1e-3:
-        return f"{sign}{value:.1e}"
+        text = f"{value:{sign}.1e}"
+        return text if len(text) <= NUMBER_CELLS else f"{value:{sign}.0e}"
     if size >= 1000:
-        return f"{sign}{value:.0f}"
-    decimals = 3 if size < 10 else 2 if size < 100 else 1
-    return f"{sign}{value:.{decimals}f}"
+        return f"{value:{sign}.0f}"
+    decimals = 4 if 0 < size < 0.01 else 3 if size < 10 else 2 if size < 100 else 1
+    return f"{value:{sign}.{decimals}f}"
+
+
+def four_decimals(value: float) -> str:
+    """A divergence, a slope: four decimals where they say enough of it, else as `number` writes it."""
+    return f"{value:z.4f}" if 1e-3 <= abs(value) < 10 or value == 0 else number(value)
+
+
+def p_value(p: float, digits: int = 1) -> str:
+    """The probability of a test: `digits` significant digits below 0.001, and a bound below what is worth telling."""
+    return "<1e-99" if p < 1e-99 else f"{p:.{digits - 1}e}" if p < 1e-3 else f"{p:z.3f}"
 
 
 def count(value: int) -> str:
@@ -60,25 +75,40 @@ def count(value: int) -> str:
 
 
 def percent(p: float) -> str:
-    """A probability in at most six cells."""
+    """A probability in at most seven cells: 12.3%, 0.0031%, 3.1e-7%; two digits of whatever is above 0."""
     share = 100 * p
     if math.isnan(share):
         return "nan"
-    if share >= 99.95:
-        return "100%"
-    if share >= 10:
-        return f"{share:.1f}%"
-    if share >= 0.01:
-        return f"{share:.2f}%"
-    return "<0.01%" if p > 0 else "0%"
+    if math.isinf(share) or share == 0:
+        return f"{share:z.0f}%"
+    if share >= 0.001:
+        if share >= 99.95:
+            return f"{share:.0f}%"
+        return f"{share:.{1 if share >= 10 else 2 if share >= 0.1 else 3 if share >= 0.01 else 4}f}%"
+    text = _short_exponent(f"{share:.1e}%")
+    return text if len(text) <= PERCENT_CELLS else _short_exponent(f"{share:.0e}%")
 
 
-def points(delta: float) -> str:
-    """A change of probability in percentage points, signed; a dot where it rounds to nothing."""
+def points(delta: float, fine: bool = False) -> str:
+    """A change of probability in percentage points, signed; a dot where it rounds to nothing and need not be `fine`."""
     value = 100 * delta
+    if fine and 0 < abs(value) < 0.01:
+        return _short_exponent(f"{value:+.0e}")
     if abs(value) < 0.005:
         return "·"
     return f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.2f}"
+
+
+def _short_exponent(text: str) -> str:
+    """Without the zero that leads an exponent: 3.1e-7 for 3.1e-07."""
+    return text.replace("e-0", "e-").replace("e+0", "e+")
+
+
+def tick(value: float, width: int) -> str:
+    """The shortest text in `width` cells that is exactly the value; empty where there is none."""
+    texts = [f"{value:z.{digits}g}" for digits in range(1, 10)] + [f"{value:z.0f}"]
+    exact = [text for text in texts if len(text) <= width and math.isclose(float(text), value, rel_tol=1e-9)]
+    return min(exact, key=len, default="")
 
 
 def bar(share: float, width: int) -> str:
@@ -90,6 +120,8 @@ def bar(share: float, width: int) -> str:
 
 def elapsed(seconds: float) -> str:
     """Minutes and seconds: 0:12."""
+    if not math.isfinite(seconds):
+        return "-:--"
     minutes, rest = divmod(int(at_least(0.0, seconds)), 60)
     return f"{minutes}:{rest:02d}"
 

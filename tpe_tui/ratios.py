@@ -47,7 +47,7 @@ def parse_probability(text: str) -> float | None:
 
 def short_ratio(ratio: float) -> str:
     """A ratio as a label: 2, 0.595, 1189, 1.2e+06."""
-    return f"{ratio:.3g}" if ratio < 1000 else number(ratio)
+    return f"{ratio:.3g}" if 1e-3 <= ratio < 999.5 else number(ratio)
 
 
 def share(p: float) -> str:

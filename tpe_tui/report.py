@@ -12,7 +12,7 @@ import numpy as np
 from tpe_core.progress import Progress
 from tpe_tui.card import card_lines
 from tpe_tui.console import line
-from tpe_tui.format import escape_controls
+from tpe_tui.format import escape_controls, four_decimals, p_value, percent
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis
@@ -70,19 +70,19 @@ def print_analysis(analysis: Analysis) -> None:
     for text in (
         f"{analysis.model.name}: {head.vocab_rows:,} tokens x {head.hidden_size:,} dimensions, "
         f"{analysis.rows_excluded:,} rows excluded",
-        f"{analysis.detection.positions:,} positions of {analysis.text}; loss {analysis.detection.loss:.3f} nats",
+        f"{analysis.detection.positions:,} positions of {analysis.text}; loss {analysis.detection.loss:z.3f} nats",
         "",
         "-log alpha = A.W + B",
-        f"  R2 {fit.r2:.4f}   adjusted {fit.r2_adjusted:.4f}   held-out vocabulary {fit.r2_heldout_vocab:.4f}   "
-        f"permuted {fit.r2_permuted:.4f}",
-        f"  F({fit.rank}, {fit.degrees_of_freedom}) {fit.f_statistic:.1f}, p {fit.f_p:.2g}   "
-        f"intercept {fit.intercept:.3f}   condition number {condition}",
-        f"  cosine(A, -E[h]) {fit.cosine_to_mean_hidden:.3f}   "
-        f"corr(-log alpha, E[-log p]) {fit.jensen_correlation:.3f}",
+        f"  R2 {fit.r2:z.4f}   adjusted {fit.r2_adjusted:z.4f}   held-out vocabulary {fit.r2_heldout_vocab:z.4f}   "
+        f"permuted {fit.r2_permuted:z.4f}",
+        f"  F({fit.rank}, {fit.degrees_of_freedom}) {fit.f_statistic:z.1f}, p {p_value(fit.f_p, 2)}   "
+        f"intercept {fit.intercept:z.3f}   condition number {condition}",
+        f"  cosine(A, -E[h]) {fit.cosine_to_mean_hidden:z.3f}   "
+        f"corr(-log alpha, E[-log p]) {fit.jensen_correlation:z.3f}",
     ):
         line(text)
     if head.bias is not None:
-        line(f"  the head bias enters as an offset; without it R2 is {fit.r2_without_offset:.4f}")
+        line(f"  the head bias enters as an offset; without it R2 is {fit.r2_without_offset:z.4f}")
     if head.post.scale != 1:
         line(f"  W and the slopes are in units of the final logits (the model's scale {head.post.scale:.6g} included)")
     if head.post.cap is not None:
@@ -93,11 +93,11 @@ def print_analysis(analysis: Analysis) -> None:
     for text in (
         "",
         "sparsity",
-        "  R2 of the k best   " + "  ".join(f"{k}: {value:.3f}" for k, value in fit.r2_by_k().items()),
-        f"  90 % of R2 takes {fit.dimensions_for(0.9)} dimensions   Gini {fit.gini:.3f}   "
-        f"participation ratio {fit.participation_ratio:.1f}",
-        "  PC correlation     " + "  ".join(f"{i + 1}: {components.correlations[i]:+.2f}" for i in shown),
-        "  explained variance " + "  ".join(f"{i + 1}: {components.explained_variance_ratio[i]:.3f}" for i in shown),
+        "  R2 of the k best   " + "  ".join(f"{k}: {value:z.3f}" for k, value in fit.r2_by_k().items()),
+        f"  90 % of R2 takes {fit.dimensions_for(0.9)} dimensions   Gini {fit.gini:z.3f}   "
+        f"participation ratio {fit.participation_ratio:z.1f}",
+        "  PC correlation     " + "  ".join(f"{i + 1}: {components.correlations[i]:+z.2f}" for i in shown),
+        "  explained variance " + "  ".join(f"{i + 1}: {components.explained_variance_ratio[i]:z.3f}" for i in shown),
         "",
         *_neighbours(analysis),
         "",
@@ -107,8 +107,9 @@ def print_analysis(analysis: Analysis) -> None:
     order = np.argsort(-np.abs(fit.slope), kind="stable")
     for rank, dim in enumerate(order[:RANKED], 1):
         line(
-            f"{rank:>5} {dim:>5} {fit.slope[dim]:>10.4f} {fit.slope_std[dim]:>9.4f} {fit.stderr[dim]:>9.4f} "
-            f"{fit.t[dim]:>9.2f} {fit.q[dim]:>9.2g} {fit.r[dim]:>7.3f}"
+            f"{rank:>5} {dim:>5} {four_decimals(fit.slope[dim]):>10} {four_decimals(fit.slope_std[dim]):>9} "
+            f"{four_decimals(fit.stderr[dim]):>9} "
+            f"{fit.t[dim]:>z9.2f} {p_value(float(fit.q[dim]), 2):>9} {fit.r[dim]:>z7.3f}"
         )
     if len(order) > RANKED:
         line(f"      ... {len(order) - RANKED} more with --json")
@@ -120,9 +121,9 @@ def _neighbours(analysis: Analysis) -> list[str]:
     shape, found, tokens = analysis.geometry, analysis.undertrained, analysis.tokens
     lines = [
         "rows weighted by alpha",
-        "  PC correlation     " + "  ".join(f"{i}: {r:+.2f}" for i, r in enumerate(weighted.correlations_weighted, 1)),
+        "  PC correlation     " + "  ".join(f"{i}: {r:+z.2f}" for i, r in enumerate(weighted.correlations_weighted, 1)),
         "  explained variance "
-        + "  ".join(f"{i}: {share:.3f}" for i, share in enumerate(weighted.explained_variance_ratio, 1)),
+        + "  ".join(f"{i}: {share:z.3f}" for i, share in enumerate(weighted.explained_variance_ratio, 1)),
         "",
     ]
     if static is None:
@@ -132,24 +133,24 @@ def _neighbours(analysis: Analysis) -> list[str]:
         sources += ["head bias"] if static.head_bias else []
         lines += [
             f"static bias s ({' and '.join(sources)})",
-            f"  corr(s, -log alpha) {static.correlation:+.3f}   R2 of s alone {static.r2_alone:.3f}   "
-            f"with coefficient -1 {static.r2_fixed:.3f}   of -log alpha + s on W {static.r2_offset:.4f}",
+            f"  corr(s, -log alpha) {static.correlation:+z.3f}   R2 of s alone {static.r2_alone:z.3f}   "
+            f"with coefficient -1 {static.r2_fixed:z.3f}   of -log alpha + s on W {static.r2_offset:z.4f}",
         ]
     dims, lead = outliers.dims, f"outlier dimensions of h: {len(outliers.dims)} of {len(outliers.rms)}"
     if len(dims):
         named = ", ".join(str(dim) for dim in dims[:COMPONENTS]) + (", ..." if len(dims) > COMPONENTS else "")
         lines.append(
             f"{lead} ({named}); {outliers.overlap} of them among the {len(dims)} of largest |slope*sd| "
-            f"({outliers.overlap_expected:.2f} by chance, p {outliers.overlap_p:.2g})"
+            f"({outliers.overlap_expected:z.2f} by chance, p {p_value(outliers.overlap_p, 2)})"
         )
     else:
         lines.append(lead)
     null = (
-        f"{shape.null_space} dimensions, {shape.null_space_hidden:.2%} of h's variance" if shape.null_space else "none"
+        f"{shape.null_space} dimensions, {shape.null_space_hidden:z.2%} of h's variance" if shape.null_space else "none"
     )
-    lines.append(f"common drift of W {shape.common_drift:.3f}   rank {shape.rank}   effective null space: {null}")
-    near = [f"{tokens[i]} {found.distance[i]:.2f}" for i in found.nearest[:TOKENS]]
-    worst = [f"{tokens[i]} {found.residual[i]:+.2f}" for i in found.worst_fitted[:TOKENS]]
+    lines.append(f"common drift of W {shape.common_drift:z.3f}   rank {shape.rank}   effective null space: {null}")
+    near = [f"{tokens[i]} {found.distance[i]:z.2f}" for i in found.nearest[:TOKENS]]
+    worst = [f"{tokens[i]} {found.residual[i]:+z.2f}" for i in found.worst_fitted[:TOKENS]]
     lines.append(f"nearest the {found.untrained.reference} (cosine distance): {'  '.join(near)}")
     lines.append(f"worst fitted (residual): {'  '.join(worst)}")
     return lines
@@ -164,4 +165,4 @@ def print_next_tokens(result: NextTokens, table: EncodingTable, count: int = 10)
         f"{len(edit.pruned)} dimensions pruned ({edit.replacement}), {len(edit.steering)} tokens steered"
     )
     for token_id, base, now in zip(result.ids[:count], result.base[:count], result.now[:count], strict=True):
-        line(f"  {table.tokens[token_id]:<24} {base:>8.2%} {now:>8.2%}")
+        line(f"  {table.tokens[token_id]:<24} {percent(base):>8} {percent(now):>8}")

@@ -14,14 +14,14 @@ def print_training(record: dict[str, Any], folder: Path) -> None:
     """Where a training run left what, its loss, and what its probe saw and cost."""
     steps, last, halfway = record["recipe"]["steps"], record["checkpoints"][-1], record["halfway_step"]
     probe = record["probe"]
-    line(f"{folder / 'model'}: held-out loss {record['held_out_loss']:.4f} nats after {steps:,} steps")
+    line(f"{folder / 'model'}: held-out loss {record['held_out_loss']:z.4f} nats after {steps:,} steps")
     line(
-        f"token frequency on the embedding: adjusted R2 {last['r2_adjusted']:.4f}, half of that passed at step "
+        f"token frequency on the embedding: adjusted R2 {last['r2_adjusted']:z.4f}, half of that passed at step "
         f"{halfway['encoding']:,}; the parameters half-way to their end at step {halfway['parameters']:,}"
     )
     line(
-        f"the probe took {probe['seconds']:.2f} of {probe['training_seconds']:.0f} seconds of training "
-        f"({probe['share']:.2%}); tpe dynamics {folder} shows what it saw"
+        f"the probe took {probe['seconds']:z.2f} of {probe['training_seconds']:z.0f} seconds of training "
+        f"({probe['share']:z.2%}); tpe dynamics {folder} shows what it saw"
     )
 
 
@@ -29,7 +29,7 @@ def print_experiment(document: dict[str, Any], folder: Path) -> None:
     """The two runs side by side at every recorded step, and what twins say."""
     line(
         f"{document['pairs']:,} tokens and their twins: same contexts, frequency ratio drawn at random "
-        f"(sd {document['log_ratio_sd']:.2f} nats of its log); control: the same text with equal ratios"
+        f"(sd {document['log_ratio_sd']:z.2f} nats of its log); control: the same text with equal ratios"
     )
     line()
     line(f"{'':>8} | {'trained on shuffled frequencies':^44} | {'control, trained on equal ones':^44}")
@@ -40,8 +40,8 @@ def print_experiment(document: dict[str, Any], folder: Path) -> None:
         cells = []
         for arm, against in (("shuffled", "equal"), ("equal", "shuffled")):
             run = entry[arm]
-            r2 = f"{run[f'r2_{arm}']:>13.3f}{run[f'r2_{against}']:>12.3f}"
-            cells.append(f"{r2}{run['twins_r2']:>10.3f}{run['twins_slope']:>9.2f}")
+            r2 = f"{run[f'r2_{arm}']:>z13.3f}{run[f'r2_{against}']:>z12.3f}"
+            cells.append(f"{r2}{run['twins_r2']:>z10.3f}{run['twins_slope']:>z9.2f}")
         line(f"{entry['step']:>8,} | {cells[0]} | {cells[1]}")
     line()
     halfway = document["halfway_step"]

@@ -103,8 +103,8 @@ def _change(each: Figure) -> str:
         return "other text"
     by = (each.b or 0.0) - (each.a or 0.0)
     if each.name == "top1":
-        return f"{100 * by:+.1f} points"
-    return f"{by:+.4f}" if each.name in ("kl", "js") else number(by, signed=True)
+        return f"{100 * by:+z.1f} points"
+    return f"{by:+z.4f}" if each.name in ("kl", "js") else number(by, signed=True)
 
 
 def _print_next_tokens(pairs: Sequence[Pair]) -> None:

@@ -47,4 +47,4 @@ def _figure(figure: WithError, signed: bool = False) -> str:
 
 def _digits(value: float) -> str:
     """Four decimals for shares and bits, fewer for large perplexities."""
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:.5g}"
+    return f"{value:z.4f}" if abs(value) < 100 else f"{value:.5g}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpe_tui.console import line
-from tpe_tui.format import escape_controls, fit, number, percent
+from tpe_tui.format import escape_controls, fit, four_decimals, number, percent
 
 if TYPE_CHECKING:
     from tpe_core.sharing.manifest import Manifest
@@ -76,7 +76,7 @@ def print_manifest(path: Path, manifest: Manifest) -> None:
         row("edit", "none: nothing is pruned and nothing is steered")
     if manifest.pruned:
         count, width = len(manifest.pruned), made.hidden_size
-        row("pruned", f"{count:,} of {width:,} dimensions ({count / width:.1%}), replaced by {_replaced(manifest)}")
+        row("pruned", f"{count:,} of {width:,} dimensions ({count / width:z.1%}), replaced by {_replaced(manifest)}")
         row("", dims_text(manifest.pruned))
     _print_steering(manifest)
     revision = "" if made.revision is None else f", revision {safe(made.revision)}"
@@ -154,7 +154,7 @@ def figure(name: str, value: float | None) -> str:
         return "-"
     if name == "top1":
         return percent(value)
-    return f"{value:.4f}" if name in ("kl", "js") else number(value)
+    return four_decimals(value) if name in ("kl", "js") else number(value)
 
 
 def _print_self_test(manifest: Manifest) -> None:

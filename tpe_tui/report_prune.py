@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tpe_tui.console import line
+from tpe_tui.format import four_decimals
 
 if TYPE_CHECKING:
     from tpe_core.pruning.budget import BudgetResult, Largest
@@ -24,7 +25,8 @@ TITLES = {"heldout": "held-out", "ood": "out of domain"}
 
 def figures(cost: Cost) -> str:
     """One text's figures under `FIGURES`."""
-    return f"{cost.kl:>9.4f}{cost.js:>8.4f}{cost.top1:>7.1%}{cost.perplexity:>9.4g}{cost.entropy:>8.3f}"
+    divergences = f"{four_decimals(cost.kl):>9}{four_decimals(cost.js):>8}"
+    return f"{divergences}{cost.top1:>z7.1%}{cost.perplexity:>9.4g}{cost.entropy:>z8.3f}"
 
 
 def _head(result: PruningResult | BudgetResult) -> None:
@@ -42,7 +44,7 @@ def _head(result: PruningResult | BudgetResult) -> None:
 def _row(order: str, way: str, share: tuple[int, int], costs: Mapping[str, Cost]) -> str:
     removed, width = share
     both = "  ".join(figures(costs[domain]) for domain in TITLES)
-    return f"{order:<14}{way:<14}{removed:>8,}{removed / width:>7.1%}{both}"
+    return f"{order:<14}{way:<14}{removed:>8,}{removed / width:>z7.1%}{both}"
 
 
 def print_curves(result: PruningResult) -> None:
@@ -60,7 +62,7 @@ def print_curves(result: PruningResult) -> None:
 
 
 def _band(draws: int, bands: list[tuple[float, float]]) -> str:
-    texts = [f"{least:.4f} to {most:.4f}" for least, most in bands]
+    texts = [f"{four_decimals(least)} to {four_decimals(most)}" for least, most in bands]
     label = f"  KL over {draws} draws"
     return f"{label:<{len(NAMES)}}  {texts[0]:<{len(FIGURES)}}  {texts[1]}"
 
@@ -79,7 +81,7 @@ def _following(one: Largest) -> str:
     if one.following is None:
         return ""
     name = {"kl": "KL", "perplexity": "perplexity"}[one.metric]
-    return f"   one more: {name} {getattr(one.following, one.metric):.4f}"
+    return f"   one more: {name} {four_decimals(getattr(one.following, one.metric))}"
 
 
 def print_texts(texts: Sequence[PrunedText]) -> None:
@@ -93,8 +95,8 @@ def print_texts(texts: Sequence[PrunedText]) -> None:
     line()
     ceiling, what = first.ceiling, f"text after {count:,} held-out prompts"
     if ceiling.enough:
-        line(f"{what}; MAUVE of two base samples (the ceiling) {ceiling.value:.3f}")
-        line(f"(~ before a score: {ceiling.chance:.3f} and more is chance among so many, the texts may be alike)")
+        line(f"{what}; MAUVE of two base samples (the ceiling) {ceiling.value:z.3f}")
+        line(f"(~ before a score: {ceiling.chance:z.3f} and more is chance among so many, the texts may be alike)")
     else:
         line(f"{what}: too few for MAUVE, which tells nothing below {LEAST_SAMPLES}")
     line(f"{NAMES[:-7]}{'MAUVE':>8}{'distinct-2':>12}{'repeat-4':>10}")
@@ -105,6 +107,6 @@ def print_texts(texts: Sequence[PrunedText]) -> None:
 
 def _text_row(order: str, way: str, removed: int, score: Mauve, text: TextQuality) -> str:
     mark = "" if score.told_apart else "~"
-    shown = f"{mark}{score.value:.3f}" if score.enough else "-"
-    pairs, repeats = ("-" if value is None else f"{value:.3f}" for value in (text.distinct[1], text.repetition[3]))
+    shown = f"{mark}{score.value:z.3f}" if score.enough else "-"
+    pairs, repeats = ("-" if value is None else f"{value:z.3f}" for value in (text.distinct[1], text.repetition[3]))
     return f"{order:<14}{way:<14}{removed:>8,}{shown:>8}{pairs:>12}{repeats:>10}"

@@ -18,11 +18,11 @@ SHORT = {"local": "local", "heldout": "held-out", "ood": "ood"}
 
 
 def _ratio(value: float) -> str:
-    return f"{value:.4g}"
+    return f"{value:z.4g}"
 
 
 def _mean(value: float | None, spread: float | None) -> str:
-    return "-" if value is None or spread is None else f"{value:.3f} ({spread:.2f})"
+    return "-" if value is None or spread is None else f"{value:z.3f} ({spread:z.2f})"
 
 
 def _domains(values: Mapping[str, float], width: int = 9, digits: str = ".4g") -> str:
@@ -31,10 +31,10 @@ def _domains(values: Mapping[str, float], width: int = 9, digits: str = ".4g") -
 
 def _row(result: Result) -> str:
     name = "  calibrated" if result.calibrated else result.method
-    size = "-" if result.relative_edit is None else f"{result.relative_edit:.3f}"
+    size = "-" if result.relative_edit is None else f"{result.relative_edit:z.3f}"
     kl = f"{result.kl['heldout']:>9.3g}{result.kl['ood']:>9.3g}"
     measured = f"{_domains(result.achieved)} |{_domains(result.js, digits='.3g')} |{kl}"
-    return f"  {name:<16}{_ratio(result.asked):>8} |{measured} |{result.spread['heldout']:>7.3f} {size:>7}"
+    return f"  {name:<16}{_ratio(result.asked):>8} |{measured} |{result.spread['heldout']:>z7.3f} {size:>7}"
 
 
 def _paid(result: Result, tokens: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tpe_tui.console import line
-from tpe_tui.format import fit
+from tpe_tui.format import fit, four_decimals
 from tpe_tui.report_prune import FIGURES, TITLES, figures
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _block(title: str, landing: Landing, at_home: bool = False) -> None:
     draws = len(landing.random.draws["heldout"])
     line(_row(f"  random, {draws} draw{'s' if draws > 1 else ''}", _texts(means)))
     if draws > 1:
-        bands = ["{:.4f} to {:.4f}".format(*landing.random.band(domain)[0]) for domain in TITLES]
+        bands = [" to ".join(map(four_decimals, landing.random.band(domain)[0])) for domain in TITLES]
         line(f"{'    KL over draws':<{NAME}}  {bands[0]:<{len(FIGURES)}}  {bands[1]}")
 
 
@@ -88,5 +88,8 @@ def _cells(
     kl: float | None, js: float | None, top1: float | None, perplexity: float | None, entropy: float | None
 ) -> str:
     """Figures under `FIGURES`, of which a file may hold only some."""
-    cells = ((kl, "9.4f"), (js, "8.4f"), (top1, "7.1%"), (perplexity, "9.4g"), (entropy, "8.3f"))
-    return "".join(" " * int(form.split(".")[0]) if x is None else format(x, form) for x, form in cells)
+    cells = ((top1, "7.1%"), (perplexity, "9.4g"), (entropy, "8.3f"))
+    divergences = ((kl, 9), (js, 8))
+    texts = ["" if x is None else four_decimals(x) for x, _ in divergences]
+    rest = "".join(" " * int(form.split(".")[0]) if x is None else format(x, form) for x, form in cells)
+    return "".join(f"{text:>{width}}" for text, (_, width) in zip(texts, divergences, strict=True)) + rest

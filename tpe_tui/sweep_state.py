@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tpe_core.edits.intervention import READY, Replacement
 from tpe_core.errors import TpeError
 from tpe_core.pruning.swept import ORDERS, ROTATE, SweepRequest, SweepResult, SweptCurve
-from tpe_tui.format import number
+from tpe_tui.format import four_decimals, number
 
 if TYPE_CHECKING:
     from tpe_core.inspector import ModelInfo
@@ -50,8 +50,8 @@ def figure(key: str, value: float) -> str:
     if math.isnan(value):
         return "·"
     if key == "top1":
-        return f"{100 * value:.1f}%"
-    return f"{value:.4f}" if value < 1 and key != "perplexity" else number(value)
+        return f"{100 * value:z.1f}%"
+    return number(value) if key == "perplexity" else four_decimals(value)
 
 
 def how_long(request: SweepRequest, info: ModelInfo, positions: int) -> str:

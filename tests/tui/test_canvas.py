@@ -133,11 +133,21 @@ def test_prompts_survive_the_edit_line(prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "text"), [(0.5, "50.0%"), (1.0, "100%"), (0.0, "0%"), (1e-9, "<0.01%"), (0.0123, "1.23%")]
+    ("p", "text"),
+    [
+        (0.5, "50.0%"),
+        (1.0, "100%"),
+        (0.0, "0%"),
+        (1e-9, "1.0e-7%"),
+        (3.14e-5, "0.0031%"),
+        (1e-13, "1e-11%"),
+        (float("nan"), "nan"),
+        (0.0123, "1.23%"),
+    ],
 )
 def test_percent(p: float, text: str) -> None:
     assert percent(p) == text
-    assert len(percent(p)) <= 6
+    assert len(percent(p)) <= 7
 
 
 def test_points_are_signed_and_small_changes_are_a_dot() -> None:

@@ -139,7 +139,7 @@ async def test_steering_steps_exact_and_reset(start: Start) -> None:
         assert bench.tokens.token_id == token, "the cursor stays on its token"
         row = lines(bench.tokens)[1 + bench.tokens.cursor - bench.tokens.top]
         assert row.startswith("◆")
-        assert "×1.682" in row
+        assert "×1.68" in row
         await pilot.press("=")
         await type_line(pilot, "-1")
         assert isinstance(app.screen, Ask)

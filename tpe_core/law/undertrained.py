@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.models.head import OutputHead
+from tpe_core.shares import count_of
 
 __all__ = ["LISTED", "Reference", "Undertrained", "Untrained", "lowest", "untrained_rows"]
 
@@ -104,7 +105,10 @@ def untrained_rows(head: OutputHead, surprisal: Floats, mean_row: Floats) -> Unt
     elif not fitted.all():
         reference, rows = "never-predicted rows", np.flatnonzero(~fitted)
     else:
-        reference, rows = "lowest-alpha 1 %", np.sort(lowest(-surprisal, max(1, int(LOWEST_SHARE * len(surprisal)))))
+        reference, rows = (
+            "lowest-alpha 1 %",
+            np.sort(lowest(-surprisal, max(1, count_of(LOWEST_SHARE, len(surprisal))))),
+        )
     total = np.zeros(head.hidden_size)
     for some in np.array_split(rows, -(-len(rows) // 1024)):
         total += head.columns[:, some].double().sum(1).cpu().numpy()

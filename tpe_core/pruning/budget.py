@@ -15,6 +15,7 @@ from tpe_core.progress import Steps
 from tpe_core.pruning.curves import ROTATE, Measured, figures_of, path_of, planned
 from tpe_core.pruning.saliency import gather_evidence
 from tpe_core.pruning.sweep import Cost, sweep
+from tpe_core.shares import count_of
 from tpe_core.store import Store
 
 __all__ = ["BUDGETS", "BudgetResult", "Largest", "NoMaskError", "check_budget", "largest_under", "search"]
@@ -94,7 +95,7 @@ def largest_under(
     width = analysis.model.head.hidden_size
     along, dims = path_of(evidence, name, way, draw)
     costs: dict[int, Cost] = {}
-    wanted = sorted({round((width - 1) * step / COARSE) for step in range(COARSE + 1)})
+    wanted = sorted({count_of(step / COARSE, width - 1) for step in range(COARSE + 1)})
     while wanted:
         found = yield from sweep(analysis.model.head, {"": along}, wanted, sample)
         costs.update(zip(wanted, found.curves[""].costs, strict=True))

@@ -22,6 +22,7 @@ from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.coordinates import Coordinates
+from tpe_core.shares import count_of
 
 __all__ = ["Cost", "Curve", "Sweep", "counts_of", "measure", "sweep"]
 
@@ -92,7 +93,7 @@ def counts_of(fractions: Sequence[float], width: int) -> tuple[int, ...]:
     for fraction in fractions:
         if not 0 <= fraction <= 1:
             raise TpeError(f"a fraction of removed dimensions must lie between 0 and 1, not {fraction}.")
-    return tuple(sorted({min(width - 1, round(fraction * width)) for fraction in fractions}))
+    return tuple(sorted({min(width - 1, count_of(fraction, width)) for fraction in fractions}))
 
 
 @dataclass(frozen=True)

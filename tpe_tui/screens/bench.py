@@ -203,7 +203,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
         if not again:
             self._answered = ""
             self.tokens.forget()
-            self.dims.filter, self.dims.range_from = "", None
+            self.dims.forget()
             view = self.tpe.memory.recall(self.tpe.options.model)
             method = next((name for name in METHODS if name == view.method), METHODS[0])
             kept = next((name for name in READY if name == view.replacement), READY[0])

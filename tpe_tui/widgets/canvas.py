@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from tpe_core.lazy import Deferred
-from tpe_tui.format import fit
+from tpe_tui.format import fit, tick
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-12))
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
+    return [float(f"{index * step:.12g}") + 0.0 for index in range(first, last + 1)]
 
 
 def _bounds(parts: list[NDArray[np.float64]]) -> tuple[float, float]:
@@ -94,7 +94,7 @@ def draw(
         grid.add(one)
     lines = []
     if y_marks is None:
-        y_marks = [(value, f"{value:.4g}") for value in ticks(y0, y1, max(2, rows // 4))]
+        y_marks = [(value, tick(value, GUTTER)) for value in ticks(y0, y1, max(2, rows // 4))]
     marks = {grid.row_of(value): text for value, text in y_marks if y0 <= value <= y1}
     for row, runs in enumerate(grid.lines()):
         label = fit(marks[row], GUTTER, right=True) if row in marks else " " * GUTTER
@@ -102,7 +102,7 @@ def draw(
             label = fit(y_label, GUTTER, right=True)
         lines.append([(label, "muted"), ("┤" if row in marks else "│", "muted"), *runs])
     if x_marks is None:
-        x_marks = [(value, f"{value:.4g}") for value in ticks(x0, x1, max(2, columns // 7))]
+        x_marks = [(value, tick(value, GUTTER)) for value in ticks(x0, x1, max(2, columns // 7))]
     lines.append([(_x_axis(grid, x_marks, width, x_label), "muted")])
     return lines
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from tpe_core.lazy import Deferred
+from tpe_tui.format import tick
 from tpe_tui.widgets.canvas import GUTTER, Series, draw, ticks
 from tpe_tui.widgets.lines import Line
 from tpe_tui.widgets.picture import PicturePlot
@@ -134,11 +135,11 @@ def _marks(y0: float, y1: float, log: bool, height: int) -> list[tuple[float, st
     """(place, text) along the axis."""
     count = max(2, height // 4)
     if not log:
-        return [(value, f"{value:.4g}") for value in ticks(y0, y1, count)]
+        return [(value, tick(value, GUTTER)) for value in ticks(y0, y1, count)]
     factors = (1, 2, 5) if (y1 - y0) * 3 <= 2 * count + 1 else (1, 3) if (y1 - y0) * 2 <= 2 * count else (1,)
     decades = range(math.floor(y0), math.ceil(y1) + 1)
     places = [(power + math.log10(factor), factor * 10.0**power) for power in decades for factor in factors]
-    return [(place, f"{value:.4g}") for place, value in places if y0 <= place <= y1]
+    return [(place, tick(value, GUTTER)) for place, value in places if y0 <= place <= y1]
 
 
 def _band(x: Floats, low: Floats, high: Floats, ys: tuple[float, float], size: tuple[int, int]) -> Series:

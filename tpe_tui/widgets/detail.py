@@ -6,9 +6,10 @@ It lays out numbers that the engine gave; it asks for nothing itself.
 from __future__ import annotations
 
 import math
+import textwrap
 
 from tpe_core.inspector import DimensionDetail, EncodingTable, PruningForecast, TokenDetail
-from tpe_tui.format import count, fit, number, percent, points
+from tpe_tui.format import count, fit, number, p_value, percent, points
 from tpe_tui.widgets.lines import Line, LineWidget
 
 __all__ = ["Detail"]
@@ -92,7 +93,7 @@ class Detail(LineWidget):
     def line(self, y: int, width: int) -> tuple[Line, str]:
         """One line of the text, scrolled."""
         lines = self._text(width)
-        at = y + self.top
+        at = y + max(0, min(self.top, len(lines) - self.size.height))
         return (lines[at] if at < len(lines) else []), "row"
 
     def _text(self, width: int) -> list[Line]:
@@ -112,10 +113,10 @@ class Detail(LineWidget):
             ("slope", number(float(table.slope[dim]), True)),
             ("std error", number(float(table.stderr[dim]))),
             ("slope·sd", number(float(table.slope_std[dim]), True)),
-            ("t", f"{table.t[dim]:+.1f}"),
-            ("r", f"{table.r[dim]:+.3f}"),
-            ("p", f"{table.p[dim]:.1e}"),
-            ("q", f"{table.q[dim]:.1e}"),
+            ("t", f"{table.t[dim]:+z.1f}"),
+            ("r", f"{table.r[dim]:+z.3f}"),
+            ("p", p_value(float(table.p[dim]), 2)),
+            ("q", p_value(float(table.q[dim]), 2)),
             ("sd W", number(found.sd_weight) if found else "…"),
             ("mean h", number(found.mean_hidden, True) if found else "…"),
             ("sd h", number(found.sd_hidden) if found else "…"),
@@ -127,7 +128,7 @@ class Detail(LineWidget):
             toggled = float(self.forecast.toggled[dim])
             change, verb = toggled - self.forecast.kl, "keeping" if self.pruned else "pruning"
             text = f"{verb} it: forecast KL {number(toggled)} ({number(change, True)}) over the text"
-            lines += [[(fit(f" {text}", width), "row")]]
+            lines += [[(f" {part}", "row")] for part in textwrap.wrap(text, max(1, width - 2))]
         if found is None:
             return lines
         half = (width - 2) // 2
@@ -156,14 +157,14 @@ class Detail(LineWidget):
             ("rank", f"{count(found.rank)}/{len(table.surprisal)}" if found else "…"),
             ("count", count(found.count) if found else "…"),
             ("static s", _or_none(number(found.static_bias, True)) if found else "…"),
-            ("untrained", _or_none(f"cos {found.untrained:+.2f}") if found else "…"),
+            ("untrained", _or_none(f"cos {found.untrained:+z.2f}") if found else "…"),
         ]
         lines += _rows(pairs, width)
         lines += [[], [(" after the prompt" + (" …" if self.pending else ""), "head")]]
         live = [
             ("base", percent(found.base) if found else "…"),
             ("now", percent(found.now) if found else "…"),
-            ("Δ points", points(found.now - found.base) if found else "…"),
+            ("Δ points", points(found.now - found.base, fine=True) if found else "…"),
             ("odds ×", number(_odds(found)) if found else "…"),
             ("asked ×", number(found.ratio) if found else "…"),
         ]

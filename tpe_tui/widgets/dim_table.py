@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tpe_core.inspector import SORT_KEYS, EncodingTable
 from tpe_core.lazy import Deferred
-from tpe_tui.format import bar, fit, number
+from tpe_tui.format import bar, fit, number, p_value
 from tpe_tui.widgets.lines import Line, ListPane
 
 if TYPE_CHECKING:
@@ -42,15 +42,11 @@ def _signed(value: float) -> str:
 
 
 def _t(value: float) -> str:
-    return f"{value:+.1f}"
+    return f"{value:+z.1f}" if abs(value) < 99_999 else number(value, signed=True)
 
 
 def _r(value: float) -> str:
-    return f"{value:+.2f}"
-
-
-def _q(value: float) -> str:
-    return "<1e-99" if value < 1e-99 else f"{value:.0e}" if value < 1e-3 else f"{value:.3f}"
+    return f"{value:+z.2f}"
 
 
 COLUMNS = (
@@ -58,7 +54,7 @@ COLUMNS = (
     Column("slope_std", "std", 8, _signed),
     Column("t", "t", 8, _t),
     Column("r", "r", 6, _r),
-    Column("q", "q", 7, _q),
+    Column("q", "q", 7, p_value),
 )
 PRIORITY = ("slope", "r", "slope_std", "t", "q")
 
@@ -125,6 +121,11 @@ class DimTable(ListPane):
         self.pruned = np.zeros(len(table.slope), dtype=bool)
         self.pruned[list(pruned)] = True
         self.rebuild()
+
+    def forget(self) -> None:
+        """Another model: its dimensions are other ones, so the cursor goes to the first row."""
+        self.table, self.filter, self.range_from, self.cursor, self.top = None, "", None, 0, 0
+        self.order = np.empty(0, dtype=np.int64)
 
     def rebuild(self) -> None:
         """Order and filter anew, keeping the cursor on its dimension."""

@@ -14,7 +14,7 @@ from textual.message import Message
 
 from tpe_core.edits.intervention import METHODS, Method
 from tpe_core.steering.dosed import Dosed, DoseFigures
-from tpe_tui.format import count, fit, number
+from tpe_tui.format import count, fit, four_decimals, number
 from tpe_tui.ratios import share, short_ratio
 from tpe_tui.steer_state import DOMAINS, METHOD_MARKS, SteerState
 from tpe_tui.widgets.curves import CURVE_ROLES
@@ -111,7 +111,9 @@ class DoseTable(LineWidget):
             return line
         found = figures.methods[method]
         domains = self._domains()
-        cost = "".join(fit(_nats(part[name]), CELLS[name], True) for part in (found.js, found.kl) for name in domains)
+        cost = "".join(
+            fit(four_decimals(part[name]), CELLS[name], True) for part in (found.js, found.kl) for name in domains
+        )
         line.append((self._ratios(found, 0) + cost + self._edited(found, 0), plain))
         return line
 
@@ -158,7 +160,7 @@ class DoseTable(LineWidget):
         line: Line = [("   gain     " if gains else "   paid by  ", "head")]
         plain = "muted" if self.state.unpaid else "row"
         for token_id, lost in paid.lost:
-            text = f"{fit(self.tokens[token_id], 14).rstrip()} {-lost * 100:+.3g}  "
+            text = f"{fit(self.tokens[token_id], 14).rstrip()} {-lost * 100:+z.3g}  "
             used += len(text)
             if used + 6 <= width:
                 line.append((text, plain))
@@ -181,10 +183,6 @@ def _ceiling(figures: DoseFigures, state: SteerState, width: int, before: str = 
         text += f"; at least ×{short_ratio(lowest / own)}"
     beyond = own * state.ratio >= highest or own * state.ratio <= lowest
     return [(fit(f"{'out of reach: ' if beyond else ''}{text}", width), "warn" if beyond else "row")]
-
-
-def _nats(value: float) -> str:
-    return f"{value:.4f}" if 1e-3 <= value < 1 or value == 0 else number(value)
 
 
 def _size(value: float | None) -> str:

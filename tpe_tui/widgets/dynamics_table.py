@@ -12,7 +12,7 @@ from textual import events
 from textual.message import Message
 
 from tpe_tui.dynamics_state import DynamicsState, Quantity, Source
-from tpe_tui.format import count, escape_controls, fit, number
+from tpe_tui.format import count, escape_controls, fit, four_decimals
 from tpe_tui.widgets.curves import CURVE_ROLES
 from tpe_tui.widgets.lines import Line, LineWidget
 
@@ -33,7 +33,7 @@ def figure(value: float) -> str:
     """A figure in at most eight cells; a dot where it was not measured."""
     if math.isnan(value):
         return "·"
-    return f"{value:.4f}" if abs(value) < 10 and (value == 0 or abs(value) >= 1e-3) else number(value)
+    return four_decimals(value)
 
 
 class DynamicsTable(LineWidget):

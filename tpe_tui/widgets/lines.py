@@ -215,7 +215,7 @@ class ListPane(LineWidget):
         old = self.cursor
         self.cursor = max(0, min(index, self.n_rows - 1))
         top = min(self.top, self.cursor)
-        top = max(top, self.cursor - self.page + 1, 0)
+        top = max(min(top, self.n_rows - self.page), self.cursor - self.page + 1, 0)
         scrolled = top != self.top
         self.top = top
         self.repaint(None if scrolled else self.lines_between(old, self.cursor))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from tpe_core.inspector import EncodingTable, NextTokens, TokenDetail
 from tpe_core.lazy import Deferred
-from tpe_tui.format import bar, fit, number, percent, points
+from tpe_tui.format import bar, fit, percent, points
+from tpe_tui.ratios import short_ratio
 from tpe_tui.widgets.lines import Line, ListPane
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ __all__ = ["TokenBars", "search_tokens"]
 
 SCALES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 LEADING = " ·␣▁Ġ"
-NUMBERS = 21
+PROBABILITY, CHANGE = 8, 7  # cells of a column
+NAME_CELLS = 8  # of a token's text at least, beside its ratio
 NOTABLE = 0.01
 """A change of a point is coloured; the sign says the rest, and fewer colours are fewer bytes."""
 
@@ -179,18 +181,28 @@ class TokenBars(ListPane):
         order = "base ↓" if self.by_base else "now ↓"
         return f"{order}  {self.filter} ({self.n_rows})" if self.filter else order
 
-    def _widths(self, width: int) -> tuple[int, int]:
-        """Cells for the token's text and for the bar."""
-        left = width - 2 - NUMBERS
-        token = max(8, min(26, left * 11 // 20))
-        return token, left - token - 1
+    def _widths(self, width: int) -> tuple[int, int, int]:
+        """Cells for the token's text, its change and the bar; a name with a ratio takes the others' room."""
+        left = width - 2 - 2 * PROBABILITY
+        tags = [self._tag(row.token_id) for row in self.rows if row.token_id in self.ratios]
+        least = NAME_CELLS + max(map(len, tags), default=0)
+        change = CHANGE if left - CHANGE >= least or not tags else 0
+        left -= change
+        token = min(max(least, min(26, left * 3 // 5)), left)
+        return token, change, max(0, left - token - 1)
+
+    def _tag(self, token_id: int) -> str:
+        """The ratio that stands behind the text of a steered token."""
+        ratio = self.ratios.get(token_id)
+        return "" if ratio is None else f" ×{short_ratio(ratio)}"
 
     def header(self, width: int) -> Line:
         """Column names; dots behind `now` while an answer is awaited."""
-        token, cells = self._widths(width)
+        token, change, cells = self._widths(width)
         now = "now…" if self.pending else "now"
-        scale = f"0 to {percent(self._scale).replace('.00', '').replace('.0', '')}" if cells >= 9 else ""
-        text = "  " + fit("token", token) + fit("base", 7, True) + fit(now, 7, True) + fit("Δ pts", 7, True)
+        scale = f"0 to {100 * self._scale:g}%" if cells >= 9 else ""
+        text = "  " + fit("token", token) + fit("base", PROBABILITY, True) + fit(now, PROBABILITY, True)
+        text += fit("Δ pts", change, True)
         return [(text, "head"), (" " + fit(scale if self.answer else "", max(0, cells)), "muted")]
 
     def row(self, index: int, width: int) -> tuple[Line, str]:
@@ -198,9 +210,8 @@ class TokenBars(ListPane):
         if self.table is None:
             return [], "row"
         row = self.rows[index]
-        cells, bars = self._widths(width)
-        ratio = self.ratios.get(row.token_id)
-        tag = f" ×{number(ratio).rstrip('0').rstrip('.')}" if ratio is not None else ""
+        cells, change_cells, bars = self._widths(width)
+        tag = self._tag(row.token_id)
         plain = "muted" if self.dimmed else "row"
         runs: Line = [
             ("◆ " if tag else "› " if row.pinned else "  ", "steered"),
@@ -208,12 +219,12 @@ class TokenBars(ListPane):
             (tag, "steered"),
         ]
         if row.base is None or row.now is None:
-            runs.append((fit("…", 7, True) * 2 + " " * (8 + max(0, bars)), "muted"))
+            runs.append((fit("…", PROBABILITY, True) * 2 + " " * (change_cells + 1 + bars), "muted"))
         else:
             change = row.now - row.base
             role = plain if self.dimmed or abs(change) < NOTABLE else "up" if change > 0 else "down"
-            runs.append((fit(percent(row.base), 7, True) + fit(percent(row.now), 7, True), plain))
-            runs.append((fit(points(change), 7, True) + " ", role))
+            runs.append((fit(percent(row.base), PROBABILITY, True) + fit(percent(row.now), PROBABILITY, True), plain))
+            runs.append((fit(points(change, fine=bool(tag)), change_cells, True) + " ", role))
             runs.extend(self._bar(row.base / self._scale, row.now / self._scale, bars))
         return runs, "cursor" if index == self.cursor else "row"
 

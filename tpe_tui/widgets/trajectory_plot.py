@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from tpe_core.lazy import Deferred
-from tpe_tui.widgets.canvas import Series, draw, ticks
+from tpe_tui.format import tick
+from tpe_tui.widgets.canvas import GUTTER, Series, draw, ticks
 from tpe_tui.widgets.curves import CURSOR, CURVE_ROLES
 from tpe_tui.widgets.lines import Line
 from tpe_tui.widgets.picture import PicturePlot
@@ -82,7 +83,7 @@ def _short(step: float) -> str:
     for size, letter in ((1_000_000, "M"), (1000, "k")):
         if step >= size and step % (size / 10) == 0:
             return f"{step / size:g}{letter}"
-    return f"{step:g}"
+    return f"{step:.0f}" if step == round(step) else f"{step:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +201,11 @@ def _marks(y0: float, y1: float, log: bool, height: int) -> list[tuple[float, st
     """(place, text) along the y axis."""
     count = max(4, height // 3)
     if not log:
-        return [(value, f"{value:.4g}") for value in ticks(y0, y1, count)]
+        return [(value, tick(value, GUTTER)) for value in ticks(y0, y1, count)]
     powers = range(math.floor(y0), math.ceil(y1) + 1)
     factors = (1, 2, 5) if (y1 - y0) * 3 <= 2 * count else (1,)
     places = [(power + math.log10(factor), factor * 10.0**power) for power in powers for factor in factors]
-    return [(place, f"{value:.4g}") for place, value in places if y0 <= place <= y1]
+    return [(place, tick(value, GUTTER)) for place, value in places if y0 <= place <= y1]
 
 
 class TrajectoryPlot(PicturePlot):
