@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from tpe_tui.screens.error import ErrorScreen, TextScreen
 from tpe_tui.screens.generate import GenerateScreen
 from tpe_tui.screens.inspect import InspectScreen
 from tpe_tui.token_text import CHANGED, DIFFERS
+from tpe_tui.widgets.said import StepPane
 
 from .fakes import FakeSession
 from .helpers import Start, lines, type_line, until
@@ -346,3 +349,20 @@ async def test_ends_are_shown(start: Start) -> None:
         assert lines(screen.base)[0].rstrip().endswith("∎") or "∎" in "".join(lines(screen.base))
         await pilot.press("enter")
         assert "both texts have ended" in app.bench.strip.text
+
+
+async def test_a_step_whose_divergence_is_infinite_is_a_full_bar_and_no_empty_one(start: Start) -> None:
+    session = FakeSession()
+    async with start(session, size=(160, 48)) as (app, pilot):
+        pair = await opened(app, pilot)
+        tokens = [
+            replace(said, kl=math.inf if step == 3 else 0.5 * (step == 5))
+            for step, said in enumerate(pair.edited.tokens)
+        ]
+        state = app.bench.generation
+        for shown in (tokens, [replace(said, kl=math.inf if step == 3 else 0.0) for step, said in enumerate(tokens)]):
+            state.pair = replace(pair, edited=replace(pair.edited, tokens=tuple(shown)))
+            pane = screen_of(app).query_one(StepPane)
+            text = "".join(part for part, _ in pane._curve(0, 160))[12:]
+            assert text[3] == "█"
+            assert text[4] == "·"

@@ -59,6 +59,10 @@ async def test_a_mask_has_a_forecast_once_it_is_prepared(start: Start) -> None:
         assert any("keeping it: forecast KL 0" in line for line in lines(app.bench.detail))
         await pilot.press("j", "space", "j")
         await until(pilot, lambda: "text ≈0.020" in lines(app.bench.status)[0])
+        await pilot.press("2", "]")
+        await until(pilot, lambda: "text ≈0.120" in lines(app.bench.status)[0])  # steered tokens count
+        await pilot.press("u", "1")
+        await until(pilot, lambda: "text ≈0.020" in lines(app.bench.status)[0])
         await until(pilot, lambda: any("pruning it: forecast KL 0.030" in line for line in lines(app.bench.detail)))
         assert session.calls.count("prepare_forecast") == 1
         await pilot.press("u", "u")

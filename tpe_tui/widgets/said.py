@@ -154,8 +154,10 @@ class StepPane(PairPane):
     def _curve(self, level: int, width: int) -> Line:
         """Line `level` of the curve, counted from below: a bar for each step, as high as its KL."""
         state = self.state
-        kls = [said.kl if math.isfinite(said.kl) else 0.0 for said in state.pair.edited.tokens] if state.pair else []
-        highest = max(kls, default=0.0)
+        all_kls = [said.kl for said in state.pair.edited.tokens] if state.pair else []
+        finite = [kl for kl in all_kls if math.isfinite(kl)]
+        highest = max(finite, default=0.0) or (1.0 if len(finite) < len(all_kls) else 0.0)
+        kls = [min(kl, highest) for kl in all_kls]  # an infinite one, of a token that cannot be said, is a full bar
         top = level == self.curve_rows - 1
         runs: Line = [(fit(f" KL ≤{number(highest)}" if top and highest else " KL" if top else "", 11) + " ", "muted")]
         first, cells = self._window(width)
