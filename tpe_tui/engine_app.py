@@ -95,7 +95,7 @@ class EngineApp(App[int]):
             try:
                 await super().on_event(event)
             finally:
-                self.input_order.handled(event)
+                self.input_order.handled()
 
     def refresh_css(self, animate: bool = True) -> None:
         """Parse the styles anew; not for the theme that they were parsed with, as Textual asks for at every start."""

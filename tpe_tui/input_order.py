@@ -23,8 +23,9 @@ __all__ = ["InputOrder"]
 
 PATIENCE = 5.0  # seconds; a widget that has not answered by then holds up the keys no longer
 LOOK = 0.05  # seconds between two looks for widgets that are gone
+STEP = 0.004  # seconds between two looks at a screen's size
 REFRESH = 0.5  # seconds that a layout may take
-ROUNDS = 50
+ROUNDS = 12  # a key's message passes a few widgets on its way; a job's go on and on
 CLEAN = 2  # rounds in a row in which nobody had anything left to do
 PASSING = (events.MouseMove, events.Enter, events.Leave)
 
@@ -62,16 +63,14 @@ class InputOrder:
         self._waiting.append(event)
         return False
 
-    def handled(self, event: events.Event) -> None:
-        """The app has handed `event` on; the next one waits until what follows from it is done."""
-        if isinstance(event, events.Resize):
-            self._layout = None
+    def handled(self) -> None:
+        """The app has handed an event on; the next one waits until what follows from it is done."""
         self._settling = asyncio.create_task(self._settle())
 
     async def _settle(self) -> None:
         try:
             await self._quiet()
-            layout = tuple(self._app.screen_stack)
+            layout = (self._app.size, *self._app.screen_stack)
             if layout != self._layout:  # another screen, or another size: it is laid out first
                 self._layout = layout
                 await self._laid_out()
@@ -121,7 +120,11 @@ class InputOrder:
                 left &= alive
 
     async def _laid_out(self) -> None:
-        done = asyncio.Event()
+        done, end = asyncio.Event(), asyncio.get_running_loop().time() + REFRESH
+        while self._app.screen_stack and self._app.screen_stack[-1].size != self._app.size:
+            if asyncio.get_running_loop().time() > end:
+                return
+            await asyncio.sleep(STEP)  # Textual waits a little for further sizes
         if self._app.screen_stack and self._app.screen_stack[-1].call_after_refresh(done.set):
             try:
                 await asyncio.wait_for(done.wait(), REFRESH)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual import events
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
+from tpe_core.options import RunOptions
+from tpe_core.progress import Steps
 from tpe_tui.app import TpeApp
 from tpe_tui.screens.prompts import Ask
 
-from .helpers import Start, until
+from .fakes import FakeSession
+from .helpers import Gate, Start, lines, until
+from .test_picker import opener
 
-NAMED = {"\r": "enter", "\x15": "ctrl+u", "\x1b": "escape", "\t": "tab", " ": "space"}
+NAMED = {
+    "\x01": "ctrl+a",
+    "\x05": "ctrl+e",
+    "\x7f": "backspace",
+    "\r": "enter",
+    "\x15": "ctrl+u",
+    "\x1b": "escape",
+    "\t": "tab",
+    " ": "space",
+}
 
 
 def burst(app: TpeApp, text: str) -> None:
@@ -81,3 +95,169 @@ async def test_a_search_typed_in_one_burst_finds(start: Start) -> None:
         burst(app, "t30%\r/7\r ")
         await settled(app, pilot)
         assert app.bench.dims.dim == 7
+
+
+def paste(app: TpeApp, text: str) -> None:
+    app.post_message(events.Paste(text))
+
+
+def typed(app: TpeApp) -> str:
+    return app.screen.query_one(Input).value
+
+
+async def test_a_paste_of_several_lines_stands_in_the_prompt_as_the_field_shows_them(start: Start) -> None:
+    async with start() as (app, pilot):
+        burst(app, "p")
+        paste(app, "one\r\ntwo\\\r\tend\n")
+        await settled(app, pilot)
+        assert typed(app) == r"one\ntwo\\\n\tend\n"
+        burst(app, "\r")
+        await settled(app, pilot)
+        assert app.bench.inspector.prompt == "one\ntwo\\\n\tend\n"
+
+
+@pytest.mark.parametrize(("opening", "text", "value"), [("t", "0.5\n", "0.5"), ("e", " a b.json\r\n", "a b.json")])
+async def test_a_pasted_number_or_path_loses_its_line_end(start: Start, opening: str, text: str, value: str) -> None:
+    async with start() as (app, pilot):
+        burst(app, opening)
+        paste(app, text)
+        await settled(app, pilot)
+        assert typed(app) == value
+
+
+@pytest.mark.parametrize("opening", ["t", "2=", "e", "I", "o", "T="])
+async def test_several_lines_where_one_belongs_are_refused_aloud(start: Start, opening: str) -> None:
+    async with start() as (app, pilot):
+        burst(app, opening)
+        await settled(app, pilot)
+        before = typed(app)
+        paste(app, "1\n2\n")
+        await settled(app, pilot)
+        assert typed(app) == before
+        hints = [str(hint.content) for hint in app.screen.query(Static)]
+        assert any("2 lines were pasted and one belongs here" in hint for hint in hints)
+
+
+@pytest.mark.parametrize("opening", ["2/", "2f", "T/"])
+async def test_a_newline_pasted_into_a_search_is_written_as_tokens_have_it(start: Start, opening: str) -> None:
+    async with start() as (app, pilot):
+        burst(app, opening)
+        paste(app, "\n")
+        await settled(app, pilot)
+        assert typed(app) == r"\n"
+
+
+async def test_a_paste_into_the_inspector_is_a_prompt_to_accept_and_never_keys(start: Start) -> None:
+    async with start() as (app, pilot):
+        paste(app, "qx\nq")
+        await settled(app, pilot)
+        assert app.is_running
+        assert typed(app) == r"qx\nq"
+        burst(app, "\x1b")
+        await settled(app, pilot)
+        assert app.bench.inspector.prompt == FakeSession.default_prompt
+        paste(app, "qx\nq")
+        burst(app, "\r")
+        await settled(app, pilot)
+        assert app.bench.inspector.prompt == "qx\nq"
+
+
+@pytest.mark.parametrize("opening", ["w", "T", "D", "a"])
+async def test_a_paste_into_a_study_is_text_and_says_so(start: Start, opening: str) -> None:
+    async with start() as (app, pilot):
+        burst(app, opening)
+        await settled(app, pilot)
+        study = app.screen
+        paste(app, "q w x\n")
+        await settled(app, pilot)
+        assert app.screen is study
+        assert "pasted" in app.bench.strip.text
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"), [("x", "x"), ("\x01x", "x30%"), ("\x05x", "30%x"), ("\x15", ""), ("\x7f", "")]
+)
+async def test_typing_replaces_what_stands_in_a_field_and_moving_edits_it(start: Start, keys: str, value: str) -> None:
+    async with start() as (app, pilot):
+        burst(app, "t" + keys)
+        await settled(app, pilot)
+        assert typed(app) == value
+
+
+async def test_below_the_smallest_size_only_leaving_and_help_act_and_it_says_so(start: Start) -> None:
+    async with start(size=(50, 12)) as (app, pilot):
+        small = str(app.screen.query_one("#small", Static).content)
+        assert "60×16" in small
+        assert "q (leaves)" in small
+        before = app.bench.dims.cursor
+        burst(app, "j ti2]sSpw")
+        paste(app, "text")
+        await settled(app, pilot)
+        assert app.screen is app.bench
+        assert app.bench.dims.cursor == before
+        assert app.bench.inspector.intervention.is_empty
+        burst(app, "?")
+        await settled(app, pilot)
+        assert app.screen is not app.bench
+        burst(app, "q")
+        await settled(app, pilot)
+        await pilot.resize_terminal(80, 24)
+        burst(app, " ")
+        await settled(app, pilot)
+        assert len(app.bench.inspector.intervention.pruned) == 1
+        burst(app, "w")
+        await settled(app, pilot)
+        await pilot.resize_terminal(50, 12)
+        burst(app, "mmmqi")
+        await settled(app, pilot)
+        assert app.screen is app.bench
+        assert app.bench.sweep.replacement == "zero"
+        assert len(app.bench.inspector.intervention.pruned) == 1
+
+
+@pytest.mark.parametrize("opening", ["", "2", "3", "4", "w", "T", "D", "a"])
+async def test_the_footer_at_60_columns_keeps_the_keys_and_the_way_back(start: Start, opening: str) -> None:
+    async with start(size=(60, 16)) as (app, pilot):
+        burst(app, opening)
+        await settled(app, pilot)
+        footer = app.screen.footer
+        shown = lines(footer)[0]
+        assert footer.size.width == 60
+        assert "Keys" in shown or "Help" in shown
+        assert "Back" in shown or "Quit" in shown
+
+
+async def test_an_answer_about_a_model_that_is_gone_changes_nothing(start: Start) -> None:
+    small, large = FakeSession(vocab=300, d=24, name="small"), FakeSession(vocab=900, d=96, seed=3, name="demo")
+    async with start(opener=opener(small, large)) as (app, pilot):
+        burst(app, "2/_800\r=")
+        await settled(app, pilot)
+        app.open_model(other=replace(app.options, model="small"))
+        await until(pilot, lambda: app.bench.session is small)
+        burst(app, "2\r")
+        await settled(app, pilot)
+        assert app.bench.inspector.intervention.is_empty
+        assert "another model was opened meanwhile" in app.bench.strip.text
+
+
+@pytest.mark.parametrize("opening", ["T", "T=", "a", "w", "wO"])
+async def test_a_study_of_a_model_that_is_gone_is_closed(start: Start, opening: str) -> None:
+    small, large = FakeSession(vocab=300, d=24, name="small"), FakeSession(vocab=900, d=96, seed=3, name="demo")
+    gate = Gate(0)
+
+    def slowly(options: RunOptions) -> Steps[FakeSession]:
+        if options.model == "small":
+            gate()
+        return (yield from opener(small, large)(options))
+
+    async with start(opener=slowly) as (app, pilot):
+        burst(app, "2/_800\r")
+        await settled(app, pilot)
+        app.open_model(other=replace(app.options, model="small"))
+        burst(app, opening)
+        await settled(app, pilot)
+        assert len(app.screen_stack) == 1 + len(opening)
+        gate.open()
+        await until(pilot, lambda: app.bench.session is small)
+        await settled(app, pilot)
+        assert app.screen_stack == [app.bench]

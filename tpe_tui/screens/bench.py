@@ -24,6 +24,7 @@ from tpe_tui.layout import inspect_fields, short_name
 from tpe_tui.messages import Answer, Failure, JobUpdate
 from tpe_tui.screens.error import ErrorScreen
 from tpe_tui.screens.sized import NeedsRoom
+from tpe_tui.screens.study import StudyScreen
 from tpe_tui.session import Session
 from tpe_tui.state import Remembered
 from tpe_tui.widgets.detail import Detail
@@ -201,6 +202,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
         self._token = self._refused = None
         self.tokens.answer = None
         if not again:
+            self._close_studies()
             self._answered = ""
             self.tokens.forget()
             self.dims.forget()
@@ -219,6 +221,13 @@ class BenchScreen(NeedsRoom, Screen[None]):
         self.changed()
         self.retitle()
         self.show_detail()
+
+    def _close_studies(self) -> None:
+        """Another model is open: a study of the one before, and what was asked in it, has no subject any more."""
+        stack = self.tpe.screen_stack
+        below = next((at for at, screen in enumerate(stack) if isinstance(screen, StudyScreen)), len(stack))
+        for _ in stack[below:]:
+            self.tpe.pop_screen()
 
     def view(self) -> Remembered:
         """What to restore at the next start: of a prompt that has no answer, the last one that had."""

@@ -27,7 +27,7 @@ class NeedsRoom(_Screen):
     @property
     def small(self) -> bool:
         """Whether the terminal is below the smallest size."""
-        return self.has_class("-small")
+        return bool(too_small(*self.app.size))
 
     def measure(self, shown: Callable[[str], str]) -> None:
         """The screen has another size; `shown` gives an action's key as people write it."""
