@@ -190,7 +190,8 @@ def test_an_adapter_inside_a_model_is_said_to_be_left_out(tmp_path: Path, capsys
     words = tmp_path / "words.txt"
     words.write_text(text(3, 6000))
     reading = ["--text", str(words), "--positions", "512", "--no-cache"]
-    for command in (["check", str(folder)], ["analyze", str(folder), *reading]):
+    written = ["generate", str(folder), "--prompt", "the", "--length", "2"]
+    for command in (["check", str(folder)], ["analyze", str(folder), *reading], written):
         assert main(command) == 0
         assert "holds an adapter too (adapter_config.json, for someone/base), and is inspected without it" in (
             capsys.readouterr().err

@@ -28,7 +28,7 @@ from tpe_tui.commands_manifest import diff, schema, show
 from tpe_tui.commands_prune import prune
 from tpe_tui.commands_steer import steer
 from tpe_tui.commands_transfer import transfer
-from tpe_tui.console import drive, no_terminal, on_terminal, print_json, say
+from tpe_tui.console import drive, load, no_terminal, on_terminal, print_json, say
 from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
 
 __all__ = ["main"]
@@ -100,12 +100,9 @@ def check(
     json_: bool,
 ) -> None:
     """Load a model, measure its head, print the card; exit code 1 where it is unsupported."""
-    from tpe_core.models.loading import load_steps
     from tpe_tui.report import print_check
 
-    loaded = drive(load_steps(run_options(context)))
-    for warning in loaded.warnings:
-        say(warning)
+    loaded = load(run_options(context))
     if json_:
         print_json(loaded.card())
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tpe_core.options import DEMO
-from tpe_tui.console import drive, print_json, say
+from tpe_tui.console import drive, load, print_json, say
 from tpe_tui.options import LOADING, OUTPUT, READING, Force, Model, refuse_existing, run_options, takes
 
 __all__ = ["bake"]
@@ -35,19 +35,18 @@ def bake(
     manifest, edit = read_edit(file)
 
     from tpe_core.analysis import analyze
-    from tpe_core.models.loading import load_steps
     from tpe_core.sharing.checkpoint import bake as bake_steps
     from tpe_core.sharing.checkpoint_plan import choose
     from tpe_tui.report_apply import print_baked
 
     options = run_options(context)
-    loaded = drive(load_steps(options))
+    loaded = load(options)
     check_model(manifest, loaded)
     detection = None
     if not choose(loaded, edit).is_exact:
         analysis = drive(analyze(options, model=loaded))
         detection = analysis.detection
-        for warning in analysis.warnings:
+        for warning in analysis.warnings[len(loaded.warnings) :]:  # those are said
             say(warning)
     baked = drive(bake_steps(loaded, edit, out, allow_lossy=allow_lossy, manifest=file, detection=detection))
     if json_:

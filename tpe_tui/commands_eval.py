@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tpe_core.options import DEMO
-from tpe_tui.console import drive, print_json
+from tpe_tui.console import drive, load, print_json
 from tpe_tui.measuring import open_store
 from tpe_tui.options import LOADING, OUTPUT, Model, run_options, takes
 
@@ -44,12 +44,11 @@ def evaluate(
     names = [name.strip() for some in tasks for name in some.split(",") if name.strip()]
     found = find_tasks(names, tasks_path, offline=offline)
 
-    from tpe_core.models.loading import load_steps
     from tpe_core.sharing.evaluation_tasks import evaluate_tasks
     from tpe_tui.report_eval import print_scores
 
     options = run_options(context)
-    loaded = drive(load_steps(options))
+    loaded = load(options)
     store = open_store(options)
     scores = drive(
         evaluate_tasks(loaded, file, found, force=force, limit=limit, shots=fewshot, batch=batch_size, store=store)

@@ -9,7 +9,7 @@ import typer
 
 from tpe_core.options import DEMO
 from tpe_core.outputs import shown_path
-from tpe_tui.console import drive, print_json, say
+from tpe_tui.console import drive, load, print_json, say
 from tpe_tui.options import LOADING, OUTPUT, Force, Model, refuse_existing, run_options, takes
 
 if TYPE_CHECKING:
@@ -54,12 +54,11 @@ def generate(
     if intervention is not None:
         read_edit(intervention)  # what can be refused before the model is loaded
 
-    from tpe_core.models.loading import load_steps
     from tpe_core.writing.generation import check_causal, starting_prompt
     from tpe_core.writing.paired_generation import fitting, pair_texts
     from tpe_tui.report_generate import plain_lines, print_pair
 
-    loaded = drive(load_steps(run_options(context)))
+    loaded = load(run_options(context))
     check_causal(loaded)
     edit = _edit(loaded, intervention)
     if intervention is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tpe_tui.completion import complete_model
-from tpe_tui.console import drive, print_json
+from tpe_tui.console import load, print_json
 from tpe_tui.options import LOADING, OUTPUT, run_options, takes
 
 if TYPE_CHECKING:
@@ -64,11 +64,10 @@ def show(
 
 
 def _tested(file: Path, manifest: Manifest, options: RunOptions) -> list[Mismatch]:
-    from tpe_core.models.loading import load_steps
     from tpe_core.sharing.hooks import apply
     from tpe_core.sharing.self_test import check, prompt_logits
 
-    model = drive(load_steps(options))
+    model = load(options)
     with apply(model, file):
         return check(manifest, prompt_logits(model), dtype=model.report.dtype)
 

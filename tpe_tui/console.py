@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tpe_core.json_text import json_text, nulled
 
 if TYPE_CHECKING:
+    from tpe_core.models.model import LanguageModel
+    from tpe_core.options import RunOptions
     from tpe_core.progress import Steps
 
-__all__ = ["drive", "line", "no_terminal", "on_terminal", "print_json", "say"]
+__all__ = ["drive", "line", "load", "no_terminal", "on_terminal", "print_json", "say"]
 
 T = TypeVar("T")
 
@@ -31,6 +33,16 @@ def drive(steps: Steps[T]) -> T:
         except BaseException:
             shown.close()
             raise
+
+
+def load(options: RunOptions) -> LanguageModel:
+    """Load a model with its progress on stderr, and say what is to be known of its files and its tokenizer."""
+    from tpe_core.models.loading import load_steps
+
+    loaded = drive(load_steps(options))
+    for warning in loaded.warnings:
+        say(warning)
+    return loaded
 
 
 def line(text: str = "") -> None:
