@@ -95,7 +95,8 @@ def prune(
     save: Annotated[Path | None, typer.Option(help="Write the mask asked for as a file that --mask opens.")] = None,
     force: Force = False,
     generate: Annotated[
-        int | None, typer.Option(min=32, help="Also sample text after so many held-out prompts at every point.")
+        int | None,
+        typer.Option(min=32, help="Also sample text after so many held-out prompts at every point; MAUVE needs 128."),
     ] = None,
     ood: Outside = None,
     *,

@@ -5,14 +5,13 @@ It reads a few bytes of each file. What a clean folder holds beyond that is for 
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tpe_core.errors import ModelError
-from tpe_core.json_text import parse_json
+from tpe_core.json_text import json_text, parse_json
 
 __all__ = ["ADAPTER", "POINTER_BYTES", "adapter_of", "check_files", "check_shapes", "is_pointer", "tokenizer_files"]
 
@@ -111,7 +110,7 @@ def _holds(path: Path, tensor: str) -> bool:
     if path.suffix != ".safetensors" or not path.is_file():
         return False
     with path.open("rb") as stream:
-        return json.dumps(tensor).encode() in stream.read(int.from_bytes(stream.read(8), "little"))
+        return json_text(tensor).encode() in stream.read(int.from_bytes(stream.read(8), "little"))
 
 
 def tokenizer_files(folder: Path) -> bool:
