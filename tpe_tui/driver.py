@@ -17,7 +17,7 @@ from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
-from tpe_tui.terminal_input import InputDecoder
+from tpe_tui.terminal_input import InputDecoder, PlainPaste
 from tpe_tui.terminal_output import TerminalOutput
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class TerminalDriver(LinuxDriver):
     def run_input_thread(self) -> None:
         """Read until the app leaves or the terminal gives nothing more; whatever is read, go on."""
         decoder, parser, quiet = InputDecoder(), XTermParser(self._debug), 0
+        paste = PlainPaste()
         with selectors.SelectSelector() as selector:
             try:
                 selector.register(self.fileno, selectors.EVENT_READ)
@@ -75,6 +76,9 @@ class TerminalDriver(LinuxDriver):
                         text = decoder.decode(data)
                     elif decoder.is_waiting and (quiet := quiet + 1) >= PATIENT_LOOKS:
                         text = decoder.flush()
+                    if paste.looks_pasted(text):
+                        self.process_message(events.Paste(text))
+                        continue
                     for character in text:
                         parser = self._fed(parser, character)
                     for event in parser.tick():

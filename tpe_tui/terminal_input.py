@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["InputDecoder"]
+__all__ = ["InputDecoder", "PlainPaste"]
 
 X10 = re.compile(rb"\x1b\[M([\x20-\xff])([\x21-\xff])([\x21-\xff])", re.DOTALL)
 X10_BEGUN = re.compile(rb"\x1b\[M.{0,2}\Z", re.DOTALL)
 X10_BEGINNINGS = (b"\x1b[", b"\x1b")
 CONTROLS = dict.fromkeys(range(128, 160), "�")
+PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
+PASTED_LENGTH, PASTED_KINDS = 48, 12
 RELEASED, MOVED_OR_WHEEL = 3, 32 | 64
 
 
@@ -68,3 +70,28 @@ def _in_digits(report: re.Match[bytes]) -> bytes:
     button, column, row = (group[0] - 32 for group in report.groups())
     released = button & RELEASED == RELEASED and not button & MOVED_OR_WHEEL
     return b"\x1b[<%d;%d;%d%s" % (button & ~RELEASED if released else button, column, row, b"m" if released else b"M")
+
+
+class PlainPaste:
+    """Tells text that was pasted into a terminal without bracketed paste from keys, by all that arrives at once.
+
+    So much text in one read, of several lines and so many different characters, is no one's typing: no key of it acts.
+    One line, with or without its end, stays keys: in a dialog they are text anyway, and a script may mean them.
+    """
+
+    def __init__(self) -> None:
+        """Nothing has arrived."""
+        self._bracketed = False  # inside a bracketed paste, whose text Textual puts together
+        self._tail = ""
+
+    def looks_pasted(self, text: str) -> bool:
+        """Whether `text`, all that was read at once, is to be taken for a paste."""
+        seen = self._tail + text
+        begun, ended = seen.rfind(PASTE_BEGINS), seen.rfind(PASTE_ENDS)
+        if begun != ended:
+            self._bracketed = begun > ended
+        self._tail = seen[-len(PASTE_BEGINS) :]
+        printable = all(char.isprintable() or char in "\r\n\t" for char in text)
+        several = "\r" in text.rstrip() or "\n" in text.rstrip()
+        enough = several and len(text) >= PASTED_LENGTH and len({*text}) >= PASTED_KINDS
+        return not self._bracketed and printable and enough

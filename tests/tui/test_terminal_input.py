@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tpe_tui.terminal_input import InputDecoder
+from tpe_tui.terminal_input import InputDecoder, PlainPaste
 
 TEXT = st.text(st.characters(exclude_characters="\x1b", exclude_categories=["Cs"]))
 
@@ -48,3 +48,24 @@ def test_a_byte_that_is_no_utf8_is_the_latin1_character_that_was_typed() -> None
 
 def test_a_mouse_report_of_three_bytes_is_one_in_digits() -> None:
     assert in_pieces(b"j\x1b[M \xc8\x30k\x1b[M#\xc8\xb0", []) == "j\x1b[<0;168;16Mk\x1b[<0;168;144m"
+
+
+TEXT = "def softmax(x):\r    return exp(x) / sum(exp(x))\r\rquit()\r"
+
+
+def test_text_pasted_without_brackets_is_told_from_keys_by_its_length_and_kinds() -> None:
+    assert PlainPaste().looks_pasted(TEXT)
+    assert not PlainPaste().looks_pasted("p\x15hello\r")
+    assert not PlainPaste().looks_pasted("j" * 200)
+    assert not PlainPaste().looks_pasted("\x1b[A" * 40)
+    assert not PlainPaste().looks_pasted(TEXT[:20])
+    assert not PlainPaste().looks_pasted("pa long prompt that a script writes, all of it at once\r")
+
+
+def test_the_middle_of_a_bracketed_paste_is_left_to_its_brackets() -> None:
+    paste = PlainPaste()
+    assert not paste.looks_pasted("\x1b[20")
+    assert not paste.looks_pasted("0~" + TEXT)
+    assert not paste.looks_pasted(TEXT)
+    assert not paste.looks_pasted(TEXT + "\x1b[201~")
+    assert paste.looks_pasted(TEXT)

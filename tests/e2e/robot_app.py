@@ -1,0 +1,37 @@
+"""The inspector on the bundled model; on SIGUSR1 it writes what the robot compares into the file named first."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import tpe_tui.app
+from tests.tui.robot import answered, state_of
+from tpe_core.options import RunOptions
+from tpe_tui.app import TpeApp
+from tpe_tui.engine_app import run_in_terminal
+
+
+class Watched(TpeApp):
+    """Says its state when asked."""
+
+    CSS_PATH = Path(tpe_tui.app.__file__).with_name("app.tcss")
+
+    def on_mount(self) -> None:
+        """Textual calls those of the classes above as well."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._tell)
+        Path(sys.argv[1]).write_text('{"settled": false}')  # it can be asked from now on
+
+    def _tell(self) -> None:
+        state = state_of(self)
+        state["settled"] = self.bench.session is not None and answered(self)
+        path = Path(sys.argv[1])
+        path.with_suffix(".new").write_text(json.dumps(state))
+        os.replace(path.with_suffix(".new"), path)
+
+
+run_in_terminal(Watched(RunOptions(positions=int(sys.argv[2]))))
