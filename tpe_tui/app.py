@@ -20,6 +20,7 @@ from tpe_tui.dynamics_desk import DYNAMICS, EXPORT, Reader
 from tpe_tui.engine_app import EngineApp, run_in_terminal
 from tpe_tui.forecaster import FORECAST
 from tpe_tui.generate_state import GENERATE
+from tpe_tui.glyphs import ascii_token
 from tpe_tui.host import list_cached, open_live, read_dynamics
 from tpe_tui.keymap import BY_ID
 from tpe_tui.messages import Answer, JobUpdate
@@ -33,6 +34,7 @@ from tpe_tui.steer_state import READ, WHO
 from tpe_tui.sweep_state import SWEEP
 
 if TYPE_CHECKING:
+    from tpe_core.inspector import EncodingTable
     from tpe_core.models.hub import CachedModel
 
 __all__ = ["TpeApp", "run_app"]
@@ -172,6 +174,12 @@ class TpeApp(EngineApp):
             advice = f"{again}, {self.keymap.shown('app.quit')} leaves."
             self.bench.fail(f"{message.name} failed", message.failure, advice)
 
+    def drawn(self, table: EncodingTable) -> EncodingTable:
+        """The table as it is drawn: its tokens escaped where the terminal has ASCII only."""
+        if self.ascii is None:
+            return table
+        return replace(table, tokens=[ascii_token(text) for text in table.tokens])
+
     def _opened(self, session: Session) -> None:
         self.problem = None
         if self._opening != self.options:
@@ -208,7 +216,11 @@ class TpeApp(EngineApp):
 
 
 def run_app(
-    options: RunOptions, mask: Path | None = None, prompt: str = "", leave: Callable[[int], object] = os._exit
+    options: RunOptions,
+    mask: Path | None = None,
+    prompt: str = "",
+    leave: Callable[[int], object] = os._exit,
+    ascii_only: bool | None = None,
 ) -> int:
     """Run the inspector in this terminal, then `leave` with its exit code: see `run_in_terminal`."""
-    return run_in_terminal(TpeApp(options, mask, prompt=prompt), leave)
+    return run_in_terminal(TpeApp(options, mask, prompt=prompt), leave, ascii_only)

@@ -74,6 +74,12 @@ def open_inspector(
     model: Model = DEMO,
     mask: Annotated[Path | None, typer.Option(help="Open with a saved mask (JSON).")] = None,
     prompt: Annotated[str, typer.Option(help="The text whose next token is shown.")] = "",
+    ascii_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--ascii/--no-ascii", help="Draw in ASCII, or not; default: as the locale says.", show_default=False
+        ),
+    ] = None,
     *,
     json_: bool,
 ) -> None:
@@ -88,7 +94,7 @@ def open_inspector(
         return
     from tpe_tui.app import run_app
 
-    raise typer.Exit(run_app(options, mask, prompt))
+    raise typer.Exit(run_app(options, mask, prompt, ascii_only=ascii_only))
 
 
 @app.command(help="Print the output head's report card: what it is, and whether the engine is right about it.")

@@ -48,8 +48,9 @@ def load(options: RunOptions) -> LanguageModel:
 def line(text: str = "") -> None:
     """One line of a report on stdout, safe for a terminal."""
     from tpe_tui.format import escape_controls
+    from tpe_tui.glyphs import encodable
 
-    sys.stdout.write(escape_controls(text.rstrip()) + "\n")
+    sys.stdout.write(encodable(escape_controls(text.rstrip()), sys.stdout.encoding) + "\n")
 
 
 def on_terminal() -> bool:
@@ -77,5 +78,6 @@ def print_json(document: dict[str, Any]) -> None:
 def say(sentence: str) -> None:
     """A sentence on stderr, under the program's name."""
     from tpe_tui.format import escape_controls
+    from tpe_tui.glyphs import encodable
 
-    sys.stderr.write(f"tpe: {escape_controls(sentence)}\n")
+    sys.stderr.write(f"tpe: {encodable(escape_controls(sentence), sys.stderr.encoding)}\n")

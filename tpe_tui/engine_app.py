@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,17 +19,20 @@ from textual import events, on
 from textual.app import App
 from textual.binding import BindingType
 from textual.driver import Driver
+from textual.filter import LineFilter
 from textual.geometry import Size
 from textual.message import Message
 
 from tpe_core.outputs import shown_path
 from tpe_tui.driver import TerminalDriver
+from tpe_tui.glyphs import wants_ascii
 from tpe_tui.host import EngineHost
 from tpe_tui.input_order import InputOrder
 from tpe_tui.keymap import app_bindings, default_keys_file, load_keymap
+from tpe_tui.line_filters import AsciiFilter
 from tpe_tui.messages import Failure
 from tpe_tui.state import default_state_dir
-from tpe_tui.theme import THEME
+from tpe_tui.theme import FEW_COLOURS, THEME
 
 __all__ = ["EngineApp", "run_in_terminal"]
 
@@ -72,11 +75,26 @@ class EngineApp(App[int]):
         self.keymap = load_keymap(self.keys_file)
         self.host = EngineHost(self._from_engine)
         self.problem: Failure | None = None
+        self.ascii: AsciiFilter | None = None  # what draws in ASCII, where that was asked for
+        self.few_colours = False
         self.input_order = InputOrder(self)
         self.unsaved: list[str] = []  # sentences for the user, who is told once the terminal is a shell's again
         self.on_gone: Callable[[str], object] | None = None
         self._mounted_context: contextvars.Context | None = None
         self._painted_size: Size | None = None
+
+    def suit(self, ascii_only: bool, few_colours: bool) -> None:
+        """Draw for a terminal that has ASCII only, or few colours or none; called before the app runs."""
+        self.ascii = AsciiFilter() if ascii_only else None
+        self.few_colours = few_colours or self.no_color
+        if self.few_colours:
+            self.register_theme(FEW_COLOURS)
+            self.theme = FEW_COLOURS.name
+            self.stylesheet.set_variables(self.get_css_variables())
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's hook: its own filters, then the one that draws in ASCII."""
+        return [*super().get_line_filters(), *([] if self.ascii is None else [self.ascii])]
 
     def get_driver_class(self) -> type[Driver]:
         """The driver that survives a terminal that does not."""
@@ -207,14 +225,15 @@ class EngineApp(App[int]):
         self.leave()
 
 
-def run_in_terminal(app: EngineApp, leave: Callable[[int], object] = os._exit) -> int:
-    """Run an app in this terminal, then end the process with its exit code.
+def run_in_terminal(app: EngineApp, leave: Callable[[int], object] = os._exit, ascii_only: bool | None = None) -> int:
+    """Run an app in this terminal, then end the process with its exit code; `ascii_only` None asks the locale.
 
     Native code's writes go to a log file meanwhile. The engine thread gets two seconds to end; `leave` ends
     the process without waiting for anything else (tests hand in a function that returns).
     """
     from tpe_tui.terminal import complain, flush, guarded, log_file
 
+    app.suit(wants_ascii() if ascii_only is None else ascii_only, app.console.color_system in (None, "standard"))
     with guarded(app):
         value = app.run()
     code = 1 if value is None else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.theme import Theme
 
-__all__ = ["THEME"]
+__all__ = ["FEW_COLOURS", "THEME"]
 
 THEME = Theme(
     name="tpe",
@@ -31,3 +31,30 @@ THEME = Theme(
         "input-cursor-foreground": "#14181c",
     },
 )
+
+FEW_COLOURS = Theme(
+    name="tpe-16",
+    primary="#00aaaa",
+    secondary="#00aaaa",
+    accent="#aa5500",
+    warning="#aa5500",
+    error="#aa0000",
+    success="#00aa00",
+    foreground="#aaaaaa",
+    background="#000000",
+    surface="#000000",
+    panel="#000000",
+    dark=True,
+    variables={
+        "muted": "#aaaaaa",
+        "line": "#00aaaa",
+        "cursor": "#000000",
+        "cursor-blurred": "#000000",
+        "range": "#000000",
+        "down": "#aa0000",
+        "up": "#00aa00",
+        "input-cursor-background": "#aaaaaa",
+        "input-cursor-foreground": "#000000",
+    },
+)
+"""Exactly the eight colours that every terminal has; the cursor and a range are told by reverse video and underline."""

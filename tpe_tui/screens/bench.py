@@ -17,7 +17,15 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from tpe_core.edits.intervention import METHODS, READY, Intervention
-from tpe_core.inspector import SORT_KEYS, DimensionDetail, Inspector, NextTokens, PruningForecast, TokenDetail
+from tpe_core.inspector import (
+    SORT_KEYS,
+    DimensionDetail,
+    EncodingTable,
+    Inspector,
+    NextTokens,
+    PruningForecast,
+    TokenDetail,
+)
 from tpe_tui.forecaster import Forecaster
 from tpe_tui.keymap import BY_ID, FOOTER
 from tpe_tui.layout import inspect_fields, short_name
@@ -54,6 +62,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
         """Build the panes; the app must be running."""
         super().__init__()
         self.session: Session | None = None
+        self.table_drawn: EncodingTable | None = None
         self.inspector = Inspector()
         self.dims = DimTable()
         self.tokens = TokenBars()
@@ -215,7 +224,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
             self.dims.sort = view.sort if view.sort in SORT_KEYS else SORT_KEYS[0]
             self.dims.descending = view.descending
             self.plot.name_shown = view.plot if view.plot in PLOTS else PLOTS[0]
-        self.tokens.table = table
+        self.table_drawn = self.tokens.table = self.tpe.drawn(table)
         self.dims.show(table, self.inspector.intervention.pruned)
         self.prompt_bar.show(self.inspector.prompt)
         self.changed()
@@ -378,14 +387,16 @@ class BenchScreen(NeedsRoom, Screen[None]):
                 self._asked_token = prompt, edit
                 self.ask("token", lambda: session.token(token_id, prompt, edit))
             if seen and self.subject == "token":
-                self.detail.show_token(session.table, token_id, found, pending=not fresh)
+                self.detail.show_token(self.table_drawn or session.table, token_id, found, pending=not fresh)
         elif seen and self.subject == "token" and self._refused is not None:
             self.detail.clear()
         if seen and self.subject == "dim" and dim is not None:
             known = self._seen_dims.get(dim)
             pruned = bool(self.dims.pruned[dim])
             forecast = self.forecaster.of(self.inspector.intervention)
-            self.detail.show_dim(session.table, dim, int(self.dims.rank[dim]), pruned, known, forecast=forecast)
+            self.detail.show_dim(
+                self.table_drawn or session.table, dim, int(self.dims.rank[dim]), pruned, known, forecast=forecast
+            )
             if known is None:
                 self.ask("dimension", lambda: session.dimension(dim))
 

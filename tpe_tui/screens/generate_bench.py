@@ -54,7 +54,7 @@ class GenerateBench(BrowseScreen):
         """See the key table."""
         session = self.session
         if self._ready() and session is not None:
-            self.tpe.push_screen(GenerateScreen(cast("InspectScreen", self), session.table))
+            self.tpe.push_screen(GenerateScreen(cast("InspectScreen", self), self.table_drawn or session.table))
 
     def start_generation(self, further: bool = False) -> None:
         """Write a pair after the prompt, or go on with the one there is; a job of ours that runs is dropped."""

@@ -134,7 +134,7 @@ class InspectScreen(PruneBench):
         after = self.inspector.intervention
         if after is not before and self.session is not None:
             first, second = (after, before) if name == "undone" else (before, after)
-            self.strip.say(f"{name}: {change_between(first, second, self.session.table.tokens)}")
+            self.strip.say(f"{name}: {change_between(first, second, (self.table_drawn or self.session.table).tokens)}")
 
     def action_mask_replacement(self) -> None:
         """See the key table."""
@@ -152,7 +152,7 @@ class InspectScreen(PruneBench):
             return
         self.tokens.selected = token_id
         ratio = choose(self.inspector.intervention.ratio(token_id))
-        text = self.session.table.tokens[token_id] if self.session else ""
+        text = self.table_drawn.tokens[token_id] if self.table_drawn else ""
         said = f"{text} ×{number(ratio)} by {self.inspector.method}" if ratio != 1 else f"{text} is not steered"
         self._edit(lambda: self.inspector.steer(token_id, ratio), said, f"{text} is not steered")
 
@@ -184,7 +184,7 @@ class InspectScreen(PruneBench):
         def steer(text: str) -> None:
             self._steer(lambda _ratio: parse_ratio(text) or 1.0)
 
-        question = f"ratio for {self.session.table.tokens[token_id]}"
+        question = f"ratio for {(self.table_drawn or self.session.table).tokens[token_id]}"
         self._question(question, steer, f"{ratio:.6g}", "2 doubles its mean probability, 1 stops steering", check)
 
     def action_steer_method(self) -> None:

@@ -235,7 +235,7 @@ class SteerScreen(SteerView):
             elif found is not None:
                 self.look_at(found)
 
-        self.tpe.push_screen(TokenSearch(session.table), chosen)
+        self.tpe.push_screen(TokenSearch(self.bench.table_drawn or session.table), chosen)
 
     def look_at(self, token_id: int) -> None:
         """Study another token."""

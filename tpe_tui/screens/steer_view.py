@@ -36,7 +36,7 @@ class SteerView(StudyScreen):
         """Build the panes."""
         super().__init__(bench.strip)
         self.bench, self.session = bench, session
-        inspector, table = bench.inspector, session.table
+        inspector, table = bench.inspector, bench.table_drawn or session.table
         token_id = bench.tokens.token_id
         token_id = int(table.surprisal.argmin()) if token_id is None else token_id
         self.state = SteerState.of(inspector.intervention, token_id, inspector.method)
@@ -61,7 +61,7 @@ class SteerView(StudyScreen):
 
     def text_of(self, token_id: int) -> str:
         """A token's text."""
-        return self.session.table.tokens[token_id]
+        return (self.bench.table_drawn or self.session.table).tokens[token_id]
 
     # what is shown
 

@@ -107,7 +107,7 @@ class StudyScreen(NeedsRoom, ClosesOnce, Screen[None]):
 
     def key(self, key: str) -> str:
         """A key of the table as people write it."""
-        return self.frame.keymap.shown(key) if key in BY_ID else self.SHOWN.get(key, key)
+        return self.frame.keymap.shown(key) if key in BY_ID else (key if self.frame.ascii else self.SHOWN.get(key, key))
 
     def show(self) -> None:
         """Everything, as it is now; a subclass shows its panes and calls `show_bars`."""

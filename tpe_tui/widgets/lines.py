@@ -122,6 +122,8 @@ class LineWidget(Widget):
             if ground != "row":
                 over = self.get_component_rich_style(f"line--{ground}")
                 style = style + Style(bgcolor=over.bgcolor, bold=over.bold or style.bold)
+                if getattr(self.app, "few_colours", False):  # no background that is told apart: by what every one has
+                    style = style + (Style(reverse=True) if ground == "cursor" else Style(underline=True))
             self._styles_by_role[role, ground] = style
         return style
 
