@@ -69,9 +69,17 @@ def ascii_cells(text: str) -> str:
 
 
 def ascii_token(text: str) -> str:
-    """A token's printable text in ASCII: what is not is escaped as in Python, a space at an end is ``_``."""
-    if text.isascii():
+    """A token's printable text in ASCII: what is not is escaped as in Python, a space at an end is ``_``.
+
+    An underscore at an end and a backslash are escaped as well, so that two tokens do not look alike.
+    """
+    if text.isascii() and "\\" not in text and "_" not in (text[:1], text[-1:]):
         return text
+    text = text.replace("\\", "\\\\")
+    if text.startswith("_"):
+        text = "\\x5f" + text[1:]
+    if text.endswith("_"):
+        text = text[:-1] + "\\x5f"
     return "".join(
         char if char.isascii() else UNITS.get(char) or char.encode("ascii", "backslashreplace").decode("ascii")
         for char in text

@@ -140,6 +140,8 @@ def test_a_token_is_escaped_in_ascii() -> None:
     assert ascii_token("a⏎") == "a\\n"
     assert ascii_token("⟨E2 80⟩") == "<E2 80>"
     assert ascii_token("plain") == "plain"
+    assert ascii_token("_name") != ascii_token("·name") == "_name"
+    assert ascii_token("\\n") != ascii_token("⏎") == "\\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

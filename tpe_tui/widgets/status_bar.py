@@ -98,6 +98,8 @@ class PromptBar(LineWidget):
         note = f"  {self.note} " if self.note else " "
         room = max(8, width - 9 - len(note))
         text = escape_controls(shown_prompt(self.prompt[-room:]))
+        if getattr(self.app, "ascii", None) is not None:
+            text = text.encode("ascii", "backslashreplace").decode("ascii")
         if len(self.prompt) > room:
             text = "…" + text
         while cell_len(text) > room:
