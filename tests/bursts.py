@@ -36,9 +36,9 @@ ONCE = ("w\rjjfw", "w\rw", "w\ryyfjjw")
 
 WILD: tuple[str, ...] = (
     "w\r\rj\r", "wr\r", "M", "Mx", "r", "ox\r", "o\r", "odemo\r", "o\x1b", "2jj]", "2]j]0", "T]]c\r", "Tc\r",
-    "a\rhl\x1b", "aN\r", "w\rx\r", "\x10mask\r", "\x10\x1b", "Dr\rx", "De\r", "-", "rr", "Mu\r", "q", "qq", "?qq",
+    "a\rhl\x1b", "aN\r", "w\rx\r", "\x10mask\r", "\x10\x1b", "Dr\rx", "De\r", "-", "rr", "Mu\r",
 )  # fmt: skip
-"""What depends on the engine, opens another model, or leaves."""
+"""What depends on the engine, or opens another model."""
 
 
 @dataclass(frozen=True, slots=True)

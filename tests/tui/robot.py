@@ -161,8 +161,8 @@ def main() -> int:
                 bursts = asyncio.run(shortest(bursts, lambda some, wild=wild: problem(some, wild)))
             print(f"seed {seed}{' (wild)' if wild else ''}: {wrong}\n{listed(bursts)}", flush=True)
         seed += 1
-    seconds = time.monotonic() - begun
-    print(f"{typed} bursts in {seed - asked.seed} episodes, {failed} failed, {seconds:.0f} s")
+        seconds = time.monotonic() - begun
+        print(f"{typed} bursts in {seed - asked.seed} episodes, {failed} failed, {seconds:.0f} s", flush=True)
     return 1 if failed else 0
 
 
