@@ -174,6 +174,7 @@ class Inspector:
     vocab_rows: int = 0
     method: Method = "least-squares"
     start: InitVar[Intervention | None] = None
+    saved: Intervention | None = None  # what was written to a file last, or read from one
     _history: list[Intervention] = field(init=False)
     _at: int = field(default=0, init=False)
 
@@ -184,6 +185,11 @@ class Inspector:
     def intervention(self) -> Intervention:
         """The edit in force."""
         return self._history[self._at]
+
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether there is an edit in force that no file holds."""
+        return not self.intervention.is_empty and self.intervention != self.saved
 
     @property
     def undo_depth(self) -> tuple[int, int]:

@@ -344,6 +344,18 @@ class LiveSession:
         document = making.manifest_of(analysis, shown, texts or self._measured(intervention), self_test, made_by)
         return files.write_manifest(path, document, making.arrays_of(intervention, basis), replace=replace_file)
 
+    def write(self, path: Path, intervention: Intervention, prompt: str, replace: bool) -> Path:
+        """`export` for an inspector: an earlier file is replaced where `replace` says so."""
+        return self.export(path, intervention, prompt, replace_file=replace)
+
+    def carried(self) -> object:
+        """What edits made with loaded files need, for a later session on the same model: see `take_up`."""
+        return {origin: basis for origin, basis in self._bases.items() if origin}
+
+    def take_up(self, carried: object) -> None:
+        """Take that from an earlier session on the same model."""
+        self._bases |= carried if isinstance(carried, dict) else {}
+
     def _measured(self, edit: Intervention) -> tuple[MeasuredText, ...]:
         """What the studies of this session have measured of exactly this edit."""
         from tpe_core.sharing.manifest_making import dosed_on_texts, swept_on_texts

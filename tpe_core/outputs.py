@@ -6,6 +6,7 @@ An existing file of the kind that is written is replaced where the caller says s
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,10 @@ from pathlib import Path
 
 from tpe_core.errors import ExistsError, TpeError
 
-__all__ = ["HEAD_BYTES", "beginning", "check_output", "shown_path"]
+__all__ = ["HEAD_BYTES", "INTERVENTION", "beginning", "check_intervention", "check_output", "shown_path"]
+
+INTERVENTION = "tpe.intervention"
+"""What an intervention's file says that it is."""
 
 HEAD_BYTES = 65_536
 """Of a file, enough to know its kind by."""
@@ -60,6 +64,17 @@ def check_output(
         raise TpeError(f"{shown} exists and is not {what}: it is left as it is; choose another name.")
     if not replace:
         raise ExistsError(f"{shown} exists: choose another name, or say that it is to be replaced.", path)
+
+
+def check_intervention(path: Path, *, replace: bool) -> None:
+    """`check_output` for an intervention."""
+    check_output(path, "an intervention", _is_intervention, replace=replace)
+
+
+def _is_intervention(path: Path) -> bool:
+    """Whether a file says of itself, near its beginning, that it is an intervention."""
+    text = beginning(path)
+    return text.startswith("{") and re.search(rf'"kind"\s*:\s*"{re.escape(INTERVENTION)}"', text) is not None
 
 
 def beginning(path: Path) -> str:

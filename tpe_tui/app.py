@@ -209,6 +209,14 @@ class TpeApp(EngineApp):
         """Keep the view."""
         self.remember()
 
+    def losses(self) -> list[str]:
+        """Edits that no file holds, and a job under way."""
+        if self._bench is None or self._bench.session is None:
+            return []
+        strip = self._bench.strip
+        running = [f"A job is running ({strip.label}) and would be stopped."] if strip.job is not None else []
+        return [*self._bench.unsaved(), *running]
+
     def leave(self, code: int | None = None) -> None:
         """End the app: with `code`, or 1 where no model could be opened, else 0."""
         self.remember()

@@ -73,6 +73,12 @@ class DynamicsApp(EngineApp):
             self.desk.answer(message)
             self._show()
 
+    def losses(self) -> list[str]:
+        """A job that reads checkpoints; what a log says stays in the log."""
+        strip, sources = self.desk.strip, self.desk.state.sources
+        reading = strip.job is not None and any(source.status == "reading" for source in sources)
+        return ["Checkpoints are being read; what was read would be dropped."] if reading else []
+
     def leave(self, code: int | None = None) -> None:
         """End the app: with `code`, or 1 where nothing could be read, else 0."""
         self.problem = self.desk.problem

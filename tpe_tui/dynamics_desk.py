@@ -156,10 +156,10 @@ class DynamicsDesk:
         self.host.cancel(self.strip.job)
         self.strip.cancelling()
 
-    def export(self, path: Path) -> None:
+    def export(self, path: Path, replace: bool) -> None:
         """Ask the engine to write what is read; `answer` says what came of it."""
         found = tuple(self.state.trajectories())
-        self.host.latest(EXPORT, lambda: write_trajectories(path, found))
+        self.host.latest(EXPORT, lambda: write_trajectories(path, found, replace=replace))
 
     def answer(self, message: Answer) -> None:
         """The data are written, or could not be."""

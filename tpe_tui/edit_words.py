@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from tpe_core.edits.intervention import Intervention
 from tpe_tui.format import number
 
-__all__ = ["change_between"]
+__all__ = ["change_between", "edit_sizes"]
 
 
 def change_between(before: Intervention, after: Intervention, tokens: Sequence[str]) -> str:
     """The change that leads from one edit to another, as a command: "prune dim 193"; `tokens` are the names by id."""
     if after.is_empty and not before.is_empty:
-        return f"clear {_sizes(before)}"
+        return f"clear {edit_sizes(before)}"
     was, now = set(before.pruned), set(after.pruned)
     parts = [f"prune {_dims(now - was)}"] if now - was else []
     parts += [f"restore {_dims(was - now)}"] if was - now else []
@@ -27,7 +27,8 @@ def _dims(dims: set[int]) -> str:
     return f"dim {min(dims)}" if len(dims) == 1 else f"{len(dims)} dims"
 
 
-def _sizes(edit: Intervention) -> str:
+def edit_sizes(edit: Intervention) -> str:
+    """How much an edit edits: "3 pruned, 1 steered"."""
     parts = [f"{len(edit.pruned)} pruned"] if edit.pruned else []
     return ", ".join([*parts, *([f"{len(edit.steering)} steered"] if edit.steering else [])])
 

@@ -31,6 +31,7 @@ from tpe_tui.input_order import InputOrder
 from tpe_tui.keymap import app_bindings, default_keys_file, load_keymap
 from tpe_tui.line_filters import AsciiFilter
 from tpe_tui.messages import Failure
+from tpe_tui.screens.question import Question
 from tpe_tui.state import default_state_dir
 from tpe_tui.theme import FEW_COLOURS, THEME
 
@@ -220,9 +221,29 @@ class EngineApp(App[int]):
         """End the app: with `code`, or 1 where there was a problem, else 0."""
         self.exit(code if code is not None else 1 if self.problem is not None else 0)
 
+    def losses(self) -> list[str]:
+        """What leaving now would lose, a sentence each."""
+        return []
+
+    def ask_to_leave(self) -> None:
+        """Leave as a key asks for it: at once where nothing is lost, else after a question."""
+        losses = self.losses()
+        if not losses:
+            self.leave()
+        elif not any(isinstance(screen, LeaveQuestion) for screen in self.screen_stack):
+            self.push_screen(LeaveQuestion("Leave?", losses, {"y": "leaves"}, "stays"), self._asked_to_leave)
+
+    def _asked_to_leave(self, key: str | None) -> None:
+        if key is not None:
+            self.leave()
+
     async def action_quit(self) -> None:
         """Textual's own way out does the same."""
-        self.leave()
+        self.ask_to_leave()
+
+
+class LeaveQuestion(Question):
+    """Whether to leave."""
 
 
 def run_in_terminal(app: EngineApp, leave: Callable[[int], object] = os._exit, ascii_only: bool | None = None) -> int:

@@ -42,7 +42,7 @@ class GenerateState:
     at: int | None = None
     by_base: bool = False  # the edited side is coloured by what the unedited head gives its tokens
     problem: str = ""
-    saved: str = "tpe-texts.json"
+    saved: str = ""
     mailbox: Mailbox = field(default_factory=Mailbox)
 
     def begin(self, job: int, afresh: bool) -> None:

@@ -5,9 +5,11 @@ Only text: nothing is run, and every word is quoted for a POSIX shell.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpe_core.edits.intervention import METHODS, Intervention
@@ -20,16 +22,28 @@ if TYPE_CHECKING:
     from tpe_tui.sweep_state import SweepState
 
 __all__ = [
-    "EXPORT_NAME",
     "command_lines",
     "common_options",
+    "default_name",
     "dynamics_lines",
     "generate_lines",
+    "mask_name",
     "steer_lines",
     "sweep_lines",
 ]
 
-EXPORT_NAME = "tpe-mask.json"
+
+def mask_name(options: RunOptions) -> str:
+    """The name that a mask of this model is saved under where none was typed."""
+    return default_name("tpe-mask", options.model, options.revision)
+
+
+def default_name(stem: str, model: str, revision: str | None = None) -> str:
+    """A file's name to offer, which says the model: ``tpe-mask-pythia-160m.json``."""
+    parts = [Path(os.path.abspath(model)).name if model.startswith((".", "~", "/")) else model.rsplit("/", 1)[-1]]
+    parts += [revision] if revision else []
+    words = "-".join("".join(char if char.isalnum() or char in "._-" else "-" for char in part) for part in parts)
+    return f"{stem}-{words.strip('.-')[:80] or 'model'}.json"
 
 
 def common_options(options: RunOptions) -> list[str]:
@@ -75,7 +89,10 @@ def sweep_lines(options: RunOptions, state: SweepState) -> str:
     if state.selected != ROTATE:
         fraction = f"{request.fractions[min(state.at, len(request.fractions) - 1)]:g}"
         one = ["--order", state.selected, "--replace", state.replacement, "--fractions", fraction]
-        lines += ["# the point under the cursor, and its mask", shlex.join([*words, *one, "--save", EXPORT_NAME])]
+        lines += [
+            "# the point under the cursor, and its mask",
+            shlex.join([*words, *one, "--save", mask_name(options)]),
+        ]
     return "\n".join(lines)
 
 
@@ -101,7 +118,7 @@ def generate_lines(
     lines = ["# both texts; --json has every token's probability, --save NAME writes both"]
     if not edit.is_empty:
         lines.append("# write the edit's file in the inspector first")
-        words += ["--intervention", EXPORT_NAME]
+        words += ["--intervention", mask_name(options)]
     if changed:
         lines.append("# the edit has changed since the first token; there the one in force holds from then on")
     asked = {"length": decoding.length, "temperature": decoding.temperature, "top-k": decoding.top_k}
@@ -126,7 +143,7 @@ def steer_lines(options: RunOptions, request: DoseRequest) -> str:
         if len(asked) == 1:
             lines += [
                 "# this edit, by the method in force",
-                shlex.join([*said, "--method", request.method, "--save", EXPORT_NAME]),
+                shlex.join([*said, "--method", request.method, "--save", mask_name(options)]),
             ]
     if len(asked) > 1:
         lines.append("# tokens at different ratios are measured one ratio at a time there")

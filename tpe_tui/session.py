@@ -88,8 +88,14 @@ class Session(Protocol):
     def find_token(self, query: str) -> int:
         """The token that a text is; a sentence where it is several tokens or none."""
 
-    def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
-        """Write the manifest; the path written."""
+    def write(self, path: Path, intervention: Intervention, prompt: str, replace: bool) -> Path:
+        """Write the manifest, over an earlier one where `replace` says so; the path written."""
+
+    def carried(self) -> object:
+        """What edits made with loaded files need, for a later session on the same model."""
+
+    def take_up(self, carried: object) -> None:
+        """Take that from an earlier session on the same model."""
 
     def load(self, path: Path) -> Intervention:
         """Read and check a manifest."""

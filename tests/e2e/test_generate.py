@@ -56,6 +56,8 @@ def test_a_text_is_written_edited_stopped_and_saved(
     term.keys("Escape")
     term.wait(f"pruned 1/{WIDTH}")
     term.keys("q")
+    term.wait("is in no file")
+    term.keys("y")
     assert term.exit_code() == 0
     term.assert_clean()
 

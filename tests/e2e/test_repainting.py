@@ -91,6 +91,8 @@ def test_what_was_stopped_goes_on_with_a_whole_screen_and_leaves_a_clean_one(
     opened.keys("Space")
     opened.wait("pruned 1/64")
     opened.keys("q")
+    opened.wait("is in no file")
+    opened.keys("y")
     opened.wait(f"{PROMPT}$")
     opened.assert_clean()
 

@@ -84,5 +84,7 @@ def test_the_figures_are_those_of_the_command_line(terminal: Open, tpe: Callable
     assert perplexity == pytest.approx(point["perplexity"], rel=1e-3)
     assert outside == pytest.approx(point["ood"]["kl"], abs=1e-4)
     term.keys("C-q")
+    term.wait("A job is running")
+    term.keys("y")
     assert term.exit_code() == 0
     term.assert_clean()

@@ -57,6 +57,7 @@ class FakeSession:
         self.refit_step: Callable[[], object] = lambda: None
         self.forecast_step: Callable[[], object] = lambda: None
         self.pair_step: Callable[[], object] = lambda: None
+        self.export_fail: Exception | None = None
         self.pair_fail: Exception | None = None
         self.ends: frozenset[int] = frozenset()
         self.read_step: Callable[[], object] = lambda: None
@@ -290,10 +291,25 @@ class FakeSession:
     def find_token(self, query: str) -> int:
         return TokenIndex(self.table.tokens).resolve(query)
 
-    def export(self, path: Path, intervention: Intervention, prompt: str) -> Path:
+    def carried(self) -> object:
+        return None
+
+    def take_up(self, carried: object) -> None:
+        self.calls.append("take_up")
+
+    def write(self, path: Path, intervention: Intervention, prompt: str, replace: bool) -> Path:
+        if self.export_fail is not None:
+            raise self.export_fail
         steering = [[entry.token_id, entry.ratio, entry.method] for entry in intervention.steering]
         path.write_text(
-            json.dumps({"pruned": intervention.pruned, "replacement": intervention.replacement, "steering": steering})
+            json.dumps(
+                {
+                    "kind": "tpe.intervention",
+                    "pruned": intervention.pruned,
+                    "replacement": intervention.replacement,
+                    "steering": steering,
+                }
+            )
         )
         return path
 

@@ -185,7 +185,7 @@ async def test_headless_command_lines(start: Start) -> None:
         await pilot.press("y", "escape")
         text = app.clipboard
         assert "tpe analyze demo" in text
-        assert "tpe demo --prompt 'Return the number of' --mask tpe-mask.json" in text
+        assert "tpe demo --prompt 'Return the number of' --mask tpe-mask-demo.json" in text
 
 
 async def test_help_and_palette(start: Start) -> None:

@@ -338,7 +338,8 @@ async def test_the_data_are_exported(alone: Open, tmp_path: Path, suffix: str) -
             ]
         await pilot.press("e")
         await type_line(pilot, str(path / "below.csv"))
-        await until(pilot, lambda: "could not be written" in app.desk.strip.text)
+        assert isinstance(app.screen, Ask)
+        assert app.screen.query_one("#ask-hint").has_class("-problem")
 
 
 async def test_a_budget_is_shown_before_the_first_checkpoint(alone: Open, reader: FakeReader) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
@@ -274,17 +274,16 @@ async def test_saving_copying_and_the_command_line(start: Start, tmp_path: Path)
         assert text.count(DIFFERS) == 2
         assert f"first difference: token {pair.first_difference + 1}" in text
         await pilot.press("y")
-        assert "copied" in app.bench.strip.text
+        assert "sent to the terminal's clipboard" in app.bench.strip.text
         await pilot.press("e")
         await type_line(pilot, str(tmp_path / "no" / "out"))
-        await until(pilot, lambda: "cannot be written" in app.bench.strip.text)
-        await pilot.press("H")
+        assert "does not exist; make it first" in str(app.screen.query_one("#ask-hint", Static).render())
+        await pilot.press("escape", "H")
         assert isinstance(app.screen, TextScreen)
     options = RunOptions(model="some/model", dtype="bfloat16", seed=3, positions=5)
     said = generate_lines(options, "it's", Intervention((1,)), Decoding(9, 4, 0.5, 0.9, top_k=3)).splitlines()
-    words = (
-        "tpe generate some/model --dtype bfloat16 --prompt X --intervention tpe-mask.json --length 9 --temperature 0.5"
-    )
+    words = "tpe generate some/model --dtype bfloat16 --prompt X --intervention tpe-mask-model.json"
+    words += " --length 9 --temperature 0.5"
     wanted = [*words.replace("X", "it's").split(), "--top-k", "3", "--top-p", "0.9", "--seed", "4"]
     assert shlex.split(said[-1]) == wanted
     exact = generate_lines(options, "x", Intervention(), Decoding(2_000_000, 20261122, 0.123456789, 0.12345678))

@@ -106,6 +106,8 @@ def test_native_output_goes_to_the_log_and_q_leaves_cleanly(open_terminal, tmp_p
     session.press(b" ")
     session.until(b"pruned 1/64")
     session.press(b"q")
+    session.until(b"is in no file")
+    session.press(b"y")
     assert session.ended() == 0
     assert b"NATIVE" not in session.seen
     assert LEFT in session.seen
@@ -153,6 +155,8 @@ def test_keys_cost_little_on_the_wire(open_terminal) -> None:
     assert min(toggles) > 0
     assert max(moves) <= 512, moves
     session.press(b"q")
+    session.until(b"is in no file")
+    session.press(b"y")
     assert session.ended() == 0
 
 
@@ -230,6 +234,8 @@ def test_a_terminal_that_is_merely_slow_loses_nothing(open_terminal) -> None:
         assert session.process.poll() is None
         pictures.append(session.picture())
         session.press(b"q")
+        session.until(b"is in no file")
+        session.press(b"y")
         assert session.ended() == 0
     assert any("pruned 1/64" in line for line in pictures[0]), pictures[0]
     assert pictures[0] == pictures[1]
@@ -259,6 +265,8 @@ def test_bytes_that_are_no_key_leave_the_app_running(open_terminal, data: bytes)
     session.press(b" ")
     session.until(b"pruned 1/64", 5)
     session.press(b"q")
+    session.until(b"is in no file")
+    session.press(b"y")
     assert session.ended() == 0
 
 
@@ -273,5 +281,7 @@ def test_signals_that_stop_and_continue_leave_the_app_usable_and_its_terminal_cl
     session.press(b" ")
     session.until(b"pruned 1/64", 5)
     session.press(b"q")
+    session.until(b"is in no file")
+    session.press(b"y")
     assert session.ended() == 0
     assert termios.tcgetattr(session.slave) == session.before

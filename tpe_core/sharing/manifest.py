@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from pydantic import ValidationError
 
 from tpe_core.edits.edit import Edit
 from tpe_core.errors import ExistsError, ManifestError, TpeError
-from tpe_core.outputs import beginning, check_output, shown_path
+from tpe_core.outputs import check_intervention, shown_path
 from tpe_core.sharing.manifest_io import brief, format_document, parse_document, read_bytes, write_all
 from tpe_core.sharing.manifest_migration import OLDEST, migrated
 from tpe_core.sharing.manifest_schema import (
@@ -93,17 +92,11 @@ def check_destination(path: Path, *, replace: bool = True) -> None:
     if path.suffix == ".safetensors":
         raise ManifestError(f"an intervention is JSON, not {path.name}: choose a name that ends in .json.")
     try:
-        check_output(path, "an intervention", _is_intervention, replace=replace)
+        check_intervention(path, replace=replace)
     except ExistsError:
         raise
     except TpeError as error:
         raise ManifestError(str(error)) from None
-
-
-def _is_intervention(path: Path) -> bool:
-    """Whether a file says of itself, near its beginning, that it is an intervention."""
-    text = beginning(path)
-    return text.startswith("{") and re.search(rf'"kind"\s*:\s*"{re.escape(KIND)}"', text) is not None
 
 
 def write_manifest(path: Path, manifest: Manifest, arrays: Mapping[str, NDArray[Any]], *, replace: bool = True) -> Path:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from tpe_core.edits.intervention import REBUILT, Intervention, Method, Replacement, Steering
+from tpe_core.outputs import INTERVENTION
 from tpe_core.text import printable_token
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
     "published_schema",
 ]
 
-KIND = "tpe.intervention"
+KIND = INTERVENTION
 SCHEMA = 2
 
 Domain = Literal["local", "heldout", "ood"]

@@ -22,10 +22,12 @@ from tpe_core.inspector import (
     DimensionDetail,
     EncodingTable,
     Inspector,
+    ModelInfo,
     NextTokens,
     PruningForecast,
     TokenDetail,
 )
+from tpe_tui.edit_words import edit_sizes
 from tpe_tui.forecaster import Forecaster
 from tpe_tui.keymap import BY_ID, FOOTER
 from tpe_tui.layout import inspect_fields, short_name
@@ -84,6 +86,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
         self._answered = ""  # the last prompt that had an answer
         self._refused: tuple[str, Intervention] | None = None  # the prompt and edit that have none
         self._titles: dict[int, str] = {}
+        self._left: dict[tuple[str, str | None, int, int], tuple[Inspector, object]] = {}  # by model, while we run
 
     @property
     def tpe(self) -> TpeApp:
@@ -204,6 +207,8 @@ class BenchScreen(NeedsRoom, Screen[None]):
         again = before is not None and all(
             getattr(before, name) == getattr(info, name) for name in ("name", "revision", "vocab_rows", "hidden_size")
         )
+        if not again and before is not None and self.session is not None:
+            self._left[_identity(before)] = self.inspector, self.session.carried()
         self.session = session
         self._asked = dict.fromkeys(self._asked, NEVER)  # what the last session still answers is about another model
         self.forecaster.begin(session)
@@ -221,6 +226,9 @@ class BenchScreen(NeedsRoom, Screen[None]):
             prompt = self.tpe.prompt or view.prompt or session.default_prompt
             start = Intervention(replacement=kept)
             self.inspector = Inspector(prompt, info.hidden_size, info.vocab_rows, method, start)
+            if (left := self._left.pop(_identity(info), None)) is not None:
+                self.inspector = left[0]  # with its mask and its undo
+                session.take_up(left[1])
             self.dims.sort = view.sort if view.sort in SORT_KEYS else SORT_KEYS[0]
             self.dims.descending = view.descending
             self.plot.name_shown = view.plot if view.plot in PLOTS else PLOTS[0]
@@ -237,6 +245,16 @@ class BenchScreen(NeedsRoom, Screen[None]):
         below = next((at for at, screen in enumerate(stack) if isinstance(screen, StudyScreen)), len(stack))
         for _ in stack[below:]:
             self.tpe.pop_screen()
+
+    def unsaved(self) -> list[str]:
+        """A sentence for every edit, of this model and of those left before, that no file holds."""
+        now = [] if self.session is None else [(self.session.table.info.name, self.inspector)]
+        before = [(name, inspector) for (name, *_), (inspector, _) in self._left.items()]
+        return [
+            f"The edit of {short_name(name)} ({edit_sizes(inspector.intervention)}) is in no file."
+            for name, inspector in (*now, *before)
+            if inspector.is_unsaved
+        ]
 
     def view(self) -> Remembered:
         """What to restore at the next start: of a prompt that has no answer, the last one that had."""
@@ -363,6 +381,8 @@ class BenchScreen(NeedsRoom, Screen[None]):
         edit, answer = self.inspector.intervention, self.tokens.answer
         forecast = self.forecaster.of(edit)
         fields = list(inspect_fields(self.session.table, edit, answer, self.current(answer), forecast))
+        if self.inspector.is_unsaved:
+            fields.append(Field("not exported", 2, "warn"))
         if self._refused is not None:
             fields.append(Field("no answer", 2, "bad"))
         self.status.show(tuple(fields))
@@ -422,3 +442,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
     async def _prompt_pressed(self, event: PromptBar.Pressed) -> None:
         event.stop()
         await self.run_action(BY_ID["run.prompt"].method)
+
+
+def _identity(info: ModelInfo) -> tuple[str, str | None, int, int]:
+    return info.name, info.revision, info.vocab_rows, info.hidden_size

@@ -287,4 +287,4 @@ class BrowseScreen(BenchScreen):
 
     def action_app_quit(self) -> None:
         """See the key table."""
-        self.tpe.leave()
+        self.tpe.ask_to_leave()

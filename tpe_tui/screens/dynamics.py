@@ -15,14 +15,16 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.content import Content
 
+from tpe_core.training.trajectory_file import check_destination
 from tpe_tui.dynamics_desk import DynamicsDesk
 from tpe_tui.dynamics_state import FAMILIES, DynamicsState, Source, quantity
 from tpe_tui.dynamics_text import explanation, facts
 from tpe_tui.format import escape_controls, fit
-from tpe_tui.headless import dynamics_lines
+from tpe_tui.headless import default_name, dynamics_lines
 from tpe_tui.layout import short_name
 from tpe_tui.screens.error import TextScreen
 from tpe_tui.screens.prompts import Ask
+from tpe_tui.screens.saving import ask_where
 from tpe_tui.screens.study import StudyScreen, bindings
 from tpe_tui.widgets.dynamics_table import DynamicsTable
 from tpe_tui.widgets.picture import PicturePlot
@@ -86,7 +88,7 @@ class DynamicsScreen(StudyScreen):
         self.base = base
         self.plots = (TrajectoryPlot("encoding"), TrajectoryPlot("beside"))
         self.dynamics_table = DynamicsTable(desk.state)
-        self._exported = "tpe-dynamics.json"
+        self._exported = ""
 
     @property
     def state(self) -> DynamicsState:
@@ -289,17 +291,17 @@ class DynamicsScreen(StudyScreen):
             self.say("nothing is read yet: there is nothing to export", "warn")
             return
 
-        def check(text: str) -> str | None:
-            fine = text.strip().lower().endswith((".json", ".csv"))
-            return None if fine else "end the name in .json for everything, or in .csv for a table"
+        def check(path: Path, replace: bool) -> None:
+            check_destination(path, replace=replace)
 
-        def write(text: str | None) -> None:
-            if text is not None:
-                self._exported = text.strip()
-                self.desk.export(Path(os.path.expanduser(text.strip())))
+        def write(path: Path, replace: bool) -> None:
+            self._exported = str(path)
+            self.desk.export(path, replace)
 
         hint = "everything as .json, or a checkpoint a line as .csv; every source read so far"
-        self.frame.push_screen(Ask("export the data to", self._exported, hint, check), write)
+        source = self.state.source
+        name = self._exported or default_name("tpe-dynamics", "run" if source is None else self.state.short(source))
+        ask_where(self.frame, "export the data to", name, hint, check, write)
 
     def action_start(self) -> None:
         """Read the sources."""
@@ -322,7 +324,7 @@ class DynamicsScreen(StudyScreen):
     def action_leave(self) -> None:
         """Back to the inspector, or out of the app."""
         if self.base:
-            self.frame.leave()
+            self.frame.ask_to_leave()
         else:
             self.dismiss(None)
 

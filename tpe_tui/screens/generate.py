@@ -6,7 +6,6 @@ It shows a `GenerateState` and changes how it is drawn; the job itself belongs t
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -20,13 +19,14 @@ from textual.timer import Timer
 
 from tpe_core.errors import TpeError
 from tpe_core.inspector import EncodingTable
-from tpe_core.writing.paired import Side
+from tpe_core.writing.paired import Side, pair_files
 from tpe_tui.format import number
 from tpe_tui.generate_keys import ALSO, FOOTER, KEYS
 from tpe_tui.generate_state import GenerateState, drawn_text
-from tpe_tui.headless import generate_lines
+from tpe_tui.headless import default_name, generate_lines
 from tpe_tui.report_generate import edit_text, plain_lines
 from tpe_tui.screens.prompts import Ask
+from tpe_tui.screens.saving import ask_where
 from tpe_tui.screens.study import StudyScreen, bindings
 from tpe_tui.widgets.dim_table import DimTable
 from tpe_tui.widgets.said import PairPane, SaidPane, StepPane
@@ -280,14 +280,15 @@ class GenerateScreen(StudyScreen):
             self.bench.strip.say("nothing is written yet")
             return
 
-        def answered(text: str | None) -> None:
-            if text is not None:
-                self.bench.save_generation(Path(os.path.expanduser(text.strip())), self._lines())
+        def check(path: Path, replace: bool) -> None:
+            pair_files(path, replace=replace)
 
-        def check(text: str) -> str | None:
-            return None if text.strip() else "type a path, or esc leaves"
+        def write(path: Path, replace: bool) -> None:
+            self.bench.save_generation(path, self._lines(), replace)
 
-        self.tpe.push_screen(Ask("save the texts to", self.state.saved, "NAME.json and NAME.txt", check), answered)
+        options = self.tpe.options
+        name = self.state.saved or default_name("tpe-texts", options.model, options.revision)
+        ask_where(self.tpe, "save the texts to", name, "NAME.json and NAME.txt", check, write)
 
     def headless(self) -> str:
         """The command lines that write this text."""

@@ -105,14 +105,14 @@ class GenerateBench(BrowseScreen):
             if isinstance(screen, GenerateScreen) and (new or ended):
                 screen.grown(now=ended)
 
-    def save_generation(self, path: Path, lines: list[str]) -> None:
+    def save_generation(self, path: Path, lines: list[str], replace: bool) -> None:
         """Write the pair as JSON and as text, on the engine's thread."""
         pair, options = self.generation.pair, self.tpe.options
         if pair is None:
             return
         document = {"schema": 1, "model": options.model, "revision": options.revision, "intervention": None}
         self.generation.saved = str(path)
-        self.tpe.host.latest(SAVE, lambda: save_pair(path, {**document, **pair.to_dict()}, lines))
+        self.tpe.host.latest(SAVE, lambda: save_pair(path, {**document, **pair.to_dict()}, lines, replace=replace))
 
     def accept(self, answer: Answer) -> None:
         """The files are written; everything else is the inspector's."""

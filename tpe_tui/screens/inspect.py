@@ -14,18 +14,20 @@ from textual import events
 
 from tpe_core.edits.intervention import METHODS, READY, Intervention
 from tpe_core.errors import TpeError
+from tpe_core.inspector import Inspector
 from tpe_core.options import DEMO
-from tpe_core.outputs import shown_path
+from tpe_core.outputs import check_intervention, shown_path
 from tpe_tui.dynamics_desk import DynamicsDesk
 from tpe_tui.edit_words import change_between
 from tpe_tui.format import escape_controls, number, shown_prompt, typed_prompt
-from tpe_tui.headless import EXPORT_NAME, command_lines
+from tpe_tui.headless import command_lines, mask_name
 from tpe_tui.keymap import bindings
 from tpe_tui.messages import Answer, Failure, JobUpdate
 from tpe_tui.ratios import parse_ratio, stepped
 from tpe_tui.screens.dynamics import DynamicsScreen
 from tpe_tui.screens.error import TextScreen
 from tpe_tui.screens.prune_bench import PruneBench
+from tpe_tui.screens.saving import ask_where
 from tpe_tui.screens.steer import SteerScreen
 from tpe_tui.session import Session
 
@@ -50,7 +52,8 @@ class InspectScreen(PruneBench):
     def __init__(self) -> None:
         """Nothing was exported yet."""
         super().__init__()
-        self._exported = EXPORT_NAME
+        self._exported = ""
+        self._exporting: tuple[Inspector, Intervention] | None = None
         self.dynamics: DynamicsDesk | None = None
 
     def opened(self, session: Session) -> None:
@@ -59,6 +62,7 @@ class InspectScreen(PruneBench):
         super().opened(session)
         if self.inspector is not before:
             self.dynamics = None
+            self._exported = ""
 
     # mask
 
@@ -287,17 +291,28 @@ class InspectScreen(PruneBench):
         if not self._ready() or session is None:
             return
 
-        def export(text: str) -> None:
-            path = Path(os.path.expanduser(text.strip()))
-            edit, prompt = self.inspector.intervention, self.inspector.prompt
-            self.ask("export", lambda: session.export(path, edit, prompt))
+        inspector = self.inspector
 
-        self._question("export the edit to", export, self._exported, "a JSON manifest", _needs_text)
+        def check(path: Path, replace_file: bool) -> None:
+            check_intervention(path, replace=replace_file)
+
+        def write(path: Path, replace_file: bool) -> None:
+            self._exported = str(path)
+            edit, prompt = inspector.intervention, inspector.prompt
+            self._exporting = inspector, edit
+            self.ask("export", lambda: session.write(path, edit, prompt, replace_file))
+
+        ask_where(self.tpe, "export the edit to", self._export_name, "a JSON manifest", check, write)
+
+    @property
+    def _export_name(self) -> str:
+        """Where the edit was written last, or a name that says the model."""
+        return self._exported or mask_name(self.tpe.options)
 
     def action_out_import(self) -> None:
         """See the key table."""
         if self._ready():
-            self._question("import an edit from", self.import_mask, self._exported, "a JSON manifest", _needs_text)
+            self._question("import an edit from", self.import_mask, self._export_name, "a JSON manifest", _needs_text)
 
     def import_mask(self, text: str) -> None:
         """Ask the engine to read and check a manifest; its edit comes into force as one undoable step."""
@@ -310,8 +325,13 @@ class InspectScreen(PruneBench):
         """Files first, everything else as the frame does."""
         match (answer.kind, answer.value):
             case ("export", Path() as path) if answer.failure is None:
-                self._exported = str(path)
+                if self._exporting is not None:
+                    self._exporting[0].saved = self._exporting[1]
+                self.show_status()
                 self.strip.say(f"written to {shown_path(path)}", "good")
+            case ("export", _) if answer.failure is not None:
+                key = self.tpe.keymap.shown("out.export")
+                self.fail("export failed", Failure(answer.failure.sentence), f"{key} asks again, with the path typed.")
             case ("import", Intervention() as edit) if answer.failure is None:
                 self._import(edit)
             case _:
@@ -323,6 +343,7 @@ class InspectScreen(PruneBench):
         except TpeError as error:
             self.fail("import failed", Failure(str(error)))
             return
+        self.inspector.saved = edit
         if done:
             self.changed()
         self.strip.say(f"imported: {len(edit.pruned)} pruned, {len(edit.steering)} steered", "good")
@@ -331,7 +352,7 @@ class InspectScreen(PruneBench):
         """See the key table."""
         if self._ready() and self.session is not None:
             edit = self.inspector.intervention
-            text = command_lines(self.tpe.options, self.inspector.prompt, edit, self._exported)
+            text = command_lines(self.tpe.options, self.inspector.prompt, edit, self._export_name)
             self.tpe.push_screen(TextScreen("Without a screen", text, self.tpe.copy_text))
 
 

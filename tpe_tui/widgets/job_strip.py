@@ -31,6 +31,7 @@ class JobStrip(LineWidget):
         self._clock = clock
         self._cancel_key = cancel_key
         self.job: int | None = None
+        self.label = ""  # what the job is called
         self.progress: Progress | None = None
         self.text = ""
         self.role = "muted"
@@ -60,7 +61,7 @@ class JobStrip(LineWidget):
     def begin(self, job: int, label: str) -> None:
         """A job is queued."""
         self.job, self.progress, self._cancelling = job, Progress(label, 0), False
-        self._started = self._clock()
+        self._started, self.label = self._clock(), label
         self.repaint()
 
     def step(self, progress: Progress) -> None:
