@@ -135,8 +135,8 @@ async def test_another_model_opens_in_the_same_app(start: Start) -> None:
         await pilot.press("o", "enter")  # the first row is the bundled model
         await until(pilot, lambda: app.bench.session is large)
         await answered(app, pilot)
-        assert app.bench.inspector.intervention.is_empty
-        await pilot.press("q")
+        assert app.bench.inspector.intervention.pruned == (77,), "its edit is found again"
+        await pilot.press("q", "y")
     assert app.return_value == 0
     assert [options.model for options in asked] == ["demo", "small", "demo"]
     assert Memory(app.state_dir).recall("small").prompt == small.default_prompt
