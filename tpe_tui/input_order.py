@@ -25,7 +25,7 @@ PATIENCE = 5.0  # seconds; a widget that has not answered by then holds up the k
 LOOK = 0.05  # seconds between two looks for widgets that are gone
 STEP = 0.004  # seconds between two looks at a screen's size
 REFRESH = 0.5  # seconds that a layout may take
-ROUNDS = 12  # a key's message passes a few widgets on its way; a job's go on and on
+ROUNDS = 40  # a key and what it sets off pass a dozen queues at most; a job's messages go on and on
 CLEAN = 2  # rounds in a row in which nobody had anything left to do
 PASSING = (events.MouseMove, events.Enter, events.Leave)
 
