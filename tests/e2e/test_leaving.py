@@ -72,10 +72,13 @@ def test_quitting_during_a_job(terminal: Open) -> None:
     term.assert_clean()
 
 
-def test_a_terminal_that_vanishes(terminal: Open) -> None:
+@pytest.mark.parametrize(
+    ("command", "shown"), [(f"tpe demo --positions {POSITIONS}", READY), (LONG, r"reading text|detect")]
+)
+def test_a_terminal_that_vanishes(terminal: Open, command: str, shown: str) -> None:
     term = terminal()
-    term.start(f"tpe demo --positions {POSITIONS}")
-    term.wait(READY)
+    term.start(command)
+    term.wait(shown)
     pid = term.pid()
     closed = time.monotonic()
     term.close()

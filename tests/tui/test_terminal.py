@@ -14,7 +14,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyte
@@ -29,18 +30,28 @@ HUNG_UP = 128 + signal.SIGHUP
 
 
 class Session:
-    def __init__(self, home: Path, *args: str) -> None:
-        master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.before = termios.tcgetattr(slave)
-        self.master, self.slave = master, slave
+    """The app in a terminal; `apart` has its keys come from another one, `limit` is called in its process."""
+
+    def __init__(self, home: Path, *args: str, limit: Callable[[], object] | None = None, apart: bool = False) -> None:
+        self.master, self.slave = pty.openpty()
+        self.keys_master, self.keys_slave = pty.openpty() if apart else (self.master, self.slave)
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.before = termios.tcgetattr(self.slave)
         folders = {f"XDG_{name}_HOME": str(home / name) for name in ("STATE", "CONFIG", "CACHE")}
         env = {**os.environ, **folders, "HOME": str(home), "TERM": "xterm-256color"}
         command = [sys.executable, str(HERE / "run_fake.py"), *args]
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True
-        )
+            command, stdin=self.keys_slave, stdout=self.slave, stderr=self.slave, env=env, start_new_session=True,
+            preexec_fn=limit,  # noqa: PLW1509 - it sets a limit and nothing else
+        )  # fmt: skip
         self.seen = b""
+
+    def close(self) -> None:
+        """End everything."""
+        self.process.kill()
+        self.process.wait()
+        self.vanish("screen")
+        self.vanish("keys")
 
     def until(self, what: bytes, seconds: float = 40.0) -> None:
         end = time.monotonic() + seconds
@@ -66,12 +77,15 @@ class Session:
         return len(self.seen) - start
 
     def press(self, keys: bytes) -> None:
-        os.write(self.master, keys)
+        os.write(self.keys_master, keys)
 
-    def vanish(self) -> float:
-        """Close both ends; when."""
-        for name in ("master", "slave"):
-            os.close(getattr(self, name))
+    def vanish(self, which: str = "screen") -> float:
+        """Close both ends of the terminal, or of the one that only has the keys; when."""
+        names = ("master", "slave") if which == "screen" else ("keys_master", "keys_slave")
+        for descriptor in (getattr(self, name) for name in names):
+            with suppress(OSError):
+                os.close(descriptor)
+        for name in names:
             setattr(self, name, -1)
         return time.monotonic()
 
@@ -93,11 +107,7 @@ def open_terminal(tmp_path: Path) -> Iterator:
 
     yield start
     for session in opened:
-        session.process.kill()
-        session.process.wait()
-        for descriptor in (session.master, session.slave):
-            if descriptor >= 0:
-                os.close(descriptor)
+        session.close()
 
 
 def test_native_output_goes_to_the_log_and_q_leaves_cleanly(open_terminal, tmp_path: Path) -> None:
