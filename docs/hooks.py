@@ -9,7 +9,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parent.parent
-BESIDE = ("screenshots/*.png", "tpe_core/demo/model/README.md", "CHANGELOG.md", "LICENSE")
+BESIDE = ("screenshots/*.png", "tpe_core/demo/model/README.md")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -25,4 +25,4 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Take ``../`` off links to those files: in the site they lie beside the pages."""
-    return re.sub(r"\]\(\.\./(screenshots/|tpe_core/|CHANGELOG\.md|LICENSE)", r"](\1", markdown)
+    return re.sub(r"\]\(\.\./(screenshots/|tpe_core/)", r"](\1", markdown)
