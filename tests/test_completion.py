@@ -120,6 +120,14 @@ def test_files_and_numbers_are_left_to_the_shell(ask, line: str) -> None:  # typ
     assert ask(line) == []
 
 
+def test_pruning_completes_every_order_and_replacement_that_it_takes(ask) -> None:  # type: ignore[no-untyped-def]
+    from tpe_core.pruning.curves import FITTED, SWEPT
+    from tpe_core.pruning.saliency import ORDERS
+
+    assert ask("tpe prune --order ") == list(ORDERS)
+    assert sorted(ask("tpe prune --replace ")) == sorted((*SWEPT, *FITTED))
+
+
 def test_few_words_are_completed_also_after_a_comma(ask) -> None:  # type: ignore[no-untyped-def]
     assert ask("tpe gpt2 --dtype ") == ["float32", "bfloat16", "float16"]
     assert ask("tpe steer --method min-norm,t") == ["min-norm,top-k"]

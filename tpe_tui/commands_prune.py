@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tpe_core.edits.intervention import REPLACEMENTS
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
+from tpe_core.pruning.swept import ORDERS, ROTATE
+from tpe_tui.completion import one_of
 from tpe_tui.console import drive, print_json, say
 from tpe_tui.measuring import open_store, read_texts
 from tpe_tui.options import LOADING, OUTPUT, READING, Force, Model, Outside, check_save, run_options, takes
@@ -31,13 +34,16 @@ Order = Annotated[
     Words,
     typer.Option(
         help="slope, slope-std, random, magnitude, activation, fisher, fisher-greedy, fisher-obs, fisher-refit "
-        "or component; repeatable. Default: slope and random."
+        "or component; repeatable. Default: slope and random.",
+        autocompletion=one_of(*ORDERS),
     ),
 ]
 Replace = Annotated[
     Words,
     typer.Option(
-        help="zero, mean, least-squares, refit or distill (fitted at every point), rotate (a reference). Default: zero."
+        help="zero, mean, least-squares, refit or distill (fitted at every point), rotate (a reference). "
+        "Default: zero.",
+        autocompletion=one_of(*REPLACEMENTS, "distill", ROTATE),
     ),
 ]
 Fractions = Annotated[Words, typer.Option(help="Shares of dimensions to remove. Default: 0.1,0.3,0.5,0.6,0.7.")]
