@@ -30,7 +30,7 @@ __all__ = ["main", "typed"]
 EPISODE = 50  # bursts
 PATIENCE = 240.0  # seconds
 LOOK = 0.02  # seconds
-ALONE = 0.25  # seconds after an escape, so that it is a key of its own
+ALONE = 0.25  # seconds after an escape and a size, before it is asked whether they have been handled
 
 
 def written(burst: Burst) -> bytes:
@@ -66,10 +66,15 @@ class Driven:
     def write(self, burst: Burst) -> None:
         if burst.size is not None:
             self.resize(*burst.size)
-            time.sleep(ALONE)  # sizes come by a signal, not in the order of the keys
+            self._alone()  # sizes come by a signal, not in the order of the keys
         else:
             os.write(self.terminal, written(burst))
-            time.sleep(ALONE if burst.keys.endswith("\x1b") else 0)
+            if burst.keys.endswith("\x1b"):
+                self._alone()
+
+    def _alone(self) -> None:
+        time.sleep(ALONE)
+        self.settle()
 
     def state(self) -> dict[str, Any]:
         self.file.unlink(missing_ok=True)

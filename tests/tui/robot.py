@@ -83,6 +83,8 @@ def answered(app: TpeApp) -> bool:
 
 async def run(bursts: Sequence[Burst], slowly: bool, folder: Path) -> State:
     """Type `bursts` into an app of their own; the state after the last one."""
+    folder.mkdir()
+    os.chdir(folder)
     session = FakeSession()
     session.sweep_step = session.read_step = session.pair_step = lambda: time.sleep(STEP_SECONDS)
     app = TpeApp(
@@ -115,7 +117,6 @@ async def problem(bursts: Sequence[Burst], wild: bool = False) -> str:
     """What goes wrong with these bursts; empty where nothing does."""
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as name:
-        os.chdir(name)
         try:
             fast = await run(bursts, False, Path(name, "fast"))
             slow = fast if wild else await run(bursts, True, Path(name, "slow"))

@@ -261,3 +261,19 @@ async def test_a_study_of_a_model_that_is_gone_is_closed(start: Start, opening: 
         await until(pilot, lambda: app.bench.session is small)
         await settled(app, pilot)
         assert app.screen_stack == [app.bench]
+
+
+@pytest.mark.parametrize(("opening", "subject"), [("2j", "token"), ("23", "token"), ("4", "dim")])
+async def test_a_terminal_that_was_too_small_gives_the_focus_back(start: Start, opening: str, subject: str) -> None:
+    async with start() as (app, pilot):
+        burst(app, opening)
+        await settled(app, pilot)
+        focused = app.bench.focused_pane
+        await pilot.resize_terminal(50, 12)
+        await settled(app, pilot)
+        burst(app, "?q")
+        await settled(app, pilot)
+        await pilot.resize_terminal(80, 24)
+        await settled(app, pilot)
+        assert app.bench.focused_pane == focused
+        assert app.bench.subject == subject

@@ -187,6 +187,8 @@ class BenchScreen(NeedsRoom, Screen[None]):
 
     @on(events.DescendantFocus)
     def _focus_moved(self) -> None:
+        if self.small:
+            return  # nobody moved it, and the panes are not to be seen
         focused = self.focused_pane
         if focused in (1, 2):
             self.subject = "dim" if focused == 1 else "token"
