@@ -206,7 +206,7 @@ def test_refusals_say_what_and_what_to_do(tmp_path: Path) -> None:
             (f"no mark in {name}\n".encode(name), f"is {name.upper().replace('-LE', 'LE').replace('-BE', 'BE')}, not")
             for name in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
         ),
-        (gzip.compress(b"hello"), "is compressed (gzip), not text: unpack it first with gunzip"),
+        (gzip.compress(b"hello", mtime=0), "is compressed (gzip), not text: unpack it first with gunzip"),
         (bz2.compress(b"hello"), "is compressed (bzip2), not text: unpack it first with bunzip2"),
         (lzma.compress(b"hello"), "is compressed (xz), not text: unpack it first with unxz"),
         (b"PK\x03\x04rest", "is compressed (zip), not text: unpack it first with unzip"),

@@ -6,13 +6,15 @@ threads, and never more than one step late.
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tpe_core.clamping import at_most
+from tpe_core.clamping import at_least, at_most
 
-__all__ = ["Progress", "Steps", "relayed", "run", "size_text"]
+__all__ = ["Progress", "Steps", "TimeLeft", "relayed", "run", "size_text"]
 
 T = TypeVar("T")
 
@@ -74,3 +76,46 @@ def size_text(count: float) -> str:
     while count >= 999.5 and power < 4:
         count, power = count / 1000, power + 1
     return f"{count:.{int(power > 0 and count < 9.95)}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+class TimeLeft:
+    """How long the stage of a job that is under way still takes, by how fast it went lately.
+
+    A stage is what one `Progress.label` names. Its speed is taken over the last third of its time, at least `WINDOW`
+    seconds, so that a resumed start or a slower part does not mislead for long.
+    """
+
+    WINDOW = 20.0  # seconds
+    PATIENCE = 1.5  # seconds of a stage before anything is said of it
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds that never go back."""
+        self._clock = clock
+        self._label = ""
+        self._total: int | None = None
+        self._begun = 0.0
+        self._seen: deque[tuple[float, int]] = deque()  # (seconds, done), the oldest first
+
+    def update(self, progress: Progress) -> None:
+        """The job took a step."""
+        now = self._clock()
+        if (progress.label, progress.total) != (self._label, self._total):
+            self._label, self._total = progress.label, progress.total
+            self._seen.clear()
+            self._begun = now
+        if not self._seen or progress.done != self._seen[-1][1]:
+            self._seen.append((now, progress.done))
+        window = at_least(self.WINDOW, (now - self._begun) / 3)
+        while len(self._seen) > 2 and self._seen[1][0] < now - window:
+            self._seen.popleft()
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds that the stage still takes; None where nothing is known yet, or how much there is to do."""
+        if self._total is None or len(self._seen) < 2:
+            return None
+        (first, before), (last, done) = self._seen[0], self._seen[-1]
+        if done <= before or last - self._begun < self.PATIENCE:
+            return None
+        left = (self._total - done) * (last - first) / (done - before)
+        return at_least(0.0, left - (self._clock() - last))

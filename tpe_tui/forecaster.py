@@ -24,14 +24,15 @@ class Forecaster:
         self._host = host
         self._session: Session | None = None
         self._job: int | None = None
-        self._ready = False
+        self._ready = self._ended = False
         self.answer: PruningForecast | None = None
 
     def begin(self, session: Session) -> None:
         """Another session: what was known is of the one before."""
         if self._job is not None:
             self._host.cancel(self._job)
-        self._session, self._job, self._ready, self.answer = session, None, False, None
+        self._session, self._job, self.answer = session, None, None
+        self._ready = self._ended = False
 
     def ask(self, edit: Intervention) -> int | None:
         """Ask for an edit's forecast, once one can be had; the request's number."""
@@ -42,13 +43,26 @@ class Forecaster:
             return self._host.latest(FORECAST, lambda: session.forecast(edit))
         if self._job is None:
             self._job = self._host.job(FORECAST, session.prepare_forecast, background=True)
+            self._ended = False
         return None
+
+    @property
+    def preparing(self) -> bool:
+        """Whether the background job is queued or running."""
+        return self._job is not None and not self._ended
+
+    def cancel(self) -> None:
+        """Stop preparing; the next change of the mask begins anew."""
+        if self._job is not None:
+            self._host.cancel(self._job)
 
     def update(self, message: JobUpdate) -> bool:
         """The background job took a step or ended; whether forecasts can be asked for from now on."""
         if message.job != self._job or message.state == "running":
             return False
-        self._ready = message.state == "done"
+        self._ready, self._ended = message.state == "done", True
+        if message.state == "cancelled":
+            self._job = None
         return self._ready
 
     def of(self, edit: Intervention) -> PruningForecast | None:

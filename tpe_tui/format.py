@@ -15,6 +15,7 @@ from tpe_core.clamping import at_least, at_most
 __all__ = [
     "bar",
     "count",
+    "duration",
     "elapsed",
     "escape_controls",
     "fit",
@@ -124,6 +125,13 @@ def elapsed(seconds: float) -> str:
         return "-:--"
     minutes, rest = divmod(int(at_least(0.0, seconds)), 60)
     return f"{minutes}:{rest:02d}"
+
+
+def duration(seconds: float) -> str:
+    """A time that is only roughly known: 40 s, 12 min, 1.6 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds, -1 if seconds >= 20 else 0)):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def escape_controls(text: str) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from tpe_core.progress import Progress
+from tpe_core.progress import Progress, TimeLeft
 from tpe_tui.card import card_lines
 from tpe_tui.console import line
-from tpe_tui.format import escape_controls, four_decimals, p_value, percent
+from tpe_tui.format import duration, escape_controls, four_decimals, p_value, percent
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis
@@ -23,27 +23,31 @@ __all__ = ["ProgressLine", "print_analysis", "print_check", "print_next_tokens"]
 RANKED = 20  # dimensions printed; --json has them all
 COMPONENTS = 10
 TOKENS = 6  # of each kind of suspicious token
+LOG_SECONDS = 10.0  # between two lines of one stage in a log
 
 
 class ProgressLine:
-    """Progress of a job on a stream: one line that is overwritten on a terminal, one line per stage elsewhere."""
+    """Progress of a job on a stream: one line that is overwritten on a terminal, elsewhere a line for every stage.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self._terminal = stream, stream.isatty()
+    A stage that takes long says how far it is every `LOG_SECONDS` there, so that a log shows that and how it goes on.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._terminal, self._clock = stream, stream.isatty(), clock
         self._label, self._shown, self._open = "", 0.0, False
+        self._left = TimeLeft(clock)
 
     def show(self, event: Progress) -> None:
         """Show an event; at most ten a second, but the first of every stage always."""
-        now = time.monotonic()
-        if event.label == self._label and now - self._shown < 0.1:
+        now, begins = self._clock(), event.label != self._label
+        self._left.update(event)
+        if not begins and now - self._shown < (0.1 if self._terminal else LOG_SECONDS):
             return
-        if self._terminal:
-            share = "" if event.fraction is None else f" {event.fraction:4.0%}"
-            text = escape_controls(" ".join(filter(None, (f"{event.label}{share}", event.amount, event.note))))
-            self._stream.write(f"\r\x1b[K{text}")
-            self._open = True
-        elif event.label != self._label:
-            self._stream.write(f"{event.label}\n")
+        share = "" if event.fraction is None or (begins and not event.done) else f"{event.fraction:.0%}"
+        left = "" if self._left.seconds is None else f"{duration(self._left.seconds)} left"
+        text = escape_controls(" ".join(filter(None, (event.label, share, event.amount, event.note, left))))
+        self._stream.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
+        self._open = self._terminal
         self._stream.flush()
         self._label, self._shown = event.label, now
 

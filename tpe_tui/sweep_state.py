@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tpe_core.edits.intervention import READY, Replacement
 from tpe_core.errors import TpeError
 from tpe_core.pruning.swept import ORDERS, ROTATE, SweepRequest, SweepResult, SweptCurve
-from tpe_tui.format import four_decimals, number
+from tpe_tui.format import duration, four_decimals, number
 
 if TYPE_CHECKING:
     from tpe_core.inspector import ModelInfo
@@ -58,9 +58,7 @@ def how_long(request: SweepRequest, info: ModelInfo, positions: int) -> str:
     """How long a request may take on one core, for people."""
     logits = request.paths * len(DOMAINS) * positions * len(request.fractions) * (info.vocab_rows + info.padding_rows)
     seconds = logits * SECONDS_PER_LOGIT * max(1.0, info.hidden_size / 512)
-    if seconds < 90:
-        return f"about {max(10, round(seconds / 10) * 10)} s"
-    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+    return f"about {duration(max(10.0, seconds))}"
 
 
 @dataclass

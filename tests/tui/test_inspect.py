@@ -45,6 +45,28 @@ async def test_toggle_marks_at_once_and_probabilities_follow(start: Start) -> No
         assert "✗" not in lines(bench.dims)[1]
 
 
+async def test_the_forecasts_job_is_named_beside_messages_and_can_be_cancelled(start: Start) -> None:
+    session, gate = FakeSession(), threading.Event()
+    session.forecast_step = gate.wait
+    async with start(session) as (app, pilot):
+        strip = app.bench.strip
+        await pilot.press("space")
+        await until(pilot, lambda: "prepare_forecast" in session.calls)
+        assert "forecast" in lines(strip)[0]
+        assert "x cancel" in lines(strip)[0]
+        await pilot.press("n")
+        assert "nothing was searched yet" in lines(strip)[0]
+        assert "forecast" in lines(strip)[0]
+        await pilot.press("x")
+        gate.set()
+        await until(pilot, lambda: "forecast was cancelled" in strip.text)
+        assert strip.background is None
+        await pilot.press("j", "space")
+        await until(pilot, lambda: app.bench.forecaster.answer is not None)
+        assert session.calls.count("prepare_forecast") == 2
+        assert strip.background is None
+
+
 async def test_a_mask_has_a_forecast_once_it_is_prepared(start: Start) -> None:
     session = FakeSession()
     gate = threading.Event()

@@ -6,6 +6,7 @@ It owns the `Inspector` on the UI thread and shows it; what keys change is in `s
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from textual import events, on
@@ -27,8 +28,9 @@ from tpe_core.inspector import (
     PruningForecast,
     TokenDetail,
 )
+from tpe_core.progress import Progress
 from tpe_tui.edit_words import edit_sizes
-from tpe_tui.forecaster import Forecaster
+from tpe_tui.forecaster import FORECAST, Forecaster
 from tpe_tui.keymap import BY_ID, FOOTER
 from tpe_tui.layout import inspect_fields, short_name
 from tpe_tui.messages import Answer, Failure, JobUpdate
@@ -295,6 +297,8 @@ class BenchScreen(NeedsRoom, Screen[None]):
                 self._stale = self.set_timer(STALE_SECONDS, self.tokens.dim_stale)
             self.ask("evaluate", lambda: session.evaluate(prompt, edit))
         self.forecaster.ask(edit)
+        if self.forecaster.preparing and self.strip.background is None:
+            self.strip.behind(Progress(FORECAST, 0))
         self.show_status()
         self.show_plot()
         self.show_detail()
@@ -363,8 +367,15 @@ class BenchScreen(NeedsRoom, Screen[None]):
 
     def forecast_update(self, message: JobUpdate) -> None:
         """The forecast's background job took a step, or ended."""
-        if self.forecaster.update(message):
+        ready = self.forecaster.update(message)
+        if not self.forecaster.preparing:
+            self.strip.behind(None)
+        elif message.progress is not None:
+            self.strip.behind(replace(message.progress, label=FORECAST))
+        if ready:
             self.forecaster.ask(self.inspector.intervention)
+        elif message.state == "cancelled" and not self.forecaster.preparing:
+            self.strip.say("the forecast was cancelled; the next change of the mask prepares it again", "warn")
         elif message.failure is not None:
             self.strip.say(f"there is no forecast: {message.failure.sentence}", "warn")
 

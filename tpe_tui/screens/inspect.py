@@ -271,6 +271,9 @@ class InspectScreen(PruneBench):
 
     def action_run_cancel(self) -> None:
         """See the key table."""
+        if self.strip.job is None and self.forecaster.preparing:
+            self.forecaster.cancel()
+            return
         if self.strip.job is None:
             self.strip.say(f"nothing is running; {self.tpe.keymap.shown('app.quit')} leaves")
             return

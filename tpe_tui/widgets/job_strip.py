@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 from rich.cells import cell_len
 
-from tpe_core.progress import Progress
-from tpe_tui.format import elapsed, escape_controls, fit
+from tpe_core.progress import Progress, TimeLeft
+from tpe_tui.format import duration, elapsed, escape_controls, fit
 from tpe_tui.widgets.lines import Line, LineWidget
 
 __all__ = ["JobStrip", "StripBelow"]
@@ -33,9 +33,11 @@ class JobStrip(LineWidget):
         self.job: int | None = None
         self.label = ""  # what the job is called
         self.progress: Progress | None = None
+        self.background: Progress | None = None
         self.text = ""
         self.role = "muted"
         self._started = 0.0
+        self._left = TimeLeft(clock)
         self._said_at = 0.0
         self._followers: set[StripBelow] = set()
         self._cancelling = False
@@ -61,12 +63,13 @@ class JobStrip(LineWidget):
     def begin(self, job: int, label: str) -> None:
         """A job is queued."""
         self.job, self.progress, self._cancelling = job, Progress(label, 0), False
-        self._started, self.label = self._clock(), label
+        self._started, self._left, self.label = self._clock(), TimeLeft(self._clock), label
         self.repaint()
 
     def step(self, progress: Progress) -> None:
         """The job took a step."""
         self.progress = progress
+        self._left.update(progress)
         self.repaint()
 
     def cancelling(self) -> None:
@@ -77,6 +80,11 @@ class JobStrip(LineWidget):
     def end(self) -> None:
         """Nothing runs."""
         self.job = None
+        self.repaint()
+
+    def behind(self, progress: Progress | None) -> None:
+        """What a job in the background does; None where there is none. It has the right end of an idle strip."""
+        self.background = progress
         self.repaint()
 
     def say(self, text: str, role: str = "row") -> None:
@@ -90,7 +98,7 @@ class JobStrip(LineWidget):
     def line(self, y: int, width: int) -> tuple[Line, str]:
         """The job, the sentence, or both."""
         if self.job is None or self.progress is None:
-            return [(" " + fit(self.text, width - 1), self.role)], "row"
+            return self._idle(width), "row"
         if self.text and self._clock() - self._said_at < SAID_SECONDS + cell_len(self.text) / READ_CELLS:
             return self._said_beside(self.progress, width), "row"
         return self._job_line(self.progress, width), "row"
@@ -120,7 +128,8 @@ class JobStrip(LineWidget):
         name = f" {progress.label}{done}{note} "
         tail = self._tail()
         share = progress.fraction
-        end = f" {'' if share is None else f'{share:4.0%} '} {elapsed(self._clock() - self._started)}"
+        left = "" if self._left.seconds is None else f", {duration(self._left.seconds)} left"
+        end = f" {'' if share is None else f'{share:4.0%} '} {elapsed(self._clock() - self._started)}{left}"
         cells = max(0, min(40, width - cell_len(end) - cell_len(tail) - 12))
         room = width - cells - cell_len(end) - cell_len(tail) - 1
         if cell_len(name) > room:
@@ -129,6 +138,15 @@ class JobStrip(LineWidget):
         full = 0 if share is None else round(share * cells)
         bar: Line = [("━" * full, "bar"), ("─" * (cells - full), "muted")]
         return [(fit(name, min(room, cell_len(name))), "row"), *bar, (end, "row"), (tail, "key")]
+
+    def _idle(self, width: int) -> Line:
+        """The sentence, and what runs in the background."""
+        if self.background is None:
+            return [(" " + fit(self.text, width - 1), self.role)]
+        share, tail = self.background.fraction, f"  {self._cancel_key} cancel"
+        name = f" {self.background.label}{'' if share is None else f' {share:.0%}'}"
+        room = max(0, width - cell_len(name) - cell_len(tail) - 1)
+        return [(" " + fit(self.text, room).ljust(room), self.role), (name, "muted"), (tail, "key")]
 
 
 class StripBelow(LineWidget):
