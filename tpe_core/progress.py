@@ -1,22 +1,27 @@
 """Progress of long computations: each is a generator that yields `Progress` and returns its result.
 
 The caller decides when the next step runs, so cancelling is closing the generator: no flags, no
-threads, and never more than one step late.
+threads, and never more than one step late. Where a step is long, it has pauses, at which who drives the job
+answers something short or ends it (`attended`).
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
 from tpe_core.clamping import at_least, at_most
 
-__all__ = ["Progress", "Steps", "TimeLeft", "relayed", "run", "size_text"]
+__all__ = ["Progress", "Steps", "TimeLeft", "attendant", "attended", "relayed", "run", "size_text"]
 
 T = TypeVar("T")
+
+_attendant: ContextVar[Callable[[], object] | None] = ContextVar("attendant", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,31 @@ class Progress:
 
 Steps = Generator[Progress, None, T]
 """A job: yields `Progress`, returns `T`."""
+
+
+@contextmanager
+def attended(attend: Callable[[], object]) -> Iterator[None]:
+    """Let long steps that are taken inside call `attend` at their pauses (`tpe_core.pauses`).
+
+    `attend` may do something short that does not touch the step, or raise, which ends the step and its job. It is
+    never called while it runs.
+    """
+    token = _attendant.set(attend)
+    try:
+        yield
+    finally:
+        _attendant.reset(token)
+
+
+@contextmanager
+def attendant() -> Iterator[Callable[[], object] | None]:
+    """What is to be called at a pause, or None; nobody else is called inside."""
+    attend = _attendant.get()
+    token = _attendant.set(None)
+    try:
+        yield attend
+    finally:
+        _attendant.reset(token)
 
 
 def run(steps: Steps[T], on_progress: Callable[[Progress], object] | None = None) -> T:

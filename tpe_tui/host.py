@@ -1,5 +1,6 @@
 """The one engine thread: requests where only the latest of a kind counts, and jobs stepped between them.
 
+Requests are answered at the pauses of a job's long steps, too (`tpe_core.pauses`), and cancelling ends a step there.
 It alone imports the engine, inside the thread; it never touches a widget, and no error ends it.
 """
 
@@ -17,7 +18,7 @@ from textual.message import Message
 
 from tpe_core.errors import CancelledError, TpeError
 from tpe_core.options import DEMO, RunOptions
-from tpe_core.progress import Progress, Steps
+from tpe_core.progress import Progress, Steps, attended
 from tpe_core.training.trajectory import Trajectory
 from tpe_tui.dynamics_state import is_log
 from tpe_tui.messages import Answer, Failure, JobUpdate
@@ -186,7 +187,8 @@ class EngineHost:
             return True
         try:
             job.steps = job.start() if job.steps is None else job.steps
-            update = JobUpdate(job.id, job.name, "running", progress=next(job.steps))
+            with attended(lambda: self._attend(job)):
+                update = JobUpdate(job.id, job.name, "running", progress=next(job.steps))
         except StopIteration as stop:
             update = JobUpdate(job.id, job.name, "done", value=stop.value)
         except CancelledError:
@@ -198,6 +200,18 @@ class EngineHost:
             update = JobUpdate(job.id, job.name, "cancelled")
         self._tell(update)
         return update.state != "running"
+
+    def _attend(self, job: _Job) -> None:
+        """At a pause of a job's step: answer what is asked; raises `CancelledError` where the job is to end."""
+        while True:
+            with self._wake:
+                if self._stopping or job.id in self._cancelled:
+                    raise CancelledError(f"{job.name} was cancelled.")
+                kind = next(iter(self._latest), None)
+                request = self._latest.pop(kind) if kind is not None else None
+            if kind is None or request is None:
+                return
+            self._answer(kind, *request)
 
     def _close(self, job: _Job) -> None:
         if job.steps is None:

@@ -9,6 +9,7 @@ import pytest
 from textual.message import Message
 
 from tpe_core.errors import CancelledError, TpeError
+from tpe_core.pauses import pause
 from tpe_core.progress import Progress
 from tpe_tui.host import EngineHost, failure_of
 from tpe_tui.messages import Answer, JobUpdate
@@ -221,3 +222,53 @@ def test_the_cause_of_an_engine_error_is_worth_copying() -> None:
     assert failure.sentence == "no head found."
     assert "KeyError" in failure.details
     assert failure_of(TpeError("plain.")).details == ""
+
+
+def pausing(gate: threading.Event, started: threading.Event, n: int = 1000):
+    """A job of one long step, with pauses in it until `gate` is set."""
+
+    def steps():
+        started.set()
+        for _ in range(n):
+            if gate.wait(0.005):
+                break
+            pause()
+        yield Progress("one long step", 1, 1)
+        return "done"
+
+    return steps
+
+
+def test_a_request_is_answered_at_a_pause_of_a_long_step(host: EngineHost, inbox: Inbox) -> None:
+    gate, started = threading.Event(), threading.Event()
+    host.job("long", pausing(gate, started))
+    assert started.wait(5)
+    seq = host.latest("evaluate", lambda: "answer")
+    inbox.wait(lambda messages: any(isinstance(message, Answer) and message.seq == seq for message in messages))
+    assert inbox.states() == []  # the step is still under way
+    gate.set()
+    inbox.wait(lambda messages: inbox.states()[-1:] == ["done"])
+
+
+def test_cancelling_ends_a_long_step_at_its_next_pause(host: EngineHost, inbox: Inbox) -> None:
+    gate, started = threading.Event(), threading.Event()
+    job = host.job("long", pausing(gate, started))
+    assert started.wait(5)
+    host.cancel(job)
+    inbox.wait(lambda messages: inbox.states() == ["cancelled"])
+    host.latest("evaluate", lambda: "still there")
+    inbox.wait(lambda messages: isinstance(messages[-1], Answer))
+
+
+def test_an_answer_that_fails_at_a_pause_leaves_the_job_alone(host: EngineHost, inbox: Inbox) -> None:
+    gate, started = threading.Event(), threading.Event()
+    host.job("long", pausing(gate, started))
+    assert started.wait(5)
+
+    def fails() -> None:
+        raise TpeError("no such prompt")
+
+    host.latest("evaluate", fails)
+    inbox.wait(lambda messages: bool(messages) and isinstance(messages[-1], Answer))
+    gate.set()
+    inbox.wait(lambda messages: inbox.states()[-1:] == ["done"])

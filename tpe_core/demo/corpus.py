@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tpe_core.pauses import pause
+
 __all__ = [
     "HELD_OUT_SHARE",
     "PACKAGES",
@@ -98,6 +100,7 @@ def source_files() -> list[SourceFile]:
     files = []
     for name, root in _roots():
         for path in root.rglob("*.py"):
+            pause()
             parts = path.relative_to(root).parts
             if name == "stdlib" and ("site-packages" in parts or "dist-packages" in parts):
                 continue
@@ -107,6 +110,7 @@ def source_files() -> list[SourceFile]:
 
 def docstrings(file: SourceFile) -> list[str]:
     """Docstrings of a file's module, classes and functions, cleaned of indentation; empty where it does not parse."""
+    pause()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's files

@@ -32,6 +32,7 @@ from tpe_core.detecting.hidden import (
 )
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import OutputHead
+from tpe_core.pauses import pause
 from tpe_core.progress import Progress, Steps
 
 if TYPE_CHECKING:
@@ -193,7 +194,9 @@ class _Accumulator:
 
     def _add_chunk(self, h: Tensor, next_ids: Tensor) -> None:
         head, z = self.head, self.buffer[: len(h)]
+        pause()
         head.post.apply_(head.raw(h, out=z))
+        pause()
         target = z.gather(1, next_ids[:, None])[:, 0].double()
         highest = z.amax(1, keepdim=True).double()
         # One fused pass, in place where memory is slow; log Z follows from the largest entry, which never underflows.
@@ -204,7 +207,9 @@ class _Accumulator:
         column_sum = mean.to(self.device).double() * len(h)
         column_sum[low.to(self.device)] = 0.0
         self.p_sum += column_sum
+        pause()
         for some in low.split(4096):
+            pause()
             wide = h.double() @ head.columns[:, some].double()
             if head.bias is not None:
                 wide += head.bias[some].double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from tpe_core.errors import HeadError
 from tpe_core.models.finite import check_hidden
 from tpe_core.models.head import Task
 from tpe_core.models.head_sites import HeadSite
+from tpe_core.pauses import pauses_between_layers
 
 __all__ = ["capture", "crafted_logits", "forward", "input_device", "probe_inputs"]
 
@@ -65,7 +67,9 @@ def capture(model: nn.Module, site: HeadSite, inputs: Mapping[str, Tensor], stop
     )
     output = None
     try:
-        output = forward(model, inputs)
+        # A nested pass ends at this one's hook as well as at its own; one that goes on would be mixed up with it.
+        with pauses_between_layers(model) if stop else nullcontext():
+            output = forward(model, inputs)
     except _Captured as captured:
         seen.append(captured.hidden)
     finally:

@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from tpe_core.pauses import pause
+
 __all__ = ["POST_KINDS", "HeadReport", "OutputHead", "Post", "PostKind", "Task"]
 
 Task = Literal["causal", "masked", "seq2seq"]
@@ -26,6 +28,7 @@ predicted, rows that are cut off, or something else (which is refused)."""
 
 POST_KINDS: tuple[PostKind, ...] = get_args(PostKind)
 
+PRODUCT = 10**9  # multiplications between two pauses of a product, about
 CHUNK_ROWS = 8192  # vocabulary rows widened to float32 at a time where W is stored narrower
 
 
@@ -105,8 +108,12 @@ class OutputHead:
         flat = h.reshape(-1, h.shape[-1]).to(device=self.columns.device, dtype=torch.float32)
         if out is None:
             out = torch.empty(len(flat), self.total_rows, dtype=torch.float32, device=flat.device)
-        step = self.total_rows if self.columns.dtype == torch.float32 else CHUNK_ROWS
+        step = CHUNK_ROWS
+        if self.columns.dtype == torch.float32:
+            step = max(CHUNK_ROWS, PRODUCT // max(1, flat.numel()))
         for first in range(0, self.total_rows, step):
+            if first:
+                pause()
             part = slice(first, first + step)
             columns = self.columns[:, part].float()
             if self.bias is None:

@@ -25,6 +25,7 @@ from tpe_core.detecting.detection import Detection
 from tpe_core.edits.reconstruction import JITTER, covariance
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
+from tpe_core.pruning.fisher import widened
 
 __all__ = ["Coordinates", "along", "least_squares", "rotated"]
 
@@ -50,7 +51,10 @@ class Coordinates:
 def _made(head: OutputHead, forward: Floats, backward: Floats, centre: Floats) -> Coordinates:
     """Coordinates with ``h = centre + backward e``; `backward` [d, d] is the inverse of `forward`."""
     device = head.columns.device
-    columns = torch.from_numpy(backward.T.astype(np.float32)).to(device) @ head.columns.float()
+    turn = torch.from_numpy(backward.T.astype(np.float32)).to(device)
+    columns = torch.empty(len(turn), head.total_rows, dtype=torch.float32, device=device)
+    for rows, part in widened(head):
+        torch.mm(turn, part, out=columns[:, rows])
     return Coordinates(np.ascontiguousarray(forward), centre, columns)
 
 

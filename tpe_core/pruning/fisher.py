@@ -22,6 +22,7 @@ from torch import Tensor
 from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import CHUNK_ROWS, OutputHead
+from tpe_core.pauses import pause
 from tpe_core.progress import Progress, Steps
 from tpe_core.store import Store
 
@@ -64,10 +65,10 @@ class Fisher:
 
 
 def widened(head: OutputHead) -> Iterator[tuple[slice, Tensor]]:
-    """(rows, W transposed [d, c] in float32) over all rows, a part at a time where W is stored narrower."""
-    step = head.total_rows if head.columns.dtype == torch.float32 else CHUNK_ROWS
-    for first in range(0, head.total_rows, step):
-        rows = slice(first, min(first + step, head.total_rows))
+    """(rows, W transposed [d, c] in float32) over all rows, a part at a time, with a pause before each."""
+    for first in range(0, head.total_rows, CHUNK_ROWS):
+        pause()
+        rows = slice(first, min(first + CHUNK_ROWS, head.total_rows))
         yield rows, head.columns[:, rows].float()
 
 
@@ -89,6 +90,7 @@ class Metric:
         expected = torch.zeros(len(final), self._head.hidden_size, device=final.device)
         for rows, columns in widened(self._head):
             expected += weighted[:, rows] @ columns.T
+        pause()
         self._means += _gram(expected)
         self._weights += (weighted if slope is None else weighted * slope).sum(0).double()
         self._count += len(final)
@@ -134,10 +136,13 @@ def fisher_information(
         part = slice(first, first + size)
         with torch.inference_mode():
             hidden = torch.from_numpy(sample.hidden[part]).to(device)
+            pause()
             u, of_part = _gradients(head, metric, hidden, torch.from_numpy(uniform[part]).to(device))
             log_z[part] = of_part.cpu().numpy()
             h = hidden.repeat_interleave(draws, 0)
+            pause()
             zero += _gram(u * h)
+            pause()
             mean += _gram(u * (h - centre))
     drawn = len(sample) * draws
     found = {"zero": _symmetric(zero, drawn), "mean": _symmetric(mean, drawn), "metric": metric.value(), "log_z": log_z}
@@ -169,10 +174,16 @@ def _symmetric(total: Tensor, count: int) -> Floats:
 def _gradients(head: OutputHead, metric: Metric, hidden: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """([n draws, d] u of drawn tokens, [n] log Z); the distributions are added to `metric`."""
     final = head.logits(hidden)
+    pause()
     p, slope, expected = metric.add(final)
+    pause()
     log_z = final.amax(1).double() - p.amax(1).double().log()  # of the largest entry, which never underflows
-    below = p.double().cumsum(1)
+    wide = p.double()
+    pause()
+    below = wide.cumsum_(1)
+    pause()
     drawn = torch.searchsorted(below, uniform * below[:, -1:], right=True).clamp_max_(head.total_rows - 1)
+    pause()
     u = head.columns[:, drawn.flatten()].T.float()
     if slope is not None:
         u = u * slope.gather(1, drawn).reshape(-1, 1)

@@ -26,6 +26,7 @@ from tpe_core.detecting.samples import read_sample
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import OutputHead
+from tpe_core.pauses import pause
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.pruned_head import PrunedHead
 from tpe_core.store import Store
@@ -106,10 +107,16 @@ class Adam:
 def losses(head: OutputHead, form: Form, white: White, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """([n] KL(P || P') of hidden states [n, d], e [n, k], [n, V_all] the gradient of every KL by the raw logits)."""
     e = white.of(hidden)
-    base, final = head.logits(hidden), head.post.apply_(form.raw(e))
+    pause()
+    base = head.logits(hidden)
+    pause()
+    final = head.post.apply_(form.raw(e))
+    pause()
     log_p, log_q = torch.log_softmax(base, 1), torch.log_softmax(final, 1)
+    pause()
     p = torch.softmax(base, 1)
     kl = torch.where(p > 0, log_p.sub_(log_q).mul_(p), 0.0).sum(1)
+    pause()
     slope = torch.softmax(final, 1, out=log_q).sub_(p)
     if head.post.cap is not None:
         slope.mul_(1 - (final.clamp_min(-head.post.cap) / head.post.cap) ** 2)
@@ -164,7 +171,10 @@ def fit(
         yield Progress(label, step - 1, steps, f"KL {best:.4f}")
         with torch.inference_mode():
             _, e, slope = losses(head, form, white, torch.from_numpy(hidden[next(batches)]).to(device))
-            adam.step(form.gradients(e, slope.div_(len(e))))
+            pause()
+            gradients = form.gradients(e, slope.div_(len(e)))
+            pause()
+            adam.step(gradients)
         if step % CHECK_EVERY == 0 or step == steps:
             now = _divergence(head, form, white, checked)
             if now < best:

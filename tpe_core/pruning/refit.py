@@ -32,6 +32,7 @@ from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.reconstruction import Reconstruction, covariance
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
+from tpe_core.pauses import pause
 from tpe_core.progress import Progress, Steps, run
 from tpe_core.pruning.fisher import Metric, obs_order, widened
 from tpe_core.pruning.fitting import (
@@ -233,6 +234,7 @@ def refit_order(
     while len(kept) > 1:
         within = spread[np.ix_(kept, kept)]
         count = min(len(kept) - 1, max(1, round(ROUND_SHARE * len(kept)), round(ROUND_LEAST * width)))
+        pause()
         gone, _ = run(obs_order(rebuild.T @ metric @ rebuild, within, count))
         stay = np.setdiff1d(np.arange(len(kept)), gone)
         fold = scipy.linalg.solve(within[np.ix_(stay, stay)], within[np.ix_(stay, gone)], assume_a="pos").T
@@ -248,7 +250,10 @@ def refit_order(
             yield Progress("fisher-refit order", len(order), width)
             with torch.inference_mode():
                 _, e, slope = losses(head, form, white, _drawn(sample, rng, head))
-                adam.step(form.gradients(e, slope.div_(len(e))))
+                pause()
+                gradients = form.gradients(e, slope.div_(len(e)))
+                pause()
+                adam.step(gradients)
         with torch.inference_mode():
             judged = Metric(head)
             for _ in range(METRIC_BATCHES):

@@ -20,6 +20,7 @@ from tpe_core.clamping import at_least
 from tpe_core.detecting.hidden import HiddenSample
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import OutputHead
+from tpe_core.pauses import pause
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.coordinates import Coordinates
 from tpe_core.shares import count_of
@@ -217,6 +218,7 @@ def _references(head: OutputHead, sample: HiddenSample) -> Iterator[tuple[int, T
         states = torch.from_numpy(sample.hidden[begin : begin + many]).to(device)
         targets = torch.from_numpy(sample.next_ids[begin : begin + many]).to(device)
         with torch.inference_mode():
+            pause()
             raw = head.raw(states, out=buffers.base[: len(states)])
         for first in range(0, len(states), size):
             part = slice(first, first + size)
@@ -262,6 +264,7 @@ def sweep(
         with torch.inference_mode():
             base += reference.own()
             for name, coordinates in along.items():
+                pause()
                 _nested(reference, coordinates, removed, hidden, totals[name])
     seen = len(sample)
     yield Progress("sweep", seen, len(sample), partial=so_far())
@@ -283,6 +286,7 @@ def _nested(
         if count > before:
             raw.addmm_(e[:, before:count], coordinates.columns[before:count], alpha=-1)
             before = count
+        pause()
         total[index] += reference.sums(raw)
 
 
@@ -294,5 +298,6 @@ def measure(head: OutputHead, edited: Any, sample: HiddenSample) -> Steps[Cost]:
         yield Progress("measure", seen, len(sample))
         reference.head = plain  # `edited` has applied the cap
         with torch.inference_mode():
+            pause()
             total += reference.sums(edited(hidden))
     return _cost(total, len(sample))

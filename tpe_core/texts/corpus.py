@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tpe_core.errors import CorpusError
 from tpe_core.json_text import json_text
+from tpe_core.pauses import pause
 from tpe_core.progress import Progress, Steps
 from tpe_core.texts.sources import BuiltinCode, BuiltinSource, FileSource, StdinSource, TextSource, text_source
 from tpe_core.texts.token_ids import Tokenizer, special_ends, texts_ids
@@ -173,6 +174,7 @@ def read_corpus(
     hashes: list[int] = []
     pending = np.empty(0, dtype=np.int64)
     tokens = blocks = 0
+    yield Progress("reading text", 0, positions)
     for ids in token_stream(source, tokenizer):
         tokens += len(ids)
         pending = np.concatenate([pending, ids])
@@ -239,6 +241,7 @@ def token_stream(source: TextSource, tokenizer: Tokenizer) -> Iterator[Ints]:
     size = 0
     first = True
     for part in _parts(source):
+        pause()
         batch.append(part)
         size += len(part[0])
         if size >= BATCH:
