@@ -13,7 +13,7 @@ from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.swept import ORDERS, ROTATE
 from tpe_tui.completion import one_of
-from tpe_tui.console import drive, print_json, say
+from tpe_tui.console import drive, print_json, say, stopped_by_signals
 from tpe_tui.measuring import open_store, read_texts
 from tpe_tui.options import LOADING, OUTPUT, READING, Force, Model, Outside, check_save, run_options, takes
 
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from tpe_core.detecting.samples import Samples
     from tpe_core.edits.intervention import Intervention
     from tpe_core.live import LiveSession
+    from tpe_core.pruning.curves import PruningResult
     from tpe_core.sharing.manifest import MeasuredText
     from tpe_core.store import Store
 
 __all__ = ["prune"]
+
+INTERRUPTED = 130
 
 Words = list[str] | None
 
@@ -179,7 +182,7 @@ def _opened(options: RunOptions, asked: _Asked) -> _Opened:
 
 def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
     """(JSON document, what to save) of a sweep; prints its table unless `quiet`."""
-    from tpe_core.pruning.curves import mask_of, prune
+    from tpe_core.pruning.curves import PruningResult, mask_of, prune
     from tpe_core.sharing.manifest_making import costs_on_texts
     from tpe_tui.report_prune import print_curves
 
@@ -188,7 +191,17 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
         analysis, opened.samples, asked.orders, asked.replacements, asked.fractions,
         seeds=asked.draws, seed=seed, store=store, fit_positions=asked.fit_positions,
     )  # fmt: skip
-    result, saved = drive(steps), None
+    done: list[PruningResult] = []
+
+    def keep(partial: object) -> None:
+        if isinstance(partial, PruningResult) and partial.curves and not partial.is_rough:
+            done[:] = [partial]
+
+    try:
+        with stopped_by_signals():
+            result, saved = drive(steps, keep), None
+    except KeyboardInterrupt:
+        raise _stopped(done[-1] if done else None, asked, quiet) from None
     if not quiet:
         print_curves(result)
     if asked.save is not None:
@@ -211,6 +224,24 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
         if not quiet:
             print_texts(texts)
     return document, saved
+
+
+def _stopped(result: PruningResult | None, asked: _Asked, quiet: bool) -> typer.Exit:
+    """Print the points that were done before a sweep was stopped, and say so; what leaves with exit code 130."""
+    from tpe_tui.report_prune import print_curves
+
+    if result is None:
+        say("stopped before any curve was done.")
+    else:
+        if quiet:
+            print_json({**result.to_dict(), "stopped": True})
+        else:
+            print_curves(result)
+        points = sum(len(curve.mean().removed) for curve in result.curves)
+        say(f"stopped: the {points} points that were done are printed, the others were not measured.")
+    if asked.save is not None:
+        say(f"{asked.save} is not written: the sweep was stopped.")
+    return typer.Exit(INTERRUPTED)
 
 
 def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:

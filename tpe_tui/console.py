@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tpe_core.json_text import json_text, nulled
@@ -13,19 +16,22 @@ if TYPE_CHECKING:
     from tpe_core.options import RunOptions
     from tpe_core.progress import Steps
 
-__all__ = ["drive", "line", "load", "no_terminal", "on_terminal", "print_json", "say"]
+__all__ = ["drive", "line", "load", "no_terminal", "on_terminal", "print_json", "say", "stopped_by_signals"]
 
 T = TypeVar("T")
 
 
-def drive(steps: Steps[T]) -> T:
-    """Run a job to its end with its progress on stderr."""
+def drive(steps: Steps[T], keep: Callable[[object], object] | None = None) -> T:
+    """Run a job to its end with its progress on stderr; `keep` is given every result so far that comes with it."""
     from tpe_tui.report import ProgressLine
 
     shown = ProgressLine(sys.stderr)
     while True:
         try:
-            shown.show(next(steps))
+            event = next(steps)
+            if keep is not None and event.partial is not None:
+                keep(event.partial)
+            shown.show(event)
         except StopIteration as stop:
             shown.close()
             result: T = stop.value
@@ -43,6 +49,24 @@ def load(options: RunOptions) -> LanguageModel:
     for warning in loaded.warnings:
         say(warning)
     return loaded
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Inside, SIGTERM ends what runs as Ctrl-C does, by a KeyboardInterrupt, so that what is done can be printed."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def line(text: str = "") -> None:

@@ -145,6 +145,7 @@ class PruningResult(Measured):
     """Curves by order and replacement."""
 
     curves: tuple[PruningCurve, ...]
+    is_rough: bool = False  # whether some curve is over the positions so far only
 
     def curve(self, order: str, replacement: str) -> PruningCurve:
         """The curve of that name. Raises KeyError where it was not asked for."""
@@ -265,6 +266,7 @@ def prune(
             revision=analysis.model.revision,
             width=head.hidden_size,
             texts={name: texts[name] for name in by_domain},
+            is_rough=partial is not None,
         )
 
     at_once = max(1, COLUMNS_BYTES // (4 * head.hidden_size * head.total_rows))
@@ -284,6 +286,7 @@ def prune(
             for key in group:
                 found[key][domain] = measured.curves[_name(key)]
             done += len(group) * len(sample)
+        yield Progress("prune", done, total, partial=so_far())
     fitted = [key for key in plan if key[1] in FITTED]
     for domain, sample in by_domain.items():
         if domain not in base:  # nothing was swept, so that the unpruned head was not measured beside it
