@@ -9,6 +9,7 @@ import platform
 import sys
 
 from benchmarks.report import Row, table
+from tpe_core.options import DEMO
 
 NAMES = {
     "toggle": "one toggled dimension against a head product and an edited forward (V = 50,257, d = 768)",
@@ -19,6 +20,7 @@ NAMES = {
     "steering": "100 tokens steered to 9 ratios against one pass over the sample's logits",
     "start": "from the shell to the first frame and to a usable table",
     "keys": "from a key to the painted change, and bytes on the wire",
+    "busy": "from a toggle to its new figures while jobs run, beside idle; --model takes another than the bundled one",
 }
 
 
@@ -33,6 +35,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; all by default")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller sizes: a look, not a result")
+    parser.add_argument("--model", default=DEMO, help="what busy measures on: a hub id or a folder; default: demo")
     chosen = parser.parse_args()
     unknown = [name for name in chosen.names if name not in NAMES]
     if unknown:
@@ -40,7 +43,8 @@ def main() -> None:
     rows: list[Row] = []
     for name in chosen.names or NAMES:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        rows += importlib.import_module(f"benchmarks.{name}").run(chosen.quick)
+        more = {"model": chosen.model} if name == "busy" else {}
+        rows += importlib.import_module(f"benchmarks.{name}").run(chosen.quick, **more)
     load = os.getloadavg()[0]
     import torch
 
