@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.command import Provider
 
+from tpe_core.busy import busy_notice
 from tpe_core.options import RunOptions
 from tpe_tui.commands import TpeCommands
 from tpe_tui.dynamics_desk import DYNAMICS, EXPORT, Reader
@@ -188,7 +189,7 @@ class TpeApp(EngineApp):
         self.bench.opened(session)
         table = session.table
         self.bench.strip.say(f"{table.positions:,} positions of {table.text}; ? lists the keys")
-        for warning in (*session.warnings, *filter(None, [self.memory.set_aside])):
+        for warning in (*session.warnings, *filter(None, [self.memory.set_aside, busy_notice(table.info.device)])):
             self.notify(warning, severity="warning", markup=False)
         self.memory.set_aside = ""
         if self.mask is not None:

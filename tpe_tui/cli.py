@@ -28,7 +28,7 @@ from tpe_tui.commands_manifest import diff, schema, show
 from tpe_tui.commands_prune import prune
 from tpe_tui.commands_steer import steer
 from tpe_tui.commands_transfer import transfer
-from tpe_tui.console import drive, load, no_terminal, on_terminal, print_json, say
+from tpe_tui.console import drive, load, no_terminal, on_terminal, print_json, say, warn_if_busy
 from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
 
 __all__ = ["main"]
@@ -87,6 +87,10 @@ def open_inspector(
     options = run_options(context)
     if json_ and (mask is not None or prompt):
         raise typer.BadParameter("--json prints the analysis alone: leave out --mask and --prompt.")
+    if mask is not None:
+        from tpe_core.sharing.manifest import read_manifest
+
+        read_manifest(mask)  # what can be refused before the model is loaded
     if not (json_ or on_terminal() or "-" in options.text):
         say(f"{no_terminal()}; this is the analysis.")
     if json_ or not on_terminal() or "-" in options.text:
@@ -152,6 +156,7 @@ def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None = None
     session = drive(open_session(options))
     for warning in session.warnings:
         say(warning)
+    warn_if_busy(session.table.info.device)
     if as_json:
         print_json(session.analysis.to_dict())
         return

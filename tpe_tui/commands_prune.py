@@ -13,7 +13,7 @@ from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.swept import ORDERS, ROTATE
 from tpe_tui.completion import one_of
-from tpe_tui.console import drive, print_json, say, stopped_by_signals
+from tpe_tui.console import drive, print_json, say, stopped_by_signals, warn_if_busy
 from tpe_tui.measuring import open_store, read_texts
 from tpe_tui.options import LOADING, OUTPUT, READING, Force, Model, Outside, check_save, run_options, takes
 
@@ -177,6 +177,7 @@ def _opened(options: RunOptions, asked: _Asked) -> _Opened:
     from tpe_core.live import open_session
 
     session, store = drive(open_session(options)), open_store(options)
+    warn_if_busy(session.table.info.device)
     return _Opened(session, read_texts(session.analysis, options, asked.ood, store), store, options.seed)
 
 

@@ -11,7 +11,7 @@ from tpe_core.edits.intervention import METHODS, Method, check_steering
 from tpe_core.options import DEMO
 from tpe_core.outputs import shown_path
 from tpe_tui.completion import one_of
-from tpe_tui.console import drive, print_json, say
+from tpe_tui.console import drive, print_json, say, warn_if_busy
 from tpe_tui.measuring import open_store, read_texts
 from tpe_tui.options import LOADING, OUTPUT, READING, Force, Model, check_save, run_options, takes
 
@@ -79,6 +79,7 @@ def steer(
 
     options = run_options(context)
     loaded = drive(load_steps(options))
+    warn_if_busy(str(loaded.device))
     index = TokenIndex(token_texts(loaded.tokenizer, loaded.head.vocab_rows), loaded.tokenizer)
     named = [index.resolve(query) for query in token or []]
     analysis = drive(analyze(options, model=loaded))

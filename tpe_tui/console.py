@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from tpe_core.options import RunOptions
     from tpe_core.progress import Steps
 
-__all__ = ["drive", "line", "load", "no_terminal", "on_terminal", "print_json", "say", "stopped_by_signals"]
+__all__ = [
+    "drive",
+    "line",
+    "load",
+    "no_terminal",
+    "on_terminal",
+    "print_json",
+    "say",
+    "stopped_by_signals",
+    "warn_if_busy",
+]
 
 T = TypeVar("T")
 
@@ -48,7 +58,16 @@ def load(options: RunOptions) -> LanguageModel:
     loaded = drive(load_steps(options))
     for warning in loaded.warnings:
         say(warning)
+    warn_if_busy(str(loaded.device))
     return loaded
+
+
+def warn_if_busy(device: str) -> None:
+    """Say where several threads on a busy machine make a model on `device` slow."""
+    from tpe_core.busy import busy_notice
+
+    if notice := busy_notice(device):
+        say(notice)
 
 
 @contextmanager

@@ -147,7 +147,15 @@ def check_save(save: Path | None, force: bool) -> None:
 
 
 def run_options(context: typer.Context) -> RunOptions:
-    """The `RunOptions` of a command line; what a command does not take keeps its default."""
+    """The `RunOptions` of a command line; what a command does not take keeps its default.
+
+    Texts (`--text`, `--ood`) that are not there are refused here, before a model is loaded: raises `CorpusError`.
+    """
+    from tpe_core.texts.sources import text_source
+
     given = context.params
+    for paths in (given.get("text"), given.get("ood")):
+        if paths and "-" not in map(str, paths):  # standard input is read once, by who uses it
+            text_source(tuple(paths))
     chosen = {field.name: given[field.name] for field in fields(RunOptions) if field.name in given}
     return RunOptions(**{**chosen, "text": tuple(given.get("text") or ()), "cache": not given.get("no_cache", False)})

@@ -21,6 +21,12 @@ def _steady_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textual.widgets.Input.cursor_blink", False)
 
 
+@pytest.fixture(autouse=True)
+def _quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is that runs the tests, nobody is told."""
+    monkeypatch.setattr("tpe_tui.app.busy_notice", lambda device: "")
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
     """`async with start(session, size=…) as (app, pilot)`: the app with its model open and its first answer shown."""
