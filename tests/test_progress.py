@@ -84,6 +84,6 @@ def test_a_log_tells_every_stage_and_how_far_a_long_one_is() -> None:
         clock.now += 1
     line.close()
     lines = log.getvalue().splitlines()
-    assert lines[:2] == ["open", "sweep slope, zero"]
+    assert lines[:2] == ["open", "sweep"]
     assert len(lines) == 2 + 100 // LOG_SECONDS
     assert lines[5] == "sweep 40% slope, zero 60 s left"

@@ -226,14 +226,14 @@ def test_command_prints_tables(files: dict[str, str], capsys: pytest.CaptureFixt
         (("--token", "#7", "--ratio", "inf"), 1, "not inf"),
         (("--token", "#7", "--ratio", "nan"), 1, "not nan"),
         (("--token", "#7", "--ratio", "two"), 2, "takes numbers"),
-        (("--token", "#7", "--target", "1.5"), 1, "between 0 and 1, not 1.5"),
+        (("--token", "#7", "--target", "1.5"), 2, "such as 0.01, not 1.5"),
         (("--token", "#7", "--ratio", "2", "--target", "0.1"), 2, "exclude each other"),
         (("--ratio", "2"), 2, "name a token"),
         (("--token", "#7", "--method", "uniform"), 1, "uniform Omega over all dimensions divides by slopes near 0"),
         (("--token", "#7", "--method", "best"), 1, "unknown steering method 'best'"),
         (("--token", "list number zq",), 1, "tokens here (#"),
         (("--token", "#320"), 1, "token id 320 does not exist"),
-        (("--token", "#7", "--ratio", "2,3", "--save", "/nowhere/edit.json"), 1, "only one edit can be saved"),
+        (("--token", "#7", "--ratio", "2,3", "--save", "edit.json"), 1, "only one edit can be saved"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_sentence(
@@ -241,9 +241,14 @@ def test_bad_input_is_one_sentence(
     words: tuple[str, ...],
     code: int,
     message: str,
+    *,
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(command(files, *words)) == code
+    assert not list(tmp_path.glob("edit.json*"))
     said = capsys.readouterr()
     assert message in said.err
     assert "Traceback" not in said.err

@@ -43,9 +43,10 @@ class ProgressLine:
         self._left.update(event)
         if not begins and now - self._shown < (0.1 if self._terminal else LOG_SECONDS):
             return
-        share = "" if event.fraction is None or (begins and not event.done) else f"{event.fraction:.0%}"
+        share = "" if event.fraction is None else f"{event.fraction:.0%}"
         left = "" if self._left.seconds is None else f"{duration(self._left.seconds)} left"
-        text = escape_controls(" ".join(filter(None, (event.label, share, event.amount, event.note, left))))
+        parts = (share, event.amount, event.note, left) if self._terminal or not begins else ()
+        text = escape_controls(" ".join(filter(None, (event.label, *parts))))
         self._stream.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
         self._open = self._terminal
         self._stream.flush()

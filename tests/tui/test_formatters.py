@@ -63,6 +63,7 @@ FORMATTERS = {
 }
 OTHERS = {  # text with numbers in it that are given, not measured; or no number at all
     "tpe_tui.format.fit", "tpe_tui.format.bar", "tpe_tui.layout.too_small", "tpe_tui.format.elapsed",
+    "tpe_tui.format.duration", "tpe_tui.glyphs._braille",
     "tpe_tui.card._post_text", "tpe_tui.report_generate.edit_text", "tpe_tui.report_manifest.safe",
     "tpe_tui.report_steer._domains", "tpe_tui.report_transfer._cells", "tpe_tui.report_prune._band",
 }  # fmt: skip

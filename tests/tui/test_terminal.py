@@ -150,7 +150,7 @@ def test_a_failed_open_ends_with_1_and_its_sentence(open_terminal) -> None:
 
 
 def test_keys_cost_little_on_the_wire(open_terminal) -> None:
-    session = open_terminal()
+    session = open_terminal("prompt-answers")
     session.until(READY)
     session.settle()
     session.press(b"G")

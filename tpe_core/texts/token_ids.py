@@ -40,8 +40,10 @@ def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return texts_ids(tokenizer, [text])[0] if text else []
 
 
-def special_ends(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The special tokens that the tokenizer by itself puts before and after every text."""
+def special_ends(tokenizer: Tokenizer | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The special tokens that the tokenizer by itself puts before and after every text; none without a tokenizer."""
+    if tokenizer is None:
+        return (), ()
     for probe in PROBES:
         (plain,) = _ids(tokenizer, [probe], special=False)
         (whole,) = _ids(tokenizer, [probe], special=True)
