@@ -69,7 +69,9 @@ def _wide_head() -> LanguageModel:
     columns = torch.randn(WIDE_WIDTH, WIDE_VOCAB).mul_(0.03)
     head = OutputHead(columns, bias, Post("identity"), WIDE_VOCAB, False, "Linear")
     report = HeadReport("random", "Linear", "float32", "cpu")
-    return Bodyless("random", None, SimpleNamespace(config=None), None, 256, report, head)
+    return Bodyless(
+        "random", None, SimpleNamespace(config=None, get_input_embeddings=lambda: None), None, 256, report, head
+    )
 
 
 def main(side: str, blocks: int) -> None:

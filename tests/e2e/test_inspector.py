@@ -51,7 +51,7 @@ def test_a_session_from_start_to_shell(terminal: Open, tmp_path: Path) -> None:
     term.keys("2")
     term.wait(r"▸2 Next token")
     term.keys("]", "]")
-    term.wait(r"◆ \S+ +×1\.414")
+    term.wait(r"◆ \S+ +×1\.41")
     term.wait("steered 1")
     term.keys("u")
     token = term.wait(r"◆ (\S+) +×1\.189")[1].rstrip("…")
