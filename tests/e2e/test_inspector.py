@@ -54,7 +54,7 @@ def test_a_session_from_start_to_shell(terminal: Open, tmp_path: Path) -> None:
     term.wait(r"◆ \S+ +×1\.41")
     term.wait("steered 1")
     term.keys("u")
-    token = term.wait(r"◆ (\S+) +×1\.189")[1].rstrip("…")
+    token = term.wait(r"◆ (\S+) +×1\.19")[1].rstrip("…")
     kl = float(term.wait(SETTLED)[1])
 
     path = tmp_path / "edit.json"
