@@ -24,6 +24,7 @@ __all__ = ["InputOrder"]
 PATIENCE = 5.0  # seconds; a widget that has not answered by then holds up the keys no longer
 LOOK = 0.05  # seconds between two looks for widgets that are gone
 STEP = 0.004  # seconds between two looks at a screen's size
+LAYOUTS = 2  # another size may be another style, which is laid out anew
 REFRESH = 0.5  # seconds that a layout may take
 ROUNDS = 40  # a key and what it sets off pass a dozen queues at most; a job's messages go on and on
 CLEAN = 2  # rounds in a row in which nobody had anything left to do
@@ -70,17 +71,24 @@ class InputOrder:
     async def _settle(self) -> None:
         try:
             await self._quiet()
-            layout = (self._app.size, *self._app.screen_stack)
-            if layout != self._layout:  # another screen, or another size: it is laid out first
+            layout = self._arrangement()
+            if layout != self._layout:  # it is laid out first
                 self._layout = layout
-                await self._laid_out()
-                await self._quiet()
+                for _ in range(LAYOUTS):
+                    await self._laid_out()
+                    await self._quiet()
         finally:
             self._settling = None
             if self._waiting:
                 self._admitted = self._waiting.popleft()
                 if not self._app.post_message(self._admitted):
                     self._admitted = None  # the app is closing
+
+    def _arrangement(self) -> tuple[object, ...]:
+        """What a layout follows from: another size, another screen, or another pane to be seen."""
+        stack = self._app.screen_stack
+        shown = (widget.display for widget in stack[-1].walk_children()) if stack else ()
+        return (self._app.size, *stack, *shown)
 
     def _pumps(self) -> list[MessagePump]:
         stack = self._app.screen_stack
@@ -121,7 +129,7 @@ class InputOrder:
 
     async def _laid_out(self) -> None:
         done, end = asyncio.Event(), asyncio.get_running_loop().time() + REFRESH
-        while self._app.screen_stack and self._app.screen_stack[-1].size != self._app.size:
+        while self._app.screen_stack and self._app.screen_stack[-1].outer_size != self._app.size:
             if asyncio.get_running_loop().time() > end:
                 return
             await asyncio.sleep(STEP)  # Textual waits a little for further sizes

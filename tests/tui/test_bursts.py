@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from textual import events
+from textual.geometry import Size
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
@@ -14,6 +15,7 @@ from textual.widgets import Input, Static
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_tui.app import TpeApp
+from tpe_tui.screens.generate import GenerateScreen
 from tpe_tui.screens.prompts import Ask
 
 from .fakes import FakeSession
@@ -27,6 +29,7 @@ NAMED = {
     "\r": "enter",
     "\x15": "ctrl+u",
     "\x1b": "escape",
+    "\x04": "ctrl+d",
     "\t": "tab",
     " ": "space",
 }
@@ -277,3 +280,28 @@ async def test_a_terminal_that_was_too_small_gives_the_focus_back(start: Start, 
         await settled(app, pilot)
         assert app.bench.focused_pane == focused
         assert app.bench.subject == subject
+
+
+async def test_the_generate_screen_has_the_cursor_before_it_is_laid_out(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start() as (app, pilot):
+        monkeypatch.setattr(GenerateScreen, "call_after_refresh", lambda *_: True)
+        burst(app, "jjja")
+        await settled(app, pilot)
+        assert isinstance(app.screen, GenerateScreen)
+        assert app.screen.dims.dim == app.bench.dims.dim
+        assert app.screen.dims.cursor == 3
+
+
+@pytest.mark.parametrize("size", [(100, 40), (160, 48)])
+async def test_keys_behind_another_size_see_its_layout(start: Start, size: tuple[int, int]) -> None:
+    async with start() as (app, pilot):
+        app.post_message(events.Resize(Size(*size), Size(*size)))
+        burst(app, "\x04")
+        await settled(app, pilot)
+        assert app.bench.dims.cursor == (app.bench.dims.size.height - 1) // 2
+        app.post_message(events.Resize(Size(80, 24), Size(80, 24)))
+        burst(app, "g\x04")
+        await settled(app, pilot)
+        assert app.bench.dims.cursor == (app.bench.dims.size.height - 1) // 2

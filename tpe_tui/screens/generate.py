@@ -80,7 +80,8 @@ class GenerateScreen(StudyScreen):
         """Write at once, unless the text of this prompt is there already."""
         self.dims.show(self.table, self.bench.inspector.intervention.pruned)
         if self.bench.dims.dim is not None:
-            self.call_after_refresh(self.dims.select, self.bench.dims.dim)  # once it is known how many rows fit
+            self.dims.select(self.bench.dims.dim)  # at once: the next key may prune it
+            self.dims.top = 0  # it is scrolled into view once it is known how many rows fit
         self.dims.focus()
         if self.state.pair is None or self.state.pair.prompt != self.bench.inspector.prompt:
             self.action_again()

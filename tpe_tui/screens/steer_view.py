@@ -36,6 +36,7 @@ class SteerView(StudyScreen):
         """Build the panes."""
         super().__init__(bench.strip)
         self.bench, self.session = bench, session
+        self._tokens = (bench.table_drawn or session.table).tokens  # of this model, also when another was opened
         inspector, table = bench.inspector, bench.table_drawn or session.table
         token_id = bench.tokens.token_id
         token_id = int(table.surprisal.argmin()) if token_id is None else token_id
@@ -61,7 +62,7 @@ class SteerView(StudyScreen):
 
     def text_of(self, token_id: int) -> str:
         """A token's text."""
-        return (self.bench.table_drawn or self.session.table).tokens[token_id]
+        return self._tokens[token_id]
 
     # what is shown
 
