@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from tpe_core.errors import TpeError
+from tpe_core.errors import FAILED, INTERRUPTED, USAGE, TpeError
 from tpe_core.json_text import json_text
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, run
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
 EPILOG = """several processes, each with a share of the text (on GPUs: one each):
   torchrun --standalone --nproc-per-node 4 -m tpe_core detect MODEL
 A run that was killed goes on where each process was: start the same command again, with as many processes

@@ -10,6 +10,9 @@ from pathlib import Path
 from textwrap import shorten
 
 __all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "USAGE",
     "CancelledError",
     "CorpusError",
     "ExistsError",
@@ -22,6 +25,9 @@ __all__ = [
     "TpeError",
     "reason_of",
 ]
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+"""Exit codes of every command: it failed, it was called wrongly, it was interrupted."""
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from tpe_core.edits.intervention import Intervention
-from tpe_core.errors import TpeError
+from tpe_core.errors import FAILED, INTERRUPTED, USAGE, TpeError
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.streams import OutputError, check_arguments, with_standard_streams
@@ -33,7 +33,6 @@ from tpe_tui.options import LOADING, OUTPUT, READING, Model, run_options, takes
 
 __all__ = ["main"]
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="tpe",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tpe_core.edits.intervention import REPLACEMENTS
+from tpe_core.errors import INTERRUPTED
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.swept import ORDERS, ROTATE
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from tpe_core.store import Store
 
 __all__ = ["prune"]
-
-INTERRUPTED = 130
 
 Words = list[str] | None
 

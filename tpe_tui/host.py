@@ -162,15 +162,19 @@ class EngineHost:
                 self._wake.wait_for(lambda: self._stopping or bool(self._latest) or bool(self._jobs))
                 if self._stopping:
                     break
-                kind = next(iter(self._latest), None)
-                request = self._latest.pop(kind) if kind is not None else None
+                request = self._next_request()
                 job = min(self._jobs, key=lambda job: job.background, default=None)
-            if kind is not None and request is not None:
-                self._answer(kind, *request)
+            if request is not None:
+                self._answer(*request)
             elif job is not None and self._step(job):
                 self._jobs.remove(job)
         for job in self._jobs:
             self._close(job)
+
+    def _next_request(self) -> tuple[str, int, Callable[[], object]] | None:
+        """Take the oldest request that waits, as `_answer` takes it; the lock is held."""
+        kind = next(iter(self._latest), None)
+        return None if kind is None else (kind, *self._latest.pop(kind))
 
     def _answer(self, kind: str, seq: int, fn: Callable[[], object]) -> None:
         try:
@@ -207,11 +211,10 @@ class EngineHost:
             with self._wake:
                 if self._stopping or job.id in self._cancelled:
                     raise CancelledError(f"{job.name} was cancelled.")
-                kind = next(iter(self._latest), None)
-                request = self._latest.pop(kind) if kind is not None else None
-            if kind is None or request is None:
+                request = self._next_request()
+            if request is None:
                 return
-            self._answer(kind, *request)
+            self._answer(*request)
 
     def _close(self, job: _Job) -> None:
         if job.steps is None:

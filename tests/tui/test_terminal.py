@@ -96,6 +96,13 @@ class Session:
         stream.feed(PRIVATE.sub(b"", self.seen))
         return list(screen.display)
 
+    def left_unsaved(self) -> int | None:
+        """Leave with an edit that is in no file, which asks first; the exit code."""
+        self.press(b"q")
+        self.until(b"is in no file")
+        self.press(b"y")
+        return self.ended()
+
 
 @pytest.fixture
 def open_terminal(tmp_path: Path) -> Iterator:
@@ -115,10 +122,7 @@ def test_native_output_goes_to_the_log_and_q_leaves_cleanly(open_terminal, tmp_p
     session.until(READY)
     session.press(b" ")
     session.until(b"pruned 1/64")
-    session.press(b"q")
-    session.until(b"is in no file")
-    session.press(b"y")
-    assert session.ended() == 0
+    assert session.left_unsaved() == 0
     assert b"NATIVE" not in session.seen
     assert LEFT in session.seen
     assert termios.tcgetattr(session.slave) == session.before
@@ -164,10 +168,7 @@ def test_keys_cost_little_on_the_wire(open_terminal) -> None:
     assert sorted(toggles)[-2] <= 4096, toggles
     assert min(toggles) > 0
     assert max(moves) <= 512, moves
-    session.press(b"q")
-    session.until(b"is in no file")
-    session.press(b"y")
-    assert session.ended() == 0
+    assert session.left_unsaved() == 0
 
 
 def rounds(folder: Path, seed: int, count: int) -> list[dict[str, object]]:
@@ -243,10 +244,7 @@ def test_a_terminal_that_is_merely_slow_loses_nothing(open_terminal) -> None:
             time.sleep(pause)
         assert session.process.poll() is None
         pictures.append(session.picture())
-        session.press(b"q")
-        session.until(b"is in no file")
-        session.press(b"y")
-        assert session.ended() == 0
+        assert session.left_unsaved() == 0
     assert any("pruned 1/64" in line for line in pictures[0]), pictures[0]
     assert pictures[0] == pictures[1]
 
@@ -274,10 +272,7 @@ def test_bytes_that_are_no_key_leave_the_app_running(open_terminal, data: bytes)
     session.settle()
     session.press(b" ")
     session.until(b"pruned 1/64", 5)
-    session.press(b"q")
-    session.until(b"is in no file")
-    session.press(b"y")
-    assert session.ended() == 0
+    assert session.left_unsaved() == 0
 
 
 @pytest.mark.parametrize("numbers", [(signal.SIGCONT,), (signal.SIGSTOP, signal.SIGCONT), (signal.SIGTSTP,)])
@@ -290,8 +285,5 @@ def test_signals_that_stop_and_continue_leave_the_app_usable_and_its_terminal_cl
     assert session.seen.count(READY) > 1  # painted again
     session.press(b" ")
     session.until(b"pruned 1/64", 5)
-    session.press(b"q")
-    session.until(b"is in no file")
-    session.press(b"y")
-    assert session.ended() == 0
+    assert session.left_unsaved() == 0
     assert termios.tcgetattr(session.slave) == session.before
