@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -33,14 +34,17 @@ def test_a_command_is_called_with_its_own_and_what_it_names() -> None:
     assert called([]) == {"name": "x", "size": 3, "seed": 0, "options": RunOptions()}
 
 
-def test_the_rest_is_in_its_context() -> None:
+def test_the_rest_is_in_its_context(tmp_path: Path) -> None:
+    texts = (str(tmp_path / "a"), str(tmp_path / "b"))
+    for text in texts:  # a text that is not there is refused
+        Path(text).write_text("text")
     words = [
         "--seed",
         "7",
         "--text",
-        "a",
+        texts[0],
         "--text",
-        "b",
+        texts[1],
         "--no-cache",
         "--device-map",
         "auto",
@@ -48,7 +52,7 @@ def test_the_rest_is_in_its_context() -> None:
         "--size",
         "4",
     ]
-    options = RunOptions(seed=7, text=("a", "b"), cache=False, device_map="auto")
+    options = RunOptions(seed=7, text=texts, cache=False, device_map="auto")
     assert called(words) == {"name": "x", "size": 4, "seed": 7, "options": options}
 
 

@@ -32,10 +32,14 @@ def opened(terminal: Open) -> Terminal:
 
 
 def scribble(term: Terminal) -> None:
-    """Write over the middle of the screen, as a message of another program does."""
-    path = term.tmux("display-message", "-p", "#{pane_tty}").strip()
-    Path(path).write_text("".join(f"\x1b[{row};10H{SCRIBBLE}" for row in range(3, 22)))
-    term.wait(SCRIBBLE)
+    """Write over the middle of the screen, as a message of another program does; again, where a last frame hid it."""
+    path = Path(term.tmux("display-message", "-p", "#{pane_tty}").strip())
+
+    def seen() -> bool:
+        path.write_text("".join(f"\x1b[{row};10H{SCRIBBLE}" for row in range(3, 22)))
+        return SCRIBBLE in term.screen()
+
+    term.until(seen, f"{SCRIBBLE!r} is on screen")
 
 
 def is_whole(term: Terminal, before: str) -> None:
