@@ -16,13 +16,13 @@ import numpy as np
 from benchmarks.report import Row, milliseconds
 from benchmarks.timing import median, p95
 from tpe_core.edits.intervention import Intervention
-from tpe_core.live import LiveSession, open_session
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Steps
 from tpe_core.progress import run as finish
-from tpe_core.pruning.swept import SweepRequest
-from tpe_tui.host import EngineHost
-from tpe_tui.messages import Answer, JobUpdate
+from tpe_core.pruning.results import SweepRequest
+from tpe_core.session import LiveSession, open_session
+from tpe_tui.engine.host import EngineHost
+from tpe_tui.engine.messages import Answer, JobUpdate
 
 __all__ = ["run"]
 

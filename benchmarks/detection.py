@@ -11,7 +11,7 @@ import torch
 from benchmarks.models import BLOCK, gpt2_small, opened, random_corpus
 from benchmarks.report import Row, at_most
 from benchmarks.timing import median
-from tpe_core.detecting.detection import detect
+from tpe_core.detection.detection import detect
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions

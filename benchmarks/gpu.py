@@ -19,7 +19,7 @@ import torch
 from benchmarks.models import BLOCK, opened, random_corpus
 from benchmarks.report import Row, at_least, at_most, milliseconds, table
 from benchmarks.timing import median
-from tpe_core.detecting.detection import Detection, blocks_per_forward, detect
+from tpe_core.detection.detection import Detection, blocks_per_forward, detect
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edited_head import EditBasis, EditedHead
 from tpe_core.edits.intervention import Intervention

@@ -79,7 +79,7 @@ def main(side: str, blocks: int) -> None:
     import torch
 
     from benchmarks.models import gpt2_small, opened, random_corpus
-    from tpe_core.detecting.detection import detect
+    from tpe_core.detection.detection import detect
     from tpe_core.progress import run as drive
 
     hf = None if side == "wide" else gpt2_small()

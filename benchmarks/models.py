@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from tpe_core.corpus.corpus import Corpus
 from tpe_core.models.model import LanguageModel
 from tpe_core.models.probe import open_head
-from tpe_core.texts.corpus import Corpus
 
 __all__ = ["BLOCK", "VOCAB", "WIDTH", "gpt2_small", "opened", "random_corpus"]
 

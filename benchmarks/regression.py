@@ -18,8 +18,8 @@ from scipy.linalg import blas
 from benchmarks.models import VOCAB, WIDTH
 from benchmarks.report import Row, at_least, milliseconds
 from benchmarks.timing import median
-from tpe_core.law.design import Design
-from tpe_core.law.encoding import PERMUTATIONS, Encoding, fit_encoding
+from tpe_core.encoding.design import Design
+from tpe_core.encoding.encoding import PERMUTATIONS, Encoding, fit_encoding
 
 __all__ = ["run"]
 

@@ -12,11 +12,11 @@ from benchmarks.models import VOCAB, WIDTH
 from benchmarks.report import Row, at_most
 from benchmarks.timing import interleaved, median
 from tpe_core.analysis import analyze
-from tpe_core.detecting.hidden import HiddenSample
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.models.head import OutputHead, Post
 from tpe_core.options import RunOptions
 from tpe_core.progress import run as finish
-from tpe_core.steering.steered import effects, logit_chunks, observe, unit
+from tpe_core.steering.effects import effects, logit_chunks, observe, unit
 
 __all__ = ["run"]
 

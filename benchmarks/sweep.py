@@ -16,8 +16,9 @@ from torch import Tensor
 from benchmarks.models import gpt2_small, opened, random_corpus
 from benchmarks.report import Row, at_least
 from benchmarks.timing import interleaved, median
-from tpe_core.detecting.detection import Detection, detect
-from tpe_core.detecting.samples import gather
+from tpe_core.corpus.corpus import Corpus
+from tpe_core.detection.detection import Detection, detect
+from tpe_core.detection.samples import gather
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
@@ -25,7 +26,6 @@ from tpe_core.progress import run as finish
 from tpe_core.pruning.coordinates import along
 from tpe_core.pruning.pruned_head import fold
 from tpe_core.pruning.sweep import Sweep, counts_of, sweep
-from tpe_core.texts.corpus import Corpus
 
 __all__ = ["run"]
 

@@ -15,8 +15,8 @@ from torch.nn import functional
 from benchmarks.models import VOCAB, WIDTH, gpt2_small
 from benchmarks.report import Row, at_least, milliseconds
 from benchmarks.timing import interleaved, median
-from tpe_core.detecting.detection import Detection
-from tpe_core.detecting.hidden import HiddenSample
+from tpe_core.detection.detection import Detection
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edited_head import EditBasis, EditedHead
 from tpe_core.edits.intervention import Intervention

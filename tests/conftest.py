@@ -23,12 +23,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tpe_core.live import LiveSession, open_session
+from tpe_core.corpus.corpus import Corpus
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.texts.corpus import Corpus
+from tpe_core.session import LiveSession, open_session
 
 VOCAB = 320  # ids the tiny tokenizer can produce
 WIDTH = 16

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.conftest import VOCAB, text, tiny_config, tiny_tokenizer
+from tpe_core.dynamics.plan import DynamicsOptions, dynamics
+from tpe_core.dynamics.trajectory import Trajectory
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.training.dynamics import DynamicsOptions, dynamics
-from tpe_core.training.trajectory import Trajectory
 
 __all__ = [
     "STEPS",

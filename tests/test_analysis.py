@@ -16,9 +16,9 @@ from tpe_core.analysis import Analysis, analyze
 from tpe_core.edits.edited_head import edited_logits
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import CorpusError, ManifestError, NumericalError, TpeError
-from tpe_core.live import LiveSession
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, run
+from tpe_core.session import LiveSession
 
 
 @pytest.fixture

@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 
 from tests.conftest import save_tiny, text
+from tpe_core.checkpoint.bake import bake
+from tpe_core.checkpoint.folder import RECORD
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.intervention import Intervention, Replacement
 from tpe_core.errors import TpeError
-from tpe_core.live import LiveSession, open_session
+from tpe_core.manifest.manifest import read_edit, read_manifest
 from tpe_core.models.loading import load_model
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.sharing.checkpoint import bake
-from tpe_core.sharing.checkpoint_folder import RECORD
-from tpe_core.sharing.manifest import read_edit, read_manifest
-from tpe_tui.cli import main
+from tpe_core.session import LiveSession, open_session
+from tpe_tui.cli.main import main
 
 POSITIONS = 1500
 

@@ -8,7 +8,7 @@ import pytest
 
 from tpe_core import analysis
 from tpe_core.models import loading
-from tpe_tui.cli import main
+from tpe_tui.cli.main import main
 
 WITH_TEXT = {
     "inspect": ["inspect", "demo"],

@@ -12,7 +12,7 @@ from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
 from tests.conftest import VOCAB, WIDTH, save_tiny
 from tests.tasks_for_tests import save_task_model, task_tokenizer
-from tpe_tui.cli import main
+from tpe_tui.cli.main import main
 
 
 def card(capsys: pytest.CaptureFixture[str], folder: Path) -> tuple[int, dict[str, Any]]:

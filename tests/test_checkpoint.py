@@ -16,7 +16,7 @@ import torch
 import transformers
 from torch import nn
 
-import tpe_core.sharing.checkpoint
+import tpe_core.checkpoint.bake
 from tests.checkpoints_for_tests import (
     HOLE,
     ROWS,
@@ -26,19 +26,19 @@ from tests.checkpoints_for_tests import (
     with_edited_weights,
 )
 from tests.conftest import random_corpus
-from tpe_core.detecting.detection import Detection, detect
+from tpe_core.checkpoint.bake import Baked, bake
+from tpe_core.checkpoint.plan import choose
+from tpe_core.checkpoint.weights import edited_copy
+from tpe_core.detection.detection import Detection, detect
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import HeadError, TpeError
+from tpe_core.hooks import apply
 from tpe_core.models.head import Task
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.sharing.checkpoint import Baked, bake
-from tpe_core.sharing.checkpoint_plan import choose
-from tpe_core.sharing.checkpoint_weights import edited_copy
-from tpe_core.sharing.hooks import apply
 
 TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 SCALED, CAPPED = {"logits_scaling": 7.0}, {"final_logit_softcapping": 7.5}
@@ -351,7 +351,7 @@ def test_a_checkpoint_that_came_out_wrong_is_not_published(
 ) -> None:
     from safetensors.torch import load_file, save_file
 
-    written = tpe_core.sharing.checkpoint._save
+    written = tpe_core.checkpoint.bake._save
 
     def damaged(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[..., None]:
         def save(model: LanguageModel, edited: Any, folder: Path) -> None:
@@ -369,7 +369,7 @@ def test_a_checkpoint_that_came_out_wrong_is_not_published(
         "the checkpoint of the new folder lacks": lambda tensors: tensors.pop("transformer.ln_f.weight"),
     }
     for reason, change in changes.items():
-        monkeypatch.setattr(tpe_core.sharing.checkpoint, "_save", damaged(change))
+        monkeypatch.setattr(tpe_core.checkpoint.bake, "_save", damaged(change))
         assert reason in refused(model, out)
 
 
@@ -380,7 +380,7 @@ def test_an_edit_that_went_wrong_in_memory_is_not_published(
         almost = replace(edit, rows={token_id: row * 1.001 for token_id, row in edit.rows.items()})
         return replace(edited_copy(model, almost, plan), edit=edit)
 
-    monkeypatch.setattr(tpe_core.sharing.checkpoint, "edited_copy", other)
+    monkeypatch.setattr(tpe_core.checkpoint.bake, "edited_copy", other)
     assert "logits of the head differ by" in refused(tiny("llama-untied"), tmp_path / "out")
 
 

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tpe_core.checkpoint.folder import RECORD, check_target, publish, staged_folder
 from tpe_core.errors import TpeError
-from tpe_core.sharing.checkpoint_folder import RECORD, check_target, publish, staged_folder
 
 
 def write(out: Path, content: str = "new") -> None:
@@ -126,7 +126,7 @@ FULL = """
 import resource, signal, sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
-from tpe_core.sharing.checkpoint_folder import staged_folder
+from tpe_core.checkpoint.folder import staged_folder
 from tpe_core.errors import TpeError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

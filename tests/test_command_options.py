@@ -12,8 +12,8 @@ import typer
 from typer.testing import CliRunner
 
 from tpe_core.options import RunOptions
-from tpe_tui import cli
-from tpe_tui.options import LOADING, OUTPUT, READING, SHARED, run_options, takes
+from tpe_tui.cli import main as cli
+from tpe_tui.cli.options import LOADING, OUTPUT, READING, SHARED, run_options, takes
 
 
 def called(arguments: list[str]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tpe_tui.cli import main
-from tpe_tui.completion import complete_model, one_of
+from tpe_tui.cli.completion import complete_model, one_of
+from tpe_tui.cli.main import main
 
 COMMANDS = ["inspect", "check", "analyze", "dynamics", "steer", "prune", "generate", "bake", "eval", "transfer"]
 SHELLS = ("bash", "zsh", "fish")
@@ -143,7 +143,7 @@ def test_a_folder_is_offered_below_the_path_that_was_typed(tmp_path: Path) -> No
 
 def test_completing_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom tpe_tui.cli import main\ntry: main([])\nexcept SystemExit: pass\n"
+        "import sys\nfrom tpe_tui.cli.main import main\ntry: main([])\nexcept SystemExit: pass\n"
         "print(sorted({'torch', 'transformers', 'numpy', 'textual'} & set(sys.modules)), file=sys.stderr)"
     )
     given = {**os.environ, **environment("bash", "tpe analyze ")}

@@ -21,11 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tokenizers_for_tests import byte_level, metaspace
-from tpe_core.demo import corpus as demo_corpus
-from tpe_core.errors import CorpusError
-from tpe_core.progress import run
-from tpe_core.texts import corpus as corpus_module
-from tpe_core.texts.corpus import (
+from tpe_core.corpus import corpus as corpus_module
+from tpe_core.corpus.corpus import (
     BuiltinCode,
     BuiltinSource,
     Corpus,
@@ -38,6 +35,9 @@ from tpe_core.texts.corpus import (
     text_source,
     tokenizer_fingerprint,
 )
+from tpe_core.demo import corpus as demo_corpus
+from tpe_core.errors import CorpusError
+from tpe_core.progress import run
 
 WORDS = ["the", "cat", "and", "dog", "sat", "on", "mat", "then", "other", "ran", "to", "a", "barn"]
 
@@ -122,7 +122,7 @@ def test_line_ends_and_byte_order_mark_are_normalised(tmp_path: Path) -> None:
 @given(text=st.text(max_size=60), size=st.integers(1, 9))
 @settings(max_examples=60)
 def test_reading_in_pieces_changes_nothing(text: str, size: int) -> None:
-    from tpe_core.texts import sources
+    from tpe_core.corpus import sources
 
     before = sources.READ
     sources.READ = size
@@ -305,7 +305,7 @@ def test_cutting_keeps_every_character_and_the_byte_level_tokens(text: str, size
 def test_a_long_document_is_cut_between_words_even_across_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tpe_core.texts import sources
+    from tpe_core.corpus import sources
 
     monkeypatch.setattr(sources, "READ", 777)
     monkeypatch.setattr(corpus_module, "PIECE", 500)

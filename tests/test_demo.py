@@ -21,15 +21,15 @@ from tpe_core.demo.experiment import ARMS, shares, train_twins, twin_fit, with_t
 from tpe_core.demo.recipe import SMALL as RECIPES_SMALL
 from tpe_core.demo.recipe import Recipe
 from tpe_core.demo.train import LOG, train
+from tpe_core.dynamics.measure.frequency import COUNTS, Frequencies
+from tpe_core.dynamics.plan import DynamicsOptions, dynamics
+from tpe_core.dynamics.probe_log import open_log, read_log
+from tpe_core.dynamics.trajectory_file import figures
 from tpe_core.errors import TpeError
 from tpe_core.models.loading import bundled_path, load_model
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import run
-from tpe_core.training.dynamics import DynamicsOptions, dynamics
-from tpe_core.training.frequency import COUNTS, Frequencies
-from tpe_core.training.probe_log import open_log, read_log
-from tpe_core.training.trajectory_file import figures
-from tpe_tui.cli import main
+from tpe_tui.cli.main import main
 
 SMALL = Recipe(vocab_size=300, hidden_size=16, n_layer=1, n_head=2, context=16, batch_size=4, steps=12, warmup_steps=2)
 

@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from tests.conftest import random_corpus, save_tiny, slice_corpus
-from tpe_core.detecting.detection import Detection, detect
-from tpe_core.detecting.hidden import HiddenSample
+from tpe_core.corpus.corpus import Corpus
+from tpe_core.detection.detection import Detection, detect
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.store import Store
-from tpe_core.texts.corpus import Corpus
 
 KINDS = ["gpt2", "gptj", "neox", "llama"]
 
@@ -112,7 +112,7 @@ def test_killed_and_resumed_is_the_same(tmp_path: Path) -> None:
         import time
         from pathlib import Path
         from tests.conftest import random_corpus
-        from tpe_core.detecting.detection import detect
+        from tpe_core.detection.detection import detect
         from tpe_core.models.loading import load_model
         from tpe_core.options import RunOptions
         from tpe_core.store import Store

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from tests.conftest import random_corpus, save_tiny, text
 from tpe_core import analysis
 from tpe_core.analysis import analyze
-from tpe_core.detecting.detection import Detection
-from tpe_core.detecting.distributed import detect_together, share_of
+from tpe_core.detection.detection import Detection
+from tpe_core.detection.distributed import detect_together, share_of
 from tpe_core.errors import ModelError, TpeError
 from tpe_core.models.processes import Processes
 from tpe_core.options import RunOptions

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tpe_tui import generate_keys, steer_keys
+from tpe_tui.dynamics import screen as dynamics
+from tpe_tui.generation import keys as generate_keys
 from tpe_tui.keymap import ACTIONS, BY_ID, load_keymap
-from tpe_tui.screens import dynamics, sweep
+from tpe_tui.steering import keys as steer_keys
+from tpe_tui.sweep import screen as sweep
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -33,12 +33,12 @@ from tests.suite_for_tests import (
     text_counts,
     weights_of,
 )  # fmt: skip
+from tpe_core.dynamics import run as trajectory_run
+from tpe_core.dynamics.plan import DynamicsOptions, dynamics
+from tpe_core.dynamics.trajectory import Trajectory
 from tpe_core.errors import ModelError, TpeError
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, run
-from tpe_core.training import trajectory_run
-from tpe_core.training.dynamics import DynamicsOptions, dynamics
-from tpe_core.training.trajectory import Trajectory
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "neox"])
@@ -109,12 +109,12 @@ def test_killed_and_run_again(folder: Path, tmp_path: Path) -> None:
     """A process that is killed, not asked to stop, in the middle of its work."""
     code = (
         "import sys, time\n"
-        "from tpe_core.training import trajectory_run\n"
+        "from tpe_core.dynamics import trajectory_run\n"
         "fit = trajectory_run.fit_steps\n"
         "def slow(*a):\n"
         "    time.sleep(float(sys.argv[2])); print('fit', flush=True); return fit(*a)\n"
         "trajectory_run.fit_steps = slow\n"
-        "from tpe_tui.cli import main\n"
+        "from tpe_tui.cli.main import main\n"
         "sys.exit(main(['dynamics', sys.argv[1], '--text', sys.argv[1] + '/text.txt', '--json']))\n"
     )
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tests.suite_for_tests import save_run, text_counts
+from tpe_core.dynamics.measure.frequency import Frequencies
+from tpe_core.dynamics.probe_log import LogWriter
+from tpe_core.dynamics.recorded import RECORD, bundled_trajectory
 from tpe_core.errors import ModelError
-from tpe_core.training.frequency import Frequencies
-from tpe_core.training.probe_log import LogWriter
-from tpe_core.training.recorded import RECORD, bundled_trajectory
-from tpe_tui.cli import main
+from tpe_tui.cli.main import main
 
 STEPS = (0, 100, 200, 300, 400)
 

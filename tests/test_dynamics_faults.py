@@ -22,10 +22,10 @@ from tests.suite_for_tests import (
     text_counts,
     weights_of,
 )  # fmt: skip
+from tpe_core.dynamics.plan import DynamicsOptions, dynamics, plan_dynamics
 from tpe_core.errors import CorpusError, TpeError
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.training.dynamics import DynamicsOptions, dynamics, plan_dynamics
 
 
 def test_a_copy_a_gap_and_a_broken_file_are_named_and_the_rest_is_measured(folder: Path) -> None:

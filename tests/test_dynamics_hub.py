@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import tiny_tokenizer
 from tests.hub_for_tests import FakeHub, commit_of, fake_hub
 from tests.suite_for_tests import TEXT, save_run
+from tpe_core.dynamics.plan import DynamicsOptions, dynamics, plan_dynamics
+from tpe_core.dynamics.trajectory import Trajectory
 from tpe_core.errors import ModelError
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.training.dynamics import DynamicsOptions, dynamics, plan_dynamics
-from tpe_core.training.trajectory import Trajectory
 
 REPO = "someone/tiny"
 STEPS = (0, 1, 2, 4, 8)
@@ -117,7 +117,7 @@ def test_the_budget_is_what_comes(hub: FakeHub, served: Path) -> None:
 
 
 def test_a_download_without_room_is_refused(hub: FakeHub, served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tpe_core.training.dynamics._free", lambda: 1000)
+    monkeypatch.setattr("tpe_core.dynamics.plan._free", lambda: 1000)
     with pytest.raises(ModelError, match=r"about \d+ kB to download and keep, 1.0 kB of disk free: make room"):
         measure(served)
     assert all(size < 10_000 for *_, size in parts(hub))

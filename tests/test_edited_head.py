@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import VOCAB, WIDTH, random_corpus
-from tpe_core.detecting.detection import detect
+from tpe_core.detection.detection import detect
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edited_head import REFRESH_EVERY, EditBasis, EditedHead, edited_logits
 from tpe_core.edits.intervention import METHODS, READY, Intervention, Steering
 from tpe_core.edits.reconstruction import covariance
+from tpe_core.encoding.design import Design
+from tpe_core.encoding.encoding import fit_encoding
 from tpe_core.errors import TpeError
-from tpe_core.law.design import Design
-from tpe_core.law.encoding import fit_encoding
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import run
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from statsmodels.stats.multitest import multipletests
 
+from tpe_core.encoding.components import principal_components
+from tpe_core.encoding.design import CHUNK_VALUES, Design
+from tpe_core.encoding.encoding import Encoding, benjamini_hochberg, fit_encoding
+from tpe_core.encoding.gram import Solver, Spectrum
 from tpe_core.errors import NumericalError
-from tpe_core.law.components import principal_components
-from tpe_core.law.design import CHUNK_VALUES, Design
-from tpe_core.law.encoding import Encoding, benjamini_hochberg, fit_encoding
-from tpe_core.law.gram import Solver, Spectrum
 
 
 def data(rows: int, width: int, seed: int = 0, noise: float = 0.5) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:

@@ -18,21 +18,21 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from tests.conftest import WORDS, save_tiny, text
+from tpe_core.checkpoint.bake import bake
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import TpeError
-from tpe_core.live import open_session
+from tpe_core.evaluation import harness
+from tpe_core.evaluation import tasks as module
+from tpe_core.evaluation.harness import Scored, find_tasks
+from tpe_core.evaluation.tasks import TaskScore, evaluate_tasks
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.sharing import evaluation_tasks as module
-from tpe_core.sharing import harness
-from tpe_core.sharing.checkpoint import bake
-from tpe_core.sharing.evaluation_tasks import TaskScore, evaluate_tasks
-from tpe_core.sharing.harness import Scored, find_tasks
+from tpe_core.session import open_session
 from tpe_core.store import Store
-from tpe_tui.cli import main
+from tpe_tui.cli.main import main
 
 ITEMS = 24
 

@@ -15,12 +15,16 @@ import torch
 
 from tests.conftest import save_tiny, text
 from tpe_core.clamping import at_least, at_most
-from tpe_core.detecting.detection import detect
-from tpe_core.detecting.hidden import HiddenSample
-from tpe_core.detecting.reading import reading_of
-from tpe_core.detecting.samples import read_sample
+from tpe_core.corpus.corpus import text_source
+from tpe_core.detection.detection import detect
+from tpe_core.detection.hidden import HiddenSample
+from tpe_core.detection.reading import reading_of
+from tpe_core.detection.samples import read_sample
 from tpe_core.edits.distribution import Distribution
 from tpe_core.errors import NotFiniteError, NumericalError
+from tpe_core.generation.decoding import Decoding
+from tpe_core.generation.generation import Generation, continuations
+from tpe_core.generation.quality import features
 from tpe_core.json_text import json_text, nulled
 from tpe_core.models.body import Body
 from tpe_core.models.loading import load_model
@@ -29,12 +33,8 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.pruning.sweep import measure
 from tpe_core.store import Store
-from tpe_core.texts.corpus import text_source
-from tpe_core.writing.decoding import Decoding
-from tpe_core.writing.generation import Generation, continuations
-from tpe_core.writing.generation_quality import features
-from tpe_tui.cli import main
-from tpe_tui.format import bar, percent
+from tpe_tui.cells import bar, percent
+from tpe_tui.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 CHARACTER = "~"  # one token, in no text but those that are to overflow
@@ -182,8 +182,8 @@ def test_every_bound_of_the_engine_keeps_nan() -> None:
 
 
 TOLERANCES = {"post.py", "self_test.py"}  # what is compared with them is NaN still, and unequal
-HASHED = {"tpe_core/models/model.py", "tpe_core/texts/corpus.py"}  # what is only hashed may hold anything
-SHOWN = {"tpe_core/sharing/manifest_io.py", "tpe_core/sharing/manifest.py"}  # parts of a file that is being refused
+HASHED = {"tpe_core/models/model.py", "tpe_core/corpus/corpus.py"}  # what is only hashed may hold anything
+SHOWN = {"tpe_core/manifest/io.py", "tpe_core/manifest/manifest.py"}  # parts of a file that is being refused
 
 
 def test_every_json_that_is_written_refuses_nan_and_infinity() -> None:

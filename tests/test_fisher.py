@@ -11,9 +11,9 @@ import torch
 from tests.conftest import VOCAB, WIDTH, random_corpus
 from tests.test_posts import build, wrapped
 from tpe_core.analysis import analyze
-from tpe_core.detecting.detection import Detection, detect
-from tpe_core.detecting.hidden import HiddenSample
-from tpe_core.detecting.samples import read_samples
+from tpe_core.detection.detection import Detection, detect
+from tpe_core.detection.hidden import HiddenSample
+from tpe_core.detection.samples import read_samples
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.models.model import LanguageModel

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import VOCAB, text, tiny_tokenizer
+from tpe_core.corpus.corpus import TextSource, text_source
+from tpe_core.corpus.token_ids import vocabulary_rows
+from tpe_core.dynamics.measure.frequency import Frequencies, count_text, read_counts
 from tpe_core.errors import CorpusError
 from tpe_core.progress import run
 from tpe_core.store import Store
-from tpe_core.texts.corpus import TextSource, text_source
-from tpe_core.texts.token_ids import vocabulary_rows
-from tpe_core.training.frequency import Frequencies, count_text, read_counts
 
 
 class Repeated(TextSource):

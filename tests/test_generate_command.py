@@ -15,17 +15,17 @@ from rich.console import Console
 
 from tests.conftest import CONTEXT, WIDTH, save_tiny
 from tests.test_manifest import make
+from tpe_core.corpus.corpus import tokenizer_fingerprint
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.intervention import Intervention
+from tpe_core.generation.decoding import Decoding
+from tpe_core.generation.paired import Pair, PairRequest, Said, Side
+from tpe_core.generation.paired_generation import pair_texts
 from tpe_core.models.loading import load_model
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.texts.corpus import tokenizer_fingerprint
-from tpe_core.writing.decoding import Decoding
-from tpe_core.writing.paired import Pair, PairRequest, Said, Side
-from tpe_core.writing.paired_generation import pair_texts
-from tpe_tui.cli import main
-from tpe_tui.report_generate import difference, plain_lines, print_pair
+from tpe_tui.cli.generate_tables import difference, plain_lines, print_pair
+from tpe_tui.cli.main import main
 from tpe_tui.token_text import DIFFERS, END
 
 PROMPT = "the value of"
@@ -35,7 +35,7 @@ Files = tuple[str, Path, Path]
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """(model folder, an edit of it, an edit of another head)"""
-    from tpe_core.sharing.manifest import write_manifest
+    from tpe_core.manifest.manifest import write_manifest
 
     folder = tmp_path_factory.mktemp("generate")
     path = str(save_tiny(folder / "model"))

@@ -18,19 +18,16 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, MambaCon
 
 from tests.conftest import CONTEXT, VOCAB, WIDTH, random_corpus, text, tiny_config, tiny_tokenizer
 from tests.test_posts import build
-from tpe_core.detecting.detection import detect
-from tpe_core.detecting.reading import reading_of
+from tpe_core.corpus.corpus import text_source
+from tpe_core.detection.detection import detect
+from tpe_core.detection.reading import reading_of
 from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import Intervention, Steering
+from tpe_core.encoding.design import Design
+from tpe_core.encoding.encoding import fit_encoding
 from tpe_core.errors import CorpusError, ModelError, NumericalError, TpeError
-from tpe_core.law.design import Design
-from tpe_core.law.encoding import fit_encoding
-from tpe_core.models.model import LanguageModel
-from tpe_core.models.probe import open_head
-from tpe_core.progress import run
-from tpe_core.texts.corpus import text_source
-from tpe_core.writing import generation as engine
-from tpe_core.writing.generation import (
+from tpe_core.generation import generation as engine
+from tpe_core.generation.generation import (
     Decoding,
     Generation,
     choose,
@@ -41,8 +38,11 @@ from tpe_core.writing.generation import (
     heldout_prompts,
     text_prompts,
 )
-from tpe_core.writing.generation_quality import baseline, features, quality, quality_of
-from tpe_core.writing.mauve import mauve
+from tpe_core.generation.mauve import mauve
+from tpe_core.generation.quality import baseline, features, quality, quality_of
+from tpe_core.models.model import LanguageModel
+from tpe_core.models.probe import open_head
+from tpe_core.progress import run
 
 NOTHING = Intervention()
 GREEDY = Decoding(length=20, temperature=0)

@@ -9,15 +9,15 @@ import pytest
 import scipy.stats
 import torch
 
-from tpe_core.detecting.detection import Detection
-from tpe_core.detecting.hidden import HiddenSample
-from tpe_core.law.components import Components, principal_components
-from tpe_core.law.design import Design
-from tpe_core.law.encoding import Encoding, fit_encoding
-from tpe_core.law.geometry import NULL_TOLERANCE, geometry, row_products
-from tpe_core.law.outliers import hypergeometric_tail, outlier_dimensions
-from tpe_core.law.undertrained import LISTED, Undertrained, lowest, untrained_rows
-from tpe_core.law.weighted import FIRST, weighted_components
+from tpe_core.detection.detection import Detection
+from tpe_core.detection.hidden import HiddenSample
+from tpe_core.encoding.components import Components, principal_components
+from tpe_core.encoding.design import Design
+from tpe_core.encoding.encoding import Encoding, fit_encoding
+from tpe_core.encoding.geometry import NULL_TOLERANCE, geometry, row_products
+from tpe_core.encoding.outliers import hypergeometric_tail, outlier_dimensions
+from tpe_core.encoding.undertrained import LISTED, Undertrained, lowest, untrained_rows
+from tpe_core.encoding.weighted import FIRST, weighted_components
 from tpe_core.models.head import OutputHead, Post
 
 VOCAB, WIDTH = 2500, 24  # more rows than a chunk has

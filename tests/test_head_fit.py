@@ -11,13 +11,13 @@ import torch
 from sklearn.linear_model import LinearRegression
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from tpe_core.dynamics.measure import head_fit
+from tpe_core.dynamics.measure.head_fit import TOP_COMPONENTS, TOP_DIMS, fit_head, fit_steps, overlap
+from tpe_core.dynamics.trajectory import Point
+from tpe_core.encoding import design
+from tpe_core.encoding.encoding import fit_encoding
 from tpe_core.errors import NumericalError
-from tpe_core.law import design
-from tpe_core.law.encoding import fit_encoding
 from tpe_core.progress import Progress, run
-from tpe_core.training import head_fit
-from tpe_core.training.head_fit import TOP_COMPONENTS, TOP_DIMS, fit_head, fit_steps, overlap
-from tpe_core.training.trajectory import Point
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(400, 24)) * RNG.uniform(0.5, 3, 24)

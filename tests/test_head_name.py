@@ -18,10 +18,10 @@ from transformers import (
 )
 
 from tests.conftest import WIDTH, save_tiny, tiny_config
+from tpe_core.dynamics.suite.head_name import head_name
+from tpe_core.dynamics.suite.weight_files import LocalFiles, UnusableError, open_weights
 from tpe_core.errors import ModelError
 from tpe_core.progress import run
-from tpe_core.training.head_name import head_name
-from tpe_core.training.weight_files import LocalFiles, UnusableError, open_weights
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 

@@ -21,13 +21,13 @@ from tests.zoo.shrink import CONTEXT, VOCAB, inputs, tiny_model
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import HeadError, ManifestError, TpeError
-from tpe_core.live import open_session
 from tpe_core.models.capture import capture, forward
 from tpe_core.models.head import Task
 from tpe_core.models.head_sites import find_site
 from tpe_core.models.probe import open_head
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_core.session import open_session
 
 ROWS = VOCAB - 10  # rows in use; the others are padding
 

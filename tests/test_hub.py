@@ -22,7 +22,7 @@ from tpe_core.models.hub import cached_models, explain, fetch
 from tpe_core.models.loading import load_model, load_steps
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, run, size_text
-from tpe_tui.cli import main
+from tpe_tui.cli.main import main
 
 REPO = "someone/tiny"
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tpe_core.edit_history import MAX_UNDO, Inspector
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import TpeError
-from tpe_core.inspector import MAX_UNDO, Inspector
 
 
 def inspector() -> Inspector:

@@ -9,19 +9,19 @@ import pytest
 
 from tests.conftest import WIDTH, random_corpus, save_tiny, text
 from tests.test_posts import build, wrapped
-from tpe_core.detecting.detection import detect
+from tpe_core.detection.detection import detect
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import METHODS, READY, Intervention, Method, Replacement
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import TpeError
-from tpe_core.live import open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.pruning.fisher import fisher_information, forecast, forecast_least_squares
-from tpe_core.pruning.live_forecast import LiveForecast, SteeringCost
+from tpe_core.pruning.forecast import LiveForecast, SteeringCost
 from tpe_core.pruning.sweep import measure
+from tpe_core.session import open_session
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import torch
 from tpe_core.edits.edited_head import edited_logits
 from tpe_core.edits.intervention import METHODS, Intervention, Method, Replacement
 from tpe_core.errors import TpeError
-from tpe_core.live import LiveSession
 from tpe_core.progress import run
-from tpe_core.steering.dosed import DoseRequest
-from tpe_core.steering.steering_study import Plan, study
+from tpe_core.session import LiveSession
+from tpe_core.steering.results import DoseRequest
+from tpe_core.steering.study import Plan, study
 
 
 def test_the_figures_are_those_of_the_study(session: LiveSession) -> None:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import WIDTH
-from tpe_core.detecting.samples import read_samples
+from tpe_core.detection.samples import read_samples
 from tpe_core.errors import TpeError
-from tpe_core.live import LiveSession
 from tpe_core.progress import run
-from tpe_core.pruning import live_sweep
+from tpe_core.pruning import live_study as live_sweep
 from tpe_core.pruning.curves import ROTATE as PRUNING_ROTATE
 from tpe_core.pruning.curves import prune
-from tpe_core.pruning.swept import ROTATE, SweepRequest, SweepResult
+from tpe_core.pruning.results import ROTATE, SweepRequest, SweepResult
+from tpe_core.session import LiveSession
 
 REQUEST = SweepRequest(draws=2, fractions=(0.0, 0.25, 0.5, 0.9))
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import ManifestError
-from tpe_core.sharing.manifest import (
+from tpe_core.manifest.manifest import (
     Expected,
     MadeOn,
     Manifest,
@@ -213,7 +213,7 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     }.items():
         file.write_bytes(data)
         assert reason in refused(file), data[:50]
-    monkeypatch.setattr("tpe_core.sharing.manifest.MAX_BYTES", 10)
+    monkeypatch.setattr("tpe_core.manifest.manifest.MAX_BYTES", 10)
     assert "too large" in refused(file)
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from tests.test_manifest import EDIT, THE, arrays_of, make
 from tpe_core.edits.intervention import Intervention, Steering
-from tpe_core.sharing.manifest import Manifest, MeasuredText, published_schema, read_edit, write_manifest
-from tpe_core.sharing.manifest_diff import Difference, Figure, Pair, SteeringPair, difference
-from tpe_tui.cli import main
-from tpe_tui.report_manifest import dims_text
+from tpe_core.manifest.difference import Difference, Figure, Pair, SteeringPair, difference
+from tpe_core.manifest.manifest import Manifest, MeasuredText, published_schema, read_edit, write_manifest
+from tpe_tui.cli.main import main
+from tpe_tui.cli.manifest_tables import dims_text
 
 
 def saved(path: Path, manifest: Manifest, **arrays: Any) -> Path:
@@ -193,5 +193,7 @@ def test_reading_files_needs_no_torch(tmp_path: Path) -> None:
 
     path = saved(tmp_path / "a.json", make(EDIT))
     words = repr(["diff", str(path), str(path)])
-    code = f"import sys; from tpe_tui.cli import main; assert main({words}) == 0; assert 'torch' not in sys.modules"
+    code = (
+        f"import sys; from tpe_tui.cli.main import main; assert main({words}) == 0; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

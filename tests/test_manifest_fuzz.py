@@ -20,12 +20,12 @@ from tests.test_manifest import arrays_of, make
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import ManifestError
-from tpe_core.sharing.hooks import apply
-from tpe_core.sharing.manifest import read_edit, write_manifest
-from tpe_core.sharing.manifest_diff import difference
-from tpe_tui.cli import main
-from tpe_tui.report_difference import print_difference
-from tpe_tui.report_manifest import print_manifest
+from tpe_core.hooks import apply
+from tpe_core.manifest.difference import difference
+from tpe_core.manifest.manifest import read_edit, write_manifest
+from tpe_tui.cli.difference_tables import print_difference
+from tpe_tui.cli.main import main
+from tpe_tui.cli.manifest_tables import print_manifest
 
 EDIT = Intervention((1, 2, 5), "mean", (Steering(7, 2.0), Steering(3, 0.5, "min-norm"), Steering(4, 9.0, "bias")))
 

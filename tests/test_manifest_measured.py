@@ -12,13 +12,13 @@ import pytest
 from tests.conftest import save_tiny, text
 from tpe_core.analysis import analyze
 from tpe_core.edits.intervention import Intervention, Steering
-from tpe_core.live import LiveSession
+from tpe_core.manifest.manifest import Manifest, read_manifest
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.pruning.swept import SweepRequest
-from tpe_core.sharing.manifest import Manifest, read_manifest
-from tpe_core.steering.dosed import DoseRequest
-from tpe_tui.cli import main
+from tpe_core.pruning.results import SweepRequest
+from tpe_core.session import LiveSession
+from tpe_core.steering.results import DoseRequest
+from tpe_tui.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 import tpe_core
 from tests.test_manifest import EDIT, arrays_of, make
 from tpe_core.errors import ManifestError
-from tpe_core.sharing.manifest import SCHEMA, json_schema, published_schema, read_edit, read_manifest, write_manifest
-from tpe_core.sharing.manifest_io import format_document
-from tpe_core.sharing.manifest_migration import OLDEST, STEPS
+from tpe_core.manifest.io import format_document
+from tpe_core.manifest.manifest import SCHEMA, json_schema, published_schema, read_edit, read_manifest, write_manifest
+from tpe_core.manifest.migration import OLDEST, STEPS
 
 SCHEMA_1 = """{
   "schema": 1,
@@ -100,9 +100,9 @@ def test_there_is_a_step_from_every_older_schema() -> None:
 
 
 def test_the_shipped_schema_is_what_the_records_imply() -> None:
-    """Where it is not: write ``tpe_core.sharing.manifest_io.format_document(json_schema())`` to the file."""
+    """Where it is not: write ``tpe_core.manifest.io.format_document(json_schema())`` to the file."""
     assert published_schema().encode() == format_document(json_schema())
-    assert (Path(tpe_core.__file__).parent / "sharing" / "intervention.schema.json").is_file()
+    assert (Path(tpe_core.__file__).parent / "manifest" / "intervention.schema.json").is_file()
 
 
 def test_the_schema_says_what_a_file_holds(tmp_path: Path) -> None:

@@ -15,9 +15,17 @@ from numpy.typing import NDArray
 from scipy.special import beta
 
 from tpe_core.errors import NumericalError, TpeError
-from tpe_core.writing.mauve import LEAST_SAMPLES, bins_for, divergence_curve, frontier_area, histograms, mauve, quantise
-from tpe_core.writing.text_quality import TextQuality
-from tpe_tui.report_prune import print_texts
+from tpe_core.generation.mauve import (
+    LEAST_SAMPLES,
+    bins_for,
+    divergence_curve,
+    frontier_area,
+    histograms,
+    mauve,
+    quantise,
+)
+from tpe_core.generation.text_quality import TextQuality
+from tpe_tui.cli.prune_tables import print_texts
 
 Floats = NDArray[np.float64]
 

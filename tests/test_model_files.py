@@ -13,15 +13,15 @@ from huggingface_hub import constants
 
 from tests.conftest import VOCAB, WIDTH, save_tiny, text
 from tests.hub_for_tests import COMMIT, FakeHub, fake_hub
+from tpe_core.dynamics.suite.weight_files import LocalFiles, UnusableError, open_weights
 from tpe_core.errors import ModelError, reason_of
-from tpe_core.live import open_session
 from tpe_core.models.hub import fetch
 from tpe_core.models.loading import load_model
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.training.weight_files import LocalFiles, UnusableError, open_weights
-from tpe_tui.cli import main
-from tpe_tui.host import failure_of
+from tpe_core.session import open_session
+from tpe_tui.cli.main import main
+from tpe_tui.engine.host import failure_of
 
 REPO = "someone/tiny"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d7a2146' * 8}\nsize 548105171\n"

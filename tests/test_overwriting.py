@@ -12,16 +12,16 @@ import pytest
 from tests.conftest import save_tiny, text
 from tests.test_manifest import arrays_of, make
 from tests.test_trajectory_file import RUN
+from tpe_core.checkpoint.folder import check_target, publish, staged_folder
 from tpe_core.demo.recipe import SMALL
 from tpe_core.demo.train import claim
+from tpe_core.dynamics.trajectory_file import write_trajectories
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ExistsError, TpeError
+from tpe_core.generation.paired import save_pair
+from tpe_core.manifest.manifest import write_manifest
 from tpe_core.outputs import shown_path
-from tpe_core.sharing.checkpoint_folder import check_target, publish, staged_folder
-from tpe_core.sharing.manifest import write_manifest
-from tpe_core.training.trajectory_file import write_trajectories
-from tpe_core.writing.paired import save_pair
-from tpe_tui.cli import main
+from tpe_tui.cli.main import main
 
 PAIR: dict[str, Any] = {"schema": 1, "model": "m", "prompt": "a", "prompt_ids": [1], "decoding": {}}
 

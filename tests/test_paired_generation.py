@@ -20,21 +20,21 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from tests.conftest import VOCAB, WIDTH, random_corpus, tiny_tokenizer
 from tests.test_generation import greedy_by_transformers, mamba, opened
 from tests.test_posts import build
-from tpe_core.detecting.detection import detect
+from tpe_core.corpus.pieces import Pieces
+from tpe_core.detection.detection import detect
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.edited_head import EditBasis, edited_logits
 from tpe_core.edits.intervention import Intervention, Steering
+from tpe_core.encoding.design import Design
+from tpe_core.encoding.encoding import fit_encoding
 from tpe_core.errors import ModelError, NumericalError, TpeError
-from tpe_core.law.design import Design
-from tpe_core.law.encoding import fit_encoding
+from tpe_core.generation.decoding import Decoding
+from tpe_core.generation.generation import choose, gumbel, text_prompts
+from tpe_core.generation.paired import Controls, Mailbox, Pair, PairRequest, Side, save_pair
+from tpe_core.generation.paired_generation import fitting, numbered, pair_texts
+from tpe_core.hooks import apply
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import run
-from tpe_core.sharing.hooks import apply
-from tpe_core.texts.pieces import Pieces
-from tpe_core.writing.decoding import Decoding
-from tpe_core.writing.generation import choose, gumbel, text_prompts
-from tpe_core.writing.paired import Controls, Mailbox, Pair, PairRequest, Side, save_pair
-from tpe_core.writing.paired_generation import fitting, numbered, pair_texts
 
 PROMPT = "the value of a list"
 NOTHING = Intervention()

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
 from tests.conftest import tiny_config
-from tpe_core.training import parameter_groups
-from tpe_core.training.parameter_groups import distances, groups_of, lengths, ratios
+from tpe_core.dynamics.measure import parameter_groups
+from tpe_core.dynamics.measure.parameter_groups import distances, groups_of, lengths, ratios
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_no_other_thread_is_woken_while_a_model_trains() -> None:
     """On a busy machine waiting for the others costs seconds, which the probe would take from the training."""
     script = (
         "import os, numpy, torch\n"
-        "from tpe_core.training.parameter_groups import distances, lengths\n"
+        "from tpe_core.dynamics.measure.parameter_groups import distances, lengths\n"
         "a, b = (torch.from_numpy(numpy.full(2**20, value, 'f')) for value in (1, 2))\n"
         "before = len(os.listdir('/proc/self/task'))\n"
         "print(lengths([('wte', a)])['all'], distances([('wte', a, b)])['all'], end=' ')\n"

@@ -10,11 +10,11 @@ import torch
 
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import CancelledError
-from tpe_core.live import LiveSession, open_session
 from tpe_core.options import RunOptions
 from tpe_core.pauses import pause
 from tpe_core.progress import attended, run
-from tpe_core.pruning.swept import SweepRequest
+from tpe_core.pruning.results import SweepRequest
+from tpe_core.session import LiveSession, open_session
 
 OPTIONS = RunOptions(positions=1024, sample=128, cache=False, threads=1)
 PROMPT = "Return the"

@@ -15,11 +15,11 @@ from transformers import BartConfig, BartForConditionalGeneration, LlamaForCausa
 
 from tests.conftest import CONTEXT, VOCAB, WIDTH, random_corpus, text, tiny_config, tiny_tokenizer
 from tpe_core.analysis import analyze
-from tpe_core.detecting.detection import Detection, detect
+from tpe_core.detection.detection import Detection, detect
 from tpe_core.edits.edited_head import EditBasis, EditedHead, edited_logits
 from tpe_core.edits.intervention import Intervention, Steering
-from tpe_core.law.design import Design
-from tpe_core.law.encoding import fit_encoding
+from tpe_core.encoding.design import Design
+from tpe_core.encoding.encoding import fit_encoding
 from tpe_core.models.head import Post
 from tpe_core.models.model import LanguageModel
 from tpe_core.models.probe import open_head

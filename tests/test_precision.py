@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.conftest import random_corpus, save_tiny
-from tpe_core.detecting.detection import detect
+from tpe_core.detection.detection import detect
 from tpe_core.models import head as heads
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel

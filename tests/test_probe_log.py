@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from tpe_core.dynamics.probe_log import LogWriter, follow, open_log, read_log
+from tpe_core.dynamics.trajectory import Trajectory, log_steps
 from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, run
-from tpe_core.training.probe_log import LogWriter, follow, open_log, read_log
-from tpe_core.training.trajectory import Trajectory, log_steps
 
 START = {"frequencies": "9 tokens of a text", "fingerprint": "f", "tokens": 9, "unseen": 2, "total": 8}
 
@@ -149,7 +149,7 @@ def training(path: Path, body: str) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that writes a log."""
     script = (
         "import sys, time; from pathlib import Path; from tests.test_probe_log import START, point\n"
-        "from tpe_core.training.probe_log import LogWriter\n"
+        "from tpe_core.dynamics.probe_log import LogWriter\n"
         f"writer = LogWriter(Path(sys.argv[1]), START, 0)\n{body}"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(path)])

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from tpe_core.progress import Progress, TimeLeft
-from tpe_tui.report import LOG_SECONDS, ProgressLine
+from tpe_tui.cli.tables import LOG_SECONDS, ProgressLine
 
 
 class Clock:

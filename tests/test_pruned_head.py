@@ -13,7 +13,7 @@ import torch
 from tests.conftest import WIDTH, random_corpus
 from tests.test_posts import build, wrapped
 from tests.test_sweep import cost_of, float64_logits, replaced
-from tpe_core.detecting.detection import Detection, detect
+from tpe_core.detection.detection import Detection, detect
 from tpe_core.edits.reconstruction import covariance, reconstruct
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead

@@ -17,11 +17,10 @@ from tests.conftest import WIDTH, save_tiny, text
 from tests.test_posts import build, wrapped
 from tests.test_sweep import cost_of, float64_logits, replaced
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.detecting.reading import reading_of
-from tpe_core.detecting.samples import Samples, read_sample, read_samples
+from tpe_core.detection.reading import reading_of
+from tpe_core.detection.samples import Samples, read_sample, read_samples
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
-from tpe_core.live import open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, run
 from tpe_core.pruning import curves as module
@@ -31,7 +30,8 @@ from tpe_core.pruning.curves import ROTATE, PruningResult, coordinates_of, mask_
 from tpe_core.pruning.fitting import SPREAD, fitting_sample
 from tpe_core.pruning.saliency import gather_evidence, order_of
 from tpe_core.pruning.sweep import sweep
-from tpe_tui.cli import main
+from tpe_core.session import open_session
+from tpe_tui.cli.main import main
 
 FIGURES = {"kl", "js", "top1", "perplexity", "entropy"}
 

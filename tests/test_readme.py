@@ -19,7 +19,7 @@ import typer.main
 from benchmarks.__main__ import NAMES
 from tpe_core.__main__ import _parser
 from tpe_core.edits.intervention import METHODS
-from tpe_tui.cli import app
+from tpe_tui.cli.main import app
 from tpe_tui.keymap import ACTIONS
 
 ROOT = Path(__file__).parent.parent
@@ -126,12 +126,12 @@ def resolved(name: str) -> bool:
     return False
 
 
-def test_the_rooms_of_the_engine_are_those_on_disk() -> None:
-    (table,) = re.findall(
-        r"^\| room \|.*?\n\n.*?\n\n", read(ROOT / "docs" / "architecture.md"), re.DOTALL | re.MULTILINE
-    )
-    named = set(re.findall(r"`(\w+)`", table))
-    assert named >= {path.parent.name for path in (ROOT / "tpe_core").glob("*/__init__.py")}
+@pytest.mark.parametrize("package", ["tpe_core", "tpe_tui"])
+def test_the_rooms_are_those_on_disk(package: str) -> None:
+    page = read(ROOT / "docs" / "architecture.md")
+    tables = re.findall(r"^\| room \|.*?\n\n.*?\n\n", page, re.DOTALL | re.MULTILINE)
+    named = {name.removeprefix("tpe_tui.") for table in tables for name in re.findall(r"`([\w.]+)`", table)}
+    assert named >= {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
 
 
 def test_there_are_commands_to_check() -> None:

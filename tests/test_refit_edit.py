@@ -12,9 +12,9 @@ import torch
 import tpe_core
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ManifestError, TpeError
-from tpe_core.live import LiveSession, open_session
+from tpe_core.manifest.manifest import read_edit, read_manifest
 from tpe_core.progress import run
-from tpe_core.sharing.manifest import read_edit, read_manifest
+from tpe_core.session import LiveSession, open_session
 
 MASK = Intervention((0, 3, 7, 9, 12))
 PROMPT = "the cat"

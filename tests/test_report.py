@@ -12,7 +12,7 @@ from tpe_core.analysis import Analysis, analyze
 from tpe_core.models.head import POST_KINDS, HeadReport, Post
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_tui.report import print_analysis, print_check
+from tpe_tui.cli.tables import print_analysis, print_check
 
 
 def card(capsys: pytest.CaptureFixture[str], **changes: Any) -> dict[str, str]:

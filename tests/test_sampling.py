@@ -13,16 +13,16 @@ import torch
 from tests.conftest import VOCAB, random_corpus, text
 from tests.tasks_for_tests import KINDS, SENTINELS, save_task_model, task_tokenizer
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.detecting.reading import reading_of
+from tpe_core.corpus.corpus import text_source
+from tpe_core.corpus.token_ids import special_ends
+from tpe_core.detection.reading import reading_of
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ModelError
-from tpe_core.live import LiveSession
 from tpe_core.models.loading import load_model
 from tpe_core.models.sampling import Denoise, MaskedToken, NextToken, Spans, sampling_for
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.texts.corpus import text_source
-from tpe_core.texts.token_ids import special_ends
+from tpe_core.session import LiveSession
 
 LENGTH = 40
 

@@ -17,14 +17,14 @@ from tests.tasks_for_tests import save_task_model
 from tpe_core.analysis import analyze
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.intervention import Intervention, Steering
-from tpe_core.live import LiveSession
+from tpe_core.hooks import apply
+from tpe_core.manifest.manifest import Manifest, TestPrompt, read_edit
+from tpe_core.manifest.self_test import TOLERANCES, Mismatch, check, prompt_logits, prompts_of
 from tpe_core.models.loading import load_model
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.sharing.hooks import apply
-from tpe_core.sharing.manifest import Manifest, TestPrompt, read_edit
-from tpe_core.sharing.self_test import TOLERANCES, Mismatch, check, prompt_logits, prompts_of
-from tpe_tui.cli import main
+from tpe_core.session import LiveSession
+from tpe_tui.cli.main import main
 
 FULL = (Steering(20, 4.0), Steering(30, 0.2, "top-k"), Steering(40, 8.0, "bias"))
 

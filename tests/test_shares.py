@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tpe_core.inspector import Inspector
+from tpe_core.edit_history import Inspector
 from tpe_core.pruning.sweep import counts_of
 from tpe_core.shares import count_of
 

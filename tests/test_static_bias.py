@@ -13,9 +13,9 @@ import transformers
 from torch import Tensor, nn
 
 from tests.conftest import tiny_config
-from tpe_core.law.design import Design
-from tpe_core.law.encoding import fit_encoding
-from tpe_core.law.static_bias import FinalNorm, final_norm_bias, static_bias, static_bias_of
+from tpe_core.encoding.design import Design
+from tpe_core.encoding.encoding import fit_encoding
+from tpe_core.encoding.static_bias import FinalNorm, final_norm_bias, static_bias, static_bias_of
 from tpe_core.models.capture import probe_inputs
 from tpe_core.models.head import OutputHead, Post
 from tpe_core.models.head_sites import find_site

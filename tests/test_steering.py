@@ -13,19 +13,19 @@ from torch import Tensor
 
 from tests.conftest import WIDTH
 from tests.test_posts import KINDS, build, corpus_for, edited_model, wrapped
-from tpe_core.detecting.detection import Detection, detect
-from tpe_core.detecting.hidden import HiddenSample
+from tpe_core.detection.detection import Detection, detect
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.edits.directions import LeastSquares, steering_direction
 from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import METHODS, Intervention, Steering
+from tpe_core.encoding.design import Design
+from tpe_core.encoding.encoding import fit_encoding
 from tpe_core.errors import NumericalError, TpeError
-from tpe_core.law.design import Design
-from tpe_core.law.encoding import fit_encoding
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import run
 from tpe_core.steering.calibration import calibrate
+from tpe_core.steering.effects import effects, log_normaliser, observe, payers, unit
 from tpe_core.steering.few_shot import detections
-from tpe_core.steering.steered import effects, log_normaliser, observe, payers, unit
 
 ONE, FIVE = (7,), (7, 100, 3, 150, 200)
 RATIOS = {7: 5.0, 100: 0.2, 3: 2.0, 150: 20.0, 200: 0.5}

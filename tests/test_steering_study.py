@@ -12,16 +12,16 @@ import pytest
 
 from tests.conftest import save_tiny, text
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.detecting.samples import DOMAINS, Samples, read_samples
+from tpe_core.detection.samples import DOMAINS, Samples, read_samples
 from tpe_core.edits.intervention import METHODS
 from tpe_core.errors import TpeError
-from tpe_core.live import LiveSession
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_core.session import LiveSession
+from tpe_core.steering.effects import observe
 from tpe_core.steering.few_shot import few_shot
-from tpe_core.steering.steered import observe
-from tpe_core.steering.steering_study import DOSE, Plan, mid_frequency, study
-from tpe_tui.cli import main
+from tpe_core.steering.study import DOSE, Plan, mid_frequency, study
+from tpe_tui.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from tpe_core.training.step_names import log_spaced, missing_steps, natural, step_of
-from tpe_core.training.trajectory import log_steps
+from tpe_core.dynamics.suite.step_names import log_spaced, missing_steps, natural, step_of
+from tpe_core.dynamics.trajectory import log_steps
 
 PYTHIA = [0, *(2**k for k in range(10)), *range(1000, 144_000, 1000)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tpe_core.pruning import curves
-from tpe_tui.cli import main
+from tpe_tui.cli.main import main
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tpe_tui import cli
+from tpe_tui.cli import main as cli
 
 TPE = [sys.executable, "-m", "tpe_tui"]
 ENGINE = [sys.executable, "-m", "tpe_core"]

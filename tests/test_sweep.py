@@ -10,11 +10,11 @@ import torch
 
 from tests.conftest import VOCAB, WIDTH, random_corpus
 from tests.test_posts import build, wrapped
-from tpe_core.detecting.detection import Detection, detect
-from tpe_core.detecting.hidden import HiddenSample
+from tpe_core.detection.detection import Detection, detect
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.edits.reconstruction import covariance
+from tpe_core.encoding.design import Design
 from tpe_core.errors import TpeError
-from tpe_core.law.design import Design
 from tpe_core.models.head import OutputHead, Post
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Progress, run

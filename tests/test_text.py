@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.tokenizers_for_tests import byte_level, metaspace
-from tpe_core.text import cell_width, fit, printable_bytes, printable_token, token_texts
+from tpe_core.printable import cell_width, fit, printable_bytes, printable_token, token_texts
 
 ESCAPE = re.compile("⟨U\\+([0-9A-F]{4,6})⟩")
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tpe_core.errors import TpeError
-from tpe_core.writing.text_quality import ORDERS, distinct, ngrams, repetition, text_quality
+from tpe_core.generation.text_quality import ORDERS, distinct, ngrams, repetition, text_quality
 
 sample = st.lists(st.integers(0, 5), min_size=1, max_size=20)
 samples = st.lists(sample, min_size=1, max_size=8)

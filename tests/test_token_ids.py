@@ -13,21 +13,21 @@ import torch
 
 from tests.conftest import CONTEXT, VOCAB, save_tiny, text
 from tests.tokenizers_for_tests import add_tokens, byte_level, metaspace, move_last_token, put_ends
-from tpe_core.detecting.samples import read_samples
+from tpe_core.corpus.token_ids import open_ended, special_ends, text_ids, vocabulary_rows
+from tpe_core.detection.samples import read_samples
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ModelError, TpeError
-from tpe_core.live import LiveSession, open_session
+from tpe_core.generation.decoding import Decoding
+from tpe_core.generation.generation import generate, text_prompts
+from tpe_core.manifest.self_test import prompt_logits, prompts_of
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
+from tpe_core.printable import token_texts
 from tpe_core.progress import run
-from tpe_core.sharing.self_test import prompt_logits, prompts_of
+from tpe_core.session import LiveSession, open_session
 from tpe_core.steering.token_search import TokenIndex
-from tpe_core.text import token_texts
-from tpe_core.texts.token_ids import open_ended, special_ends, text_ids, vocabulary_rows
-from tpe_core.writing.decoding import Decoding
-from tpe_core.writing.generation import generate, text_prompts
-from tpe_tui.cli import main
+from tpe_tui.cli.main import main
 
 ENDS = {"eos": "$A <|end|>", "bos-eos": "<|end|> $A <|end|>", "bos": "<|end|> $A", "none": "$A"}
 ADDED = "<|im_start|>"
@@ -89,8 +89,8 @@ def test_an_empty_prompt_is_the_start_of_a_text(ended, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ENDS)
 def test_a_detection_reads_text_without_end_tokens_in_its_blocks(ended, kind: str, tmp_path: Path) -> None:
-    from tpe_core.detecting.reading import reading_of
-    from tpe_core.texts.corpus import text_source
+    from tpe_core.corpus.corpus import text_source
+    from tpe_core.detection.reading import reading_of
 
     (tmp_path / "text.txt").write_text(text(1, 2000))
     corpus = run(reading_of(text_source([tmp_path / "text.txt"]), ended(kind)[0], 500).corpus())
@@ -229,7 +229,7 @@ def test_tokens_without_a_row_are_told_by_the_commands_and_in_python(
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-evaluation-harness is not installed")
 def test_a_task_that_holds_a_token_without_a_row_is_one_sentence(grown: Path, tmp_path: Path) -> None:
-    from tpe_core.sharing.harness import Harness, find_tasks
+    from tpe_core.evaluation.harness import Harness, find_tasks
 
     (tmp_path / "items.jsonl").write_text(json.dumps({"text": f"the {ADDED} of", "label": " keys"}) + "\n")
     (tmp_path / "one.yaml").write_text(

@@ -6,8 +6,8 @@ import pytest
 
 from tests.conftest import VOCAB, tiny_tokenizer
 from tpe_core.errors import TpeError
+from tpe_core.printable import token_texts
 from tpe_core.steering.token_search import TokenIndex
-from tpe_core.text import token_texts
 
 TEXTS = ["the", "·the", "The", "·THE", "other", "·then", "#7", "⏎", "twin", "twin", "∅"]
 

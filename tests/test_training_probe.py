@@ -19,11 +19,11 @@ from torch import nn
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from tests.conftest import VOCAB, WIDTH, text, tiny_config, tiny_tokenizer
+from tpe_core.dynamics.measure.frequency import Frequencies
+from tpe_core.dynamics.probe import EncodingProbe
+from tpe_core.dynamics.probe_log import LogWriter, open_log, read_log
+from tpe_core.dynamics.trajectory_file import figures
 from tpe_core.errors import CorpusError, HeadError, TpeError
-from tpe_core.training.frequency import Frequencies
-from tpe_core.training.probe_log import LogWriter, open_log, read_log
-from tpe_core.training.training_probe import EncodingProbe
-from tpe_core.training.trajectory_file import figures
 
 
 def frequencies(rows: int = VOCAB, seed: int = 0) -> Frequencies:
@@ -100,7 +100,7 @@ def test_steps_and_the_last_one_can_be_chosen(tmp_path: Path) -> None:
 
 def test_the_share_of_the_time_is_measured_by_real_clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("tpe_core.training.training_probe.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("tpe_core.dynamics.probe.time.perf_counter", lambda: now[0])
     real = EncodingProbe._log
 
     def slow(self: EncodingProbe, *arguments: Any) -> None:

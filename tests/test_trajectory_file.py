@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tpe_core.dynamics.trajectory import Point, Skipped, Trajectory
+from tpe_core.dynamics.trajectory_file import document, figures, table, write_trajectories
 from tpe_core.errors import TpeError
-from tpe_core.training.trajectory import Point, Skipped, Trajectory
-from tpe_core.training.trajectory_file import document, figures, table, write_trajectories
 
 FIRST = Point("step0", 0, r2=0.1 + 0.2, r2_adjusted=-0.01, pc_correlations=(0.5, -0.25), convergence={"all": 1.0})
 LAST = Point(

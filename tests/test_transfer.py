@@ -15,19 +15,19 @@ from tests.conftest import WIDTH, save_tiny, text
 from tests.test_manifest import make
 from tests.test_sweep import cost_of, float64_logits, replaced
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.detecting.samples import Samples, read_samples
+from tpe_core.detection.samples import Samples, read_samples
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import TpeError
-from tpe_core.live import open_session
+from tpe_core.manifest.manifest import write_manifest
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.pruning.refit import refit_basis
-from tpe_core.sharing.manifest import write_manifest
-from tpe_core.sharing.transfer import Mask, transfer
-from tpe_tui.cli import main
+from tpe_core.session import open_session
+from tpe_core.transfer import Mask, transfer
+from tpe_tui.cli.main import main
 
 DIMS = (1, 4, 5, 6, 11)
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tpe_core.dynamics.suite.weight_files import LocalFiles, UnusableError, open_weights
 from tpe_core.progress import Steps, run
-from tpe_core.training.weight_files import LocalFiles, UnusableError, open_weights
 
 TENSORS = {
     "a.weight": torch.randn(6, 4),

@@ -11,69 +11,69 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis, analyze
-    from tpe_core.detecting.detection import Detection, detect
-    from tpe_core.detecting.hidden import HiddenSample
+    from tpe_core.checkpoint.bake import Baked, bake
+    from tpe_core.corpus.sources import text_source
+    from tpe_core.detection.detection import Detection, detect
+    from tpe_core.detection.hidden import HiddenSample
+    from tpe_core.dynamics.measure.frequency import Frequencies, count_text, read_counts
+    from tpe_core.dynamics.measure.head_fit import HeadFit, fit_head
+    from tpe_core.dynamics.plan import DynamicsOptions, plan_dynamics
+    from tpe_core.dynamics.probe import EncodingProbe
+    from tpe_core.dynamics.probe_log import follow, read_log
+    from tpe_core.dynamics.trajectory import Point, Trajectory
+    from tpe_core.edit_history import Inspector
     from tpe_core.edits.directions import steering_direction
     from tpe_core.edits.edited_head import EditBasis, EditedHead, edited_logits
     from tpe_core.edits.intervention import Intervention, Steering
+    from tpe_core.encoding.components import Components, principal_components
+    from tpe_core.encoding.design import Design
+    from tpe_core.encoding.encoding import Encoding, fit_encoding
     from tpe_core.errors import TpeError
-    from tpe_core.inspector import Inspector
-    from tpe_core.law.components import Components, principal_components
-    from tpe_core.law.design import Design
-    from tpe_core.law.encoding import Encoding, fit_encoding
-    from tpe_core.live import LiveSession, open_session
+    from tpe_core.generation.decoding import Decoding
+    from tpe_core.generation.paired import Pair, PairRequest
+    from tpe_core.generation.paired_generation import pair_texts
+    from tpe_core.hooks import Applied, apply
+    from tpe_core.manifest.manifest import read_edit
     from tpe_core.models.head import HeadReport, OutputHead
     from tpe_core.models.loading import load_model
     from tpe_core.models.model import LanguageModel
     from tpe_core.options import RunOptions
     from tpe_core.progress import Progress, run
-    from tpe_core.sharing.checkpoint import Baked, bake
-    from tpe_core.sharing.hooks import Applied, apply
-    from tpe_core.sharing.manifest import read_edit
+    from tpe_core.session import LiveSession, open_session
     from tpe_core.store import Store
-    from tpe_core.texts.sources import text_source
-    from tpe_core.training.dynamics import DynamicsOptions, plan_dynamics
-    from tpe_core.training.frequency import Frequencies, count_text, read_counts
-    from tpe_core.training.head_fit import HeadFit, fit_head
-    from tpe_core.training.probe_log import follow, read_log
-    from tpe_core.training.training_probe import EncodingProbe
-    from tpe_core.training.trajectory import Point, Trajectory
-    from tpe_core.writing.decoding import Decoding
-    from tpe_core.writing.paired import Pair, PairRequest
-    from tpe_core.writing.paired_generation import pair_texts
 
 _HOMES = {
     "analysis": ("Analysis", "analyze"),
-    "sharing.checkpoint": ("Baked", "bake"),
-    "law.components": ("Components", "principal_components"),
-    "writing.decoding": ("Decoding",),
-    "law.design": ("Design",),
-    "detecting.detection": ("Detection", "detect"),
-    "detecting.hidden": ("HiddenSample",),
-    "training.dynamics": ("DynamicsOptions", "plan_dynamics"),
+    "checkpoint.bake": ("Baked", "bake"),
+    "encoding.components": ("Components", "principal_components"),
+    "generation.decoding": ("Decoding",),
+    "encoding.design": ("Design",),
+    "detection.detection": ("Detection", "detect"),
+    "detection.hidden": ("HiddenSample",),
+    "dynamics.plan": ("DynamicsOptions", "plan_dynamics"),
     "edits.edited_head": ("EditBasis", "EditedHead", "edited_logits"),
-    "law.encoding": ("Encoding", "fit_encoding"),
+    "encoding.encoding": ("Encoding", "fit_encoding"),
     "errors": ("TpeError",),
-    "training.frequency": ("Frequencies", "count_text", "read_counts"),
+    "dynamics.measure.frequency": ("Frequencies", "count_text", "read_counts"),
     "models.head": ("HeadReport", "OutputHead"),
-    "training.head_fit": ("HeadFit", "fit_head"),
-    "sharing.hooks": ("Applied", "apply"),
-    "inspector": ("Inspector",),
+    "dynamics.measure.head_fit": ("HeadFit", "fit_head"),
+    "hooks": ("Applied", "apply"),
+    "edit_history": ("Inspector",),
     "edits.intervention": ("Intervention", "Steering"),
-    "live": ("LiveSession", "open_session"),
+    "session": ("LiveSession", "open_session"),
     "models.loading": ("load_model",),
-    "sharing.manifest": ("read_edit",),
+    "manifest.manifest": ("read_edit",),
     "models.model": ("LanguageModel",),
     "options": ("RunOptions",),
-    "writing.paired": ("Pair", "PairRequest"),
-    "writing.paired_generation": ("pair_texts",),
-    "training.probe_log": ("follow", "read_log"),
+    "generation.paired": ("Pair", "PairRequest"),
+    "generation.paired_generation": ("pair_texts",),
+    "dynamics.probe_log": ("follow", "read_log"),
     "progress": ("Progress", "run"),
     "edits.directions": ("steering_direction",),
     "store": ("Store",),
-    "texts.sources": ("text_source",),
-    "training.training_probe": ("EncodingProbe",),
-    "training.trajectory": ("Point", "Trajectory"),
+    "corpus.sources": ("text_source",),
+    "dynamics.probe": ("EncodingProbe",),
+    "dynamics.trajectory": ("Point", "Trajectory"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

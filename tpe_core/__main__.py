@@ -18,7 +18,7 @@ from tpe_core.progress import Progress, run
 from tpe_core.streams import check_arguments, with_standard_streams
 
 if TYPE_CHECKING:
-    from tpe_core.detecting.distributed import Shared
+    from tpe_core.detection.distributed import Shared
     from tpe_core.models.processes import Processes
 
 __all__ = ["main"]
@@ -92,7 +92,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _detect(options: RunOptions, processes: Processes, save_seconds: float, line: _ProgressLine) -> Shared:
-    from tpe_core.detecting.distributed import detect_together
+    from tpe_core.detection.distributed import detect_together
 
     steps = detect_together(options, processes, stdin=sys.stdin.buffer, save_seconds=save_seconds)
     return run(steps, line.show if processes.first else None)

@@ -12,27 +12,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tpe_core.detecting.detection import Detection, detect, detection_key, load_detection
-from tpe_core.detecting.hidden import HiddenSample
-from tpe_core.detecting.reading import reading_of
-from tpe_core.inspector import EncodingTable, ModelInfo
+from tpe_core.corpus.corpus import HELDOUT_SHARE, TextSource, text_source
+from tpe_core.detection.detection import Detection, detect, detection_key, load_detection
+from tpe_core.detection.hidden import HiddenSample
+from tpe_core.detection.reading import reading_of
+from tpe_core.edit_history import EncodingTable, ModelInfo
+from tpe_core.encoding.components import Components, principal_components
+from tpe_core.encoding.design import Design
+from tpe_core.encoding.encoding import Encoding, fit_encoding
+from tpe_core.encoding.geometry import Geometry, geometry, row_products
+from tpe_core.encoding.outliers import OutlierDimensions, outlier_dimensions
+from tpe_core.encoding.static_bias import FinalNorm, StaticBias, final_norm_bias, static_bias
+from tpe_core.encoding.undertrained import Undertrained, Untrained, untrained_rows
+from tpe_core.encoding.weighted import WeightedComponents, weighted_components
 from tpe_core.json_text import nulled
-from tpe_core.law.components import Components, principal_components
-from tpe_core.law.design import Design
-from tpe_core.law.encoding import Encoding, fit_encoding
-from tpe_core.law.geometry import Geometry, geometry, row_products
-from tpe_core.law.outliers import OutlierDimensions, outlier_dimensions
-from tpe_core.law.static_bias import FinalNorm, StaticBias, final_norm_bias, static_bias
-from tpe_core.law.undertrained import Undertrained, Untrained, untrained_rows
-from tpe_core.law.weighted import WeightedComponents, weighted_components
 from tpe_core.models.head import OutputHead
 from tpe_core.models.loading import load_steps
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
+from tpe_core.printable import token_texts
 from tpe_core.progress import Progress, Steps
 from tpe_core.store import Store
-from tpe_core.text import token_texts
-from tpe_core.texts.corpus import HELDOUT_SHARE, TextSource, text_source
 
 __all__ = ["Analysis", "analyze"]
 

@@ -12,7 +12,7 @@ DEMO = "demo"
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Options of `tpe_core.analysis.analyze` and `tpe_core.live.open_session`.
+    """Options of `tpe_core.analysis.analyze` and `tpe_core.session.open_session`.
 
     `text` names files or folders, ``-`` for standard input; empty means the built-in text. `positions` is how
     many next-token positions detection averages over, `sample` how many of them keep their hidden state.

@@ -16,26 +16,26 @@ from textual.command import Provider
 
 from tpe_core.busy import busy_notice
 from tpe_core.options import RunOptions
-from tpe_tui.commands import TpeCommands
-from tpe_tui.dynamics_desk import DYNAMICS, EXPORT, Reader
-from tpe_tui.engine_app import EngineApp, run_in_terminal
-from tpe_tui.forecaster import FORECAST
-from tpe_tui.generate_state import GENERATE
+from tpe_tui.dialogs.model_picker import Choice, PickerScreen
+from tpe_tui.dynamics.reader import DYNAMICS, EXPORT, Reader
+from tpe_tui.engine.host import list_cached, open_live, read_dynamics
+from tpe_tui.engine.messages import Answer, JobUpdate
+from tpe_tui.engine.session import Lister, Opener, Session
+from tpe_tui.generation.state import GENERATE
 from tpe_tui.glyphs import ascii_token
-from tpe_tui.host import list_cached, open_live, read_dynamics
+from tpe_tui.inspector.forecast import FORECAST
+from tpe_tui.inspector.mask_actions import REFIT
+from tpe_tui.inspector.screen import InspectScreen
 from tpe_tui.keymap import BY_ID
-from tpe_tui.messages import Answer, JobUpdate
-from tpe_tui.screens.inspect import InspectScreen
-from tpe_tui.screens.picker import Choice, PickerScreen
-from tpe_tui.screens.prune_bench import REFIT
-from tpe_tui.screens.steer import SteerScreen, study_update
-from tpe_tui.session import Lister, Opener, Session
-from tpe_tui.state import Memory
-from tpe_tui.steer_state import READ, WHO
-from tpe_tui.sweep_state import SWEEP
+from tpe_tui.palette import TpeCommands
+from tpe_tui.shell.engine_app import EngineApp, run_in_terminal
+from tpe_tui.shell.view_memory import Memory
+from tpe_tui.steering.screen import SteerScreen, study_update
+from tpe_tui.steering.state import READ, WHO
+from tpe_tui.sweep.state import SWEEP
 
 if TYPE_CHECKING:
-    from tpe_core.inspector import EncodingTable
+    from tpe_core.edit_history import EncodingTable
     from tpe_core.models.hub import CachedModel
 
 __all__ = ["TpeApp", "run_app"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tpe_core.edits.intervention import Intervention
-from tpe_tui.format import number
+from tpe_tui.cells import number
 
 __all__ = ["change_between", "edit_sizes"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from tpe_tui.format import number
+from tpe_tui.cells import number
 
 __all__ = ["parse_probability", "parse_ratio", "share", "short_ratio", "stepped"]
 

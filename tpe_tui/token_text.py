@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from tpe_core.text import printable_token
-from tpe_core.writing.paired import Said, Side
+from tpe_core.generation.paired import Said, Side
+from tpe_core.printable import printable_token
 
 __all__ = ["BINS", "CHANGED", "DIFFERS", "END", "GAP", "Bin", "Tagged", "bin_of", "tagged", "wrap"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tpe_core.edits.intervention import READY, Intervention
-from tpe_core.live import LiveSession, open_session
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_core.session import LiveSession, open_session
 
 PRUNED = 24  # dimensions, the largest slopes first
 RATIO = 3.0

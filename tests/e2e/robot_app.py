@@ -9,17 +9,14 @@ import signal
 import sys
 from pathlib import Path
 
-import tpe_tui.app
 from tests.tui.robot import answered, state_of
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
-from tpe_tui.engine_app import run_in_terminal
+from tpe_tui.shell.engine_app import run_in_terminal
 
 
 class Watched(TpeApp):
     """Says its state when asked."""
-
-    CSS_PATH = Path(tpe_tui.app.__file__).with_name("app.tcss")
 
     def on_mount(self) -> None:
         """Textual calls those of the classes above as well."""

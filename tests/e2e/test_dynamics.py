@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.conftest import Run
 from tests.e2e.terminal import Terminal
 from tests.e2e.test_inspector import opened
-from tpe_core.training.probe_log import LogWriter
+from tpe_core.dynamics.probe_log import LogWriter
 
 Open = Callable[..., Terminal]
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
+from tpe_core.edit_history import DimensionDetail, EncodingTable, ModelInfo, NextTokens, PruningForecast, TokenDetail
 from tpe_core.edits.intervention import Intervention, Method, Steering
 from tpe_core.errors import ManifestError, ModelError, TpeError
-from tpe_core.inspector import DimensionDetail, EncodingTable, ModelInfo, NextTokens, PruningForecast, TokenDetail
+from tpe_core.generation.paired import Controls, Pair, PairRequest, Said, Side
 from tpe_core.models.hub import CachedModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
-from tpe_core.pruning.swept import ROTATE, SweepRequest, SweepResult, SweptCurve
-from tpe_core.steering.dosed import Calibrated, Dosed, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.pruning.results import ROTATE, SweepRequest, SweepResult, SweptCurve
+from tpe_core.steering.results import Calibrated, Dosed, DoseFigures, DoseRequest, TextsRead, WhoPaid
 from tpe_core.steering.token_search import TokenIndex
-from tpe_core.writing.paired import Controls, Pair, PairRequest, Said, Side
 
 DAY = 86_400.0
 CACHED = [
@@ -37,7 +37,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 class FakeSession:
-    """Implements `tpe_tui.session.Session`. `delay` seconds per evaluation, `fail` an error to raise in it."""
+    """Implements `tpe_tui.engine.session.Session`. `delay` seconds per evaluation, `fail` an error to raise in it."""
 
     default_prompt = "Return the number of"
     prompt_hint = ""

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from tpe_tui.app import TpeApp
-from tpe_tui.widgets.lines import LineWidget
+from tpe_tui.widgets.line_widget import LineWidget
 
 Start = Callable[..., AbstractAsyncContextManager[tuple[TpeApp, Pilot[int]]]]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from textual.widgets import Static
 
-from tpe_tui.engine_app import COPY_NAME
-from tpe_tui.screens.error import TextScreen
-from tpe_tui.screens.help import HelpScreen
+from tpe_tui.dialogs.error import TextScreen
+from tpe_tui.dialogs.help import HelpScreen
+from tpe_tui.shell.engine_app import COPY_NAME
 
 from .fakes import FakeSession
 from .helpers import Start, answered, lines, type_line, until

@@ -15,8 +15,8 @@ from textual.widgets import Input, Static
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_tui.app import TpeApp
-from tpe_tui.screens.generate import GenerateScreen
-from tpe_tui.screens.prompts import Ask
+from tpe_tui.dialogs.ask import Ask
+from tpe_tui.generation.screen import GenerateScreen
 
 from .fakes import FakeSession
 from .helpers import Gate, Start, lines, until

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tpe_tui.format import bar, escape_controls, fit, number, percent, points, shown_prompt, typed_prompt
+from tpe_tui.cells import bar, escape_controls, fit, number, percent, points, shown_prompt, typed_prompt
 from tpe_tui.widgets.canvas import GUTTER, RAMP, Series, draw, ticks
 
 

@@ -15,15 +15,15 @@ from textual.pilot import Pilot
 from tpe_core.errors import TpeError
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
-from tpe_tui.dynamics_app import DynamicsApp
-from tpe_tui.dynamics_state import SHAPES, DynamicsState
-from tpe_tui.engine_app import EngineApp
-from tpe_tui.screens.dynamics import DynamicsScreen
-from tpe_tui.screens.error import TextScreen
-from tpe_tui.screens.help import help_text
-from tpe_tui.screens.inspect import InspectScreen
-from tpe_tui.screens.prompts import Ask
-from tpe_tui.widgets.dynamics_table import HEAD_ROWS, figure
+from tpe_tui.dialogs.ask import Ask
+from tpe_tui.dialogs.error import TextScreen
+from tpe_tui.dialogs.help import help_text
+from tpe_tui.dynamics.app import DynamicsApp
+from tpe_tui.dynamics.screen import DynamicsScreen
+from tpe_tui.dynamics.state import SHAPES, DynamicsState
+from tpe_tui.dynamics.table import HEAD_ROWS, figure
+from tpe_tui.inspector.screen import InspectScreen
+from tpe_tui.shell.engine_app import EngineApp
 
 from .fakes import FakeSession, opening
 from .helpers import Start, answered, lines, type_line, until

@@ -9,7 +9,7 @@ from textual.pilot import Pilot
 
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
-from tpe_tui.dynamics_app import DynamicsApp
+from tpe_tui.dynamics.app import DynamicsApp
 
 from .fakes import FakeSession, opening
 from .helpers import answered, until

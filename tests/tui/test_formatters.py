@@ -36,36 +36,36 @@ class Shape(NamedTuple):
 
 
 FORMATTERS = {
-    "tpe_tui.format.number": Shape(digits=2, cells=8),
-    "tpe_tui.format.four_decimals": Shape(digits=1, cells=8),
-    "tpe_tui.format.p_value": Shape(least=0.0, most=1.0, digits=1),
-    "tpe_tui.format.count": Shape(whole=True),
-    "tpe_tui.format.percent": Shape(scale=0.01, least=0.0, most=1.0, digits=1, cells=7),
-    "tpe_tui.format.points": Shape(lambda f, v: f(v, fine=True), scale=0.01, least=-1.0, most=1.0, digits=1, cells=7),
-    "tpe_tui.format.tick": Shape(lambda f, v: f(v, 7), digits=9, cells=7),
+    "tpe_tui.cells.number": Shape(digits=2, cells=8),
+    "tpe_tui.cells.four_decimals": Shape(digits=1, cells=8),
+    "tpe_tui.cells.p_value": Shape(least=0.0, most=1.0, digits=1),
+    "tpe_tui.cells.count": Shape(whole=True),
+    "tpe_tui.cells.percent": Shape(scale=0.01, least=0.0, most=1.0, digits=1, cells=7),
+    "tpe_tui.cells.points": Shape(lambda f, v: f(v, fine=True), scale=0.01, least=-1.0, most=1.0, digits=1, cells=7),
+    "tpe_tui.cells.tick": Shape(lambda f, v: f(v, 7), digits=9, cells=7),
     "tpe_tui.ratios.short_ratio": Shape(least=1e-300, digits=2, cells=8),
     "tpe_tui.ratios.share": Shape(scale=0.01, least=0.0, most=1.0, digits=3),
-    "tpe_tui.report_eval._digits": Shape(),
-    "tpe_tui.report_manifest.figure": Shape(lambda f, v: f("kl", v)),
-    "tpe_tui.report_manifest._beside": Shape(lambda f, v: f("kl", v, None)),
-    "tpe_tui.report_steer._ratio": Shape(digits=4),
-    "tpe_tui.report_steer._mean": Shape(lambda f, v: f(v, 0.0).split(" ")[0]),
-    "tpe_tui.report_difference._asked": Shape(lambda f, v: f(v, "bias"), least=1e-300),
-    "tpe_tui.sweep_state.figure": Shape(lambda f, v: f("kl", v), least=1e-90, most=1e4, digits=1, cells=7),
+    "tpe_tui.cli.eval_tables._digits": Shape(),
+    "tpe_tui.cli.manifest_tables.figure": Shape(lambda f, v: f("kl", v)),
+    "tpe_tui.cli.manifest_tables._beside": Shape(lambda f, v: f("kl", v, None)),
+    "tpe_tui.cli.steer_tables._ratio": Shape(digits=4),
+    "tpe_tui.cli.steer_tables._mean": Shape(lambda f, v: f(v, 0.0).split(" ")[0]),
+    "tpe_tui.cli.difference_tables._asked": Shape(lambda f, v: f(v, "bias"), least=1e-300),
+    "tpe_tui.sweep.state.figure": Shape(lambda f, v: f("kl", v), least=1e-90, most=1e4, digits=1, cells=7),
     "tpe_tui.widgets.dim_table._signed": Shape(digits=2, cells=8),
     "tpe_tui.widgets.dim_table._t": Shape(cells=8),
     "tpe_tui.widgets.dim_table._r": Shape(least=-1.0, most=1.0, cells=6),
-    "tpe_tui.widgets.dose_table._size": Shape(least=0.0, digits=2, cells=8),
-    "tpe_tui.widgets.dynamics_table.figure": Shape(digits=1, cells=8),
-    "tpe_tui.widgets.trajectory_plot._short": Shape(least=0, most=1e7, digits=6, whole=True),
-    "tpe_tui.widgets.dose._power": Shape(lambda f, v: f(int(v)), least=-200, most=200, whole=True),
+    "tpe_tui.steering.dose_table._size": Shape(least=0.0, digits=2, cells=8),
+    "tpe_tui.dynamics.table.figure": Shape(digits=1, cells=8),
+    "tpe_tui.dynamics.plot._short": Shape(least=0, most=1e7, digits=6, whole=True),
+    "tpe_tui.steering.dose_plot._power": Shape(lambda f, v: f(int(v)), least=-200, most=200, whole=True),
     "tpe_core.progress.size_text": Shape(least=0.0, most=9e14),
 }
 OTHERS = {  # text with numbers in it that are given, not measured; or no number at all
-    "tpe_tui.format.fit", "tpe_tui.format.bar", "tpe_tui.layout.too_small", "tpe_tui.format.elapsed",
-    "tpe_tui.format.duration", "tpe_tui.glyphs._braille",
-    "tpe_tui.card._post_text", "tpe_tui.report_generate.edit_text", "tpe_tui.report_manifest.safe",
-    "tpe_tui.report_steer._domains", "tpe_tui.report_transfer._cells", "tpe_tui.report_prune._band",
+    "tpe_tui.cells.fit", "tpe_tui.cells.bar", "tpe_tui.sizes.too_small", "tpe_tui.cells.elapsed",
+    "tpe_tui.cells.duration", "tpe_tui.glyphs._braille",
+    "tpe_tui.head_card._post_text", "tpe_tui.cli.generate_tables.edit_text", "tpe_tui.cli.manifest_tables.safe",
+    "tpe_tui.cli.steer_tables._domains", "tpe_tui.cli.transfer_tables._cells", "tpe_tui.cli.prune_tables._band",
 }  # fmt: skip
 SIZES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "k": 1e3, "M": 1e6}
 NUMBERS = {"float", "int", "float | None"}
@@ -164,7 +164,7 @@ def test_what_is_no_number_is_shown_as_none(name: str, value: float) -> None:
     ("seconds", "text"), [(0.4, "0:00"), (59.9, "0:59"), (3725, "62:05"), (math.nan, "-:--"), (math.inf, "-:--")]
 )
 def test_a_duration_is_whole_minutes_and_seconds(seconds: float, text: str) -> None:
-    from tpe_tui.format import elapsed
+    from tpe_tui.cells import elapsed
 
     assert elapsed(seconds) == text
 

@@ -15,17 +15,17 @@ from textual.widgets import Input, Static
 
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
+from tpe_core.generation.decoding import Decoding
+from tpe_core.generation.paired import Controls, Pair, PairRequest
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.writing.decoding import Decoding
-from tpe_core.writing.paired import Controls, Pair, PairRequest
 from tpe_tui.app import TpeApp
-from tpe_tui.headless import generate_lines
-from tpe_tui.screens.error import ErrorScreen, TextScreen
-from tpe_tui.screens.generate import GenerateScreen
-from tpe_tui.screens.inspect import InspectScreen
+from tpe_tui.command_line import generate_lines
+from tpe_tui.dialogs.error import ErrorScreen, TextScreen
+from tpe_tui.generation.screen import GenerateScreen
+from tpe_tui.generation.text_pane import StepPane
+from tpe_tui.inspector.screen import InspectScreen
 from tpe_tui.token_text import CHANGED, DIFFERS
-from tpe_tui.widgets.said import StepPane
 
 from .fakes import FakeSession
 from .helpers import Start, lines, type_line, until

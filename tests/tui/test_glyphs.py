@@ -12,14 +12,14 @@ from textual.pilot import Pilot
 
 import tpe_tui
 from tpe_core.options import RunOptions
-from tpe_tui import console
 from tpe_tui.app import TpeApp
-from tpe_tui.dynamics_app import DynamicsApp
+from tpe_tui.cli import console
+from tpe_tui.dynamics.app import DynamicsApp
 from tpe_tui.glyphs import ASCII, ascii_cells, ascii_token, wants_ascii
-from tpe_tui.steer_state import METHOD_MARKS
+from tpe_tui.steering.state import METHOD_MARKS
+from tpe_tui.sweep.curve_plot import MARKS
 from tpe_tui.token_text import CHANGED, DIFFERS, END
 from tpe_tui.widgets.canvas import RAMP
-from tpe_tui.widgets.curves import MARKS
 
 from .fakes import CACHED, FakeSession, opening
 from .helpers import answered, until

@@ -11,8 +11,8 @@ from textual.message import Message
 from tpe_core.errors import CancelledError, TpeError
 from tpe_core.pauses import pause
 from tpe_core.progress import Progress
-from tpe_tui.host import EngineHost, failure_of
-from tpe_tui.messages import Answer, JobUpdate
+from tpe_tui.engine.host import EngineHost, failure_of
+from tpe_tui.engine.messages import Answer, JobUpdate
 
 
 class Inbox:

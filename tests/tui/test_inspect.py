@@ -12,11 +12,11 @@ from textual.widgets import Input
 
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ModelError, NumericalError
-from tpe_tui.engine_app import COPY_NAME
-from tpe_tui.screens.error import ErrorScreen
-from tpe_tui.screens.inspect import parse_ratio, parse_share, stepped
-from tpe_tui.screens.prompts import Ask
-from tpe_tui.state import Memory
+from tpe_tui.dialogs.ask import Ask
+from tpe_tui.dialogs.error import ErrorScreen
+from tpe_tui.inspector.screen import parse_ratio, parse_share, stepped
+from tpe_tui.shell.engine_app import COPY_NAME
+from tpe_tui.shell.view_memory import Memory
 
 from .fakes import FakeSession
 from .helpers import Start, answered, lines, type_line, until

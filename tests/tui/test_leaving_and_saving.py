@@ -10,10 +10,10 @@ import pytest
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ManifestError
 from tpe_core.options import RunOptions
-from tpe_tui.headless import default_name
-from tpe_tui.screens.error import ErrorScreen
-from tpe_tui.screens.prompts import Ask
-from tpe_tui.screens.question import Question
+from tpe_tui.command_line import default_name
+from tpe_tui.dialogs.ask import Ask
+from tpe_tui.dialogs.error import ErrorScreen
+from tpe_tui.dialogs.question import Question
 
 from .fakes import FakeSession, opening
 from .helpers import Gate, Start, answered, lines, type_line, until
@@ -155,7 +155,7 @@ def test_default_names_say_the_model(model: str, revision: str | None, name: str
 
 
 def test_an_edit_is_unsaved_until_a_file_holds_exactly_it() -> None:
-    from tpe_core.inspector import Inspector
+    from tpe_core.edit_history import Inspector
 
     inspector = Inspector("", 9, 9)
     assert not inspector.is_unsaved

@@ -9,9 +9,9 @@ import pytest
 
 from tpe_core.edits.intervention import Intervention
 from tpe_core.progress import Progress
-from tpe_tui import terminal
 from tpe_tui.edit_words import change_between
-from tpe_tui.engine_app import COPY_NAME
+from tpe_tui.shell import terminal
+from tpe_tui.shell.engine_app import COPY_NAME
 from tpe_tui.widgets.job_strip import JobStrip
 
 from .fakes import FakeSession

@@ -17,9 +17,9 @@ from tpe_core.errors import ModelError
 from tpe_core.models.hub import CachedModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
-from tpe_tui.screens.error import ErrorScreen
-from tpe_tui.screens.picker import Choice, PickerScreen, parse_choice
-from tpe_tui.state import Memory
+from tpe_tui.dialogs.error import ErrorScreen
+from tpe_tui.dialogs.model_picker import Choice, PickerScreen, parse_choice
+from tpe_tui.shell.view_memory import Memory
 
 from .fakes import CACHED, FakeSession
 from .helpers import Start, answered, lines, until
@@ -225,7 +225,7 @@ async def test_the_palette_has_it(start: Start) -> None:
 
 def test_listing_the_cache_imports_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom tpe_tui.host import list_cached\nassert list_cached() == []\n"
+        "import sys\nfrom tpe_tui.engine.host import list_cached\nassert list_cached() == []\n"
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
     environment = {"HF_HUB_CACHE": str(tmp_path / "none"), "PATH": ""}

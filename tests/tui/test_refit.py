@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tpe_core.errors import NumericalError
-from tpe_tui.screens.error import ErrorScreen
+from tpe_tui.dialogs.error import ErrorScreen
 
 from .fakes import FakeSession
 from .helpers import Gate, Start, lines, until

@@ -18,11 +18,11 @@ async def test_bursts_of_keys_end_as_the_same_keys_typed_slowly(seed: int, wild:
 async def test_the_robot_sees_a_difference_and_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     bursts = [Burst("p\x15hello\r"), Burst("j ")]
     assert not await problem(bursts)
-    monkeypatch.setattr("tpe_tui.input_order.InputOrder.admit", lambda self, event: True)
-    monkeypatch.setattr("tpe_tui.input_order.InputOrder.handled", lambda self: None)
-    monkeypatch.setattr("tpe_tui.input_order.InputOrder.idle", True)
+    monkeypatch.setattr("tpe_tui.shell.input_order.InputOrder.admit", lambda self, event: True)
+    monkeypatch.setattr("tpe_tui.shell.input_order.InputOrder.handled", lambda self: None)
+    monkeypatch.setattr("tpe_tui.shell.input_order.InputOrder.idle", True)
     assert "prompt" in await problem(bursts)
-    monkeypatch.setattr("tpe_tui.screens.inspect.InspectScreen.action_move_down", lambda self: 1 / 0)
+    monkeypatch.setattr("tpe_tui.inspector.screen.InspectScreen.action_move_down", lambda self: 1 / 0)
     assert "ZeroDivisionError" in await problem(bursts)
 
 

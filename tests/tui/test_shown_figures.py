@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tpe_core.inspector import NextTokens
-from tpe_tui.widgets.detail import Detail
+from tpe_core.edit_history import NextTokens
+from tpe_tui.inspector.detail_pane import Detail
 
 from .fakes import FakeSession
 from .helpers import Start, answered, lines, type_line, until

@@ -9,8 +9,8 @@ from textual.pilot import Pilot
 
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
-from tpe_tui.screens.picker import PickerScreen
-from tpe_tui.screens.steer import SteerScreen
+from tpe_tui.dialogs.model_picker import PickerScreen
+from tpe_tui.steering.screen import SteerScreen
 
 from .fakes import CACHED, FakeSession, opening
 from .helpers import answered, until

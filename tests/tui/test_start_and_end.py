@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from textual.widgets import Input
 
-from tpe_core.inspector import TokenDetail
+from tpe_core.edit_history import TokenDetail
 from tpe_core.progress import Progress
-from tpe_tui.screens.error import ErrorScreen
+from tpe_tui.dialogs.error import ErrorScreen
 
 from .fakes import FakeSession, failing, opening
 from .helpers import Start, answered, until
@@ -22,7 +22,7 @@ from .helpers import Start, answered, until
 def test_importing_the_app_imports_nothing_heavy() -> None:
     code = (
         "import sys, tpe_tui.app\n"
-        "heavy = {'torch', 'transformers', 'scipy', 'sklearn', 'statsmodels', 'pydantic', 'tpe_core.live'}\n"
+        "heavy = {'torch', 'transformers', 'scipy', 'sklearn', 'statsmodels', 'pydantic', 'tpe_core.session'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

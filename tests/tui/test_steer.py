@@ -12,17 +12,17 @@ from textual.widgets import Input
 
 from tpe_core.edits.intervention import METHODS, Intervention, Steering
 from tpe_core.options import RunOptions
-from tpe_core.steering.dosed import DoseRequest
+from tpe_core.steering.results import DoseRequest
 from tpe_tui.app import TpeApp
-from tpe_tui.headless import steer_lines
+from tpe_tui.command_line import steer_lines
+from tpe_tui.dialogs.error import TextScreen
+from tpe_tui.inspector.screen import InspectScreen
 from tpe_tui.ratios import parse_probability, short_ratio
-from tpe_tui.screens.error import TextScreen
-from tpe_tui.screens.inspect import InspectScreen
-from tpe_tui.screens.steer import SteerScreen
-from tpe_tui.screens.token_search import TokenSearch
-from tpe_tui.steer_state import METHOD_MARKS, SteerState
-from tpe_tui.widgets.dose import HERE, dose_lines, doublings
-from tpe_tui.widgets.dose_table import HEAD_ROWS
+from tpe_tui.steering.dose_plot import HERE, dose_lines, doublings
+from tpe_tui.steering.dose_table import HEAD_ROWS
+from tpe_tui.steering.screen import SteerScreen
+from tpe_tui.steering.state import METHOD_MARKS, SteerState
+from tpe_tui.steering.token_search import TokenSearch
 
 from .fakes import FakeSession
 from .helpers import Start, answered, lines, type_line, until

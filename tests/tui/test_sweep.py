@@ -10,19 +10,19 @@ import pytest
 from textual.content import Content
 from textual.pilot import Pilot
 
+from tpe_core.edit_history import ModelInfo
 from tpe_core.errors import NumericalError
-from tpe_core.inspector import ModelInfo
 from tpe_core.options import RunOptions
-from tpe_core.pruning.swept import ORDERS, ROTATE, SweepRequest
+from tpe_core.pruning.results import ORDERS, ROTATE, SweepRequest
 from tpe_tui.app import TpeApp
-from tpe_tui.headless import sweep_lines
-from tpe_tui.screens.error import ErrorScreen, TextScreen
-from tpe_tui.screens.inspect import InspectScreen
-from tpe_tui.screens.orders import OrderChoice
-from tpe_tui.screens.sweep import SweepScreen
-from tpe_tui.sweep_state import METRICS, SweepState, figure, how_long
-from tpe_tui.widgets.curve_table import HEAD_ROWS, columns_for
-from tpe_tui.widgets.curves import MARKS, Drawn, Picture, mark_of, picture_lines
+from tpe_tui.command_line import sweep_lines
+from tpe_tui.dialogs.error import ErrorScreen, TextScreen
+from tpe_tui.inspector.screen import InspectScreen
+from tpe_tui.sweep.curve_plot import MARKS, Drawn, Picture, mark_of, picture_lines
+from tpe_tui.sweep.curve_table import HEAD_ROWS, columns_for
+from tpe_tui.sweep.order_choice import OrderChoice
+from tpe_tui.sweep.screen import SweepScreen
+from tpe_tui.sweep.state import METRICS, SweepState, figure, how_long
 
 from .fakes import FakeSession, opening
 from .helpers import Gate, Start, answered, lines, until

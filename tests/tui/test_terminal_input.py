@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tpe_tui.terminal_input import InputDecoder, PlainPaste
+from tpe_tui.shell.terminal_input import InputDecoder, PlainPaste
 
 TEXT = st.text(st.characters(exclude_characters="\x1b", exclude_categories=["Cs"]))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from tpe_core.writing.paired import Said, Side
+from tpe_core.generation.paired import Said, Side
 from tpe_tui.token_text import BINS, CHANGED, DIFFERS, END, Tagged, bin_of, tagged, wrap
 
 WORDS = [

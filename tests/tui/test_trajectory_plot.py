@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from tpe_tui.widgets.trajectory_plot import StepAxis, StepCurve, StepPicture, step_lines
+from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepPicture, step_lines
 
 STEPS = (0, 1, 3, 10, 30, 100, 300, 1000)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from tpe_core.dynamics.trajectory import Point, Skipped, Trajectory
 from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, Steps
-from tpe_core.training.trajectory import Point, Skipped, Trajectory
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 GROUPS = {"all": 1.0, "embedding": 0.6, "mlp": 1.2, "layer 2": 0.9, "layer 10": 1.1}

@@ -9,12 +9,12 @@ import pytest
 from tests.checkpoints_for_tests import logits_of, random_edit, with_edited_weights, word_tokenizer
 from tests.zoo.cases import SUPPORTED, Case
 from tests.zoo.shrink import tiny_model
+from tpe_core.checkpoint.bake import bake
+from tpe_core.checkpoint.plan import choose
 from tpe_core.errors import HeadError
 from tpe_core.models.loading import load_model
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.sharing.checkpoint import bake
-from tpe_core.sharing.checkpoint_plan import choose
 
 IN_PIECES = {"mobilebert"}
 WITHOUT_SETTER = {

@@ -9,10 +9,10 @@ import torch
 
 from tests.zoo.cases import SUPPORTED, Case
 from tests.zoo.shrink import tiny_model
+from tpe_core.dynamics.suite.head_name import head_name
+from tpe_core.dynamics.suite.weight_files import LocalFiles, open_weights
 from tpe_core.models.head_sites import find_site
 from tpe_core.progress import run
-from tpe_core.training.head_name import head_name
-from tpe_core.training.weight_files import LocalFiles, open_weights
 
 IN_PIECES = {"mobilebert"}
 

@@ -21,12 +21,12 @@ from tpe_core.demo.prepare import prepare, write
 from tpe_core.demo.recipe import Recipe
 from tpe_core.demo.record import EMBEDDING
 from tpe_core.demo.train import claim, fit
+from tpe_core.dynamics.measure.frequency import COUNTS, Frequencies, read_counts
+from tpe_core.dynamics.measure.head_fit import fit_head
+from tpe_core.encoding.design import Design
+from tpe_core.encoding.encoding import fit_encoding
 from tpe_core.json_text import json_text
-from tpe_core.law.design import Design
-from tpe_core.law.encoding import fit_encoding
 from tpe_core.progress import Progress, Steps
-from tpe_core.training.frequency import COUNTS, Frequencies, read_counts
-from tpe_core.training.head_fit import fit_head
 
 __all__ = ["ARMS", "compare", "shares", "train_twins", "twin_fit", "with_twins"]
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tpe_core.clamping import at_most
-from tpe_core.training.trajectory import log_steps
+from tpe_core.dynamics.trajectory import log_steps
 
 __all__ = ["SMALL", "Recipe"]
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from tpe_core.training.frequency import Frequencies
-from tpe_core.training.head_fit import fit_head
-from tpe_core.training.parameter_groups import distances, ratios
+from tpe_core.dynamics.measure.frequency import Frequencies
+from tpe_core.dynamics.measure.head_fit import fit_head
+from tpe_core.dynamics.measure.parameter_groups import distances, ratios
 
 __all__ = ["checkpoint_record", "halfway"]
 

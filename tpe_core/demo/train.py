@@ -31,12 +31,12 @@ from tpe_core.demo.card import model_card
 from tpe_core.demo.prepare import END_ID, END_OF_TEXT, prepare, write
 from tpe_core.demo.recipe import Recipe
 from tpe_core.demo.record import checkpoint_record, halfway
+from tpe_core.dynamics.measure.frequency import COUNTS, Frequencies
+from tpe_core.dynamics.probe import EncodingProbe
+from tpe_core.dynamics.probe_log import open_log
 from tpe_core.errors import TpeError
 from tpe_core.json_text import json_text, nulled
 from tpe_core.progress import Progress, Steps
-from tpe_core.training.frequency import COUNTS, Frequencies
-from tpe_core.training.probe_log import open_log
-from tpe_core.training.training_probe import EncodingProbe
 
 __all__ = ["LOG", "claim", "fit", "train"]
 

@@ -13,7 +13,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from tpe_core.detecting.detection import Detection
+from tpe_core.detection.detection import Detection
 from tpe_core.edits.intervention import Method
 from tpe_core.errors import NumericalError
 

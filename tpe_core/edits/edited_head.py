@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tpe_core.detecting.detection import Detection
+from tpe_core.detection.detection import Detection
 from tpe_core.edits.directions import Directions
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edit import Edit

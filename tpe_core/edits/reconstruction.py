@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from tpe_core.detecting.detection import Detection
+from tpe_core.detection.detection import Detection
 
 __all__ = ["JITTER", "Reconstruction", "covariance", "reconstruct"]
 

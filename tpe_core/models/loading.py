@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tpe_core.corpus.token_ids import vocabulary_rows
 from tpe_core.errors import ModelError, TpeError
 from tpe_core.models.footprint import available_bytes, estimate
 from tpe_core.models.head import Task
@@ -26,7 +27,6 @@ from tpe_core.models.sampling import decoder_start
 from tpe_core.models.tasks import auto_class, task_of
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, Steps, run
-from tpe_core.texts.token_ids import vocabulary_rows
 
 __all__ = ["bundled_path", "load_model", "load_steps"]
 

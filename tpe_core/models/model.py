@@ -26,7 +26,7 @@ from tpe_core.models.sampling import Sampling, decoder_start, sampling_for
 from tpe_core.models.token_rows import check_ids, check_inputs, input_rows, rowless_tokens
 
 if TYPE_CHECKING:
-    from tpe_core.texts.corpus import Corpus
+    from tpe_core.corpus.corpus import Corpus
 
 __all__ = ["LanguageModel"]
 

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tpe_core.corpus.token_ids import special_ends, text_ids
 from tpe_core.errors import ModelError
 from tpe_core.models.head import Task
-from tpe_core.texts.token_ids import special_ends, text_ids
 
 __all__ = [
     "SEPARATOR",

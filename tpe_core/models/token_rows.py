@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from tpe_core.corpus.token_ids import vocabulary_rows
 from tpe_core.errors import ModelError
-from tpe_core.text import fit, printable_token
-from tpe_core.texts.token_ids import vocabulary_rows
+from tpe_core.printable import fit, printable_token
 
 __all__ = ["check_ids", "check_inputs", "input_rows", "rowless_tokens"]
 

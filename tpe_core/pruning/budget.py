@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tpe_core.analysis import Analysis
-from tpe_core.detecting.hidden import HiddenSample
-from tpe_core.detecting.samples import Samples
+from tpe_core.detection.hidden import HiddenSample
+from tpe_core.detection.samples import Samples
 from tpe_core.errors import TpeError
 from tpe_core.progress import Steps
 from tpe_core.pruning.curves import ROTATE, Measured, figures_of, path_of, planned

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tpe_core.detecting.detection import Detection
+from tpe_core.detection.detection import Detection
 from tpe_core.edits.reconstruction import JITTER, covariance
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
-from tpe_core.detecting.samples import Samples
+from tpe_core.detection.samples import Samples
 from tpe_core.edits.intervention import REPLACEMENTS, Intervention
 from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, Steps, relayed
@@ -314,7 +314,7 @@ def _name(key: Key) -> str:
 def pruned_intervention(order: str, replacement: str, dims: Sequence[int]) -> Intervention:
     """The edit that removes `dims`, for the inspector or a file. Raises `TpeError` where a mask cannot say it.
 
-    One that is replaced by ``refit`` still needs its numbers: `tpe_core.live.LiveSession.refit`.
+    One that is replaced by ``refit`` still needs its numbers: `tpe_core.session.LiveSession.refit`.
     """
     if order == "component" or replacement == ROTATE:
         what = "principal components" if order == "component" else "rotated directions"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tpe_core.detecting.detection import Detection
-from tpe_core.detecting.hidden import HiddenSample
+from tpe_core.detection.detection import Detection
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Steps
 from tpe_core.pruning.fitting import BATCH, Form, Outcome, White, fit

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 from torch import Tensor
 
-from tpe_core.detecting.hidden import HiddenSample
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import CHUNK_ROWS, OutputHead
 from tpe_core.pauses import pause

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tpe_core.analysis import Analysis
-from tpe_core.detecting.detection import Detection
-from tpe_core.detecting.hidden import HiddenSample
-from tpe_core.detecting.reading import reading_of
-from tpe_core.detecting.samples import read_sample
+from tpe_core.detection.detection import Detection
+from tpe_core.detection.hidden import HiddenSample
+from tpe_core.detection.reading import reading_of
+from tpe_core.detection.samples import read_sample
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import OutputHead

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tpe_core.detecting.detection import Detection
+from tpe_core.detection.detection import Detection
 from tpe_core.edits.reconstruction import reconstruct
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead, Post

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tpe_core.analysis import Analysis
-from tpe_core.detecting.detection import Detection
-from tpe_core.detecting.hidden import HiddenSample
+from tpe_core.detection.detection import Detection
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.reconstruction import Reconstruction, covariance
 from tpe_core.errors import TpeError

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tpe_core.clamping import at_least
-from tpe_core.detecting.hidden import HiddenSample
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.pauses import pause

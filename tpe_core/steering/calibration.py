@@ -16,7 +16,7 @@ from scipy.optimize import brentq, minimize_scalar
 from torch import Tensor
 
 from tpe_core.clamping import at_most
-from tpe_core.steering.steered import Observed
+from tpe_core.steering.effects import Observed
 
 __all__ = ["Calibration", "calibrate"]
 

@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
-from tpe_core.detecting.detection import Detection
-from tpe_core.detecting.hidden import HiddenSample
+from tpe_core.detection.detection import Detection
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.edits.directions import Directions
 from tpe_core.edits.intervention import Method
-from tpe_core.law.design import Design
-from tpe_core.law.gram import Solver
+from tpe_core.encoding.design import Design
+from tpe_core.encoding.gram import Solver
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps
-from tpe_core.steering.steered import Observed, effects, logit_chunks, unit
+from tpe_core.steering.effects import Observed, effects, logit_chunks, unit
 
 __all__ = ["FewShotPoint", "detections", "few_shot"]
 

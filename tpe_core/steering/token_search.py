@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tpe_core.corpus.token_ids import text_ids
 from tpe_core.errors import TpeError
-from tpe_core.text import fit, printable_token
-from tpe_core.texts.token_ids import text_ids
+from tpe_core.printable import fit, printable_token
 
 __all__ = ["Candidate", "How", "TokenIndex"]
 

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from tpe_core.lazy import Deferred
-from tpe_tui.format import fit, tick
+from tpe_tui.cells import fit, tick
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from rich.cells import cell_len
 
 from tpe_core.progress import Progress, TimeLeft
-from tpe_tui.format import duration, elapsed, escape_controls, fit
-from tpe_tui.widgets.lines import Line, LineWidget
+from tpe_tui.cells import duration, elapsed, escape_controls, fit
+from tpe_tui.widgets.line_widget import Line, LineWidget
 
 __all__ = ["JobStrip", "StripBelow"]
 

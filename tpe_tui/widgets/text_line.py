@@ -9,7 +9,7 @@ from textual.message import Message
 from textual.widgets import Input
 from textual.widgets.input import Selection
 
-from tpe_tui.format import escape_controls
+from tpe_tui.cells import escape_controls
 
 __all__ = ["TextLine", "marked_lines"]
 

@@ -1,0 +1,57 @@
+"""How a model reads a text: which blocks of it, of how many tokens, under which name in the cache."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tpe_core.corpus.corpus import Corpus, Part, TextSource, corpus_key, opening_of, read_corpus, tokenizer_fingerprint
+from tpe_core.models.model import LanguageModel
+from tpe_core.progress import Steps
+
+__all__ = ["Reading", "reading_of"]
+
+BLOCK_LENGTH = 256  # tokens; shorter where the model's context is
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The text that a run detects on: named before anything is tokenised, and read only where it has to be."""
+
+    source: TextSource
+    model: LanguageModel
+    tokenizer_sha256: str
+    block_length: int  # tokens
+    positions: int  # tokens of text in all
+    add_bos: bool
+    part: Part
+    key: str  # the corpus's fingerprint
+
+    def corpus(self) -> Steps[Corpus]:
+        """Read it: a job. Raises `CorpusError` where it is too short, `ModelError` where a token of it has no row."""
+        corpus = yield from read_corpus(
+            self.source,
+            self.model.tokenizer,
+            block_length=self.block_length,
+            positions=self.positions,
+            part=self.part,
+            add_bos=self.add_bos,
+            tokenizer_fingerprint=self.tokenizer_sha256,
+        )
+        self.model.check_corpus(corpus)
+        return corpus
+
+
+def reading_of(source: TextSource, model: LanguageModel, positions: int, part: Part = "detect") -> Reading:
+    """How a model reads a text: the same for every front end and every process, so that they find one detection.
+
+    `positions` counts predictions; a masked or encoder-decoder model makes fewer of them than it reads tokens.
+    Such models put their own special tokens around a block, so only a causal one's blocks begin with one.
+    """
+    tokens, sampling = tokenizer_fingerprint(model.tokenizer), model.sampling
+    length = min(BLOCK_LENGTH, sampling.room(model.context))
+    bos = model.task == "causal" and bool(opening_of(model.tokenizer))
+    blocks = math.ceil(positions / sampling.count(length))
+    tokens_read = positions if model.task == "causal" else blocks * length
+    key = corpus_key(source, tokens, block_length=length, positions=tokens_read, part=part, add_bos=bos)
+    return Reading(source, model, tokens, length, tokens_read, bos, part, key)

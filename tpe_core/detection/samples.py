@@ -1,0 +1,105 @@
+"""The texts an edit is judged on, as stored hidden states: local, held-out, and out of the text's domain.
+
+`local` is the detecting text itself, `heldout` the quarter of its blocks that detection never sees, `ood` another
+kind of text. Head edits never change h, so one forward pass over each serves every question after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tpe_core.corpus.corpus import BuiltinCode, Corpus, text_source
+from tpe_core.corpus.sources import TextSource
+from tpe_core.detection.hidden import HiddenSample, SampleBuilder, blocks_per_forward, hidden_batch
+from tpe_core.detection.reading import Reading, reading_of
+from tpe_core.errors import CorpusError
+from tpe_core.models.model import LanguageModel
+from tpe_core.progress import Progress, Steps
+from tpe_core.store import Store
+
+__all__ = ["DOMAINS", "Samples", "gather", "read_sample", "read_samples"]
+
+DOMAINS = ("local", "heldout", "ood")
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Hidden states with the tokens that followed, by domain; `warnings` say what is shorter than asked."""
+
+    local: HiddenSample
+    heldout: HiddenSample
+    ood: HiddenSample
+    heldout_text: str  # what was read, for people
+    ood_text: str
+    warnings: tuple[str, ...] = ()
+
+    def items(self) -> tuple[tuple[str, HiddenSample], ...]:
+        """(domain, sample) in the order of `DOMAINS`."""
+        return tuple((name, getattr(self, name)) for name in DOMAINS)
+
+
+def gather(model: LanguageModel, corpus: Corpus, size: int, seed: int = 0) -> Steps[HiddenSample]:
+    """h and the next token at `size` positions of a corpus, or at all it has: a job without any V-wide product."""
+    batch, at = blocks_per_forward(model, corpus.block_length), 0
+    found = SampleBuilder(size, model.head.hidden_size, seed)
+    while at < len(corpus.blocks):
+        yield Progress("read hidden states", at, len(corpus.blocks))
+        hidden, asked, count = hidden_batch(model, corpus, at, batch)
+        next_ids = torch.from_numpy(np.ascontiguousarray(asked.targets, dtype=np.int64)).flatten()
+        found.add(hidden.flatten(0, 1), next_ids, corpus.block_hash[at : at + count])
+        batch, at = min(batch, count), at + count
+    return found.sample()
+
+
+def read_samples(
+    model: LanguageModel,
+    local: HiddenSample,
+    source: TextSource,
+    ood: tuple[str, ...] = (),
+    *,
+    size: int = 4096,
+    seed: int = 0,
+    store: Store | None = None,
+) -> Steps[Samples]:
+    """The three samples of a model whose detection over `source` kept `local`: a job, cached in `store`.
+
+    `ood` names files or folders; empty means the built-in source code. A text with less than `size` positions is used
+    as far as it goes, with a warning. Raises `CorpusError` where one has no block at all.
+    """
+    other: TextSource = text_source(ood) if ood else BuiltinCode()
+    said: list[str] = []
+    heldout = yield from read_sample(model, reading_of(source, model, size, "heldout"), size, seed, store)
+    outside = yield from read_sample(model, reading_of(other, model, size, "all"), size, seed, store)
+    for name, found in (("local", local), ("held-out", heldout), ("out-of-domain", outside)):
+        if len(found) < size:
+            said.append(
+                f"the {name} text has only {len(found):,} of the {size:,} positions wanted: figures are noisier."
+            )
+    return Samples(local, heldout, outside, source.label, other.label, tuple(said))
+
+
+def read_sample(
+    model: LanguageModel, reading: Reading, size: int, seed: int, store: Store | None
+) -> Steps[HiddenSample]:
+    """h and the next token at `size` positions of one reading: a job, cached in `store`."""
+    facts = f"sample {VERSION} {model.fingerprint} {reading.key} {model.sampling.label} {size} {seed}"
+    key = hashlib.sha256(facts.encode()).hexdigest()
+    entry = store.load(key) if store is not None else None
+    if entry is not None:
+        arrays, _ = entry
+        whole = {"hidden", "next", "priority"} <= arrays.keys()
+        if whole and arrays["hidden"].shape[1:] == (model.head.hidden_size,) and np.isfinite(arrays["hidden"]).all():
+            return HiddenSample(size, arrays["hidden"], arrays["next"], arrays["priority"])
+    corpus = yield from reading.corpus()
+    found = yield from gather(model, corpus, size, seed)
+    if not len(found):
+        raise CorpusError(f"the text ({reading.source.label}) has no positions to measure on: give more text.")
+    if store is not None:
+        store.save(key, {"hidden": found.hidden, "next": found.next_ids, "priority": found.priority}, {})
+    return found

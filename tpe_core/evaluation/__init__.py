@@ -1,0 +1,1 @@
+"""Downstream evaluation of an edited model with lm-evaluation-harness."""

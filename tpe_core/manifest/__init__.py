@@ -1,0 +1,1 @@
+"""Intervention manifests: their schema, reading and writing, migration, self-test and comparison."""

@@ -1,0 +1,193 @@
+"""From an edit in a session to its manifest: what it was made on, what it costs where that was measured, its arrays.
+
+Nothing is measured here: figures come from the sweep, search or study that already has them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tpe_core.edits.intervention import REBUILT
+from tpe_core.manifest.schema import (
+    DOMAINS,
+    Achieved,
+    Domain,
+    MadeOn,
+    Manifest,
+    Measured,
+    MeasuredText,
+    PostRecord,
+    SelfTest,
+    SteeredToken,
+)
+from tpe_core.pruning.sweep import Cost
+
+if TYPE_CHECKING:
+    from tpe_core.analysis import Analysis
+    from tpe_core.edit_history import NextTokens
+    from tpe_core.edits.edited_head import EditBasis
+    from tpe_core.edits.intervention import Intervention
+    from tpe_core.pruning.results import SweepResult
+    from tpe_core.steering.results import Dosed, TextsRead
+    from tpe_core.steering.study import Study
+
+__all__ = ["arrays_of", "costs_on_texts", "dosed_on_texts", "manifest_of", "steered_on_texts", "swept_on_texts"]
+
+Texts = tuple[MeasuredText, ...]
+
+
+def manifest_of(
+    analysis: Analysis,
+    shown: NextTokens,
+    texts: Texts,
+    self_test: SelfTest | None,
+    made_by: str,
+) -> Manifest:
+    """The manifest of the edit that `shown` shows the effect of, after its prompt; `texts` are what it costs there."""
+    head, edit = analysis.model.head, shown.intervention
+    return Manifest(
+        pruned=edit.pruned,
+        replacement=edit.replacement,
+        steering=tuple(
+            SteeredToken(
+                token_id=entry.token_id, token=analysis.tokens[entry.token_id], ratio=entry.ratio, method=entry.method
+            )
+            for entry in edit.steering
+        ),
+        made_on=MadeOn(
+            model=analysis.model.name,
+            revision=analysis.model.revision,
+            head_sha256=head.sha256,
+            vocab_rows=head.vocab_rows,
+            hidden_size=head.hidden_size,
+            tokenizer_sha256=analysis.tokenizer_sha256,
+            post=PostRecord(kind=head.post.kind, scale=head.post.scale, cap=head.post.cap),
+            tied=head.tied,
+        ),
+        made_by=made_by,
+        measured=Measured(
+            text=analysis.text,
+            corpus_fingerprint=analysis.corpus_fingerprint,
+            positions=analysis.detection.positions,
+            prompt=shown.prompt,
+            kl=_finite(shown.kl),
+            js=_finite(shown.js),
+            texts=texts,
+        ),
+        self_test=self_test,
+        versions=_versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def arrays_of(edit: Intervention, basis: EditBasis) -> dict[str, NDArray[np.float64]]:
+    """What applying an edit needs beside its manifest, by the names of `Manifest.needed_arrays`."""
+    arrays: dict[str, NDArray[np.float64]] = {}
+    if edit.pruned and edit.replacement == "mean":
+        arrays["replacement_values"] = basis.mean_hidden[list(edit.pruned)]
+    elif edit.pruned and edit.replacement in REBUILT:
+        rebuilt = basis.reconstruction(edit.pruned, edit.replacement)
+        arrays |= {"reconstruction": rebuilt.fold, "replacement_values": rebuilt.constant}
+    for entry in edit.steering:
+        direction = basis.direction(entry.method, edit.pruned)
+        if direction is not None:
+            arrays[f"direction.{entry.method}"] = direction
+    return arrays
+
+
+def costs_on_texts(
+    texts: Mapping[str, str], positions: Mapping[str, int], costs: Mapping[str, Cost], base: Mapping[str, Cost]
+) -> Texts:
+    """A mask's costs and the unedited head's own, all by domain."""
+    return tuple(
+        MeasuredText(
+            domain=domain,
+            text=texts[domain],
+            positions=positions[domain],
+            kl=_finite(costs[domain].kl),
+            js=_finite(costs[domain].js),
+            top1=costs[domain].top1,
+            perplexity=_finite(costs[domain].perplexity),
+            entropy=_finite(costs[domain].entropy),
+            base_perplexity=_finite(base[domain].perplexity),
+            base_entropy=_finite(base[domain].entropy),
+        )
+        for domain in DOMAINS
+        if domain in costs
+    )
+
+
+def swept_on_texts(swept: SweepResult | None, edit: Intervention) -> Texts:
+    """What the sweep of an inspector measured of exactly this mask; nothing where it did not, or not to its end."""
+    if swept is None or not swept.complete or edit.steering or edit.origin or not edit.pruned:
+        return ()
+    count = len(edit.pruned)
+    for curve in swept.curves:
+        if curve.replace != edit.replacement or count not in curve.removed or curve.removed[0] != 0:
+            continue
+        if set(curve.dims[:count]) != set(edit.pruned):
+            continue
+        at, domains = curve.removed.index(count), tuple(curve.figures)
+        costs, base = ({name: Cost(*curve.figures[name][0, point].tolist()) for name in domains} for point in (at, 0))
+        return costs_on_texts(swept.texts, curve.positions, costs, base)
+    return ()
+
+
+def steered_on_texts(study: Study) -> Texts:
+    """What a study measured of the one edit that it would save. Raises `TpeError` where it tried several."""
+    steered = {entry.token_id for entry in study.intervention().steering}
+    calibrated = any(result.calibrated for result in study.results)
+    chosen = [one for one in study.results if one.calibrated is calibrated and one.token_id in steered]
+    ids = [one.token_id for one in chosen]
+    achieved = {domain: [one.achieved[domain] for one in chosen] for domain in study.positions}
+    return _steered(study.texts, study.positions, (chosen[0].kl, chosen[0].js), ids, achieved)
+
+
+def dosed_on_texts(read: TextsRead, dosed: Dosed, token_ids: Sequence[int]) -> Texts:
+    """What an inspector's steering study measured of an edit of these tokens."""
+    return _steered(read.texts, read.positions, (dosed.kl, dosed.js), token_ids, dosed.achieved)
+
+
+def _steered(
+    texts: Mapping[str, str],
+    positions: Mapping[str, int],
+    divergences: tuple[Mapping[str, float], Mapping[str, float]],
+    token_ids: Sequence[int],
+    achieved: Mapping[str, Sequence[float]],
+) -> Texts:
+    kl, js = divergences
+
+    def ratios(domain: Domain) -> tuple[Achieved, ...]:
+        pairs = zip(token_ids, achieved[domain], strict=True)
+        return tuple(Achieved(token_id=token_id, ratio=_finite(ratio)) for token_id, ratio in pairs)
+
+    return tuple(
+        MeasuredText(
+            domain=domain,
+            text=texts[domain],
+            positions=positions[domain],
+            kl=_finite(kl[domain]),
+            js=_finite(js[domain]),
+            achieved=ratios(domain),
+        )
+        for domain in DOMAINS
+        if domain in positions
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _versions() -> dict[str, str]:
+    packages = {"tpe": "tpe-tui", "torch": "torch", "transformers": "transformers"}
+    found = {name: importlib.metadata.version(package) for name, package in packages.items()}
+    return {**found, "python": platform.python_version()}

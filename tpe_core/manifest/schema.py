@@ -1,0 +1,294 @@
+"""What the JSON of an intervention holds: schema 2, field by field, with the limits of every value.
+
+Pure records: no file is read or written here, and no field is guessed where one is missing. `manifest_migration`
+makes this schema's documents of older ones.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from tpe_core.edits.intervention import REBUILT, Intervention, Method, Replacement, Steering
+from tpe_core.outputs import INTERVENTION
+from tpe_core.printable import printable_token
+
+__all__ = [
+    "DOMAINS",
+    "KIND",
+    "SCHEMA",
+    "Achieved",
+    "ArraysFile",
+    "Domain",
+    "Expected",
+    "MadeOn",
+    "Manifest",
+    "Measured",
+    "MeasuredText",
+    "PostRecord",
+    "SelfTest",
+    "SteeredToken",
+    "TestPrompt",
+    "json_schema",
+    "published_schema",
+]
+
+KIND = INTERVENTION
+SCHEMA = 2
+
+Domain = Literal["local", "heldout", "ood"]
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
+
+
+def _encodable(value: object) -> object:
+    """Prompts and paths from a command line can hold bytes that no file can: they become ``?``."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_encodable)]
+Index = Annotated[int, Field(ge=0, lt=2**31)]
+Size = Annotated[int, Field(gt=0, lt=2**31)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Record(BaseModel):
+    """Frozen, exact types, no unknown fields, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+
+class SteeredToken(_Record):
+    """One steered token; `token` is its printable text, for people."""
+
+    token_id: Index
+    token: Text
+    ratio: Positive
+    method: Method
+
+
+class PostRecord(_Record):
+    """What lies between the head product and the logits: its kind, scale and soft cap."""
+
+    kind: Text
+    scale: float | None
+    cap: float | None
+
+
+class MadeOn(_Record):
+    """The model that the edit was made on."""
+
+    model: Text
+    revision: Text | None
+    head_sha256: Sha256
+    vocab_rows: Size
+    hidden_size: Size
+    tokenizer_sha256: Sha256
+    post: PostRecord
+    tied: bool
+
+
+class Achieved(_Record):
+    """What one steered token's mean probability was multiplied by."""
+
+    token_id: Index
+    ratio: float | None
+
+
+class MeasuredText(_Record):
+    """What the edit did on one text, averaged over its positions; what was not measured is null. Nats, shares.
+
+    `local` is the detecting text itself, `heldout` its part that detection never saw, `ood` another kind of text.
+    """
+
+    domain: Domain
+    text: Text
+    positions: Size
+    kl: float | None = None
+    js: float | None = None
+    top1: Share | None = None  # of positions whose most probable token stays
+    perplexity: Positive | None = None
+    entropy: float | None = None
+    base_perplexity: Positive | None = None  # of the unedited head
+    base_entropy: float | None = None
+    achieved: tuple[Achieved, ...] = ()
+
+
+class Measured(_Record):
+    """The detecting text by which the edit was made, and what the edit did where it was tried: divergences in nats."""
+
+    text: Text
+    corpus_fingerprint: Sha256
+    positions: Annotated[int, Field(ge=0)]
+    prompt: Text
+    kl: float | None  # after the prompt
+    js: float | None
+    texts: tuple[MeasuredText, ...]
+
+    @field_validator("texts")
+    @classmethod
+    def _is_unique(cls, texts: tuple[MeasuredText, ...]) -> tuple[MeasuredText, ...]:
+        if len({text.domain for text in texts}) < len(texts):
+            raise ValueError("must name every domain once")
+        return texts
+
+
+class Expected(_Record):
+    """One token's edited logit, after any scale and soft cap."""
+
+    token_id: Index
+    token: Text
+    logit: float
+
+
+class TestPrompt(_Record):
+    """A prompt and what the edited head says after it: the most probable tokens, best first, then steered ones."""
+
+    __test__ = False  # no test of pytest's, whatever it is called
+
+    prompt: Annotated[Text, Field(max_length=2000)]
+    top: Annotated[tuple[Expected, ...], Field(min_length=1, max_length=100)]
+    steered: Annotated[tuple[Expected, ...], Field(max_length=100)]
+
+    @field_validator("top", "steered")
+    @classmethod
+    def _is_unique(cls, entries: tuple[Expected, ...]) -> tuple[Expected, ...]:
+        if len({entry.token_id for entry in entries}) < len(entries):
+            raise ValueError("must name every token_id once")
+        return entries
+
+    @field_validator("top")
+    @classmethod
+    def _descends(cls, entries: tuple[Expected, ...]) -> tuple[Expected, ...]:
+        if any(first.logit < second.logit for first, second in pairwise(entries)):
+            raise ValueError("must list logits in descending order")
+        return entries
+
+
+class SelfTest(_Record):
+    """What the edited model says after a few prompts, so that whoever applies the edit can see that it took.
+
+    `dtype` is that of the model that said it; `task` tells where it was asked: after the last token (``causal``), at
+    the first mask (``masked``), or at the decoder's next position (``seq2seq``).
+    """
+
+    task: Literal["causal", "masked", "seq2seq"]
+    dtype: Text
+    prompts: Annotated[tuple[TestPrompt, ...], Field(min_length=1, max_length=10)]
+
+
+class ArraysFile(_Record):
+    """The safetensors file beside the JSON, by bare name and content."""
+
+    file: str
+    sha256: Sha256
+
+    @field_validator("file")
+    @classmethod
+    def _is_bare(cls, name: str) -> str:
+        if name in {".", ".."} or set(name) & set("/\\:") or printable_token(name) != name:
+            raise ValueError("must be the bare name of a file in the same folder")
+        return name
+
+
+class Manifest(_Record):
+    """An intervention, what it was made on and how it was measured.
+
+    `pruned` ascends, so that arrays line up with it; `arrays` is filled in when the manifest is written.
+    """
+
+    schema_version: Literal[2] = Field(default=2, alias="schema")
+    kind: Literal["tpe.intervention"] = "tpe.intervention"
+    pruned: Annotated[tuple[Index, ...], Field(json_schema_extra={"uniqueItems": True})]
+    replacement: Replacement
+    steering: tuple[SteeredToken, ...]
+    made_on: MadeOn
+    made_by: Text | None  # what chose it, for people
+    measured: Measured | None
+    self_test: SelfTest | None
+    versions: dict[Text, Text]  # of tpe, torch and transformers
+    created: str  # ISO 8601 in UTC
+    arrays: ArraysFile | None = None
+
+    @field_validator("pruned")
+    @classmethod
+    def _ascends(cls, dims: tuple[int, ...]) -> tuple[int, ...]:
+        if any(low >= high for low, high in pairwise(dims)):
+            raise ValueError("must list every dimension once, in ascending order")
+        return dims
+
+    @field_validator("steering")
+    @classmethod
+    def _is_unique(cls, entries: tuple[SteeredToken, ...]) -> tuple[SteeredToken, ...]:
+        if len({entry.token_id for entry in entries}) < len(entries):
+            raise ValueError("must steer every token_id once")
+        return entries
+
+    @field_validator("created")
+    @classmethod
+    def _in_utc(cls, moment: str) -> str:
+        try:
+            read = datetime.fromisoformat(moment)
+            if read.tzinfo is None:
+                raise ValueError
+            return read.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        except (ValueError, OverflowError):
+            raise ValueError("must be a date and time with its zone, such as 2026-01-31T12:00:00Z") from None
+
+    @model_validator(mode="after")
+    def _fits_its_head(self) -> Manifest:
+        width, rows = self.made_on.hidden_size, self.made_on.vocab_rows
+        if self.pruned and self.pruned[-1] >= width:
+            raise ValueError(f"it prunes dimension {self.pruned[-1]} of a head that has {width}")
+        highest = max((entry.token_id for entry in self.steering), default=-1)
+        if highest >= rows:
+            raise ValueError(f"it steers token id {highest} of a head that has {rows} rows")
+        return self
+
+    def intervention(self) -> Intervention:
+        """The edit itself."""
+        steering = tuple(Steering(entry.token_id, float(entry.ratio), entry.method) for entry in self.steering)
+        return Intervention(self.pruned, self.replacement, steering)
+
+    def needed_arrays(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the float64 arrays that applying this edit needs."""
+        needed: dict[str, tuple[int, ...]] = {}
+        written = self.made_on.hidden_size if self.replacement == "refit" else len(self.pruned)
+        if self.pruned and self.replacement != "zero":
+            needed["replacement_values"] = (written,)
+        if self.pruned and self.replacement in REBUILT:
+            needed["reconstruction"] = (written, self.made_on.hidden_size - len(self.pruned))
+        for method in sorted({entry.method for entry in self.steering} - {"bias"}):
+            needed[f"direction.{method}"] = (self.made_on.hidden_size,)
+        return needed
+
+
+def json_schema() -> dict[str, Any]:
+    """The published JSON Schema (2020-12) of an intervention's file, as these records imply it.
+
+    It cannot say that `pruned` ascends, that every token is steered once, or that all of it fits the head.
+    """
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:{KIND.replace('.', ':')}:{SCHEMA}",
+        **Manifest.model_json_schema(by_alias=True, mode="validation"),
+        "title": "An intervention on a language model's output head",
+    }
+
+
+def published_schema() -> str:
+    """`json_schema` as the file that comes with the package, for tools that cannot run it."""
+    return Path(__file__).with_name("intervention.schema.json").read_text(encoding="utf-8")

@@ -1,0 +1,403 @@
+"""The engine behind an inspector: prompt and intervention in, next-token distribution out, within a keystroke.
+
+Lives in one thread and is called from there only. The model runs once per prompt; every edit after that is
+`EditedHead`'s business. What a front end keeps (prompt, edits, undo) is in `inspector`, not here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tpe_core.analysis import Analysis, analyze
+from tpe_core.detection.samples import Samples, read_samples
+from tpe_core.edit_history import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
+from tpe_core.edits.distribution import Distribution
+from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit_numbers import EditNumbers
+from tpe_core.edits.edited_head import EditBasis, EditedHead, edited_logits
+from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.reconstruction import Reconstruction
+from tpe_core.encoding.static_bias import static_bias_of
+from tpe_core.errors import NumericalError, TpeError
+from tpe_core.generation.generation import starting_prompt
+from tpe_core.generation.paired import Controls, Pair, PairRequest
+from tpe_core.options import RunOptions
+from tpe_core.progress import Steps
+from tpe_core.pruning.results import SweepRequest, SweepResult
+from tpe_core.pruning.sweep import Cost, measure
+from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.steering.token_search import TokenIndex
+from tpe_core.store import Store
+
+if TYPE_CHECKING:
+    from tpe_core.manifest.manifest import MeasuredText
+    from tpe_core.pruning.forecast import LiveForecast
+    from tpe_core.steering.live_study import LiveSteering
+
+__all__ = ["LiveSession", "open_session"]
+
+
+def open_session(options: RunOptions) -> Steps[LiveSession]:
+    """Analyse what `options` names and return a session on it: a job."""
+    analysis = yield from analyze(options)
+    return LiveSession(analysis, options)
+
+
+class LiveSession:
+    """One analysed model, one prompt at a time, any intervention."""
+
+    def __init__(self, analysis: Analysis, options: RunOptions | None = None) -> None:
+        """`options` are those of `analysis`; sweeps take the sample's size, the seed and the cache from them."""
+        self.analysis = analysis
+        self.options = options or RunOptions()
+        self._samples: Samples | None = None
+        self._steering: LiveSteering | None = None
+        self._swept: SweepResult | None = None
+        self._tested: dict[str, torch.Tensor] = {}  # h after the prompts of self-tests
+        self._forecast: LiveForecast | None = None
+        self.table: EncodingTable = analysis.table()
+        self.warnings = analysis.warnings
+        self.default_prompt = starting_prompt(analysis.model)
+        self._bases = {"": EditBasis.of(analysis.encoding.slope, analysis.detection)}
+        self._edited = EditedHead(analysis.model.head, self._bases[""])
+        self._prompt: str | None = None
+        self._size = (0, 0)  # tokens of the prompt, tokens dropped
+        self._base: Distribution | None = None
+
+    def detect_again(self, options: RunOptions) -> Steps[LiveSession]:
+        """A session on the same loaded model whose detection is made anew: a job. Loaded files stay loaded."""
+        analysis = yield from analyze(replace(options, refresh=True), model=self.analysis.model)
+        session = LiveSession(analysis, options)
+        session._bases = {**self._bases, "": session._bases[""]}
+        return session
+
+    @property
+    def prompt_hint(self) -> str:
+        """What this model's prompt may hold beside text; empty where that is all."""
+        return self.analysis.model.sampling.hint
+
+    @property
+    def _store(self) -> Store | None:
+        return Store() if self.options.cache else None
+
+    def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
+        """What pruning costs in several orders, on held-out and out-of-domain text: a job, see `sweep_orders`."""
+        from tpe_core.pruning.live_study import sweep_orders
+
+        samples = yield from self._read()
+        self._swept = yield from sweep_orders(
+            self.analysis, samples, request, seed=self.options.seed, store=self._store
+        )
+        return self._swept
+
+    def resolved(self, edit: Intervention) -> Edit:
+        """The edit with its numbers, as `tpe_core.apply` and `tpe_core.bake` take it."""
+        return Edit.of(edit, self.basis(edit))
+
+    def refit(self, edit: Intervention, positions: int | None = None) -> Steps[Intervention]:
+        """The same mask with all of h made anew from the kept dimensions, at the least KL: a job, see `pruning.refit`.
+
+        It is fitted on so many `positions` of the detecting text; steered tokens stay. Raises `TpeError` where nothing
+        is pruned.
+        """
+        from tpe_core.pruning.fitting import POSITIONS
+        from tpe_core.pruning.refit import refit_basis
+
+        below, many = self.basis(edit), positions or POSITIONS
+        basis = yield from refit_basis(
+            self.analysis, edit.pruned, below, many, seed=self.options.seed, store=self._store
+        )
+        rebuilt = basis.reconstruction(edit.pruned, "refit")
+        origin = hashlib.sha256(rebuilt.fold.tobytes() + rebuilt.constant.tobytes()).hexdigest()
+        self._bases[origin] = basis
+        return replace(edit, replacement="refit", origin=origin)
+
+    def cost(self, edit: Intervention) -> Steps[dict[str, Cost]]:
+        """What an edit costs on local, held-out and out-of-domain text, by these names: a job."""
+        head, numbers, found = self.analysis.model.head, EditNumbers(self.resolved(edit)), {}
+        samples = yield from self._read()
+        for name, sample in samples.items():
+            found[name] = yield from measure(head, lambda h: numbers.logits(head, h), sample)
+        return found
+
+    def prepare_forecast(self) -> Steps[None]:
+        """What `forecast` needs, from the detecting text's stored hidden states: a job, once."""
+        from tpe_core.pruning.forecast import read_forecast
+
+        if self._forecast is None:
+            self._forecast = yield from read_forecast(self.analysis, self._store)
+
+    def forecast(self, edit: Intervention) -> PruningForecast:
+        """What an edit should cost over the detecting text, once prepared: microseconds a toggle.
+
+        With steered tokens milliseconds. Raises as `basis` does.
+        """
+        if self._forecast is None:
+            raise TpeError("no forecast is prepared yet: run `prepare_forecast` first.")
+        return self._forecast.of(edit, self.basis(edit))
+
+    def _read(self) -> Steps[Samples]:
+        """The three texts' hidden states: a job, once."""
+        analysis = self.analysis
+        if self._samples is None:
+            self._samples = yield from read_samples(
+                analysis.model, analysis.detection.sample, analysis.source,
+                size=self.options.sample, seed=self.options.seed, store=self._store,
+            )  # fmt: skip
+        return self._samples
+
+    def read_for_steering(self, edit: Intervention) -> Steps[TextsRead]:
+        """Read the texts that `steering` measures on, under the pruned dimensions of `edit`: a job, once for each mask.
+
+        Raises `TpeError` where the edit came from a file that this session has not loaded.
+        """
+        from tpe_core.steering.live_study import read_texts, unsteered
+
+        if self._steering is None or self._steering.below != unsteered(edit):
+            samples = yield from self._read()
+            self._steering = yield from read_texts(self.analysis, samples, self.basis(edit), edit)
+        return self._steering.read
+
+    def steering(self, request: DoseRequest) -> DoseFigures:
+        """Asked and achieved ratios, once the texts are read: milliseconds. Raises as `LiveSteering.figures`."""
+        return self._texts_read().figures(request)
+
+    def calibrated(self, request: DoseRequest) -> Calibrated:
+        """What to ask so that every token achieves its ratio, once the texts are read: milliseconds."""
+        return self._texts_read().calibrated(request)
+
+    def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
+        """Who loses what an edit gives, once the texts are read: a job."""
+        return (yield from self._texts_read().who_paid(request))
+
+    def _texts_read(self) -> LiveSteering:
+        if self._steering is None:
+            raise TpeError("no text is read to measure steering on yet: open the steering study and let it read.")
+        return self._steering
+
+    def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[Pair]:
+        """A prompt continued by the head as it is and under the controls' edit, at their pace: a job.
+
+        Cut to the model's context. See `pair_texts`, which reads the edit once before each token.
+        """
+        from tpe_core.generation.paired_generation import fitting, numbered, pair_texts
+
+        model, edit = self.analysis.model, numbered(lambda: controls().edit, self.basis)
+        return (yield from pair_texts(model, fitting(model, request), edit, lambda: controls().pace))
+
+    def find_token(self, query: str) -> int:
+        """The token whose text or number `query` is; else a `TpeError` that says what it became, and what is near."""
+        return TokenIndex(self.table.tokens, self.analysis.model.tokenizer).resolve(query)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The head's report card, as `tpe check --json` prints it."""
+        return self.analysis.model.card()
+
+    def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
+        """The distribution after `prompt` under `intervention`: the `keep` most probable tokens of either side.
+
+        Steered tokens are always among them. Divergences run over the model's whole softmax, padding rows included.
+        Raises `TpeError` for an edit that does not exist, or an empty prompt where a text has no first token.
+        """
+        started = time.perf_counter()
+        base, now = self._distributions(prompt, intervention)
+        vocab = self.analysis.model.head.vocab_rows
+        first, last = (side.top(min(keep, vocab), vocab) for side in (base, now))
+        steered = torch.tensor([entry.token_id for entry in intervention.steering], dtype=torch.int64)
+        ids = torch.unique(torch.cat([first, last, steered.to(first.device)]))
+        ids = ids[torch.argsort(now.weights[ids], descending=True, stable=True)]
+        changed = not intervention.is_empty
+        return NextTokens(
+            prompt=prompt,
+            prompt_tokens=self._size[0],
+            truncated=self._size[1],
+            intervention=intervention,
+            ids=ids.cpu().numpy(),
+            base=base.at(ids).cpu().numpy(),
+            now=now.at(ids).cpu().numpy(),
+            kl=base.kl(now) if changed else 0.0,
+            js=base.js(now) if changed else 0.0,
+            top1_changed=bool(now.weights[first[0]] < now.weights[last[0]]),
+            entropy_base=base.entropy,
+            entropy_now=now.entropy,
+            milliseconds=(time.perf_counter() - started) * 1000,
+        )
+
+    def probabilities(self, prompt: str, intervention: Intervention) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """([V_all] p, [V_all] p'): the whole distribution before and after the edit."""
+        base, now = self._distributions(prompt, intervention)
+        p, q = (side.probabilities().double().cpu().numpy() for side in (base, now))
+        return p, q
+
+    def _distributions(self, prompt: str, intervention: Intervention) -> tuple[Distribution, Distribution]:
+        """(base, now), good until the next edit."""
+        with torch.inference_mode():
+            if self._base is None or prompt != self._prompt:
+                hidden, *size = self.analysis.model.last_hidden(prompt)
+                self._edited.set_hidden(hidden)
+                self._base = Distribution(self._edited.base_logits())
+                self._prompt, self._size = prompt, (size[0], size[1])
+            basis = self.basis(intervention)
+            if basis is not self._edited.basis:
+                self._edited.set_basis(basis)
+            now = self._base if intervention.is_empty else self._edited.distribution(intervention)
+        if math.isnan(now.log_z):
+            raise NumericalError(
+                "the logits after this prompt hold NaN or infinity: try --dtype float32 or bfloat16, or another prompt."
+            )
+        return self._base, now
+
+    def basis(self, intervention: Intervention) -> EditBasis:
+        """The means and directions that an edit uses: the detection's, or those of the file it came from.
+
+        Raises `TpeError` where the edit came from a file that this session has not loaded.
+        """
+        if intervention.origin not in self._bases:
+            raise TpeError("this edit uses means and directions of a file that is not loaded: import the file again.")
+        return self._bases[intervention.origin]
+
+    def dimension(self, dim: int, count: int = 12) -> DimensionDetail:
+        """The tokens with the largest and the smallest weights in one dimension, `count` of each."""
+        head = self.analysis.model.head
+        column = head.columns[dim, : head.vocab_rows]
+        count = min(count, head.vocab_rows)
+        top, bottom = column.topk(count), column.topk(count, largest=False)
+        return DimensionDetail(
+            dim=dim,
+            top=tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)),
+            bottom=tuple(zip(bottom.indices.tolist(), bottom.values.tolist(), strict=True)),
+            mean_hidden=float(self.analysis.detection.mean_hidden[dim]),
+            sd_hidden=float(np.sqrt(self.analysis.detection.variance_hidden[dim])),
+            rms_hidden=float(self.analysis.outliers.rms[dim]),
+            outlier=bool(self.analysis.outliers.flags[dim]),
+            sd_weight=float(self.analysis.encoding.scale[dim]),
+        )
+
+    def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
+        """One token on average (alpha, residual, rank), after the prompt (base, now), and before anything is read."""
+        base, now = self._distributions(prompt, intervention)
+        surprisal, analysis = self.table.surprisal, self.analysis
+        row = analysis.model.head.columns[:, token_id].double().cpu().numpy()
+        own, predicted = float(surprisal[token_id]), float(self.table.predicted[token_id])
+        return TokenDetail(
+            token_id=token_id,
+            text=self.table.tokens[token_id],
+            alpha=math.exp(-own),
+            surprisal=own,
+            predicted=predicted,
+            residual=own - predicted,
+            rank=1 + int((surprisal < own).sum()),
+            count=int(analysis.detection.counts[token_id]),
+            base=float(base.at(token_id)),
+            now=float(now.at(token_id)),
+            ratio=intervention.ratio(token_id),
+            static_bias=static_bias_of(analysis.model.head, analysis.final_norm, token_id),
+            untrained=1 - analysis.untrained.distance(row),
+            attainable=now.attainable(token_id, analysis.model.head.post.highest),
+        )
+
+    def export(
+        self,
+        path: Path,
+        intervention: Intervention,
+        prompt: str,
+        made_by: str = "the inspector",
+        texts: tuple[MeasuredText, ...] = (),
+        *,
+        replace_file: bool = True,
+    ) -> Path:
+        """Write an intervention's manifest with what it was made on, what it does, and a self-test; atomically.
+
+        `made_by` says what chose the edit. What it costs on texts is in `texts`, or what this session has measured of
+        exactly this edit. An earlier intervention is replaced unless `replace_file` is False, a file of another kind
+        never. Raises `ManifestError` where it cannot be written, `ExistsError` where it is not to replace one.
+        """
+        from tpe_core.manifest import making
+        from tpe_core.manifest import manifest as files
+        from tpe_core.manifest.self_test import record
+
+        files.check_destination(path, replace=replace_file)
+        analysis, basis = self.analysis, self.basis(intervention)
+        shown = self.evaluate(prompt, intervention)
+        steered = [entry.token_id for entry in intervention.steering]
+
+        def edited(prompt: str) -> NDArray[np.float64]:
+            with torch.inference_mode():
+                if prompt not in self._tested:
+                    self._tested[prompt] = analysis.model.last_hidden(prompt)[0]
+                logits = edited_logits(analysis.model.head, intervention, basis, self._tested[prompt])
+            found: NDArray[np.float64] = logits.double().cpu().numpy()
+            return found
+
+        self_test = record(analysis.model, edited, analysis.tokens, steered)
+        document = making.manifest_of(analysis, shown, texts or self._measured(intervention), self_test, made_by)
+        return files.write_manifest(path, document, making.arrays_of(intervention, basis), replace=replace_file)
+
+    def write(self, path: Path, intervention: Intervention, prompt: str, replace: bool) -> Path:
+        """`export` for an inspector: an earlier file is replaced where `replace` says so."""
+        return self.export(path, intervention, prompt, replace_file=replace)
+
+    def carried(self) -> object:
+        """What edits made with loaded files need, for a later session on the same model: see `take_up`."""
+        return {origin: basis for origin, basis in self._bases.items() if origin}
+
+    def take_up(self, carried: object) -> None:
+        """Take that from an earlier session on the same model."""
+        self._bases |= carried if isinstance(carried, dict) else {}
+
+    def _measured(self, edit: Intervention) -> tuple[MeasuredText, ...]:
+        """What the studies of this session have measured of exactly this edit."""
+        from tpe_core.manifest.making import dosed_on_texts, swept_on_texts
+
+        methods, study = {entry.method for entry in edit.steering}, self._steering
+        if study is None or edit.pruned or len(methods) != 1 or study.below != replace(edit, steering=()):
+            return swept_on_texts(self._swept, edit)
+        request = DoseRequest(edit.steering[0].token_id, methods.pop(), edit)
+        try:
+            dosed = study.figures(request).methods[request.method]
+        except TpeError:  # a token that is never predicted has no ratio
+            return ()
+        return dosed_on_texts(study.read, dosed, request.token_ids)
+
+    def load(self, path: Path) -> Intervention:
+        """Read a manifest made for this head, with its own replacement values and directions (`Intervention.origin`).
+
+        Raises `ManifestError` in one sentence where it is broken or made for another head; nothing is changed then.
+        """
+        from tpe_core.manifest import manifest as files
+
+        head = self.analysis.model.head
+        document, arrays = files.read_manifest(path)
+        files.check_fits(
+            document,
+            head_sha256=head.sha256,
+            vocab_rows=head.vocab_rows,
+            hidden_size=head.hidden_size,
+            tokenizer_sha256=self.analysis.tokenizer_sha256,
+        )
+        intervention = document.intervention()
+        if document.arrays is None:
+            return intervention
+        named = {entry.method: f"direction.{entry.method}" for entry in intervention.steering}
+        directions = {method: arrays[name] for method, name in named.items() if name in arrays}
+        origin = document.arrays.sha256
+        values, fold = arrays.get("replacement_values"), arrays.get("reconstruction")
+        if values is None or fold is None:
+            basis = self._bases[""].overridden(intervention.pruned, values, directions)
+        else:
+            kept = tuple(sorted(set(range(head.hidden_size)) - set(intervention.pruned)))
+            rebuilt = Reconstruction(intervention.pruned, kept, fold, values, intervention.replacement == "refit")
+            basis = self._bases[""].overridden((), None, directions, rebuilt)
+        self._bases[origin] = basis
+        return replace(intervention, origin=origin)

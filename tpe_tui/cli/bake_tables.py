@@ -1,0 +1,36 @@
+"""What `tpe bake` prints of a finished checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tpe_core.progress import size_text
+from tpe_tui.cli.console import line
+
+if TYPE_CHECKING:
+    from tpe_core.checkpoint.bake import Baked
+
+__all__ = ["print_baked"]
+
+
+def print_baked(baked: Baked) -> None:
+    """Where it is, the form of the edit in it, what was compared, and what is lost."""
+    checked, loss = baked.verified, baked.loss
+    lines = [
+        f"{baked.path}: {baked.model} with the edit in its weights ({baked.dtype}, {size_text(baked.size)})",
+        f"form      {baked.form}",
+    ]
+    if loss is None:
+        lines.append("lost      nothing but rounding")
+    else:
+        lines.append(
+            f"lost      KL {loss.kl:.3g} nats from the edited distribution, over {loss.positions:,} positions of the "
+            f"detecting text ({loss.kl_dropped:.3g} without the constants, {loss.kl_guess:.3g} with them along the "
+            "direction closest to a constant)"
+        )
+    tested = "; the manifest's self-test holds" if checked.self_test else ""
+    lines.append(
+        f"verified  loaded back: logits within {checked.model_error:.2g} over {checked.positions:,} positions{tested}"
+    )
+    for words in lines:
+        line(words)

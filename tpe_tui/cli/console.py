@@ -1,0 +1,126 @@
+"""What every command does with its streams: progress and sentences on stderr, lines or one JSON document on stdout."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tpe_core.json_text import json_text, nulled
+
+if TYPE_CHECKING:
+    from tpe_core.models.model import LanguageModel
+    from tpe_core.options import RunOptions
+    from tpe_core.progress import Steps
+
+__all__ = [
+    "drive",
+    "line",
+    "load",
+    "no_terminal",
+    "on_terminal",
+    "print_json",
+    "say",
+    "stopped_by_signals",
+    "warn_if_busy",
+]
+
+T = TypeVar("T")
+
+
+def drive(steps: Steps[T], keep: Callable[[object], object] | None = None) -> T:
+    """Run a job to its end with its progress on stderr; `keep` is given every result so far that comes with it."""
+    from tpe_tui.cli.tables import ProgressLine
+
+    shown = ProgressLine(sys.stderr)
+    while True:
+        try:
+            event = next(steps)
+            if keep is not None and event.partial is not None:
+                keep(event.partial)
+            shown.show(event)
+        except StopIteration as stop:
+            shown.close()
+            result: T = stop.value
+            return result
+        except BaseException:
+            shown.close()
+            raise
+
+
+def load(options: RunOptions) -> LanguageModel:
+    """Load a model with its progress on stderr, and say what is to be known of its files and its tokenizer."""
+    from tpe_core.models.loading import load_steps
+
+    loaded = drive(load_steps(options))
+    for warning in loaded.warnings:
+        say(warning)
+    warn_if_busy(str(loaded.device))
+    return loaded
+
+
+def warn_if_busy(device: str) -> None:
+    """Say where several threads on a busy machine make a model on `device` slow."""
+    from tpe_core.busy import busy_notice
+
+    if notice := busy_notice(device):
+        say(notice)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Inside, SIGTERM ends what runs as Ctrl-C does, by a KeyboardInterrupt, so that what is done can be printed."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def line(text: str = "") -> None:
+    """One line of a report on stdout, safe for a terminal."""
+    from tpe_tui.cells import escape_controls
+    from tpe_tui.glyphs import encodable
+
+    sys.stdout.write(encodable(escape_controls(text.rstrip()), sys.stdout.encoding) + "\n")
+
+
+def on_terminal() -> bool:
+    """Whether there is a terminal to draw on and to read keys from."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def no_terminal() -> str:
+    """Why the inspector cannot open here, and how it can."""
+    if os.environ.get("TERM", "") == "dumb":
+        return "TERM=dumb is no terminal to draw on: TERM=xterm-256color tpe opens the inspector, where that is true"
+    if "SSH_CONNECTION" in os.environ:
+        return "there is no terminal to draw on: ssh -t HOST tpe opens the inspector"
+    missing = " and ".join(
+        name for name, stream in (("input", sys.stdin), ("output", sys.stdout)) if not stream.isatty()
+    )
+    return f"standard {missing} is no terminal: tpe without pipes and redirections opens the inspector"
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json_text(nulled(document), 1) + "\n")
+
+
+def say(sentence: str) -> None:
+    """A sentence on stderr, under the program's name."""
+    from tpe_tui.cells import escape_controls
+    from tpe_tui.glyphs import encodable
+
+    sys.stderr.write(f"tpe: {encodable(escape_controls(sentence), sys.stderr.encoding)}\n")

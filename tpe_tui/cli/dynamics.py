@@ -1,0 +1,179 @@
+"""`tpe dynamics`: when a run's output embedding learned token frequencies, and when its parameters came to rest."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tpe_core.dynamics.recorded import is_recorded, read_recorded
+from tpe_core.options import RunOptions
+from tpe_tui.cli.completion import complete_model
+from tpe_tui.cli.console import drive, on_terminal, print_json, say
+from tpe_tui.cli.options import LOADING, OUTPUT, READING, run_options, takes
+
+if TYPE_CHECKING:
+    from tpe_core.dynamics.trajectory import Trajectory
+
+__all__ = ["dynamics"]
+
+FAILED = 1
+LOSS_POSITIONS = 8192  # of every checkpoint
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help="A folder of checkpoints, a hub id, a probe's log (.jsonl), or demo; several to compare.",
+        autocompletion=complete_model,
+    ),
+]
+
+
+@takes(LOADING - {"revision", "quantize"} | READING - {"positions"} | OUTPUT)
+def dynamics(
+    context: typer.Context,
+    source: Sources,
+    counts: Annotated[
+        Path | None, typer.Option(help="Token counts instead of text: .npy, .json or .txt, one number per token id.")
+    ] = None,
+    revisions: Annotated[
+        list[str] | None,
+        typer.Option(help="Names or patterns of revisions or subfolders, such as 'step*'; repeatable, or with commas."),
+    ] = None,
+    points: Annotated[
+        int | None, typer.Option(min=0, help="At most so many, log-spaced; 0: all. Default: 24 of the hub, else all.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or hub id of the tokenizer, where the checkpoints have none.")
+    ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Fetch whole hub checkpoints and compare all parameters.")
+    ] = False,
+    loss: Annotated[
+        bool, typer.Option("--loss", help="Run every checkpoint: its loss and KL(unigram || mean prediction).")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where anything was warned about.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Watch a probe's log while the run goes on; without a terminal, as lines.")
+    ] = False,
+    screen: Annotated[bool, typer.Option("--screen", help="Draw it: the dynamics screen.")] = False,
+    positions: Annotated[int, typer.Option(min=1, help="Predicted positions for --loss.")] = LOSS_POSITIONS,
+    *,
+    text: list[str] | None,
+    json_: bool,
+) -> None:
+    """Measure every checkpoint of every source, and print."""
+    if counts is not None and text and not loss:
+        raise typer.BadParameter("--counts and --text exclude each other, but with --loss: give one of them.")
+    if follow and not all(name.lower().endswith(".jsonl") for name in source):
+        raise typer.BadParameter("--follow watches a probe's log, a file whose name ends in .jsonl.")
+    if screen and json_:
+        raise typer.BadParameter("--screen draws and --json prints: give one of them.")
+    if screen and not on_terminal():
+        raise typer.BadParameter("--screen needs a terminal to draw on: leave it out, and figures are printed.")
+    screen = screen or (follow and not json_ and on_terminal())
+    if follow and len(source) > 1 and not screen:
+        raise typer.BadParameter("--follow watches one log where there is no terminal to draw several on.")
+    options = run_options(context)
+    asked: dict[str, Any] = {
+        "counts": counts,
+        "revisions": tuple(word.strip() for some in revisions or () for word in some.split(",") if word.strip()),
+        "points": points,
+        "tokenizer": tokenizer,
+        "weights": weights,
+        "loss": loss,
+    }
+    if (words := _words(options, asked)) and all(map(is_recorded, source)):
+        raise typer.BadParameter(
+            f"{words[0]} is for measuring checkpoints, and {source[0]} was measured: leave it out."
+        )
+    if screen:
+        raise typer.Exit(_screen(source, options, asked))
+    for name in filter(is_recorded, source) if words else ():
+        say(f"{name} was measured already: {words[0]} is for the other sources.")
+    found = [_follow(name, json_) if follow else _measure(name, options, asked) for name in source]
+    _print(found, json_, headed=not follow)
+    if strict and any(one.warnings or one.skipped for one in found):
+        raise typer.Exit(FAILED)
+
+
+def _screen(names: list[str], options: RunOptions, asked: dict[str, Any]) -> int:
+    from dataclasses import replace
+
+    from tpe_tui.dynamics.app import run_dynamics
+    from tpe_tui.engine.host import read_dynamics
+
+    trusted = replace(options, model=names[0])  # code of several sources is run by none
+    reader = read_dynamics(trusted if len(names) == 1 else options, **asked)
+    return run_dynamics(names, reader, _words(options, asked))
+
+
+def _words(options: RunOptions, asked: dict[str, Any]) -> list[str]:
+    """The options as they were given, for a command line that repeats them."""
+    words = [word for path in options.text for word in ("--text", path)]
+    words += ["--seed", str(options.seed)] if options.seed != type(options)().seed else []
+    words += [word for pattern in asked["revisions"] for word in ("--revisions", pattern)]
+    for name in ("counts", "points", "tokenizer"):
+        words += [f"--{name}", str(asked[name])] if asked[name] is not None else []
+    return words + [f"--{name}" for name in ("weights", "loss") if asked[name]]
+
+
+def _measure(name: str, options: RunOptions, asked: dict[str, Any]) -> Trajectory:
+    """One source, after saying what it will cost where that is anything."""
+    from dataclasses import replace
+
+    if is_recorded(name):
+        return read_recorded(name)
+    from tpe_core.dynamics.plan import DynamicsOptions, plan_dynamics
+
+    plan = drive(plan_dynamics(DynamicsOptions(replace(options, model=name), **asked)))
+    say(f"{name}: {plan.budget}.")
+    return drive(plan.run())
+
+
+def _follow(name: str, quiet: bool) -> Trajectory:
+    """A log until its run ends, with a line for every point as it comes."""
+    from tpe_core.dynamics.probe_log import follow
+    from tpe_core.dynamics.trajectory import Trajectory
+    from tpe_tui.cli.dynamics_tables import TrajectoryTable
+    from tpe_tui.cli.tables import ProgressLine
+
+    line, table, steps = ProgressLine(sys.stderr), TrajectoryTable(), follow(Path(name).expanduser())
+    try:
+        while True:
+            try:
+                event = next(steps)
+            except StopIteration as stop:
+                found: Trajectory = stop.value
+                break
+            if isinstance(event.partial, Trajectory) and not quiet and table.has_new(event.partial):
+                line.close()
+                table.print_new(event.partial)
+            line.show(event)
+    finally:
+        line.close()
+        steps.close()
+    if not quiet:
+        table.print_new(found)
+    return found
+
+
+def _print(found: list[Trajectory], as_json: bool, headed: bool) -> None:
+    from tpe_core.dynamics.trajectory_file import document
+    from tpe_tui.cli.dynamics_tables import TrajectoryTable, print_halfway, print_source
+
+    for one in found:
+        for entry in one.skipped:
+            say(f"{entry.name} is left out: {entry.reason.rstrip('.')}.")
+        for warning in one.warnings:
+            say(warning)
+    if as_json:
+        print_json(document(found))
+        return
+    for one in found:
+        if headed:
+            print_source(one)
+            TrajectoryTable(one).print_new(one)
+        print_halfway(one)

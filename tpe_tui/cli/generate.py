@@ -1,0 +1,93 @@
+"""`tpe generate`: a prompt continued by a model and by its edit on the same random numbers, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tpe_core.options import DEMO
+from tpe_core.outputs import shown_path
+from tpe_tui.cli.console import drive, load, print_json, say
+from tpe_tui.cli.options import LOADING, OUTPUT, Force, Model, refuse_existing, run_options, takes
+
+if TYPE_CHECKING:
+    from tpe_core.edits.edit import Edit
+    from tpe_core.models.model import LanguageModel
+
+__all__ = ["generate"]
+
+LENGTH = 200  # tokens, where none are asked for and the context has room
+
+
+@takes(LOADING - {"task"} | {"seed"} | OUTPUT)
+def generate(
+    context: typer.Context,
+    model: Model = DEMO,
+    prompt: Annotated[str, typer.Option(help="The text to continue. Default: one that suits the model.")] = "",
+    intervention: Annotated[
+        Path | None, typer.Option(help="A saved edit (JSON), as the inspector and --save of other commands write it.")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(min=1, help=f"At most so many tokens. Default: {LENGTH}, or what the context holds.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0 always takes the most probable token.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Draw from so many most probable tokens; 0: from all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Draw from the most probable tokens that make up this share.")] = 1.0,
+    no_stop: Annotated[bool, typer.Option("--no-stop", help="Go on after an end token.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Also write NAME.json and NAME.txt.")] = None,
+    force: Force = False,
+    *,
+    seed: int,
+    json_: bool,
+) -> None:
+    """Continue a prompt twice and print both texts."""
+    from tpe_core.generation.decoding import Decoding
+
+    decoding = Decoding(length or LENGTH, seed, temperature, top_p, not no_stop, top_k)
+    from tpe_core.generation.paired import PairRequest, pair_files, save_pair
+    from tpe_core.manifest.manifest import read_edit
+
+    if save is not None:
+        refuse_existing(lambda: pair_files(save, replace=force))
+    if intervention is not None:
+        read_edit(intervention)  # what can be refused before the model is loaded
+
+    from tpe_core.generation.generation import check_causal, starting_prompt
+    from tpe_core.generation.paired_generation import fitting, pair_texts
+    from tpe_tui.cli.generate_tables import plain_lines, print_pair
+
+    loaded = load(run_options(context))
+    check_causal(loaded)
+    edit = _edit(loaded, intervention)
+    if intervention is None:
+        say("no --intervention is given, so both texts are the base's.")
+    request = PairRequest(prompt or starting_prompt(loaded), decoding)
+    pair = drive(pair_texts(loaded, fitting(loaded, request) if length is None else request, lambda: edit))
+    made_with = None if intervention is None else str(intervention)
+    document = {"schema": 1, "model": loaded.name, "revision": loaded.revision, "intervention": made_with}
+    document |= pair.to_dict()
+    width = loaded.head.hidden_size
+    if json_:
+        print_json(document)
+    else:
+        print_pair(pair, loaded.name, width)
+    if save is not None:
+        written = save_pair(save, document, plain_lines(pair, loaded.name, width), replace=force)
+        say(f"wrote {shown_path(written[0])} and {written[1].name}.")
+
+
+def _edit(model: LanguageModel, path: Path | None) -> Edit:
+    """The edit of a file that was made for this head; nothing where there is none."""
+    import numpy as np
+
+    from tpe_core.edits.edit import Edit
+    from tpe_core.edits.intervention import Intervention
+    from tpe_core.manifest.manifest import check_model, read_edit
+
+    if path is None:
+        return Edit(Intervention(), model.head.hidden_size, np.zeros(0))
+    manifest, edit = read_edit(path)
+    check_model(manifest, model)
+    return edit

@@ -1,0 +1,215 @@
+"""The command line: `tpe [MODEL]` opens the inspector, subcommands run the same engine headless.
+
+Results go to stdout, everything else to stderr. Nothing heavy is imported before a command needs it, so that
+the inspector's first frame does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tpe_core.edits.intervention import Intervention
+from tpe_core.errors import FAILED, INTERRUPTED, USAGE, TpeError
+from tpe_core.options import DEMO, RunOptions
+from tpe_core.outputs import shown_path
+from tpe_core.streams import OutputError, check_arguments, with_standard_streams
+from tpe_tui.cli.bake import bake
+from tpe_tui.cli.command_group import OPEN, CommandGroup
+from tpe_tui.cli.console import drive, load, no_terminal, on_terminal, print_json, say, warn_if_busy
+from tpe_tui.cli.demo import train
+from tpe_tui.cli.dynamics import dynamics
+from tpe_tui.cli.eval import evaluate
+from tpe_tui.cli.generate import generate
+from tpe_tui.cli.manifest import diff, schema, show
+from tpe_tui.cli.options import LOADING, OUTPUT, READING, Model, run_options, takes
+from tpe_tui.cli.prune import prune
+from tpe_tui.cli.steer import steer
+from tpe_tui.cli.transfer import transfer
+
+__all__ = ["main"]
+
+
+app = typer.Typer(
+    name="tpe",
+    cls=CommandGroup,
+    help="Inspect which dimensions of a language model's output embedding encode token probability.\n\n"
+    "`tpe [MODEL]` opens the inspector; MODEL is a hub id, a local folder, or `demo` (the default, bundled).",
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        import importlib.metadata
+
+        sys.stdout.write(f"tpe {importlib.metadata.version('tpe-tui')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def tpe(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Hold what stands before any command."""
+
+
+demo = typer.Typer(cls=CommandGroup, help="The bundled model.", rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(demo, name="demo")
+
+
+@app.command(OPEN, help="Open the inspector (what `tpe [MODEL]` does); without a terminal, print the analysis.")
+@takes(LOADING | READING | OUTPUT)
+def open_inspector(
+    context: typer.Context,
+    model: Model = DEMO,
+    mask: Annotated[Path | None, typer.Option(help="Open with a saved mask (JSON).")] = None,
+    prompt: Annotated[str, typer.Option(help="The text whose next token is shown.")] = "",
+    ascii_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--ascii/--no-ascii", help="Draw in ASCII, or not; default: as the locale says.", show_default=False
+        ),
+    ] = None,
+    *,
+    json_: bool,
+) -> None:
+    """Open the inspector, or print the analysis where there is no terminal to draw on."""
+    options = run_options(context)
+    if json_ and (mask is not None or prompt):
+        raise typer.BadParameter("--json prints the analysis alone: leave out --mask and --prompt.")
+    if mask is not None:
+        from tpe_core.manifest.manifest import read_manifest
+
+        read_manifest(mask)  # what can be refused before the model is loaded
+    if not (json_ or on_terminal() or "-" in options.text):
+        say(f"{no_terminal()}; this is the analysis.")
+    if json_ or not on_terminal() or "-" in options.text:
+        _print_analysis(options, json_, mask, prompt)
+        return
+    from tpe_tui.app import run_app
+
+    raise typer.Exit(run_app(options, mask, prompt, ascii_only=ascii_only))
+
+
+@app.command(help="Print the output head's report card: what it is, and whether the engine is right about it.")
+@takes(LOADING | OUTPUT)
+def check(
+    context: typer.Context,
+    model: Model = DEMO,
+    *,
+    json_: bool,
+) -> None:
+    """Load a model, measure its head, print the card; exit code 1 where it is unsupported."""
+    from tpe_tui.cli.tables import print_check
+
+    loaded = load(run_options(context))
+    if json_:
+        print_json(loaded.card())
+    else:
+        print_check(loaded.card())
+    if not loaded.report.supported:
+        raise typer.Exit(FAILED)
+
+
+@app.command(help="Print the fit, the components, the sparsity and the ranked dimensions.")
+@takes(LOADING | READING | OUTPUT)
+def analyze(
+    context: typer.Context,
+    model: Model = DEMO,
+    *,
+    json_: bool,
+) -> None:
+    """Run the analysis headless."""
+    _print_analysis(run_options(context), json_)
+
+
+app.command(help="Measure when a training run's output embedding learned token frequencies, and print it.")(dynamics)
+app.command(help="Steer tokens and print asked and achieved ratios, on three texts, with what they cost.")(steer)
+app.command(help="Prune dimensions in several orders and print what it costs, or the most that a budget allows.")(prune)
+app.command(help="Continue a prompt with a model and with its edit, on the same random numbers.")(generate)
+app.command(help="Bake a saved intervention into a Hugging Face folder, verified after loading it back.")(bake)
+app.command("apply", hidden=True, help="The former name of `tpe bake`.")(bake)
+app.command("eval", help="Run lm-evaluation-harness tasks on a model, unedited and under a saved edit.")(evaluate)
+app.command(help="Print what a saved mask costs on another revision or fine-tune of the same width.")(transfer)
+app.command(help="Print a saved intervention as a person reads it; --on MODEL runs its self-test there.")(show)
+app.command(help="Compare two saved interventions, A and B.")(diff)
+app.command(help="Print the JSON Schema of saved interventions.")(schema)
+
+
+demo.command(help="Rebuild the bundled model from installed packages' docstrings; resumes where it was stopped.")(train)
+
+
+def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None = None, prompt: str = "") -> None:
+    from tpe_core.session import open_session
+    from tpe_tui.cli.tables import print_analysis, print_next_tokens
+
+    session = drive(open_session(options))
+    for warning in session.warnings:
+        say(warning)
+    warn_if_busy(session.table.info.device)
+    if as_json:
+        print_json(session.analysis.to_dict())
+        return
+    print_analysis(session.analysis)
+    if mask is not None or prompt:
+        edit = session.load(mask) if mask is not None else Intervention()
+        print_next_tokens(session.evaluate(prompt or session.default_prompt, edit), session.table)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if "_TPE_COMPLETE" in os.environ:  # a shell asks for completions: one to a line, however long its help is
+        os.environ["COLUMNS"] = "1000"
+    return with_standard_streams(lambda: _run(arguments), say)
+
+
+def _run(arguments: list[str]) -> int:
+    debug = "--debug" in arguments
+    try:
+        check_arguments(arguments)
+    except TpeError as error:
+        say(str(error))
+        return USAGE
+    try:
+        code = app(arguments, standalone_mode=False, prog_name="tpe")
+        sys.stdout.flush()
+        if code == INTERRUPTED:  # typer turns the interrupt into an exit code
+            say("interrupted.")
+    except OutputError:
+        raise
+    except TpeError as error:
+        if debug:
+            raise
+        say(str(error))
+        return FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        say("interrupted.")
+        return INTERRUPTED
+    except Exception as error:
+        usage = getattr(error, "exit_code", None)  # typer's usage errors, whichever click they come from
+        if usage is not None and hasattr(error, "format_message"):
+            error.show()  # type: ignore[attr-defined]
+            return int(usage)
+        if debug:
+            raise
+        if isinstance(error, OSError) and error.strerror:  # a disk that is full, a folder that is read-only
+            where = f"{shown_path(Path(error.filename))}: " if isinstance(error.filename, str) else ""
+            say(f"{where}{error.strerror}; what was being written there is not, run it again once that is mended.")
+            return FAILED
+        say(f"unexpected {type(error).__name__}: {error}; run again with --debug and report it.")
+        return FAILED
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

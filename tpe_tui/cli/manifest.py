@@ -1,0 +1,92 @@
+"""`tpe schema`, `tpe show` and `tpe diff`: saved interventions for people and programs, without opening a model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tpe_tui.cli.completion import complete_model
+from tpe_tui.cli.console import load, print_json
+from tpe_tui.cli.options import LOADING, OUTPUT, run_options, takes
+
+if TYPE_CHECKING:
+    from tpe_core.manifest.manifest import Manifest
+    from tpe_core.manifest.self_test import Mismatch
+    from tpe_core.options import RunOptions
+
+__all__ = ["diff", "schema", "show"]
+
+File = Annotated[Path, typer.Argument(help="A saved intervention (JSON).")]
+
+
+def schema(
+    json_: Annotated[bool, typer.Option("--json", help="As every command has it: a schema is JSON anyway.")] = False,
+) -> None:
+    """Print the JSON Schema that saved interventions follow."""
+    from tpe_core.manifest.manifest import published_schema
+
+    sys.stdout.write(published_schema())
+
+
+@takes(LOADING | OUTPUT)
+def show(
+    context: typer.Context,
+    file: File,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Also run its self-test on this model: hub id, local folder, or demo.", autocompletion=complete_model
+        ),
+    ] = None,
+    *,
+    json_: bool,
+) -> None:
+    """Read and check a file, print it; with --on, exit code 1 where the model does not reproduce its self-test."""
+    from dataclasses import asdict, replace
+
+    from tpe_core.manifest.manifest import read_edit
+    from tpe_tui.cli.manifest_tables import print_manifest, print_mismatches
+
+    manifest, _ = read_edit(file)
+    found = None if on is None else _tested(file, manifest, replace(run_options(context), model=on))
+    if json_:
+        document = manifest.model_dump(mode="json", by_alias=True)
+        print_json(document if found is None else {**document, "mismatches": [asdict(each) for each in found]})
+    else:
+        print_manifest(file, manifest)
+        if found is not None:
+            print_mismatches(file, on or "", manifest, found)
+    if found:
+        raise typer.Exit(1)
+
+
+def _tested(file: Path, manifest: Manifest, options: RunOptions) -> list[Mismatch]:
+    from tpe_core.hooks import apply
+    from tpe_core.manifest.self_test import check, prompt_logits
+
+    model = load(options)
+    with apply(model, file):
+        return check(manifest, prompt_logits(model), dtype=model.report.dtype)
+
+
+@takes(OUTPUT)
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A saved intervention.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    *,
+    json_: bool,
+) -> None:
+    """Compare two files; that they differ is no failure."""
+    from tpe_core.manifest.difference import difference
+    from tpe_core.manifest.manifest import read_edit
+
+    found = difference(read_edit(first), read_edit(second))
+    if json_:
+        print_json({"schema": 1, "a": str(first), "b": str(second), **found.to_dict()})
+        return
+    from tpe_tui.cli.difference_tables import print_difference
+
+    print_difference((first, second), found)

@@ -1,0 +1,161 @@
+"""The options that subcommands share: how each is written on the command line, and the `RunOptions` they make."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Set
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tpe_core.errors import ExistsError, TpeError
+from tpe_core.options import RunOptions
+from tpe_core.outputs import shown_path
+from tpe_tui.cli.completion import complete_model, one_of
+
+__all__ = [
+    "LOADING",
+    "OUTPUT",
+    "READING",
+    "SHARED",
+    "Force",
+    "Model",
+    "Outside",
+    "check_save",
+    "refuse_existing",
+    "run_options",
+    "takes",
+]
+
+Model = Annotated[
+    str, typer.Argument(help="Hub id, local folder, or demo.", show_default=True, autocompletion=complete_model)
+]
+Outside = Annotated[
+    list[str] | None, typer.Option(help="Out-of-domain text file or folder; repeatable. Default: built-in code.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace what is there, where it is of the same kind; anything else never is.")
+]
+
+LARGEST = 2**31 - 1
+"""Of every count and seed on the command line: what every library below takes."""
+
+SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help: type, then default and help
+    "revision": (str | None, typer.Option(None, help="Branch, tag or commit on the hub.")),
+    "task": (
+        str | None,
+        typer.Option(
+            None,
+            help="What the model predicts: causal, masked, seq2seq; default: as it was saved.",
+            autocompletion=one_of("causal", "masked", "seq2seq"),
+        ),
+    ),
+    "device": (str | None, typer.Option(None, help="cpu, cuda, cuda:1; default: a GPU where there is one.")),
+    "device_map": (
+        str | None,
+        typer.Option(
+            None, help="auto spreads the model over all GPUs, main memory and disk; or a JSON map of modules."
+        ),
+    ),
+    "dtype": (
+        str | None,
+        typer.Option(
+            None,
+            help="float32, bfloat16, float16; default: the checkpoint's on a GPU, float32 on a CPU.",
+            autocompletion=one_of("float32", "bfloat16", "float16"),
+        ),
+    ),
+    "quantize": (
+        str | None,
+        typer.Option(
+            None,
+            help="8bit or 4bit: pack the body, not the head; needs bitsandbytes.",
+            autocompletion=one_of("8bit", "4bit"),
+        ),
+    ),
+    "text": (
+        list[str] | None,
+        typer.Option(None, help="A text file or folder, or - for stdin; repeatable. Default: built-in."),
+    ),
+    "positions": (int, typer.Option(RunOptions().positions, min=1, help="Predicted positions to average over.")),
+    "seed": (int, typer.Option(0, min=0, help="Of every random choice.")),
+    "threads": (
+        int | None,
+        typer.Option(None, min=1, help="Torch threads; on a shared machine fewer can be much faster."),
+    ),
+    "no_cache": (bool, typer.Option(False, "--no-cache", help="Neither read nor write cached detections.")),
+    "offline": (bool, typer.Option(False, "--offline", help="Never ask the hub; use what is in its local cache.")),
+    "trust_remote_code": (
+        bool,
+        typer.Option(False, "--trust-remote-code", help="Run code that comes with the model. Read it first."),
+    ),
+    "json_": (bool, typer.Option(False, "--json", help="Print one JSON document on stdout and nothing else there.")),
+    "debug": (bool, typer.Option(False, "--debug", help="Show a traceback where something fails.")),
+}
+
+OUTPUT = frozenset({"json_", "debug"})
+READING = frozenset({"text", "positions", "seed", "no_cache"})  # what is detected over, and how
+LOADING = SHARED.keys() - READING - OUTPUT  # which model, and where it runs
+
+
+def takes(names: Set[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the shared options of these names, after its own and in the order of `SHARED`.
+
+    The command declares, keyword-only, those that it uses by name; the others reach it through `run_options`.
+    Raises ValueError for a name that `SHARED` has not.
+    """
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=SHARED[name][0], default=SHARED[name][1])
+        for name in sorted(names, key=list(SHARED).index)
+    ]
+
+    def extend(command: Callable[..., None]) -> Callable[..., None]:
+        declared = inspect.signature(command, eval_str=True)
+        own = [each for each in declared.parameters.values() if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            for name, value in given.items():
+                if type(value) is int and not 0 <= value <= LARGEST:
+                    option = f"--{name.replace('_', '-')}"
+                    raise typer.BadParameter(f"{option} takes a whole number from 0 to {LARGEST}, not {value}.")
+            command(**{name: value for name, value in given.items() if name in declared.parameters})
+
+        run.__signature__ = declared.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]  # typer reads it
+        return run
+
+    return extend
+
+
+def refuse_existing(check: Callable[[], object]) -> None:
+    """Run a check of where output goes; that something is there already is said with the option that replaces it."""
+    try:
+        check()
+    except ExistsError as error:
+        raise TpeError(f"{shown_path(error.path)} exists: choose another name, or add --force to replace it.") from None
+
+
+def check_save(save: Path | None, force: bool) -> None:
+    """Refuse a place where no intervention can be saved, if one is given. Raises `TpeError`."""
+    from tpe_core.manifest.manifest import check_destination
+
+    if save is not None:
+        refuse_existing(lambda: check_destination(save, replace=force))
+
+
+def run_options(context: typer.Context) -> RunOptions:
+    """The `RunOptions` of a command line; what a command does not take keeps its default.
+
+    Texts (`--text`, `--ood`) that are not there are refused here, before a model is loaded: raises `CorpusError`.
+    """
+    from tpe_core.corpus.sources import text_source
+
+    given = context.params
+    for paths in (given.get("text"), given.get("ood")):
+        if paths and "-" not in map(str, paths):  # standard input is read once, by who uses it
+            text_source(tuple(paths))
+    chosen = {field.name: given[field.name] for field in fields(RunOptions) if field.name in given}
+    return RunOptions(**{**chosen, "text": tuple(given.get("text") or ()), "cache": not given.get("no_cache", False)})

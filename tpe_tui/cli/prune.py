@@ -1,0 +1,269 @@
+"""`tpe prune`: curves of what pruning costs, or the largest mask under a budget, on held-out and other text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tpe_core.edits.intervention import REPLACEMENTS
+from tpe_core.errors import INTERRUPTED
+from tpe_core.options import DEMO, RunOptions
+from tpe_core.outputs import shown_path
+from tpe_core.pruning.results import ORDERS, ROTATE
+from tpe_tui.cli.completion import one_of
+from tpe_tui.cli.console import drive, print_json, say, stopped_by_signals, warn_if_busy
+from tpe_tui.cli.measuring import open_store, read_texts
+from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, Model, Outside, check_save, run_options, takes
+
+if TYPE_CHECKING:
+    from tpe_core.detection.samples import Samples
+    from tpe_core.edits.intervention import Intervention
+    from tpe_core.manifest.manifest import MeasuredText
+    from tpe_core.pruning.curves import PruningResult
+    from tpe_core.session import LiveSession
+    from tpe_core.store import Store
+
+__all__ = ["prune"]
+
+Words = list[str] | None
+
+NAMED = {"kl": "KL", "perplexity": "perplexity"}
+
+Order = Annotated[
+    Words,
+    typer.Option(
+        help="slope, slope-std, random, magnitude, activation, fisher, fisher-greedy, fisher-obs, fisher-refit "
+        "or component; repeatable. Default: slope and random.",
+        autocompletion=one_of(*ORDERS),
+    ),
+]
+Replace = Annotated[
+    Words,
+    typer.Option(
+        help="zero, mean, least-squares, refit or distill (fitted at every point), rotate (a reference). "
+        "Default: zero.",
+        autocompletion=one_of(*REPLACEMENTS, "distill", ROTATE),
+    ),
+]
+Fractions = Annotated[Words, typer.Option(help="Shares of dimensions to remove. Default: 0.1,0.3,0.5,0.6,0.7.")]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a command line asks for, beside the model and the detecting text."""
+
+    orders: list[str]
+    replacements: list[str]
+    fractions: list[float]
+    metric: str
+    budget: float | None
+    draws: int
+    fit_positions: int
+    ood: tuple[str, ...]
+    save: Path | None
+    force: bool
+    prompts: int | None
+
+    def check(self) -> None:
+        """Refuse what cannot be done, before anything is loaded."""
+        from tpe_core.pruning.budget import check_budget
+        from tpe_core.pruning.curves import planned, pruned_intervention
+        from tpe_core.pruning.sweep import counts_of
+
+        plan = planned(self.orders, self.replacements)
+        counts_of(self.fractions, 1)
+        if self.budget is not None:
+            check_budget(self.budget, self.metric)
+        if self.prompts is not None and self.budget is not None:
+            raise typer.BadParameter("--generate goes with --fractions: a budget search has no curve.")
+        if self.save is None:
+            return
+        if len(plan) > 1 or (self.budget is None and len(self.fractions) > 1):
+            raise typer.BadParameter("--save writes one mask: give one --order, one --replace, one share or a budget.")
+        pruned_intervention(plan[0][0], plan[0][1], ())
+        check_save(self.save, self.force)
+
+
+@takes(LOADING | READING | OUTPUT)
+def prune(
+    context: typer.Context,
+    model: Model = DEMO,
+    order: Order = None,
+    replace: Replace = None,
+    fractions: Fractions = None,
+    budget: Annotated[float | None, typer.Option(help="Find the largest mask under this KL, in nats.")] = None,
+    budget_perplexity: Annotated[float | None, typer.Option(help="The same under this perplexity.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the random order.")] = 5,
+    fit_positions: Annotated[
+        int, typer.Option(min=2, help="Positions that refit and distill fit on; more take longer and fit better.")
+    ] = 131_072,
+    save: Annotated[Path | None, typer.Option(help="Write the mask asked for as a file that --mask opens.")] = None,
+    force: Force = False,
+    generate: Annotated[
+        int | None,
+        typer.Option(min=32, help="Also sample text after so many held-out prompts at every point; MAUVE needs 128."),
+    ] = None,
+    ood: Outside = None,
+    *,
+    json_: bool,
+) -> None:
+    """Sweep or search, print, and save."""
+    if sum(bool(given) for given in (fractions, budget is not None, budget_perplexity is not None)) > 1:
+        raise typer.BadParameter("give one of --fractions, --budget and --budget-perplexity.")
+    from tpe_core.pruning.curves import FRACTIONS
+
+    asked = _Asked(
+        orders=_words(order) or ["slope", "random"],
+        replacements=_words(replace) or ["zero"],
+        fractions=_numbers(fractions) or list(FRACTIONS),
+        metric="kl" if budget_perplexity is None else "perplexity",
+        budget=budget if budget_perplexity is None else budget_perplexity,
+        draws=seeds,
+        fit_positions=fit_positions,
+        ood=tuple(ood or ()),
+        save=save,
+        force=force,
+        prompts=generate,
+    )
+    asked.check()
+    opened = _opened(run_options(context), asked)
+    document, saved = (_sweep if asked.budget is None else _search)(asked, opened, json_)
+    if json_:
+        print_json(document)
+    if asked.save is not None and saved is not None:
+        session = opened.session
+        written = session.export(
+            asked.save, saved.mask, session.default_prompt, saved.by, saved.texts, replace_file=force
+        )
+        say(f"wrote {shown_path(written)}.")
+
+
+def _words(given: Words) -> list[str]:
+    """Values of an option that is repeated, or holds several between commas."""
+    return [word.strip() for some in given or () for word in some.split(",") if word.strip()]
+
+
+def _numbers(given: Words) -> list[float]:
+    try:
+        return [float(word) for word in _words(given)]
+    except ValueError as error:
+        raise typer.BadParameter(f"a fraction must be a number: {error}.") from None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What a command works on."""
+
+    session: LiveSession
+    samples: Samples
+    store: Store | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A mask to save, what chose it, and what it costs on the texts it was measured on."""
+
+    mask: Intervention
+    by: str
+    texts: tuple[MeasuredText, ...]
+
+
+def _opened(options: RunOptions, asked: _Asked) -> _Opened:
+    from tpe_core.session import open_session
+
+    session, store = drive(open_session(options)), open_store(options)
+    warn_if_busy(session.table.info.device)
+    return _Opened(session, read_texts(session.analysis, options, asked.ood, store), store, options.seed)
+
+
+def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
+    """(JSON document, what to save) of a sweep; prints its table unless `quiet`."""
+    from tpe_core.manifest.making import costs_on_texts
+    from tpe_core.pruning.curves import PruningResult, mask_of, prune
+    from tpe_tui.cli.prune_tables import print_curves
+
+    analysis, seed, store = opened.session.analysis, opened.seed, opened.store
+    steps = prune(
+        analysis, opened.samples, asked.orders, asked.replacements, asked.fractions,
+        seeds=asked.draws, seed=seed, store=store, fit_positions=asked.fit_positions,
+    )  # fmt: skip
+    done: list[PruningResult] = []
+
+    def keep(partial: object) -> None:
+        if isinstance(partial, PruningResult) and partial.curves and not partial.is_rough:
+            done[:] = [partial]
+
+    try:
+        with stopped_by_signals():
+            result, saved = drive(steps, keep), None
+    except KeyboardInterrupt:
+        raise _stopped(done[-1] if done else None, asked, quiet) from None
+    if not quiet:
+        print_curves(result)
+    if asked.save is not None:
+        curve = result.curves[0]
+        mask = drive(mask_of(analysis, curve.order, curve.replace, curve.mean().removed[0], seed=seed, store=store))
+        if mask.replacement == "refit" and mask.pruned:
+            mask = drive(opened.session.refit(mask, asked.fit_positions))
+        costs = {domain: draws[0].costs[0] for domain, draws in curve.draws.items()}
+        measured = costs_on_texts(result.texts, result.positions, costs, result.baseline)
+        saved = _Saved(mask, f"tpe prune, order {curve.order}", measured)
+    document = result.to_dict()
+    if asked.prompts is not None:
+        from tpe_core.generation.pruned_text import pruned_texts
+        from tpe_tui.cli.prune_tables import print_texts
+
+        texts = drive(
+            pruned_texts(analysis, result, asked.prompts, fit_positions=asked.fit_positions, seed=seed, store=store)
+        )
+        document["generation"] = [each.to_dict() for each in texts]
+        if not quiet:
+            print_texts(texts)
+    return document, saved
+
+
+def _stopped(result: PruningResult | None, asked: _Asked, quiet: bool) -> typer.Exit:
+    """Print the points that were done before a sweep was stopped, and say so; what leaves with exit code 130."""
+    from tpe_tui.cli.prune_tables import print_curves
+
+    if result is None:
+        say("stopped before any curve was done.")
+    else:
+        if quiet:
+            print_json({**result.to_dict(), "stopped": True})
+        else:
+            print_curves(result)
+        points = sum(len(curve.mean().removed) for curve in result.curves)
+        say(f"stopped: the {points} points that were done are printed, the others were not measured.")
+    if asked.save is not None:
+        say(f"{asked.save} is not written: the sweep was stopped.")
+    return typer.Exit(INTERRUPTED)
+
+
+def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
+    """(JSON document, what to save) of a budget search; prints its table unless `quiet`."""
+    from tpe_core.manifest.making import costs_on_texts
+    from tpe_core.pruning.budget import search
+    from tpe_core.pruning.curves import pruned_intervention
+    from tpe_tui.cli.prune_tables import print_largest
+
+    steps = search(
+        opened.session.analysis, opened.samples, asked.orders, asked.replacements, asked.budget or 0.0,
+        metric=asked.metric, seeds=asked.draws, seed=opened.seed, store=opened.store,
+    )  # fmt: skip
+    result, saved = drive(steps), None
+    for sentence in result.refused:
+        say(sentence)
+    if not quiet:
+        print_largest(result)
+    if asked.save is not None:
+        first = result.found[0]
+        mask = pruned_intervention(first.order, first.replace, first.dims)
+        costs = {"heldout": first.cost} | ({} if first.ood is None else {"ood": first.ood})
+        by = f"tpe prune, order {first.order}, the largest mask under a {NAMED[first.metric]} of {first.budget:g}"
+        saved = _Saved(mask, by, costs_on_texts(result.texts, result.positions, costs, result.baseline))
+    return result.to_dict(), saved

@@ -1,0 +1,112 @@
+"""The tables of `tpe prune`: held-out and out-of-domain figures side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tpe_tui.cells import four_decimals
+from tpe_tui.cli.console import line
+
+if TYPE_CHECKING:
+    from tpe_core.generation.mauve import Mauve
+    from tpe_core.generation.pruned_text import PrunedText
+    from tpe_core.generation.text_quality import TextQuality
+    from tpe_core.pruning.budget import BudgetResult, Largest
+    from tpe_core.pruning.curves import PruningResult
+    from tpe_core.pruning.sweep import Cost
+
+__all__ = ["FIGURES", "TITLES", "figures", "print_curves", "print_largest", "print_texts"]
+
+NAMES = f"{'order':<14}{'replace':<14}{'removed':>8}{'share':>7}"
+FIGURES = f"{'KL':>9}{'JS':>8}{'top-1':>7}{'perplex.':>9}{'entropy':>8}"
+TITLES = {"heldout": "held-out", "ood": "out of domain"}
+
+
+def figures(cost: Cost) -> str:
+    """One text's figures under `FIGURES`."""
+    divergences = f"{four_decimals(cost.kl):>9}{four_decimals(cost.js):>8}"
+    return f"{divergences}{cost.top1:>z7.1%}{cost.perplexity:>9.4g}{cost.entropy:>z8.3f}"
+
+
+def _head(result: PruningResult | BudgetResult) -> None:
+    """What was measured on what, the unpruned figures, and the columns."""
+    line(f"{result.model}: {result.width:,} dimensions; KL, JS and entropy in nats")
+    for domain, title in TITLES.items():
+        line(f"{title + ':':<15} {result.positions[domain]:,} positions of {result.texts[domain]}")
+    line()
+    blank = " " * len(NAMES)
+    line(f"{blank}  {TITLES['heldout']:<{len(FIGURES) + 2}}{TITLES['ood']}")
+    line(f"{NAMES}{FIGURES}  {FIGURES}")
+    line(_row("unpruned", "", (0, result.width), result.baseline))
+
+
+def _row(order: str, way: str, share: tuple[int, int], costs: Mapping[str, Cost]) -> str:
+    removed, width = share
+    both = "  ".join(figures(costs[domain]) for domain in TITLES)
+    return f"{order:<14}{way:<14}{removed:>8,}{removed / width:>z7.1%}{both}"
+
+
+def print_curves(result: PruningResult) -> None:
+    """A line for every point; random orders averaged, with the KL's band over draws below."""
+    _head(result)
+    for curve in result.curves:
+        line()
+        means = {domain: curve.mean(domain) for domain in TITLES}
+        bands = {domain: curve.band(domain) for domain in TITLES}
+        for at, removed in enumerate(means["heldout"].removed):
+            costs = {domain: mean.costs[at] for domain, mean in means.items()}
+            line(_row(curve.order, curve.replace, (removed, result.width), costs))
+            if len(curve.draws["heldout"]) > 1:
+                line(_band(len(curve.draws["heldout"]), [bands[domain][at] for domain in TITLES]))
+
+
+def _band(draws: int, bands: list[tuple[float, float]]) -> str:
+    texts = [f"{four_decimals(least)} to {four_decimals(most)}" for least, most in bands]
+    label = f"  KL over {draws} draws"
+    return f"{label:<{len(NAMES)}}  {texts[0]:<{len(FIGURES)}}  {texts[1]}"
+
+
+def print_largest(result: BudgetResult) -> None:
+    """The largest mask of every order, what it costs, and what one more dimension would."""
+    _head(result)
+    line()
+    for one in result.found:
+        order = f"{one.order} {one.draw + 1}" if one.order == "random" else one.order
+        costs = {"heldout": one.cost} | ({} if one.ood is None else {"ood": one.ood})
+        line(_row(order, one.replace, (one.removed, one.width), costs) + _following(one))
+
+
+def _following(one: Largest) -> str:
+    if one.following is None:
+        return ""
+    name = {"kl": "KL", "perplexity": "perplexity"}[one.metric]
+    return f"   one more: {name} {four_decimals(getattr(one.following, one.metric))}"
+
+
+def print_texts(texts: Sequence[PrunedText]) -> None:
+    """Sampled text at every point: MAUVE beside its ceiling, distinct and repeated n-grams beside the base's."""
+    from tpe_core.generation.mauve import LEAST_SAMPLES
+
+    if not texts:
+        return
+    first = texts[0].quality
+    count = len(first.samples[0].tokens)
+    line()
+    ceiling, what = first.ceiling, f"text after {count:,} held-out prompts"
+    if ceiling.enough:
+        line(f"{what}; MAUVE of two base samples (the ceiling) {ceiling.value:z.3f}")
+        line(f"(~ before a score: {ceiling.chance:z.3f} and more is chance among so many, the texts may be alike)")
+    else:
+        line(f"{what}: too few for MAUVE, which tells nothing below {LEAST_SAMPLES}")
+    line(f"{NAMES[:-7]}{'MAUVE':>8}{'distinct-2':>12}{'repeat-4':>10}")
+    line(_text_row("unpruned", "", 0, first.ceiling, first.base))
+    for each in texts:
+        line(_text_row(each.order, each.replace, each.removed, each.quality.mauve, each.quality.edited))
+
+
+def _text_row(order: str, way: str, removed: int, score: Mauve, text: TextQuality) -> str:
+    mark = "" if score.told_apart else "~"
+    shown = f"{mark}{score.value:z.3f}" if score.enough else "-"
+    pairs, repeats = ("-" if value is None else f"{value:z.3f}" for value in (text.distinct[1], text.repetition[3]))
+    return f"{order:<14}{way:<14}{removed:>8,}{shown:>8}{pairs:>12}{repeats:>10}"

@@ -1,0 +1,125 @@
+"""`tpe steer`: asked and achieved ratios of tokens on three texts, what they cost and who pays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from tpe_core.edits.intervention import METHODS, Method, check_steering
+from tpe_core.options import DEMO
+from tpe_core.outputs import shown_path
+from tpe_tui.cli.completion import one_of
+from tpe_tui.cli.console import drive, print_json, say, warn_if_busy
+from tpe_tui.cli.measuring import open_store, read_texts
+from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, Model, check_save, run_options, takes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["steer"]
+
+
+@takes(LOADING | READING | OUTPUT)
+def steer(
+    context: typer.Context,
+    model: Model = DEMO,
+    token: Annotated[
+        list[str] | None, typer.Option(help="A token's text, as typed or as tables show it, or #id; repeatable.")
+    ] = None,
+    mid_frequency: Annotated[
+        int | None, typer.Option(min=1, help="Also so many tokens spread over the middle half by frequency.")
+    ] = None,
+    ratio: Annotated[list[str] | None, typer.Option(help="Of its mean probability: 2 doubles; 0.5,2,5.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="An exact mean probability instead: 0.01.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(METHODS)}; repeatable.", autocompletion=one_of(*METHODS))
+    ] = None,
+    together: Annotated[bool, typer.Option("--together", help="Steer all tokens at once, not one by one.")] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Also take the step that reaches what is asked on the local text.")
+    ] = False,
+    ood: Annotated[
+        list[str] | None, typer.Option(help="Out-of-domain text, files or folders. Default: source code.")
+    ] = None,
+    dose: Annotated[bool, typer.Option("--dose", help="Achieved against asked over ratios from 1/32 to 32.")] = False,
+    few_shot: Annotated[
+        bool, typer.Option("--few-shot", help="Achieved with directions from fewer detecting positions.")
+    ] = False,
+    save: Annotated[Path | None, typer.Option(help="Write the edit as JSON: one ratio, one method.")] = None,
+    force: Force = False,
+    *,
+    json_: bool,
+) -> None:
+    """Steer tokens and measure what came of it."""
+    if ratio and target:
+        raise typer.BadParameter("--ratio and --target exclude each other: give one of them.")
+    if not token and not mid_frequency:
+        raise typer.BadParameter("name a token: --token TEXT, or --token '#123' for that id.")
+    ratios = () if target else _numbers(ratio or ["2"], "--ratio")
+    targets = _numbers(target, "--target") if target else ()
+    methods = tuple(name.strip() for entry in method or METHODS[:1] for name in entry.split(","))
+    for name in methods:
+        for value in ratios or (1.0,):
+            check_steering(value, name)
+    if wrong := [value for value in targets if not 0 < value < 1]:
+        raise typer.BadParameter(f"--target takes a probability between 0 and 1, such as 0.01, not {wrong[0]:g}.")
+    check_save(save, force)
+
+    from tpe_core.analysis import analyze
+    from tpe_core.manifest.making import steered_on_texts
+    from tpe_core.models.loading import load_steps
+    from tpe_core.printable import token_texts
+    from tpe_core.session import LiveSession
+    from tpe_core.steering.study import Plan, study
+    from tpe_core.steering.study import mid_frequency as drawn
+    from tpe_core.steering.token_search import TokenIndex
+    from tpe_tui.cli.steer_tables import print_study
+
+    options = run_options(context)
+    loaded = drive(load_steps(options))
+    warn_if_busy(str(loaded.device))
+    index = TokenIndex(token_texts(loaded.tokenizer, loaded.head.vocab_rows), loaded.tokenizer)
+    named = [index.resolve(query) for query in token or []]
+    analysis = drive(analyze(options, model=loaded))
+    if mid_frequency:
+        named += [token_id for token_id in drawn(analysis.surprisal, mid_frequency) if token_id not in named]
+    plan = Plan(
+        tuple(named),
+        ratios,
+        targets,
+        cast("tuple[Method, ...]", methods),
+        together=together,
+        calibrate=calibrate,
+        dose=dose,
+        few_shot=few_shot,
+    )
+    if save is not None:
+        plan.check_single()
+    samples = read_texts(analysis, options, ood, open_store(options))
+    found = drive(study(analysis, samples, plan))
+    for problem in dict.fromkeys(result.problem for result in found.results if result.problem):
+        say(problem)
+    if save is not None:
+        session = LiveSession(analysis)
+        written = session.export(
+            save, found.intervention(), session.default_prompt, "tpe steer", steered_on_texts(found), replace_file=force
+        )
+        say(f"wrote {shown_path(written)}.")
+    if json_:
+        head = {"schema": 1, "model": analysis.model.name, "revision": analysis.model.revision}
+        print_json({**head, **found.to_dict()})
+    else:
+        print_study(analysis.model.name, plan, found)
+
+
+def _numbers(entries: Sequence[str], option: str) -> tuple[float, ...]:
+    """The numbers of an option that is repeated or holds several between commas."""
+    found: list[float] = []
+    for part in ",".join(entries).split(","):
+        try:
+            found.append(float(part))
+        except ValueError:
+            raise typer.BadParameter(f"{option} takes numbers, such as 0.5 or 2,5, not {part.strip()!r}.") from None
+    return tuple(found)

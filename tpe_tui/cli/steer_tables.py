@@ -1,0 +1,128 @@
+"""How a steering study reads as text: one block per token, then what holds over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tpe_tui.cli.console import line
+
+if TYPE_CHECKING:
+    from tpe_core.steering.study import Plan, Result, Study
+
+__all__ = ["print_study"]
+
+SHOWN = 8  # tokens printed one by one
+NAMES = {"local": "local", "heldout": "held-out", "ood": "out-of-domain"}
+SHORT = {"local": "local", "heldout": "held-out", "ood": "ood"}
+
+
+def _ratio(value: float) -> str:
+    return f"{value:z.4g}"
+
+
+def _mean(value: float | None, spread: float | None) -> str:
+    return "-" if value is None or spread is None else f"{value:z.3f} ({spread:z.2f})"
+
+
+def _domains(values: Mapping[str, float], width: int = 9, digits: str = ".4g") -> str:
+    return "".join(f"{format(values[name], digits):>{width}}" for name in NAMES)
+
+
+def _row(result: Result) -> str:
+    name = "  calibrated" if result.calibrated else result.method
+    size = "-" if result.relative_edit is None else f"{result.relative_edit:z.3f}"
+    kl = f"{result.kl['heldout']:>9.3g}{result.kl['ood']:>9.3g}"
+    measured = f"{_domains(result.achieved)} |{_domains(result.js, digits='.3g')} |{kl}"
+    return f"  {name:<16}{_ratio(result.asked):>8} |{measured} |{result.spread['heldout']:>z7.3f} {size:>7}"
+
+
+def _paid(result: Result, tokens: Sequence[str]) -> str:
+    verb = "gained" if result.paid and result.paid[0].lost < 0 else "paid"
+    named = "  ".join(f"{tokens[payer.token_id]} {abs(payer.lost):.2g}" for payer in result.paid)
+    return f"      {verb}: {named}" if result.paid else "      nobody paid"
+
+
+def _blocks(study: Study) -> Iterable[str]:
+    """Per token: what it had, and every edit of it."""
+    by_token: dict[int, list[Result]] = {}
+    for result in study.results:
+        by_token.setdefault(result.token_id, []).append(result)
+    for token_id, group in by_token.items():
+        had = ", ".join(f"{group[0].alpha[name]:.3g} {words}" for name, words in NAMES.items())
+        yield f"{study.tokens[token_id]} (#{token_id}): mean probability {had}"
+        highest = group[0].attainable[1]
+        if highest < 1:
+            yield f"  the soft cap keeps it below {highest:.3g} on the local text, whatever its row"
+        for result in group:
+            yield _row(result)
+            yield _paid(result, study.tokens)
+        yield ""
+
+
+def _summary(study: Study) -> Iterable[str]:
+    rows = [row for row in study.summary() if row["tokens"] > 1]  # an exact target is another ratio for every token
+    if not rows:
+        return
+    yield "all tokens: geometric mean of the achieved ratios (standard deviation of their log)"
+    yield f"  {'method':<16}{'asked':>8}" + "".join(f"{name:>18}" for name in SHORT.values())
+    for row in rows:
+        name = "  calibrated" if row["calibrated"] else row["method"]
+        cells = (_mean(row["achieved"][domain], row["spread"][domain]) for domain in NAMES)
+        yield f"  {name:<16}{_ratio(row['asked']):>8}" + "".join(f"{cell:>18}" for cell in cells)
+    yield ""
+
+
+def _dose(study: Study) -> Iterable[str]:
+    yield "dose-response: achieved by asked ratio"
+    curves: dict[tuple[int, str], list[str]] = {}
+    for point in study.dose:
+        row = f"  {_ratio(point.asked):>8} |{_domains(point.achieved)} |{_domains(point.js, digits='.3g')}"
+        curves.setdefault((point.token_id, point.method), []).append(row)
+    for (token_id, method), lines in curves.items():
+        domains = "".join(f"{name:>9}" for name in SHORT.values())
+        yield f"{study.tokens[token_id]} (#{token_id}) by {method}"
+        yield f"  {'asked':>8} |{domains} |{domains} (JS)"
+        yield from lines
+        yield ""
+
+
+def _few_shot(study: Study) -> Iterable[str]:
+    yield "few-shot: achieved on held-out text, geometric mean (deviation of the log), with directions from n positions"
+    asked = list(dict.fromkeys(point.asked for point in study.few_shot))
+    yield f"  {'method':<16}{'n':>8}" + "".join(f"{'asked ' + _ratio(value):>18}" for value in asked)
+    rows: dict[tuple[str, int], list[str]] = {}
+    for point in study.few_shot:
+        rows.setdefault((point.method, point.positions), []).append(_mean(point.achieved, point.spread))
+    for (method, count), cells in sorted(rows.items()):
+        yield f"  {method:<16}{count:>8,}" + "".join(f"{cell:>18}" for cell in cells)
+    yield ""
+
+
+def print_study(model: str, plan: Plan, study: Study) -> None:
+    """A study on stdout: achieved ratios, JS and KL by text, spread over contexts, relative size of the edit."""
+    how = "at once" if plan.together and len(plan.token_ids) > 1 else "one at a time"
+    lines = [f"{model}: {len(plan.token_ids)} token{'s' * (len(plan.token_ids) > 1)} steered {how}"]
+    lines += [f"  {words}: {study.positions[name]:,} positions of {study.texts[name]}" for name, words in NAMES.items()]
+    domains = "".join(f"{name:>9}" for name in SHORT.values())
+    columns = [
+        "",
+        f"  {'':<24} |{'achieved ratio alpha_now / alpha':^27} |{'JS, nats':^27} |{'KL, nats':^18} |",
+        f"  {'method':<16}{'asked':>8} |{domains} |{domains} |{'held-out':>9}{'ood':>9} |{'spread':>7} {'edit':>7}",
+        "",
+    ]
+    if len(plan.token_ids) <= SHOWN:
+        lines += [*columns, *_blocks(study)]
+    else:
+        lines += ["", "--json has every token", ""]
+    lines += _summary(study)
+    if study.dose:
+        lines += _dose(study)
+    if study.few_shot:
+        lines += _few_shot(study)
+    if len(plan.token_ids) <= SHOWN:
+        lines.append(
+            "spread: standard deviation of log(p'/p) over held-out contexts, nats; edit: |dW| / |W| of the token's row"
+        )
+    for words in lines:
+        line(words)

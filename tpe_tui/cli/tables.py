@@ -1,0 +1,173 @@
+"""How results read on a plain terminal or in a pipe: the same numbers as ``--json``, rounded for people."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from tpe_core.progress import Progress, TimeLeft
+from tpe_tui.cells import duration, escape_controls, four_decimals, p_value, percent
+from tpe_tui.cli.console import line
+from tpe_tui.head_card import card_lines
+
+if TYPE_CHECKING:
+    from tpe_core.analysis import Analysis
+    from tpe_core.edit_history import EncodingTable, NextTokens
+
+__all__ = ["ProgressLine", "print_analysis", "print_check", "print_next_tokens"]
+
+RANKED = 20  # dimensions printed; --json has them all
+COMPONENTS = 10
+TOKENS = 6  # of each kind of suspicious token
+LOG_SECONDS = 10.0  # between two lines of one stage in a log
+
+
+class ProgressLine:
+    """Progress of a job on a stream: one line that is overwritten on a terminal, elsewhere a line for every stage.
+
+    A stage that takes long says how far it is every `LOG_SECONDS` there, so that a log shows that and how it goes on.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._terminal, self._clock = stream, stream.isatty(), clock
+        self._label, self._shown, self._open = "", 0.0, False
+        self._left = TimeLeft(clock)
+
+    def show(self, event: Progress) -> None:
+        """Show an event; at most ten a second, but the first of every stage always."""
+        now, begins = self._clock(), event.label != self._label
+        self._left.update(event)
+        if not begins and now - self._shown < (0.1 if self._terminal else LOG_SECONDS):
+            return
+        share = "" if event.fraction is None else f"{event.fraction:.0%}"
+        left = "" if self._left.seconds is None else f"{duration(self._left.seconds)} left"
+        parts = (share, event.amount, event.note, left) if self._terminal or not begins else ()
+        text = escape_controls(" ".join(filter(None, (event.label, *parts))))
+        self._stream.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
+        self._open = self._terminal
+        self._stream.flush()
+        self._label, self._shown = event.label, now
+
+    def close(self) -> None:
+        """Leave a clean line behind."""
+        if self._open:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._open = False
+
+
+def print_check(card: Mapping[str, Any]) -> None:
+    """The report card of a head, from the document of `tpe check`."""
+    for name, value in card_lines(card):
+        line(f"{name:<15} {value}")
+
+
+def print_analysis(analysis: Analysis) -> None:
+    """The fit, the components, the sparsity and the first ranked dimensions."""
+    fit, components, head = analysis.encoding, analysis.components, analysis.model.head
+    shown = range(min(COMPONENTS, head.hidden_size))
+    singular = not math.isfinite(fit.condition_number)
+    condition = f"infinite (rank {fit.rank})" if singular else f"{fit.condition_number:.3g}"
+    for text in (
+        f"{analysis.model.name}: {head.vocab_rows:,} tokens x {head.hidden_size:,} dimensions, "
+        f"{analysis.rows_excluded:,} rows excluded",
+        f"{analysis.detection.positions:,} positions of {analysis.text}; loss {analysis.detection.loss:z.3f} nats",
+        "",
+        "-log alpha = A.W + B",
+        f"  R2 {fit.r2:z.4f}   adjusted {fit.r2_adjusted:z.4f}   held-out vocabulary {fit.r2_heldout_vocab:z.4f}   "
+        f"permuted {fit.r2_permuted:z.4f}",
+        f"  F({fit.rank}, {fit.degrees_of_freedom}) {fit.f_statistic:z.1f}, p {p_value(fit.f_p, 2)}   "
+        f"intercept {fit.intercept:z.3f}   condition number {condition}",
+        f"  cosine(A, -E[h]) {fit.cosine_to_mean_hidden:z.3f}   "
+        f"corr(-log alpha, E[-log p]) {fit.jensen_correlation:z.3f}",
+    ):
+        line(text)
+    if head.bias is not None:
+        line(f"  the head bias enters as an offset; without it R2 is {fit.r2_without_offset:z.4f}")
+    if head.post.scale != 1:
+        line(f"  W and the slopes are in units of the final logits (the model's scale {head.post.scale:.6g} included)")
+    if head.post.cap is not None:
+        line(
+            f"  the law is approximate here: the logits are soft-capped at {head.post.cap:.6g}, not linear in W; "
+            "slopes are those under the cap"
+        )
+    for text in (
+        "",
+        "sparsity",
+        "  R2 of the k best   " + "  ".join(f"{k}: {value:z.3f}" for k, value in fit.r2_by_k().items()),
+        f"  90 % of R2 takes {fit.dimensions_for(0.9)} dimensions   Gini {fit.gini:z.3f}   "
+        f"participation ratio {fit.participation_ratio:z.1f}",
+        "  PC correlation     " + "  ".join(f"{i + 1}: {components.correlations[i]:+z.2f}" for i in shown),
+        "  explained variance " + "  ".join(f"{i + 1}: {components.explained_variance_ratio[i]:z.3f}" for i in shown),
+        "",
+        *_neighbours(analysis),
+        "",
+        f"{'rank':>5} {'dim':>5} {'slope':>10} {'slope*sd':>9} {'stderr':>9} {'t':>9} {'q':>9} {'r':>7}",
+    ):
+        line(text)
+    order = np.argsort(-np.abs(fit.slope), kind="stable")
+    for rank, dim in enumerate(order[:RANKED], 1):
+        line(
+            f"{rank:>5} {dim:>5} {four_decimals(fit.slope[dim]):>10} {four_decimals(fit.slope_std[dim]):>9} "
+            f"{four_decimals(fit.stderr[dim]):>9} "
+            f"{fit.t[dim]:>z9.2f} {p_value(float(fit.q[dim]), 2):>9} {fit.r[dim]:>z7.3f}"
+        )
+    if len(order) > RANKED:
+        line(f"      ... {len(order) - RANKED} more with --json")
+
+
+def _neighbours(analysis: Analysis) -> list[str]:
+    """The neighbouring results: weighted components, static bias, outliers, geometry, suspicious tokens."""
+    weighted, static, outliers = analysis.components_weighted, analysis.static_bias, analysis.outliers
+    shape, found, tokens = analysis.geometry, analysis.undertrained, analysis.tokens
+    lines = [
+        "rows weighted by alpha",
+        "  PC correlation     " + "  ".join(f"{i}: {r:+z.2f}" for i, r in enumerate(weighted.correlations_weighted, 1)),
+        "  explained variance "
+        + "  ".join(f"{i}: {share:z.3f}" for i, share in enumerate(weighted.explained_variance_ratio, 1)),
+        "",
+    ]
+    if static is None:
+        lines.append("static bias: none (no bias in the final norm that reaches the head, none in the head)")
+    else:
+        sources = [f"beta of {static.norm}"] if static.norm else []
+        sources += ["head bias"] if static.head_bias else []
+        lines += [
+            f"static bias s ({' and '.join(sources)})",
+            f"  corr(s, -log alpha) {static.correlation:+z.3f}   R2 of s alone {static.r2_alone:z.3f}   "
+            f"with coefficient -1 {static.r2_fixed:z.3f}   of -log alpha + s on W {static.r2_offset:z.4f}",
+        ]
+    dims, lead = outliers.dims, f"outlier dimensions of h: {len(outliers.dims)} of {len(outliers.rms)}"
+    if len(dims):
+        named = ", ".join(str(dim) for dim in dims[:COMPONENTS]) + (", ..." if len(dims) > COMPONENTS else "")
+        lines.append(
+            f"{lead} ({named}); {outliers.overlap} of them among the {len(dims)} of largest |slope*sd| "
+            f"({outliers.overlap_expected:z.2f} by chance, p {p_value(outliers.overlap_p, 2)})"
+        )
+    else:
+        lines.append(lead)
+    null = (
+        f"{shape.null_space} dimensions, {shape.null_space_hidden:z.2%} of h's variance" if shape.null_space else "none"
+    )
+    lines.append(f"common drift of W {shape.common_drift:z.3f}   rank {shape.rank}   effective null space: {null}")
+    near = [f"{tokens[i]} {found.distance[i]:z.2f}" for i in found.nearest[:TOKENS]]
+    worst = [f"{tokens[i]} {found.residual[i]:+z.2f}" for i in found.worst_fitted[:TOKENS]]
+    lines.append(f"nearest the {found.untrained.reference} (cosine distance): {'  '.join(near)}")
+    lines.append(f"worst fitted (residual): {'  '.join(worst)}")
+    return lines
+
+
+def print_next_tokens(result: NextTokens, table: EncodingTable, count: int = 10) -> None:
+    """The edited distribution beside the base one."""
+    edit = result.intervention
+    line()
+    line(
+        f"after {result.prompt!r}: KL {result.kl:.4g}, JS {result.js:.4g} nats, "
+        f"{len(edit.pruned)} dimensions pruned ({edit.replacement}), {len(edit.steering)} tokens steered"
+    )
+    for token_id, base, now in zip(result.ids[:count], result.base[:count], result.now[:count], strict=True):
+        line(f"  {table.tokens[token_id]:<24} {percent(base):>8} {percent(now):>8}")

@@ -1,0 +1,74 @@
+"""`tpe transfer`: what a saved mask costs on another revision or fine-tune of the same width."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tpe_core.options import DEMO, RunOptions
+from tpe_tui.cli.console import drive, print_json, say
+from tpe_tui.cli.measuring import open_store, read_texts
+from tpe_tui.cli.options import LOADING, OUTPUT, READING, Model, Outside, run_options, takes
+
+if TYPE_CHECKING:
+    from tpe_core.transfer import Landing, Mask
+
+__all__ = ["transfer"]
+
+
+@takes(LOADING - {"revision"} | READING | OUTPUT)
+def transfer(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A saved intervention with a mask (JSON).", show_default=False)],
+    model: Model = DEMO,
+    revisions: Annotated[
+        list[str] | None, typer.Option("--revision", help="Branch, tag or commit on the hub; repeatable.")
+    ] = None,
+    measure_home: Annotated[
+        bool, typer.Option("--measure-home", help="Measure on the model it was made on anew, on the same texts.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the random mask.")] = 5,
+    ood: Outside = None,
+    *,
+    json_: bool,
+) -> None:
+    """Put the mask on every revision asked for, beside its cost at home and the masks chosen there."""
+    from tpe_core.manifest.manifest import read_edit
+    from tpe_core.transfer import Transfer, mask_to_transfer
+    from tpe_tui.cli.transfer_tables import print_transfer
+
+    mask, measured = mask_to_transfer(*read_edit(file))
+    options = run_options(context)
+    stdin = getattr(sys.stdin, "buffer", None) if options.text == ("-",) else None
+    typed = None if stdin is None else stdin.read()  # once, for every model
+    if mask.left_out:
+        say(f"the file steers tokens, too ({mask.left_out}): only its mask is transferred.")
+    home: Landing | None = None
+    if measure_home:
+        home = _landed(mask, replace(options, model=mask.model, revision=mask.revision), ood, seeds, typed)
+    wanted: list[str | None] = list(revisions or ()) or [None]
+    landings = tuple(_landed(mask, replace(options, revision=each), ood, seeds, typed) for each in wanted)
+    result = Transfer(mask, measured if home is None else home, landings)
+    if json_:
+        print_json(result.to_dict())
+    else:
+        print_transfer(result)
+
+
+def _landed(mask: Mask, options: RunOptions, ood: list[str] | None, draws: int, typed: bytes | None) -> Landing:
+    """Analyse one model and put the mask on it; the model is let go afterwards."""
+    from tpe_core.analysis import analyze
+    from tpe_core.models.loading import load_steps
+    from tpe_core.transfer import transfer as put
+
+    store, stdin = open_store(options), None if typed is None else BytesIO(typed)
+    loaded = drive(load_steps(options))
+    mask.check_fits(loaded.name, loaded.head.hidden_size)  # before its text is read
+    analysis = drive(analyze(options, store, stdin, loaded))
+    samples = read_texts(analysis, options, ood, store)
+    return drive(put(mask, analysis, samples, draws=draws, seed=options.seed, store=store))

@@ -1,0 +1,95 @@
+"""The table of `tpe transfer`: one block for home, one for each model that the mask was taken to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tpe_tui.cells import fit, four_decimals
+from tpe_tui.cli.console import line
+from tpe_tui.cli.prune_tables import FIGURES, TITLES, figures
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tpe_core.manifest.schema import MeasuredText
+    from tpe_core.pruning.sweep import Cost
+    from tpe_core.transfer import Landing, Transfer
+
+__all__ = ["print_transfer"]
+
+NAME = 34
+
+
+def print_transfer(result: Transfer) -> None:
+    """The mask, its cost at home, and a block of lines for every model."""
+    from tpe_core.transfer import Landing
+
+    mask = result.mask
+    width, way = mask.edit.hidden_size, mask.edit.intervention.replacement
+    line(f"a mask of {mask.removed:,} of {width:,} dimensions, replaced by {way}; KL, JS and entropy in nats")
+    line()
+    line(f"{'':<{NAME}}  {TITLES['heldout']:<{len(FIGURES) + 2}}{TITLES['ood']}")
+    line(f"{'':<{NAME}}{FIGURES}  {FIGURES}")
+    home = _named(mask.model, mask.revision)
+    if isinstance(result.home, Landing):
+        _block(f"{home} (home)", result.home, at_home=True)
+    elif result.home:
+        line(f"{home} (home, as the file says)")
+        line(_row("  unpruned", {domain: _before(each) for domain, each in result.home.items()}))
+        line(_row("  the mask", {domain: _after(each) for domain, each in result.home.items()}))
+    else:
+        line(f"{home} (home): the file holds no costs of the mask alone; --measure-home finds them")
+    for landing in result.landings:
+        line()
+        _block(_named(landing.model, landing.revision), landing)
+
+
+def _named(model: str, revision: str | None) -> str:
+    return model if revision is None else f"{model} @ {revision}"
+
+
+def _block(title: str, landing: Landing, at_home: bool = False) -> None:
+    line(title)
+    for domain, name in TITLES.items():
+        line(f"  {name + ':':<15} {landing.positions[domain]:,} positions of {landing.texts[domain]}")
+    line(_row("  unpruned", _texts(landing.baseline)))
+    line(
+        _row("  the mask" if at_home or not landing.refitted else "  the mask, its own numbers", _texts(landing.costs))
+    )
+    if landing.refitted and not at_home:
+        line(_row("  the mask, fitted again here", _texts(landing.refitted)))
+    line(_row(f"  its own by slope ({landing.shared:,} shared)", _texts(landing.own)))
+    means = {domain: landing.random.mean(domain).costs[0] for domain in TITLES}
+    draws = len(landing.random.draws["heldout"])
+    line(_row(f"  random, {draws} draw{'s' if draws > 1 else ''}", _texts(means)))
+    if draws > 1:
+        bands = [" to ".join(map(four_decimals, landing.random.band(domain)[0])) for domain in TITLES]
+        line(f"{'    KL over draws':<{NAME}}  {bands[0]:<{len(FIGURES)}}  {bands[1]}")
+
+
+def _texts(costs: Mapping[str, Cost]) -> dict[str, str]:
+    return {domain: figures(cost) for domain, cost in costs.items()}
+
+
+def _row(name: str, texts: Mapping[str, str]) -> str:
+    blank = " " * len(FIGURES)
+    return fit(name, NAME) + "  ".join(texts.get(domain, blank) for domain in TITLES)
+
+
+def _before(measured: MeasuredText) -> str:
+    return _cells(0.0, 0.0, 1.0, measured.base_perplexity, measured.base_entropy)
+
+
+def _after(measured: MeasuredText) -> str:
+    return _cells(measured.kl, measured.js, measured.top1, measured.perplexity, measured.entropy)
+
+
+def _cells(
+    kl: float | None, js: float | None, top1: float | None, perplexity: float | None, entropy: float | None
+) -> str:
+    """Figures under `FIGURES`, of which a file may hold only some."""
+    cells = ((top1, "7.1%"), (perplexity, "9.4g"), (entropy, "8.3f"))
+    divergences = ((kl, 9), (js, 8))
+    texts = ["" if x is None else four_decimals(x) for x, _ in divergences]
+    rest = "".join(" " * int(form.split(".")[0]) if x is None else format(x, form) for x, form in cells)
+    return "".join(f"{text:>{width}}" for text, (_, width) in zip(texts, divergences, strict=True)) + rest

@@ -1,0 +1,152 @@
+"""The command lines that give the current view without a screen.
+
+Only text: nothing is run, and every word is quoted for a POSIX shell.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tpe_core.edits.intervention import METHODS, Intervention
+from tpe_core.generation.decoding import Decoding
+from tpe_core.options import RunOptions
+from tpe_core.pruning.results import ROTATE, SweepRequest
+from tpe_core.steering.results import DoseRequest
+
+if TYPE_CHECKING:
+    from tpe_tui.sweep.state import SweepState
+
+__all__ = [
+    "command_lines",
+    "common_options",
+    "default_name",
+    "dynamics_lines",
+    "generate_lines",
+    "mask_name",
+    "steer_lines",
+    "sweep_lines",
+]
+
+
+def mask_name(options: RunOptions) -> str:
+    """The name that a mask of this model is saved under where none was typed."""
+    return default_name("tpe-mask", options.model, options.revision)
+
+
+def default_name(stem: str, model: str, revision: str | None = None) -> str:
+    """A file's name to offer, which says the model: ``tpe-mask-pythia-160m.json``."""
+    parts = [Path(os.path.abspath(model)).name if model.startswith((".", "~", "/")) else model.rsplit("/", 1)[-1]]
+    parts += [revision] if revision else []
+    words = "-".join("".join(char if char.isalnum() or char in "._-" else "-" for char in part) for part in parts)
+    return f"{stem}-{words.strip('.-')[:80] or 'model'}.json"
+
+
+def common_options(options: RunOptions) -> list[str]:
+    """The model and those options that differ from the defaults."""
+    default = RunOptions()
+    words = [options.model]
+    named = ("revision", "task", "device", "device_map", "dtype", "quantize", "positions", "seed", "threads")
+    for name in named:
+        value = getattr(options, name)
+        if value != getattr(default, name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    for path in options.text:
+        words += ["--text", path]
+    flags = {"--no-cache": not options.cache, "--offline": options.offline}
+    flags["--trust-remote-code"] = options.trust_remote_code
+    return [*words, *(flag for flag, given in flags.items() if given)]
+
+
+def command_lines(options: RunOptions, prompt: str, edit: Intervention, exported: str) -> str:
+    """One command a line, each under a comment that says what it gives; `exported` is the manifest's path."""
+    common = common_options(options)
+    lines = ["# the table and the plots, as text or with --json", shlex.join(["tpe", "analyze", *common])]
+    words = ["tpe", *common, "--prompt", prompt]
+    if edit.is_empty:
+        lines.append("# this prompt: in a terminal the inspector, in a pipe its next tokens")
+    else:
+        parts = [f"{len(edit.pruned)} pruned, {edit.replacement}"] if edit.pruned else []
+        parts += [f"{len(edit.steering)} steered"] if edit.steering else []
+        lines.append(f"# this prompt and edit ({'; '.join(parts)}); write the file with e first")
+        words += ["--mask", exported]
+    return "\n".join([*lines, shlex.join(words)])
+
+
+def sweep_lines(options: RunOptions, state: SweepState) -> str:
+    """The commands that measure what the sweep screen shows, and write the mask under its cursor."""
+    words, request = ["tpe", "prune", *common_options(options)], state.request
+    ways = [*request.replacements, *([ROTATE] if request.reference else [])]
+    steps = ",".join(f"{fraction:g}" for fraction in request.fractions)
+    asked = ["--order", ",".join(request.orders), "--replace", ",".join(ways), "--fractions", steps]
+    if request.draws != SweepRequest().draws:
+        asked += ["--seeds", str(request.draws)]
+    lines = ["# every curve, as tables or with --json", shlex.join([*words, *asked])]
+    if state.selected != ROTATE:
+        fraction = f"{request.fractions[min(state.at, len(request.fractions) - 1)]:g}"
+        one = ["--order", state.selected, "--replace", state.replacement, "--fractions", fraction]
+        lines += [
+            "# the point under the cursor, and its mask",
+            shlex.join([*words, *one, "--save", mask_name(options)]),
+        ]
+    return "\n".join(lines)
+
+
+def dynamics_lines(names: Sequence[str], words: Sequence[str]) -> str:
+    """The commands that measure what the dynamics screen shows, watch its logs, and open it again."""
+    if not names:
+        return "# no source is open"
+    logs = [name for name in names if name.endswith(".jsonl")]
+    lines = ["# every checkpoint, as tables or with --json"]
+    lines += [shlex.join(["tpe", "dynamics", name, *(() if name in logs else words)]) for name in names]
+    for name in logs:
+        lines += ["# watched while it grows", shlex.join(["tpe", "dynamics", "--follow", name])]
+    return "\n".join([*lines, "# this screen", shlex.join(["tpe", "dynamics", *names, *words, "--screen"])])
+
+
+def generate_lines(
+    options: RunOptions, prompt: str, edit: Intervention, decoding: Decoding, changed: bool = False
+) -> str:
+    """The commands that write what the generate screen shows; `changed` where another edit wrote some."""
+    default = RunOptions()
+    model_only = replace(options, task=None, text=(), positions=default.positions, seed=default.seed, cache=True)
+    words = ["tpe", "generate", *common_options(model_only), "--prompt", prompt]
+    lines = ["# both texts; --json has every token's probability, --save NAME writes both"]
+    if not edit.is_empty:
+        lines.append("# write the edit's file in the inspector first")
+        words += ["--intervention", mask_name(options)]
+    if changed:
+        lines.append("# the edit has changed since the first token; there the one in force holds from then on")
+    asked = {"length": decoding.length, "temperature": decoding.temperature, "top-k": decoding.top_k}
+    asked |= {"top-p": decoding.top_p, "seed": decoding.seed}
+    plain = {"temperature": 1.0, "top-k": 0, "top-p": 1.0, "seed": 0}
+    for name, value in asked.items():
+        words += [f"--{name}", str(value)] if value != plain.get(name) else []
+    return "\n".join([*lines, shlex.join(words)])
+
+
+def steer_lines(options: RunOptions, request: DoseRequest) -> str:
+    """The commands that measure what the steering study shows, and write its edit where one command can."""
+    words, ratios = ["tpe", "steer", *common_options(options)], request.ratios
+    asked: dict[float, list[str]] = {}
+    for token_id, ratio in zip(request.token_ids, ratios, strict=True):
+        asked.setdefault(ratio, []).extend(["--token", f"#{token_id}"])
+    lines = ["# asked and achieved by every method, with the dose-response, as tables or with --json"]
+    for ratio, tokens in asked.items():
+        together = ["--together"] if len(tokens) > 2 else []
+        said = [*words, *tokens, "--ratio", f"{ratio:.6g}", *together]
+        lines.append(shlex.join([*said, "--method", ",".join(METHODS), "--dose"]))
+        if len(asked) == 1:
+            lines += [
+                "# this edit, by the method in force",
+                shlex.join([*said, "--method", request.method, "--save", mask_name(options)]),
+            ]
+    if len(asked) > 1:
+        lines.append("# tokens at different ratios are measured one ratio at a time there")
+    if request.edit.pruned:
+        lines.append("# the figures there are of the whole head, without what is pruned here")
+    return "\n".join(lines)

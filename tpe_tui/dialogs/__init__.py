@@ -1,0 +1,1 @@
+"""Dialogs: questions, choices, and pages of text."""

@@ -1,0 +1,79 @@
+"""The help screen: every action of the key table with the keys in force and its command line, if it has one."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.widgets import Static
+
+from tpe_tui.cells import fit
+from tpe_tui.dialogs.dialog import Dialog
+from tpe_tui.keymap import Keymap
+
+__all__ = ["HelpScreen", "help_text"]
+
+KEY_CELLS = 12
+
+
+def help_text(keymap: Keymap, ids: bool = False) -> Text:
+    """The help as text; with `ids`, the ids to use in the user's keys file."""
+    text = Text()
+    for group, actions in keymap.groups().items():
+        text.append(f"{group}\n", style="bold")
+        for action in actions:
+            text.append(f"  {fit(keymap.shown(action.id, every=True), KEY_CELLS)}", style="bold")
+            text.append(f" {fit(action.id, 18)}" if ids else " ")
+            text.append(action.help)
+            if action.headless and not ids:
+                text.append(f"  ({action.headless})", style="dim")
+            text.append("\n")
+        text.append("\n")
+    text.rstrip()
+    return text
+
+
+class HelpScreen(Dialog[None]):
+    """Scrolls with the usual keys; tab switches between command lines and action ids."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter,q,question_mark", "leave", "close", show=False),
+        Binding("j,down", "scroll(1)", "down", show=False),
+        Binding("k,up", "scroll(-1)", "up", show=False),
+        Binding("ctrl+d,pagedown,space", "scroll(12)", "down", show=False),
+        Binding("ctrl+u,pageup", "scroll(-12)", "up", show=False),
+        Binding("tab", "ids", "ids", show=False),
+    ]
+
+    def __init__(self, keymap: Keymap, keys_file: str) -> None:
+        """Show `keymap`; `keys_file` is the name of the file that changes it."""
+        super().__init__()
+        self._keymap = keymap
+        self._keys_file = keys_file
+        self._ids = False
+
+    def compose(self) -> ComposeResult:
+        """The title, the table, the hint."""
+        with Vertical(id="text"):
+            yield Static(Text("Keys"), id="text-title", markup=False)
+            with VerticalScroll(id="text-body", can_focus=False):
+                yield Static(help_text(self._keymap), id="help-table", markup=False)
+            yield Static(
+                Text(f"j k scroll, tab shows ids for {self._keys_file}, esc closes"), id="text-hint", markup=False
+            )
+
+    def action_scroll(self, rows: int) -> None:
+        """Scroll."""
+        self.query_one("#text-body").scroll_relative(y=rows, animate=False)
+
+    def action_ids(self) -> None:
+        """Command lines or ids."""
+        self._ids = not self._ids
+        self.query_one("#help-table", Static).update(help_text(self._keymap, self._ids))
+
+    def action_leave(self) -> None:
+        """Close."""
+        self.dismiss(None)

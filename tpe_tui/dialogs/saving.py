@@ -1,0 +1,70 @@
+"""Asking where to write: what can be refused is refused while the path stands there, and replacing is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tpe_core.errors import ExistsError, TpeError
+from tpe_core.outputs import shown_path
+from tpe_tui.dialogs.ask import Ask
+from tpe_tui.dialogs.question import Question
+
+if TYPE_CHECKING:
+    from tpe_tui.shell.engine_app import EngineApp
+
+__all__ = ["ask_where", "typed_path"]
+
+Checked = Callable[[Path, bool], object]
+"""Raises `TpeError` where nothing can be written, `ExistsError` where False forbids to replace something."""
+
+
+def typed_path(text: str) -> Path:
+    """The path that a typed line means."""
+    return Path(os.path.expanduser(text.strip()))
+
+
+def ask_where(  # noqa: PLR0917 - a question with everything that follows from its answer
+    app: EngineApp, question: str, value: str, hint: str, check: Checked, write: Callable[[Path, bool], object]
+) -> None:
+    """Ask for a path; `write` gets it, and whether an earlier file may be replaced."""
+
+    def problem(text: str) -> str | None:
+        if not text.strip():
+            return "type a path, or esc leaves"
+        try:
+            check(typed_path(text), True)
+        except TpeError as error:
+            return str(error)
+        return None
+
+    def answered(text: str | None) -> None:
+        if text is None:
+            return
+        path = typed_path(text)
+
+        def replace_or_ask(key: str | None) -> None:
+            if key == "y":
+                write(path, True)
+            else:
+                again(text)
+
+        try:
+            check(path, False)
+        except ExistsError as error:
+            there = f"{shown_path(error.path)} exists."
+            app.push_screen(
+                Question("Replace it?", [there], {"y": "replaces it"}, "leaves it as it is"),
+                replace_or_ask,
+            )
+        except TpeError:
+            again(text)
+        else:
+            write(path, False)
+
+    def again(text: str) -> None:
+        ask_where(app, question, text.strip(), hint, check, write)
+
+    app.push_screen(Ask(question, value, hint, problem), answered)

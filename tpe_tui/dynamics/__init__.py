@@ -1,0 +1,1 @@
+"""Training dynamics: how the encoding appears over checkpoints."""

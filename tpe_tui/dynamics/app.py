@@ -1,0 +1,92 @@
+"""Training dynamics as an app of its own, for `tpe dynamics … --screen`: the dynamics screen without an inspector.
+
+An app beside the inspector and no mode of it, because it has no model to open: nothing of the other's start, memory or
+palette would apply. What both need is their base, `EngineApp`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tpe_core.errors import TpeError
+from tpe_tui.dynamics.reader import DYNAMICS, EXPORT, DynamicsDesk, Reader
+from tpe_tui.dynamics.screen import DynamicsScreen
+from tpe_tui.dynamics.state import SHAPES
+from tpe_tui.engine.messages import Answer, JobUpdate
+from tpe_tui.shell.engine_app import EngineApp, run_in_terminal
+from tpe_tui.widgets.job_strip import JobStrip
+
+__all__ = ["DynamicsApp", "run_dynamics"]
+
+
+class DynamicsApp(EngineApp):
+    """Reads the sources `names` with `reader`, once the first frame is painted; its exit code is 1 where none could be.
+
+    `words` are the options that `reader` stands for on a command line.
+    """
+
+    ENABLE_COMMAND_PALETTE = False
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        reader: Reader,
+        words: Sequence[str] = (),
+        *,
+        state_dir: Path | None = None,
+        keys_file: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing starts before the app runs. Raises `TpeError` where no screen can tell so many sources apart."""
+        if len(names) > len(SHAPES):
+            raise TpeError(f"a screen tells {len(SHAPES)} sources apart, not {len(names)}: leave some out.")
+        super().__init__(state_dir, keys_file, clock)
+        strip = JobStrip(clock, self.keymap.shown("run.cancel"))
+        self.desk = DynamicsDesk(self.host, strip, self.keymap, reader, names=names, words=words)
+
+    def get_default_screen(self) -> DynamicsScreen:
+        """The one screen."""
+        return DynamicsScreen(self.desk, base=True)
+
+    def begin(self) -> None:
+        """Read."""
+        self.desk.start()
+        self._show()
+
+    def _show(self) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, DynamicsScreen):
+                screen.show()
+
+    def on_job_update(self, message: JobUpdate) -> None:
+        """The reading job took a step, or ended."""
+        if message.name == DYNAMICS:
+            self.desk.update(message)
+            self._show()
+
+    def on_answer(self, message: Answer) -> None:
+        """The data are written, or could not be."""
+        if message.kind == EXPORT:
+            self.desk.answer(message)
+            self._show()
+
+    def losses(self) -> list[str]:
+        """A job that reads checkpoints; what a log says stays in the log."""
+        strip, sources = self.desk.strip, self.desk.state.sources
+        reading = strip.job is not None and any(source.status == "reading" for source in sources)
+        return ["Checkpoints are being read; what was read would be dropped."] if reading else []
+
+    def leave(self, code: int | None = None) -> None:
+        """End the app: with `code`, or 1 where nothing could be read, else 0."""
+        self.problem = self.desk.problem
+        super().leave(code)
+
+
+def run_dynamics(
+    names: Sequence[str], reader: Reader, words: Sequence[str] = (), leave: Callable[[int], object] = os._exit
+) -> int:
+    """Run the screen in this terminal, then `leave` with its exit code: see `run_in_terminal`."""
+    return run_in_terminal(DynamicsApp(names, reader, words), leave)

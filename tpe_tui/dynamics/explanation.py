@@ -1,0 +1,71 @@
+"""What the dynamics screen says in words: before there is a curve, and about a source beside its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tpe_core.options import DEMO
+from tpe_tui.cells import count, escape_controls
+from tpe_tui.dynamics.reader import DynamicsDesk
+from tpe_tui.dynamics.state import Source, is_log
+
+__all__ = ["explanation", "facts"]
+
+
+def explanation(desk: DynamicsDesk, key: Callable[[str], str]) -> tuple[str, ...]:
+    """Why nothing is drawn, and what to press; `key` gives the keys in force."""
+    state = desk.state
+    keys = f"{key('run.rerun')} reads · {key('run.open')} adds a source · {key('run.cancel')} stops, what is read stays"
+    if not state.sources:
+        return ("No source is open.", "", f"{key('run.open')} adds one: a folder of checkpoints, a log, a hub id.")
+    problems = [escape_controls(source.problem) for source in state.sources if source.problem]
+    if problems:
+        return ("Nothing could be read.", "", *problems, "", keys)
+    if any(source.points for source in state.sources):
+        return ("Every source is hidden.", "", f"{key('d')} draws the selected one.")
+    if state.job is not None:
+        still = [source for source in state.sources if source.pending and not is_log(source.name)]
+        first = "The first checkpoints come in a moment." if still else "The run has logged nothing yet."
+        costs = [
+            f"{escape_controls(state.short(source))}: {source.budget}" for source in state.sources if source.budget
+        ]
+        return (first, "", *costs, "Each one is drawn as it comes.")
+    if any(source.trajectory is not None for source in state.sources):
+        return ("No checkpoint could be read.", "", f"{key('i')} says why.")
+    lines = [f"  {escape_controls(source.name)}" for source in state.sources]
+    cost = () if all(source.name == DEMO for source in state.sources) else (
+        "Only the output embedding of every checkpoint is read where that suffices, and what was read once",
+        "is kept. What it takes is said before it begins to take it.",
+        "",
+    )  # fmt: skip
+    return ("When does it learn how often tokens occur?", "", *lines, "", *cost, keys)
+
+
+def facts(source: Source) -> str:
+    """Where the figures come from, and everything that is not among them, in lines."""
+    found = source.trajectory
+    if found is None:
+        return "\n".join(["not read yet", *([source.problem] if source.problem else [])])
+    half = found.halfway()
+    said = {name: count(step) if step is not None else "not reached" for name, step in half.items()}
+    so_far = ", so far" if source.pending else ""
+    lines = [
+        f"source       {found.source}",
+        f"frequencies  {found.frequencies}",
+        *([] if found.unseen is None else [f"never seen   {count(found.unseen)} of the vocabulary"]),
+        f"checkpoints  {len(found.points)}"
+        + (f", steps {count(found.points[0].step)} to {count(found.points[-1].step)}" if found.points else ""),
+        f"half-way     R² at step {said['encoding']}, parameters at step {said['parameters']}{so_far}",
+    ]
+    same = [f"  {point.name} has the content of {point.duplicate_of}" for point in found.points if point.duplicate_of]
+    skipped = [f"  {entry.name}: {entry.reason}" for entry in found.skipped]
+    lines += [f"cost         {source.budget}"] if source.budget else []
+    for title, entries in (
+        ("duplicates", same),
+        ("suspected", [f"  {point.name} counts for no half-way step" for point in found.points if point.suspected]),
+        ("skipped", skipped),
+        ("warnings", [f"  {text}" for text in found.warnings]),
+    ):
+        if entries:
+            lines += ["", title, *entries]
+    return "\n".join(lines + ([f"\n{source.problem}"] if source.problem else []))

@@ -1,0 +1,213 @@
+"""The table under the dynamics plots: every figure at the step under the cursor, a source a column; the plots' legend.
+
+The figures are those of `DynamicsState`; a source without a checkpoint at that very step shows the one before it, dim.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from textual import events
+from textual.message import Message
+
+from tpe_tui.cells import count, escape_controls, fit, four_decimals
+from tpe_tui.dynamics.state import DynamicsState, Quantity, Source
+from tpe_tui.sweep.curve_plot import CURVE_ROLES
+from tpe_tui.widgets.line_widget import Line, LineWidget
+
+__all__ = ["HEAD_ROWS", "DynamicsTable", "figure"]
+
+HEAD_ROWS = 3
+NAME_CELLS = 22
+LEAST, MOST = 12, 34  # cells of a column
+BOTH = 24  # cells from which a column has the last value as well
+VALUE = 9
+STATUS = {
+    "waiting": "waits", "reading": "is read…", "following": "followed…", "done": "", "failed": "failed",
+    "cancelled": "stopped",
+}  # fmt: skip
+
+
+def figure(value: float) -> str:
+    """A figure in at most eight cells; a dot where it was not measured."""
+    if math.isnan(value):
+        return "·"
+    return four_decimals(value)
+
+
+class DynamicsTable(LineWidget):
+    """A row for each quantity; a click puts the cursor on one, and on a source."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = CURVE_ROLES
+
+    can_focus = True
+
+    class Picked(Message):
+        """A row was clicked, and in it perhaps a source's column."""
+
+        def __init__(self, key: str | None, source: int | None) -> None:
+            """Carry both."""
+            super().__init__()
+            self.key = key
+            self.source = source
+
+    def __init__(self, state: DynamicsState) -> None:
+        """The table of `state`."""
+        super().__init__("dynamics-table")
+        self.state = state
+        self.top = 0
+        self._rows: tuple[Quantity, ...] = ()
+        self._marks: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def renew(self) -> None:
+        """The state is another one: keep its row in view, and paint."""
+        self._rows, self._marks = self.state.quantities, self.state.marks()
+        keys = [row.key for row in self._rows]
+        room = max(1, self.size.height - HEAD_ROWS)
+        at = keys.index(self.state.row) if self.state.row in keys else 0
+        self.top = max(0, min(self.top, at, len(keys) - room), at - room + 1)
+        self.repaint()
+
+    def on_resize(self) -> None:
+        """The row under the cursor stays in view."""
+        super().on_resize()
+        self.renew()
+
+    # columns
+
+    @property
+    def cells(self) -> int:
+        """How wide a source's column is."""
+        room = self.size.width - NAME_CELLS - 1
+        return max(LEAST, min(MOST, room // max(1, len(self.state.sources))))
+
+    @property
+    def columns(self) -> list[tuple[int, Source]]:
+        """The sources that fit, the selected one among them."""
+        sources = [*enumerate(self.state.sources)]
+        fits = max(1, (self.size.width - NAME_CELLS - 1) // self.cells)
+        first = max(0, min(self.state.selected - fits + 1, len(sources) - fits))
+        return sources[first : first + fits]
+
+    # lines
+
+    def line(self, y: int, width: int) -> tuple[Line, str]:
+        """Three lines of head, then a quantity a line."""
+        if y < HEAD_ROWS:
+            return self._head(y), "row"
+        index = self.top + y - HEAD_ROWS
+        if index >= len(self._rows):
+            return [], "row"
+        row = self._rows[index]
+        here = row.key == self.state.row
+        drawn = row.key in self.state.drawn
+        line: Line = [
+            ("▸" if here else " ", "key"),
+            (fit(row.label, NAME_CELLS - 2), "row" if drawn else "muted"),
+            (self._thumb(y), "muted"),
+        ]
+        for _, source in self.columns:
+            line += self._cell(source, row.key)
+        return line, "cursor" if here else "row"
+
+    def _head(self, y: int) -> Line:
+        at = self.state.at
+        step = "no step yet" if at is None else f"step {count(at)}"
+        name = (f" {step}", " checkpoint", " half-way R² · all")[y]
+        line: Line = [(fit(name, NAME_CELLS), "title" if y == 0 else "head")]
+        both = self.cells >= BOTH
+        for index, source in self.columns:
+            selected = index == self.state.selected
+            text, role = self._head_cell(source, y)
+            if y == 0:
+                hidden = source.name in self.state.hidden
+                mark = self._marks.get((source.name, "r2_adjusted"), (" ", "row"))
+                line.append((" ▸" if selected else "  ", "key"))
+                line.append(("-" if hidden else mark[0], "muted" if hidden else mark[1]))
+                line.append((fit(" " + text, self.cells - 3), "title" if selected else role))
+            elif y == 1 and both and source.trajectory is not None:
+                line.append((fit(f"    {text}", self.cells - VALUE), role))
+                line.append((fit("last", VALUE, right=True), "head"))
+            else:
+                line.append((fit(("    " if both else "  ") + text, self.cells), role))
+        return line
+
+    def _head_cell(self, source: Source, y: int) -> tuple[str, str]:
+        """The source's name and status, its checkpoint at the cursor, its half-way steps."""
+        status = STATUS[source.status]
+        if y == 0:
+            name = escape_controls(self.state.short(source))
+            if self.cells >= BOTH:
+                return (f"{name} {status}" if status else name), "head"
+            return fit(name, min(len(name), self.cells - 5)) + ("…" if source.pending else ""), "head"
+        if source.trajectory is None:
+            return (status if y == 1 else ""), "bad" if source.status == "failed" else "muted"
+        if y == 1:
+            at = self.state.at
+            index = None if at is None else source.index_at(at)
+            if index is None:
+                return "none yet", "muted"
+            point = source.points[index]
+            if point.duplicate_of is not None:
+                return escape_controls(f"{point.name} = {point.duplicate_of}"), "warn"
+            if point.suspected:
+                return escape_controls(f"{point.name} ?"), "warn"
+            return escape_controls(point.name), "head" if point.step == at else "muted"
+        half = source.halfway()
+        both = self.cells >= BOTH
+        texts = ["·" if step is None else count(step) if both else str(step) for step in half.values()]
+        so_far = " so far" if source.pending and both else ""
+        return (" · " if both else "·").join(texts) + so_far, "head"
+
+    def _cell(self, source: Source, key: str) -> Line:
+        state = self.state
+        mark, role = self._marks.get((source.name, key), (" ", "row"))
+        at = state.at
+        index = None if at is None else source.index_at(at)
+        exact = index is not None and source.points[index].step == at
+        hidden = source.name in state.hidden
+        text = "muted" if hidden or not exact else "row"
+        both = self.cells >= BOTH
+        line: Line = [
+            ("  ", "row"),
+            (" " if hidden else mark, role),
+            (fit(figure(state.value(source, key)), VALUE, right=True), text),
+        ]
+        last = fit(figure(state.last(source, key)) if both else "", self.cells - 3 - VALUE, right=True)
+        return [*line, (last, "muted")]
+
+    def _thumb(self, y: int) -> str:
+        room = max(1, self.size.height - HEAD_ROWS)
+        if len(self._rows) <= room:
+            return " "
+        size = max(1, room * room // len(self._rows))
+        start = round((room - size) * self.top / max(1, len(self._rows) - room))
+        return "▐" if start <= y - HEAD_ROWS < start + size else " "
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor there."""
+        at = event.get_content_offset(self)
+        if at is None:
+            return
+        index = self.top + at.y - HEAD_ROWS
+        key = self._rows[index].key if at.y >= HEAD_ROWS and index < len(self._rows) else None
+        column = (at.x - NAME_CELLS) // self.cells if at.x >= NAME_CELLS else -1
+        columns = self.columns
+        self.post_message(self.Picked(key, columns[column][0] if 0 <= column < len(columns) else None))
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """The next row."""
+        event.stop()
+        self._scroll(1)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The row before."""
+        event.stop()
+        self._scroll(-1)
+
+    def _scroll(self, rows: int) -> None:
+        keys = [row.key for row in self._rows]
+        if self.state.row in keys:
+            at = max(0, min(keys.index(self.state.row) + rows, len(keys) - 1))
+            self.post_message(self.Picked(keys[at], None))

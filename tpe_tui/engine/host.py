@@ -1,0 +1,234 @@
+"""The one engine thread: requests where only the latest of a kind counts, and jobs stepped between them.
+
+Requests are answered at the pauses of a job's long steps, too (`tpe_core.pauses`), and cancelling ends a step there.
+It alone imports the engine, inside the thread; it never touches a widget, and no error ends it.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual.message import Message
+
+from tpe_core.dynamics.trajectory import Trajectory
+from tpe_core.errors import CancelledError, TpeError
+from tpe_core.options import DEMO, RunOptions
+from tpe_core.progress import Progress, Steps, attended
+from tpe_tui.dynamics.state import is_log
+from tpe_tui.engine.messages import Answer, Failure, JobUpdate
+from tpe_tui.engine.session import Session
+
+if TYPE_CHECKING:
+    from tpe_core.models.hub import CachedModel
+
+__all__ = ["EngineHost", "failure_of", "list_cached", "open_live", "read_dynamics"]
+
+STOP_SECONDS = 2.0
+
+
+def open_live(options: RunOptions) -> Steps[Session]:
+    """Open the real engine. The import is a step of its own, so that the screen says what takes the time."""
+    yield Progress("importing the engine", 0)
+    from tpe_core.session import open_session
+
+    session: Session = yield from open_session(options)
+    return session
+
+
+def list_cached() -> Sequence[CachedModel]:
+    """The models of the hub's local cache. No torch is needed for that, only the hub's client."""
+    from tpe_core.models.hub import cached_models
+
+    return cached_models()
+
+
+def read_dynamics(options: RunOptions, **asked: Any) -> Callable[[str], Steps[Trajectory]]:
+    """What reads a source of training dynamics by name; `asked` are further fields of `DynamicsOptions`.
+
+    A probe's log is followed while it grows, and needs no torch. The task, and leave to run code that comes with a
+    model, are those of the model of `options` alone.
+    """
+
+    def read(name: str) -> Steps[Trajectory]:
+        if is_log(name):
+            from tpe_core.dynamics.probe_log import follow
+
+            return (yield from follow(Path(name)))
+        if name == DEMO:
+            from tpe_core.dynamics.recorded import bundled_trajectory
+
+            return bundled_trajectory()
+        yield Progress("importing the engine", 0)
+        from tpe_core.dynamics.plan import DynamicsOptions, dynamics
+
+        run = replace(options, model=name, revision=None)
+        if name != options.model:
+            run = replace(run, task=None, trust_remote_code=False)
+        return (yield from dynamics(DynamicsOptions(run, **asked)))
+
+    return read
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An error as a value: the engine's own sentence, or the type and text of anything unforeseen."""
+    details = "".join(traceback.format_exception(error))
+    if isinstance(error, TpeError):
+        return Failure(str(error), details if error.__cause__ is not None else "")
+    return Failure(f"the engine stopped with {type(error).__name__}: {error}. Copy this and report it.", details)
+
+
+@dataclass
+class _Job:
+    """A queued or running job; `steps` exists once its first step was asked for."""
+
+    id: int
+    name: str
+    start: Callable[[], Steps[Any]]
+    background: bool = False
+    steps: Steps[Any] | None = field(default=None)
+
+
+class EngineHost:
+    """Runs everything slow on one daemon thread and posts `Answer` and `JobUpdate` messages.
+
+    `post` must be safe to call from another thread; it is told nothing after `stop`.
+    """
+
+    def __init__(self, post: Callable[[Message], object]) -> None:
+        """Nothing runs before `start`."""
+        self._post = post
+        self._wake = threading.Condition()
+        self._latest: dict[str, tuple[int, Callable[[], object]]] = {}
+        self._jobs: deque[_Job] = deque()
+        self._cancelled: set[int] = set()
+        self._seq = 0
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="tpe-engine", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine thread is running."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread; what was asked before runs now."""
+        self._thread.start()
+
+    def latest(self, kind: str, fn: Callable[[], object]) -> int:
+        """Ask for `fn()`, forgetting an unanswered request of its kind; the number that comes back in `Answer.seq`."""
+        with self._wake:
+            self._seq += 1
+            self._latest[kind] = (self._seq, fn)
+            self._wake.notify()
+            return self._seq
+
+    def job(self, name: str, start: Callable[[], Steps[Any]], background: bool = False) -> int:
+        """Queue a job: `start()` makes its generator on the engine thread; the number in `JobUpdate.job`.
+
+        A `background` job takes its steps only while no other job is there.
+        """
+        with self._wake:
+            self._seq += 1
+            self._jobs.append(_Job(self._seq, name, start, background))
+            self._wake.notify()
+            return self._seq
+
+    def cancel(self, job: int) -> None:
+        """Close a job's generator after the step it is in."""
+        with self._wake:
+            self._cancelled.add(job)
+            self._wake.notify()
+
+    def stop(self, timeout: float = STOP_SECONDS) -> bool:
+        """Ask the thread to end and wait at most `timeout` seconds; whether it did."""
+        with self._wake:
+            self._stopping = True
+            self._latest.clear()
+            self._wake.notify()
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._stopping or bool(self._latest) or bool(self._jobs))
+                if self._stopping:
+                    break
+                request = self._next_request()
+                job = min(self._jobs, key=lambda job: job.background, default=None)
+            if request is not None:
+                self._answer(*request)
+            elif job is not None and self._step(job):
+                self._jobs.remove(job)
+        for job in self._jobs:
+            self._close(job)
+
+    def _next_request(self) -> tuple[str, int, Callable[[], object]] | None:
+        """Take the oldest request that waits, as `_answer` takes it; the lock is held."""
+        kind = next(iter(self._latest), None)
+        return None if kind is None else (kind, *self._latest.pop(kind))
+
+    def _answer(self, kind: str, seq: int, fn: Callable[[], object]) -> None:
+        try:
+            message = Answer(kind, seq, fn())
+        except (Exception, SystemExit) as error:
+            message = Answer(kind, seq, failure=failure_of(error))
+        self._tell(message)
+
+    def _step(self, job: _Job) -> bool:
+        """Take one step of a job; whether it ended."""
+        if job.id in self._cancelled:
+            self._close(job)
+            self._tell(JobUpdate(job.id, job.name, "cancelled"))
+            return True
+        try:
+            job.steps = job.start() if job.steps is None else job.steps
+            with attended(lambda: self._attend(job)):
+                update = JobUpdate(job.id, job.name, "running", progress=next(job.steps))
+        except StopIteration as stop:
+            update = JobUpdate(job.id, job.name, "done", value=stop.value)
+        except CancelledError:
+            update = JobUpdate(job.id, job.name, "cancelled")
+        except (Exception, SystemExit) as error:
+            update = JobUpdate(job.id, job.name, "failed", failure=failure_of(error))
+        if job.id in self._cancelled and update.state == "running":
+            self._close(job)
+            update = JobUpdate(job.id, job.name, "cancelled")
+        self._tell(update)
+        return update.state != "running"
+
+    def _attend(self, job: _Job) -> None:
+        """At a pause of a job's step: answer what is asked; raises `CancelledError` where the job is to end."""
+        while True:
+            with self._wake:
+                if self._stopping or job.id in self._cancelled:
+                    raise CancelledError(f"{job.name} was cancelled.")
+                request = self._next_request()
+            if request is None:
+                return
+            self._answer(*request)
+
+    def _close(self, job: _Job) -> None:
+        if job.steps is None:
+            return
+        try:
+            job.steps.close()
+        except (Exception, SystemExit) as error:
+            self._tell(Answer("close", job.id, failure=failure_of(error)))
+
+    def _tell(self, message: Message) -> None:
+        """Post a message; an app whose loop is gone wants none, and the thread ends with it."""
+        if self._stopping:
+            return
+        try:
+            self._post(message)
+        except RuntimeError:
+            self._stopping = True

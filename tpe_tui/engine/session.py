@@ -1,0 +1,108 @@
+"""What the screens need from an opened model, as a protocol, so that tests can hand in a small fake.
+
+It never imports the engine: `tpe_core.session.LiveSession` fits it by shape alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tpe_core.edit_history import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
+from tpe_core.edits.intervention import Intervention
+from tpe_core.generation.paired import Controls, Pair, PairRequest
+from tpe_core.options import RunOptions
+from tpe_core.progress import Steps
+from tpe_core.pruning.results import SweepRequest, SweepResult
+from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
+
+if TYPE_CHECKING:
+    from tpe_core.models.hub import CachedModel
+
+__all__ = ["Lister", "Opener", "Session"]
+
+
+class Session(Protocol):
+    """An opened model with its analysis. Every method runs on the engine thread only and may raise `TpeError`."""
+
+    @property
+    def table(self) -> EncodingTable:
+        """The analysis as arrays."""
+
+    @property
+    def default_prompt(self) -> str:
+        """A prompt to start with."""
+
+    @property
+    def prompt_hint(self) -> str:
+        """What a prompt may hold beside text; empty where that is all."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences to show once."""
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """The head's report card, as `tpe check --json` prints it."""
+
+    def detect_again(self, options: RunOptions) -> Steps[Session]:
+        """A job: a session on the same loaded model with a new detection."""
+
+    def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
+        """The next-token distribution before and after the edit."""
+
+    def dimension(self, dim: int, count: int = 12) -> DimensionDetail:
+        """The tokens with the largest and smallest weight in one dimension."""
+
+    def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
+        """One token's place in the fit and its probability now."""
+
+    def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
+        """A job: what pruning costs in several orders; its progress carries the result so far."""
+
+    def refit(self, edit: Intervention) -> Steps[Intervention]:
+        """A job: the same mask with all of h made anew from its kept dimensions, at the least KL."""
+
+    def prepare_forecast(self) -> Steps[None]:
+        """A job: what `forecast` needs."""
+
+    def forecast(self, edit: Intervention) -> PruningForecast:
+        """What the edit's mask should cost over the detecting text."""
+
+    def read_for_steering(self, edit: Intervention) -> Steps[TextsRead]:
+        """A job: read the texts that steering is measured on, under the edit's pruned dimensions."""
+
+    def steering(self, request: DoseRequest) -> DoseFigures:
+        """Asked and achieved ratios on those texts, by every method."""
+
+    def calibrated(self, request: DoseRequest) -> Calibrated:
+        """What to ask of the tokens so that they achieve their ratios."""
+
+    def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
+        """A job: the tokens that lose what the edit gives."""
+
+    def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[Pair]:
+        """A job: a prompt continued without and with the controls' edit; its progress carries the pair so far."""
+
+    def find_token(self, query: str) -> int:
+        """The token that a text is; a sentence where it is several tokens or none."""
+
+    def write(self, path: Path, intervention: Intervention, prompt: str, replace: bool) -> Path:
+        """Write the manifest, over an earlier one where `replace` says so; the path written."""
+
+    def carried(self) -> object:
+        """What edits made with loaded files need, for a later session on the same model."""
+
+    def take_up(self, carried: object) -> None:
+        """Take that from an earlier session on the same model."""
+
+    def load(self, path: Path) -> Intervention:
+        """Read and check a manifest."""
+
+
+Opener = Callable[[RunOptions], Steps[Session]]
+"""A job that opens a session."""
+
+Lister = Callable[[], "Sequence[CachedModel]"]
+"""The models that are there already; called on the engine thread."""

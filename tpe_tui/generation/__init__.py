@@ -1,0 +1,1 @@
+"""The generation study: paired continuations with and without an edit."""

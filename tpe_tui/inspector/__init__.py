@@ -1,0 +1,1 @@
+"""The inspector: the main screen with its panes and actions."""

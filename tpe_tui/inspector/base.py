@@ -1,0 +1,461 @@
+"""The inspect screen's frame: panes and their layout, what the engine answers, the status line.
+
+It owns the `Inspector` on the UI thread and shows it; what keys change is in `screens.inspect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Static
+
+from tpe_core.edit_history import (
+    SORT_KEYS,
+    DimensionDetail,
+    EncodingTable,
+    Inspector,
+    ModelInfo,
+    NextTokens,
+    PruningForecast,
+    TokenDetail,
+)
+from tpe_core.edits.intervention import METHODS, READY, Intervention
+from tpe_core.progress import Progress
+from tpe_tui.dialogs.error import ErrorScreen
+from tpe_tui.edit_words import edit_sizes
+from tpe_tui.engine.messages import Answer, Failure, JobUpdate
+from tpe_tui.engine.session import Session
+from tpe_tui.inspector.detail_pane import Detail
+from tpe_tui.inspector.forecast import FORECAST, Forecaster
+from tpe_tui.inspector.plot_pane import PLOTS, Plot
+from tpe_tui.inspector.status_bar import Field, Footer, PromptBar, StatusBar
+from tpe_tui.keymap import BY_ID, FOOTER
+from tpe_tui.shell.sized import NeedsRoom
+from tpe_tui.shell.view_memory import Remembered
+from tpe_tui.sizes import inspect_fields, short_name
+from tpe_tui.study import StudyScreen
+from tpe_tui.widgets.dim_table import DimTable
+from tpe_tui.widgets.job_strip import JobStrip
+from tpe_tui.widgets.line_widget import ListPane
+from tpe_tui.widgets.token_table import TokenBars
+
+if TYPE_CHECKING:
+    from tpe_tui.app import TpeApp
+
+__all__ = ["BenchScreen"]
+
+WIDE = (120, 28)
+STALE_SECONDS = 0.15
+NEVER = -1  # the number of no request
+RIGHT_SHARE = 44 / 80  # of the width, as in app.tcss; a pane not laid out yet has no width to ask for
+NAMES = {1: "Dims", 2: "Next token", 3: "Plot", 4: "Detail"}
+
+
+class BenchScreen(NeedsRoom, Screen[None]):
+    """Four panes over one session. `session` is None until a model is open."""
+
+    def __init__(self) -> None:
+        """Build the panes; the app must be running."""
+        super().__init__()
+        self.session: Session | None = None
+        self.table_drawn: EncodingTable | None = None
+        self.inspector = Inspector()
+        self.dims = DimTable()
+        self.tokens = TokenBars()
+        self.plot = Plot()
+        self.detail = Detail()
+        self.status = StatusBar()
+        self.prompt_bar = PromptBar()
+        self.footer = Footer()
+        self.strip = JobStrip(self.tpe.clock, self.tpe.keymap.shown("run.cancel"))
+        self.forecaster = Forecaster(self.tpe.host)
+        self.right = 2
+        self.zoomed = False
+        self.subject = "dim"
+        self._asked: dict[str, int] = {}
+        self._seen_dims: dict[int, DimensionDetail] = {}
+        self._token: tuple[str, Intervention, TokenDetail] | None = None
+        self._asked_token = ("", Intervention())
+        self._stale: Timer | None = None
+        self._answered = ""  # the last prompt that had an answer
+        self._refused: tuple[str, Intervention] | None = None  # the prompt and edit that have none
+        self._titles: dict[int, str] = {}
+        self._left: dict[tuple[str, str | None, int, int], tuple[Inspector, object]] = {}  # by model, while we run
+
+    @property
+    def tpe(self) -> TpeApp:
+        """The app, by its own type."""
+        return cast("TpeApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """Two bars, the panes, two bars; and the sentence for a terminal that is too small."""
+        yield self.status
+        yield self.prompt_bar
+        with Horizontal(id="main"):
+            yield self.dims
+            yield self.tokens
+            with Vertical(id="side"):
+                yield self.plot
+                yield self.detail
+        yield self.strip
+        yield self.footer
+        yield Static(id="small", markup=False)
+
+    def on_mount(self) -> None:
+        """The first frame: empty panes, the model's name."""
+        self.status.show((Field(short_name(self.tpe.options.model), 0, "title"), Field("opening", 1, "muted")))
+        self.dims.focus()
+        self.lay_out()
+
+    # layout
+
+    def pane(self, number_: int) -> DimTable | TokenBars | Plot | Detail:
+        """A pane by its number."""
+        panes: tuple[DimTable | TokenBars | Plot | Detail, ...] = (self.dims, self.tokens, self.plot, self.detail)
+        return panes[number_ - 1]
+
+    @property
+    def focused_pane(self) -> int:
+        """The number of the focused pane; 1 where none is."""
+        return next((index for index in NAMES if self.pane(index) is self.focused), 1)
+
+    @property
+    def wide(self) -> bool:
+        """Whether all four panes fit."""
+        return self.size.width >= WIDE[0] and self.size.height >= WIDE[1]
+
+    def visible_panes(self) -> set[int]:
+        """The panes on screen."""
+        if self.zoomed:
+            return {self.focused_pane}
+        return {1, 2, 3, 4} if self.wide else {1, self.right}
+
+    def lay_out(self) -> None:
+        """Show the panes that belong on screen now."""
+        self.measure(self.tpe.keymap.shown)
+        self.set_class(self.wide, "-wide")
+        seen = self.visible_panes()
+        for index in NAMES:
+            self.pane(index).display = index in seen
+        self.query_one("#side").display = bool(seen & {3, 4})
+        self.retitle()
+
+    def retitle(self) -> None:
+        """Titles, with the other panes' names where they share one place; and the footer's keys."""
+        focused = self.focused_pane
+        for index, name in NAMES.items():
+            info = {1: self.dims.title(), 2: self.tokens.title()}.get(index, "") if self.session else ""
+            parts: list[tuple[str, str]] = [
+                (f"{'▸' if index == focused else ' '}{index} {name} ", "bold" if index == focused else "")
+            ]
+            if info:
+                parts.append((f"· {info} ", ""))
+            if not self.wide and not self.zoomed and index == self.right:
+                others = [other for other in (2, 3, 4) if other != index]
+                named = "".join(f"╱ {other} {NAMES[other]} " for other in others)
+                used = sum(len(text) for text, _ in parts)
+                fits = used + len(named) + 2 <= self.size.width * RIGHT_SHARE
+                parts.append((named if fits else "".join(f"╱ {other} " for other in others), "dim"))
+            if self.zoomed:
+                parts.append((f"╱ {self.tpe.keymap.shown('pane.zoom')} shows the others ", "dim"))
+            key = repr(parts)
+            if self._titles.get(index) != key:
+                self._titles[index] = key
+                self.pane(index).border_title = Content.assemble(*parts)
+        keys = self.tpe.keymap
+        self.footer.show(tuple((name, keys.shown(name), BY_ID[name].label) for name in FOOTER[focused]))
+
+    def show_pane(self, index: int, focus: bool = True) -> None:
+        """Bring a pane on screen and, by default, focus it."""
+        if index != 1:
+            self.right = index
+        if index in (1, 2):
+            self.subject = "dim" if index == 1 else "token"
+        if focus or self.zoomed:
+            self.pane(index).display = True
+            self.query_one("#side").display = index in (3, 4) or self.wide
+            self.set_focus(self.pane(index), scroll_visible=False)
+        self.lay_out()
+        self.show_detail()
+        self.show_plot()
+
+    @on(events.DescendantFocus)
+    def _focus_moved(self) -> None:
+        if self.small:
+            return  # nobody moved it, and the panes are not to be seen
+        focused = self.focused_pane
+        if focused in (1, 2):
+            self.subject = "dim" if focused == 1 else "token"
+        self.retitle()
+        self.show_detail()
+
+    def on_resize(self) -> None:
+        """Another size can be another layout."""
+        self.lay_out()
+        self.call_after_refresh(self.show_detail)
+
+    # what the engine says
+
+    def opened(self, session: Session) -> None:
+        """A session is open: restore the view of its model, keep an edit that still fits."""
+        table = session.table
+        info, before = table.info, None if self.session is None else self.session.table.info
+        again = before is not None and all(
+            getattr(before, name) == getattr(info, name) for name in ("name", "revision", "vocab_rows", "hidden_size")
+        )
+        if not again and before is not None and self.session is not None:
+            self._left[_identity(before)] = self.inspector, self.session.carried()
+        self.session = session
+        self._asked = dict.fromkeys(self._asked, NEVER)  # what the last session still answers is about another model
+        self.forecaster.begin(session)
+        self._seen_dims.clear()
+        self._token = self._refused = None
+        self.tokens.answer = None
+        if not again:
+            self._close_studies()
+            self._answered = ""
+            self.tokens.forget()
+            self.dims.forget()
+            view = self.tpe.memory.recall(self.tpe.options.model)
+            method = next((name for name in METHODS if name == view.method), METHODS[0])
+            kept = next((name for name in READY if name == view.replacement), READY[0])
+            prompt = self.tpe.prompt or view.prompt or session.default_prompt
+            start = Intervention(replacement=kept)
+            self.inspector = Inspector(prompt, info.hidden_size, info.vocab_rows, method, start)
+            if (left := self._left.pop(_identity(info), None)) is not None:
+                self.inspector = left[0]  # with its mask and its undo
+                session.take_up(left[1])
+            self.dims.sort = view.sort if view.sort in SORT_KEYS else SORT_KEYS[0]
+            self.dims.descending = view.descending
+            self.plot.name_shown = view.plot if view.plot in PLOTS else PLOTS[0]
+        self.table_drawn = self.tokens.table = self.tpe.drawn(table)
+        self.dims.show(table, self.inspector.intervention.pruned)
+        self.prompt_bar.show(self.inspector.prompt)
+        self.changed()
+        self.retitle()
+        self.show_detail()
+
+    def _close_studies(self) -> None:
+        """Another model is open: a study of the one before, and what was asked in it, has no subject any more."""
+        stack = self.tpe.screen_stack
+        below = next((at for at, screen in enumerate(stack) if isinstance(screen, StudyScreen)), len(stack))
+        for _ in stack[below:]:
+            self.tpe.pop_screen()
+
+    def unsaved(self) -> list[str]:
+        """A sentence for every edit, of this model and of those left before, that no file holds."""
+        now = [] if self.session is None else [(self.session.table.info.name, self.inspector)]
+        before = [(name, inspector) for (name, *_), (inspector, _) in self._left.items()]
+        return [
+            f"The edit of {short_name(name)} ({edit_sizes(inspector.intervention)}) is in no file."
+            for name, inspector in (*now, *before)
+            if inspector.is_unsaved
+        ]
+
+    def view(self) -> Remembered:
+        """What to restore at the next start: of a prompt that has no answer, the last one that had."""
+        edit = self.inspector.intervention
+        return Remembered(
+            self.inspector.prompt if self._refused is None else self._answered,
+            self.dims.sort,
+            self.dims.descending,
+            self.plot.name_shown,
+            self.inspector.method,
+            edit.replacement,
+        )
+
+    def ask(self, kind: str, fn: Callable[[], object]) -> None:
+        """Send a request; only its own answer counts."""
+        self._asked[kind] = self.tpe.host.latest(kind, fn)
+
+    def current(self, answer: NextTokens | None) -> bool:
+        """Whether an answer belongs to the prompt and the edit in force."""
+        wanted = (self.inspector.prompt, self.inspector.intervention)
+        return answer is not None and (answer.prompt, answer.intervention) == wanted
+
+    def changed(self) -> None:
+        """The prompt or the edit changed: show what is known at once and ask for the rest."""
+        session = self.session
+        if session is None:
+            return
+        prompt, edit = self.inspector.prompt, self.inspector.intervention
+        self.dims.mark(edit.pruned)
+        ratios = {entry.token_id: entry.ratio for entry in edit.steering}
+        if self.current(self.tokens.answer):
+            self._settled()
+        else:
+            self.tokens.wait(ratios)
+            if self._stale is None:
+                self._stale = self.set_timer(STALE_SECONDS, self.tokens.dim_stale)
+            self.ask("evaluate", lambda: session.evaluate(prompt, edit))
+        self.forecaster.ask(edit)
+        if self.forecaster.preparing and self.strip.background is None:
+            self.strip.behind(Progress(FORECAST, 0))
+        self.show_status()
+        self.show_plot()
+        self.show_detail()
+
+    def _settled(self) -> None:
+        if self._stale is not None:
+            self._stale.stop()
+            self._stale = None
+        edit = self.inspector.intervention
+        self.tokens.ratios = {entry.token_id: entry.ratio for entry in edit.steering}
+        self.tokens.settle()
+
+    def accept(self, answer: Answer) -> None:
+        """An answer of the engine; late ones are dropped, failures are shown with their text."""
+        if answer.kind in self._asked and answer.seq != self._asked[answer.kind]:
+            return
+        if answer.failure is not None:
+            told = answer.kind == "evaluate" and self._refuse(answer.failure)
+            if not told:
+                self.fail(f"{answer.kind} failed", answer.failure)
+            return
+        match answer.value:
+            case NextTokens() as found if self.current(found):
+                self._show_tokens(found)
+            case PruningForecast() as found:
+                self.forecaster.answer = found
+                self.show_status()
+                self.show_detail()
+            case DimensionDetail() as found:
+                self._seen_dims[found.dim] = found
+                self.show_detail()
+            case TokenDetail() as found:
+                self._token = (*self._asked_token, found)
+                if self._token_known(found.token_id)[1]:
+                    self.tokens.learn(found)
+                self.show_detail()
+
+    def _refuse(self, failure: Failure) -> bool:
+        """Nothing that is shown is about the prompt and edit in force: take it away. Whether it was said already."""
+        told = self._refused is not None and self.tokens.refusal == failure.sentence
+        self._refused = self.inspector.prompt, self.inspector.intervention
+        self._settled()
+        self._token = None
+        self.tokens.refuse(failure.sentence)
+        self.prompt_bar.show(self.inspector.prompt, "no answer")
+        self.show_status()
+        self.show_detail()
+        self.tpe.remember()
+        return told
+
+    def _show_tokens(self, found: NextTokens) -> None:
+        first, new = self.tokens.answer is None, self._answered != found.prompt
+        self._refused, self._answered = None, found.prompt
+        if new:
+            self.tpe.remember()
+        self._settled()
+        self.tokens.show(found, self.tokens.ratios)
+        if first:
+            self.retitle()
+        note = f"{found.prompt_tokens} tokens" if found.prompt_tokens != 1 else "1 token"
+        if found.truncated:
+            note += f", first {found.truncated} cut"
+        self.prompt_bar.show(found.prompt, note)
+        self.show_status()
+        self.show_detail()
+
+    def forecast_update(self, message: JobUpdate) -> None:
+        """The forecast's background job took a step, or ended."""
+        ready = self.forecaster.update(message)
+        if not self.forecaster.preparing:
+            self.strip.behind(None)
+        elif message.progress is not None:
+            self.strip.behind(replace(message.progress, label=FORECAST))
+        if ready:
+            self.forecaster.ask(self.inspector.intervention)
+        elif message.state == "cancelled" and not self.forecaster.preparing:
+            self.strip.say("the forecast was cancelled; the next change of the mask prepares it again", "warn")
+        elif message.failure is not None:
+            self.strip.say(f"there is no forecast: {message.failure.sentence}", "warn")
+
+    def fail(self, title: str, failure: Failure, advice: str = "") -> None:
+        """Show a failure, once."""
+        top = self.tpe.screen
+        if not (isinstance(top, ErrorScreen) and top.failure.sentence == failure.sentence):
+            self.tpe.push_screen(ErrorScreen(title, failure, self.tpe.copy_text, advice))
+
+    # what is shown
+
+    def show_status(self) -> None:
+        """The status line."""
+        if self.session is None:
+            return
+        edit, answer = self.inspector.intervention, self.tokens.answer
+        forecast = self.forecaster.of(edit)
+        fields = list(inspect_fields(self.session.table, edit, answer, self.current(answer), forecast))
+        if self.inspector.is_unsaved:
+            fields.append(Field("not exported", 2, "warn"))
+        if self._refused is not None:
+            fields.append(Field("no answer", 2, "bad"))
+        self.status.show(tuple(fields))
+
+    def show_plot(self) -> None:
+        """The plot, if anyone sees it."""
+        if self.session is not None and 3 in self.visible_panes():
+            self.plot.show(self.session.table, self.dims.pruned)
+
+    def show_detail(self) -> None:
+        """The detail of what the cursor is on, if anyone sees it; ask for what is not known."""
+        session = self.session
+        if session is None:
+            return
+        seen = 4 in self.visible_panes()
+        token_id, dim = self.tokens.token_id, self.dims.dim
+        pinned = token_id is not None and self.tokens.rows[self.tokens.cursor].pinned
+        if token_id is not None and (pinned or (seen and self.subject == "token")):
+            found, fresh = self._token_known(token_id)
+            if not fresh and not self.tokens.pending:
+                prompt, edit = self.inspector.prompt, self.inspector.intervention
+                self._asked_token = prompt, edit
+                self.ask("token", lambda: session.token(token_id, prompt, edit))
+            if seen and self.subject == "token":
+                self.detail.show_token(self.table_drawn or session.table, token_id, found, pending=not fresh)
+        elif seen and self.subject == "token" and self._refused is not None:
+            self.detail.clear()
+        if seen and self.subject == "dim" and dim is not None:
+            known = self._seen_dims.get(dim)
+            pruned = bool(self.dims.pruned[dim])
+            forecast = self.forecaster.of(self.inspector.intervention)
+            self.detail.show_dim(
+                self.table_drawn or session.table, dim, int(self.dims.rank[dim]), pruned, known, forecast=forecast
+            )
+            if known is None:
+                self.ask("dimension", lambda: session.dimension(dim))
+
+    def _token_known(self, token_id: int) -> tuple[TokenDetail | None, bool]:
+        """The last answer about a token, and whether it is for the prompt and edit in force."""
+        if self._token is None or self._token[2].token_id != token_id:
+            return None, False
+        prompt, edit, found = self._token
+        return found, (prompt, edit) == (self.inspector.prompt, self.inspector.intervention)
+
+    @on(ListPane.Moved)
+    def _cursor_moved(self, event: ListPane.Moved) -> None:
+        event.stop()
+        self.subject = "dim" if event.pane is self.dims else "token"
+        self.show_detail()
+
+    @on(Footer.Pressed)
+    async def _footer_pressed(self, event: Footer.Pressed) -> None:
+        event.stop()
+        await self.run_action(BY_ID[event.action_id].method)
+
+    @on(PromptBar.Pressed)
+    async def _prompt_pressed(self, event: PromptBar.Pressed) -> None:
+        event.stop()
+        await self.run_action(BY_ID["run.prompt"].method)
+
+
+def _identity(info: ModelInfo) -> tuple[str, str | None, int, int]:
+    return info.name, info.revision, info.vocab_rows, info.hidden_size

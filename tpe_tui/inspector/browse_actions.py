@@ -1,0 +1,290 @@
+"""The keys that look without changing anything: move, panes, search, filter, sort, plots, help.
+
+Each action of the key table is one method named after its id; nothing here edits the intervention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tpe_tui.cells import escape_controls
+from tpe_tui.dialogs.ask import Ask, Check
+from tpe_tui.dialogs.card import CardScreen
+from tpe_tui.dialogs.help import HelpScreen
+from tpe_tui.engine.session import Session
+from tpe_tui.inspector.base import BenchScreen
+from tpe_tui.inspector.detail_pane import Detail
+from tpe_tui.widgets.dim_table import FILTER_HELP, parse_filter
+from tpe_tui.widgets.line_widget import ListPane
+from tpe_tui.widgets.text_line import marked_lines
+from tpe_tui.widgets.token_table import search_tokens
+
+__all__ = ["BrowseScreen"]
+
+FAR = 1 << 40
+
+
+class BrowseScreen(BenchScreen):
+    """The frame with everything that only looks."""
+
+    def __init__(self) -> None:
+        """Nothing was searched yet."""
+        super().__init__()
+        self._query = ""
+        self._hits: list[int] = []
+        self._hit = 0
+        self._searched = "dim"
+
+    def opened(self, session: Session) -> None:
+        """What was found in the last table is not in this one."""
+        self._query, self._hits, self._hit = "", [], 0
+        super().opened(session)
+
+    def _ready(self) -> bool:
+        if self.session is None:
+            self.strip.say(f"no model is open; {self.tpe.keymap.shown('run.rerun')} tries again", "warn")
+        return self.session is not None
+
+    def _question(
+        self,
+        question: str,
+        then: Callable[[str], None],
+        value: str = "",
+        hint: str = "",
+        check: Check | None = None,
+        *,
+        shown: Callable[[str], str] | None = None,
+    ) -> None:
+        asked = self.inspector
+
+        def answered(text: str | None) -> None:
+            if text is not None and self.inspector is not asked:
+                self.strip.say("another model was opened meanwhile: the answer was about the one before", "warn")
+            elif text is not None:
+                then(text)
+
+        self.tpe.push_screen(Ask(question, value, hint, check, shown), answered)
+
+    # move
+
+    def _move(self, rows: int) -> None:
+        pane = self.pane(self.focused_pane)
+        if isinstance(pane, ListPane):
+            pane.go(pane.cursor + rows)
+        elif isinstance(pane, Detail):
+            pane.go(rows)
+
+    def _page(self) -> int:
+        return max(1, self.pane(self.focused_pane).size.height - 1)
+
+    def action_move_down(self) -> None:
+        """See the key table."""
+        self._move(1)
+
+    def action_move_up(self) -> None:
+        """See the key table."""
+        self._move(-1)
+
+    def action_move_half_down(self) -> None:
+        """See the key table."""
+        self._move(max(1, self._page() // 2))
+
+    def action_move_half_up(self) -> None:
+        """See the key table."""
+        self._move(-max(1, self._page() // 2))
+
+    def action_move_page_down(self) -> None:
+        """See the key table."""
+        self._move(self._page())
+
+    def action_move_page_up(self) -> None:
+        """See the key table."""
+        self._move(-self._page())
+
+    def action_move_first(self) -> None:
+        """See the key table."""
+        self._move(-FAR)
+
+    def action_move_last(self) -> None:
+        """See the key table."""
+        self._move(FAR)
+
+    # panes
+
+    def action_pane_next(self) -> None:
+        """See the key table."""
+        self.show_pane(self.focused_pane % 4 + 1)
+
+    def action_pane_previous(self) -> None:
+        """See the key table."""
+        self.show_pane((self.focused_pane - 2) % 4 + 1)
+
+    def action_pane_dims(self) -> None:
+        """See the key table."""
+        self.show_pane(1)
+
+    def action_pane_tokens(self) -> None:
+        """See the key table."""
+        self.show_pane(2)
+
+    def action_pane_plot(self) -> None:
+        """See the key table."""
+        self.show_pane(3)
+
+    def action_pane_detail(self) -> None:
+        """See the key table."""
+        self.show_pane(4)
+
+    def action_pane_zoom(self) -> None:
+        """See the key table."""
+        self.zoomed = not self.zoomed
+        self.show_pane(self.focused_pane)
+
+    # find
+
+    def action_find_search(self) -> None:
+        """See the key table."""
+        if not self._ready():
+            return
+        self._searched = self.subject
+        if self._searched == "token":
+            self._question(
+                "search the whole vocabulary",
+                self._search,
+                "",
+                "any part of a token; n and N go on",
+                shown=marked_lines,
+            )
+        else:
+            self._question("search a dimension", self._search, "", "its number, or how it begins; n and N go on")
+
+    def _search(self, text: str) -> None:
+        if self.session is None:
+            return
+        table = self.session.table
+        self._query = text
+        if self._searched == "token":
+            self._hits = search_tokens(table.tokens, table.surprisal, text) if text else []
+        else:
+            wanted = text.strip()
+            found = [int(dim) for dim in self.dims.order if wanted and str(dim).startswith(wanted)]
+            self._hits = sorted(found, key=lambda dim: str(dim) != wanted)
+        self._hit = 0
+        self._go_to_hit()
+
+    def _go_to_hit(self) -> None:
+        shown = escape_controls(self._query)
+        if not self._hits:
+            self.strip.say(f"nothing matches {shown!r}" if self._query else "nothing was searched yet", "warn")
+            return
+        self._hit %= len(self._hits)
+        if self._searched == "token":
+            self.show_pane(2)
+            self.tokens.select(self._hits[self._hit])
+        else:
+            self.show_pane(1)
+            self.dims.select(self._hits[self._hit])
+        self.strip.say(f"match {self._hit + 1} of {len(self._hits)} for {shown!r}")
+
+    def action_find_next(self) -> None:
+        """See the key table."""
+        self._hit += 1
+        self._go_to_hit()
+
+    def action_find_previous(self) -> None:
+        """See the key table."""
+        self._hit -= 1
+        self._go_to_hit()
+
+    def action_find_filter(self) -> None:
+        """See the key table."""
+        if not self._ready():
+            return
+        if self.subject == "token":
+            now = self.tokens.filter
+            self._question(
+                "show tokens that contain", self._filter_tokens, now, "nothing shows all", shown=marked_lines
+            )
+            return
+
+        def check(text: str) -> str | None:
+            fine = not text.strip() or parse_filter(text) is not None
+            return None if fine else f"not understood; try {FILTER_HELP}"
+
+        self._question(
+            "show dimensions", self._filter_dims, self.dims.filter, f"{FILTER_HELP}; nothing shows all", check
+        )
+
+    def _filter_dims(self, text: str) -> None:
+        self.dims.filter = text.strip()
+        self.dims.rebuild()
+        self.retitle()
+        self.show_detail()
+
+    def _filter_tokens(self, text: str) -> None:
+        self.tokens.filter = text
+        self.tokens.rebuild()
+        self.retitle()
+
+    def action_table_sort(self) -> None:
+        """See the key table."""
+        if self._ready():
+            self.dims.next_sort()
+            self.retitle()
+            self.show_detail()
+
+    def action_table_direction(self) -> None:
+        """See the key table."""
+        if self._ready():
+            self.dims.descending = not self.dims.descending
+            self.dims.rebuild()
+            self.retitle()
+
+    # plot
+
+    def _turn(self, step: int) -> None:
+        if not self._ready():
+            return
+        if 3 in self.visible_panes():
+            self.plot.turn(step)
+        else:
+            self.show_pane(3)
+
+    def action_plot_next(self) -> None:
+        """See the key table."""
+        self._turn(1)
+
+    def action_plot_previous(self) -> None:
+        """See the key table."""
+        self._turn(-1)
+
+    # app
+
+    def action_app_palette(self) -> None:
+        """See the key table."""
+        self.tpe.action_command_palette()
+
+    def action_app_help(self) -> None:
+        """See the key table."""
+        self.tpe.push_screen(HelpScreen(self.tpe.keymap, self.tpe.keys_file.name))
+
+    def action_app_card(self) -> None:
+        """See the key table."""
+        if self.session is not None:
+            self.tpe.push_screen(CardScreen(self.session.table.info.name, self.session.card))
+
+    def action_app_escape(self) -> None:
+        """See the key table."""
+        if self.dims.range_from is not None:
+            self.dims.set_range(False)
+        elif self.zoomed:
+            self.action_pane_zoom()
+        elif self.subject == "token" and self.tokens.filter:
+            self._filter_tokens("")
+        elif self.dims.filter:
+            self._filter_dims("")
+        self.strip.say("")
+
+    def action_app_quit(self) -> None:
+        """See the key table."""
+        self.tpe.ask_to_leave()

@@ -1,0 +1,192 @@
+"""The detail pane: everything known of the dimension or the token under the cursor.
+
+It lays out numbers that the engine gave; it asks for nothing itself.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+
+from tpe_core.edit_history import DimensionDetail, EncodingTable, PruningForecast, TokenDetail
+from tpe_tui.cells import count, fit, number, p_value, percent, points
+from tpe_tui.widgets.line_widget import Line, LineWidget
+
+__all__ = ["Detail"]
+
+
+def _pair(name: str, value: str, width: int) -> Line:
+    """A label and its value in `width` cells."""
+    label = min(11, width // 2)
+    return [(fit(name, label), "muted"), (fit(value, width - label - 1) + " ", "row")]
+
+
+def _rows(pairs: list[tuple[str, str]], width: int) -> list[Line]:
+    """Label and value, two to a line where they fit."""
+    across = 2 if width >= 40 else 1
+    cell = (width - 1) // across
+    rows = []
+    for start in range(0, len(pairs), across):
+        line: Line = [(" ", "row")]
+        for name, value in pairs[start : start + across]:
+            line += _pair(name, value, cell)
+        rows.append(line)
+    return rows
+
+
+class Detail(LineWidget):
+    """Pane 4. The subject is a dimension or a token; `None` details show what the table alone knows."""
+
+    can_focus = True
+
+    def __init__(self) -> None:
+        """An empty pane."""
+        super().__init__("detail")
+        self.table: EncodingTable | None = None
+        self.subject: tuple[str, int] | None = None
+        self.pruned = False
+        self.rank = 0
+        self.forecast: PruningForecast | None = None
+        self.found: DimensionDetail | TokenDetail | None = None
+        self.pending = False
+        self.top = 0
+
+    def show_dim(
+        self,
+        table: EncodingTable,
+        dim: int,
+        rank: int,
+        pruned: bool,
+        found: DimensionDetail | None,
+        *,
+        forecast: PruningForecast | None = None,
+    ) -> None:
+        """A dimension; `found` follows when the engine has answered, as does the `forecast` of the mask in force."""
+        self._show(table, ("dim", dim), found)
+        self.rank, self.pruned, self.forecast = rank, pruned, forecast
+        self.repaint()
+
+    def show_token(self, table: EncodingTable, token_id: int, found: TokenDetail | None, pending: bool = False) -> None:
+        """A token; `pending` says that `found` belongs to an earlier edit."""
+        self._show(table, ("token", token_id), found)
+        self.pending = pending
+        self.repaint()
+
+    def clear(self) -> None:
+        """Nothing is known about anything."""
+        self.subject = self.found = None
+        self.repaint()
+
+    def _show(
+        self, table: EncodingTable, subject: tuple[str, int], found: DimensionDetail | TokenDetail | None
+    ) -> None:
+        if subject != self.subject:
+            self.top = 0
+        self.table, self.subject, self.found, self.pending = table, subject, found, False
+
+    def go(self, rows: int) -> None:
+        """Scroll."""
+        total = len(self._text(self.size.width))
+        self.top = max(0, min(self.top + rows, total - self.size.height))
+        self.repaint()
+
+    def line(self, y: int, width: int) -> tuple[Line, str]:
+        """One line of the text, scrolled."""
+        lines = self._text(width)
+        at = y + max(0, min(self.top, len(lines) - self.size.height))
+        return (lines[at] if at < len(lines) else []), "row"
+
+    def _text(self, width: int) -> list[Line]:
+        if self.table is None or self.subject is None:
+            return []
+        kind, index = self.subject
+        return self._dim_text(self.table, index, width) if kind == "dim" else self._token_text(self.table, index, width)
+
+    def _dim_text(self, table: EncodingTable, dim: int, width: int) -> list[Line]:
+        state = "pruned" if self.pruned else "kept"
+        lines: list[Line] = [
+            [(f" dim {dim}", "title"), (f"   rank {self.rank} of {len(table.slope)}   {state}", "muted")],
+            [],
+        ]
+        found = self.found if isinstance(self.found, DimensionDetail) else None
+        pairs = [
+            ("slope", number(float(table.slope[dim]), True)),
+            ("std error", number(float(table.stderr[dim]))),
+            ("slope·sd", number(float(table.slope_std[dim]), True)),
+            ("t", f"{table.t[dim]:+z.1f}"),
+            ("r", f"{table.r[dim]:+z.3f}"),
+            ("p", p_value(float(table.p[dim]), 2)),
+            ("q", p_value(float(table.q[dim]), 2)),
+            ("sd W", number(found.sd_weight) if found else "…"),
+            ("mean h", number(found.mean_hidden, True) if found else "…"),
+            ("sd h", number(found.sd_hidden) if found else "…"),
+            ("rms h", number(found.rms_hidden) if found else "…"),
+            ("outlier", ("yes" if found.outlier else "no") if found else "…"),
+        ]
+        lines += _rows(pairs, width)
+        if self.forecast is not None and self.forecast.toggled is not None:
+            toggled = float(self.forecast.toggled[dim])
+            change, verb = toggled - self.forecast.kl, "keeping" if self.pruned else "pruning"
+            text = f"{verb} it: forecast KL {number(toggled)} ({number(change, True)}) over the text"
+            lines += [[(f" {part}", "row")] for part in textwrap.wrap(text, max(1, width - 2))]
+        if found is None:
+            return lines
+        half = (width - 2) // 2
+        lines += [[], [(" " + fit("largest weights", half) + fit("smallest weights", half), "head")]]
+        for high, low in zip(found.top, found.bottom, strict=False):
+            line: Line = [(" ", "row")]
+            for token_id, weight in (high, low):
+                line.append((fit(table.tokens[token_id], half - 9), "row"))
+                line.append((fit(number(weight, True), 7, True) + "  ", "muted"))
+            lines.append(line)
+        return lines
+
+    def _token_text(self, table: EncodingTable, token_id: int, width: int) -> list[Line]:
+        text = table.tokens[token_id]
+        lines: list[Line] = [
+            [(" ", "row"), (fit(text, min(width - 20, 30)).rstrip(), "title"), (f"   id {token_id}", "muted")],
+            [],
+        ]
+        surprisal, predicted = float(table.surprisal[token_id]), float(table.predicted[token_id])
+        found = self.found if isinstance(self.found, TokenDetail) else None
+        pairs = [
+            ("mean p, α", f"{math.exp(-surprisal):.3g}"),
+            ("−log α", number(surprisal)),
+            ("fitted", number(predicted)),
+            ("residual", number(found.residual if found else surprisal - predicted, True)),
+            ("rank", f"{count(found.rank)}/{len(table.surprisal)}" if found else "…"),
+            ("count", count(found.count) if found else "…"),
+            ("static s", _or_none(number(found.static_bias, True)) if found else "…"),
+            ("untrained", _or_none(f"cos {found.untrained:+z.2f}") if found else "…"),
+        ]
+        lines += _rows(pairs, width)
+        lines += [[], [(" after the prompt" + (" …" if self.pending else ""), "head")]]
+        live = [
+            ("base", percent(found.base) if found else "…"),
+            ("now", percent(found.now) if found else "…"),
+            ("Δ points", points(found.now - found.base, fine=True) if found else "…"),
+            ("odds ×", number(_odds(found)) if found else "…"),
+            ("asked ×", number(found.ratio) if found else "…"),
+        ]
+        if found is not None and found.attainable < 1:
+            live.append(("at most", f"{percent(found.attainable)} (soft cap)"))
+        rows = _rows(live, width)
+        if self.pending:
+            rows = [[(text, "muted") for text, _ in row] for row in rows]
+        return lines + rows
+
+    def copy_text(self) -> str:
+        """The text as it stands, without colours."""
+        return "\n".join("".join(text for text, _ in line).rstrip() for line in self._text(72)).strip()
+
+
+def _or_none(shown: str) -> str:
+    """A shown number, or that there is none."""
+    return "none" if "nan" in shown else shown
+
+
+def _odds(found: TokenDetail) -> float:
+    """By how much the edit multiplied the token's odds after the prompt."""
+    if not (0 < found.base < 1 and found.now < 1):
+        return float("nan")
+    return (found.now / (1 - found.now)) / (found.base / (1 - found.base))

@@ -1,0 +1,152 @@
+"""The plot pane: slopes, principal components, the fit, and the embedding's first two components.
+
+It turns the analysis into series for the canvas; it redraws only when visible and only when its data changed.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tpe_core.edit_history import EncodingTable
+from tpe_core.lazy import Deferred
+from tpe_tui.widgets.canvas import GUTTER, RAMP, Series, draw
+from tpe_tui.widgets.line_widget import Line, LineWidget
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = Deferred("numpy")
+
+__all__ = ["PLOTS", "Plot", "series_of"]
+
+PLOTS = ("slopes", "PCs", "fit", "PCA")
+MAX_COMPONENTS = 64
+MAX_POINTS = 20_000
+
+
+def _thin(n: int) -> slice:
+    """Every k-th of `n` points, so that a large vocabulary draws as fast as a small one."""
+    return slice(None, None, max(1, -(-n // MAX_POINTS)))
+
+
+def _slopes(table: EncodingTable, pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
+    order = table.order("slope")
+    size = np.abs(table.slope[order])
+    rank = np.arange(1, len(order) + 1, dtype=float)
+    gone = pruned[order]
+    series = [
+        Series(rank[~gone], size[~gone], "stems", "bar"),
+        Series(rank[gone], size[gone], "glyph", "down", glyph="x"),
+    ]
+    legend: Line = [("⣿ kept ", "bar"), ("x pruned", "down")]
+    return series, "rank", "|slope|", legend
+
+
+def _components(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
+    n = min(MAX_COMPONENTS, len(table.pc_correlation))
+    index = np.arange(1, n + 1, dtype=float)
+    series = [
+        Series(np.array([0.0, float(n + 1)]), np.zeros(2), "line", "muted"),
+        Series(index, np.abs(table.pc_correlation[:n]), "stems", "bar"),
+        Series(index, table.explained[:n], "glyph", "up", glyph="o"),
+    ]
+    return series, "component", "", [("⣿ |corr. with −log α| ", "bar"), ("o explained", "up")]
+
+
+def _fit(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
+    part = _thin(len(table.surprisal))
+    actual, predicted = table.surprisal[part], table.predicted[part]
+    finite = np.isfinite(actual) & np.isfinite(predicted)
+    actual, predicted = actual[finite], predicted[finite]
+    ends = np.array([actual.min(), actual.max()]) if len(actual) else np.zeros(2)
+    series = [Series(actual, predicted, "dots", "bar"), Series(ends, ends, "line", "steered")]
+    return series, "−log α", "fitted", [("⠢ tokens ", "bar"), ("╱ exact", "steered")]
+
+
+def _embedding(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
+    scores = np.asarray(table.pc_scores, float)
+    series = [Series(scores[:, 0], scores[:, 1], "cells", level=table.rank_percentile())]
+    legend: Line = [
+        ("frequent ", "muted"),
+        *((glyph, f"ramp{index}") for index, glyph in enumerate(RAMP)),
+        (" rare", "muted"),
+    ]
+    return series, "PC1", "PC2", legend
+
+
+BUILDERS = {"slopes": _slopes, "PCs": _components, "fit": _fit, "PCA": _embedding}
+
+
+def series_of(name: str, table: EncodingTable, pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
+    """A plot's series, x label, y label and legend."""
+    return BUILDERS[name](table, pruned)
+
+
+class Plot(LineWidget):
+    """Pane 3: a line of tabs, the legend, the canvas."""
+
+    can_focus = True
+
+    def __init__(self) -> None:
+        """An empty plot."""
+        super().__init__("plot")
+        self.table: EncodingTable | None = None
+        self.name_shown = PLOTS[0]
+        self._drawn: tuple[tuple[object, ...], list[Line]] | None = None
+        self._changed = 0
+
+    @cached_property
+    def pruned(self) -> np.ndarray:
+        """[d] whether a dimension is pruned."""
+        return np.empty(0, dtype=bool)
+
+    def show(self, table: EncodingTable, pruned: np.ndarray) -> None:
+        """Another analysis or mask. Only the slopes depend on the mask."""
+        new = table is not self.table
+        masked = not np.array_equal(pruned, self.pruned)
+        self.table, self.pruned = table, pruned.copy()
+        if new or (masked and self.name_shown == "slopes"):
+            self._changed += 1
+            self.repaint()
+
+    def turn(self, step: int) -> None:
+        """The next or previous plot."""
+        self.choose(PLOTS[(PLOTS.index(self.name_shown) + step) % len(PLOTS)])
+
+    def choose(self, name: str) -> None:
+        """A plot by name."""
+        self.name_shown = name
+        self._changed += 1
+        self.repaint()
+
+    def _lines(self) -> list[Line]:
+        width, height = self.size
+        key = (self._changed, self.name_shown, width, height)
+        if self._drawn is None or self._drawn[0] != key:
+            lines: list[Line] = []
+            if self.table is not None:
+                series, x_label, y_label, legend = series_of(self.name_shown, self.table, self.pruned)
+                lines = [[(" " * (GUTTER + 1), "row"), *legend], *draw(series, width, height - 2, x_label, y_label)]
+            self._drawn = key, lines
+        return self._drawn[1]
+
+    def line(self, y: int, width: int) -> tuple[Line, str]:
+        """The tabs, then the drawing."""
+        if y == 0:
+            tabs: Line = [(" ", "row")]
+            for name in PLOTS:
+                tabs.append((f"[{name}]", "title") if name == self.name_shown else (f" {name} ", "muted"))
+            return tabs, "row"
+        lines = self._lines()
+        return (lines[y - 1] if y <= len(lines) else []), "row"
+
+    def copy_text(self) -> str:
+        """The series on screen as tab-separated columns."""
+        if self.table is None:
+            return ""
+        series, x_label, y_label, _ = series_of(self.name_shown, self.table, self.pruned)
+        rows = [f"{x_label}\t{y_label or 'value'}"]
+        for one in series:
+            rows.extend(f"{float(x)!r}\t{float(y)!r}" for x, y in zip(one.x, one.y, strict=True))
+        return "\n".join(rows)

@@ -1,0 +1,274 @@
+"""What every full-screen command shares: the engine thread, the theme, the user's keys, signals, the way out.
+
+It opens nothing; what is on screen and what the engine is asked for is its subclasses'.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import events, on
+from textual.app import App
+from textual.binding import BindingType
+from textual.driver import Driver
+from textual.filter import LineFilter
+from textual.geometry import Size
+from textual.message import Message
+
+from tpe_core.outputs import shown_path
+from tpe_tui.dialogs.question import Question
+from tpe_tui.engine.host import EngineHost
+from tpe_tui.engine.messages import Failure
+from tpe_tui.glyphs import wants_ascii
+from tpe_tui.keymap import app_bindings, default_keys_file, load_keymap
+from tpe_tui.shell.driver import TerminalDriver
+from tpe_tui.shell.input_order import InputOrder
+from tpe_tui.shell.line_filters import AsciiFilter
+from tpe_tui.shell.theme import FEW_COLOURS, THEME
+from tpe_tui.shell.view_memory import default_state_dir
+
+__all__ = ["EngineApp", "run_in_terminal"]
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+    from tpe_tui.shell.terminal_output import TerminalOutput
+
+LEAVE_SECONDS = 5.0
+COPY_NAME = "copied.txt"
+SENT = "sent to the terminal's clipboard"  # whether it took it cannot be known
+
+
+class EngineApp(App[int]):
+    """One engine thread that starts after the first frame is painted; the app's return value is the exit code.
+
+    `state_dir`, `keys_file` and `clock` are the user's folders and the time; tests hand in their own. `problem` is why
+    the app cannot do what it was started for, once that is known.
+    """
+
+    CSS_PATH = Path(__file__).with_name("app.tcss")
+    TITLE = "tpe"
+    BINDINGS: ClassVar[list[BindingType]] = app_bindings()
+
+    def __init__(
+        self,
+        state_dir: Path | None = None,
+        keys_file: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing starts before the app runs."""
+        super().__init__()
+        self.register_theme(THEME)
+        self.theme = THEME.name
+        self.stylesheet.set_variables(self.get_css_variables())  # before the styles are parsed, so that once will do
+        self._styled = False
+        self.state_dir = default_state_dir() if state_dir is None else state_dir
+        self.keys_file = default_keys_file() if keys_file is None else keys_file
+        self.clock = clock
+        self.keymap = load_keymap(self.keys_file)
+        self.host = EngineHost(self._from_engine)
+        self.problem: Failure | None = None
+        self.ascii: AsciiFilter | None = None  # what draws in ASCII, where that was asked for
+        self.few_colours = False
+        self.input_order = InputOrder(self)
+        self.unsaved: list[str] = []  # sentences for the user, who is told once the terminal is a shell's again
+        self.on_gone: Callable[[str], object] | None = None
+        self._mounted_context: contextvars.Context | None = None
+        self._painted_size: Size | None = None
+
+    def suit(self, ascii_only: bool, few_colours: bool) -> None:
+        """Draw for a terminal that has ASCII only, or few colours or none; called before the app runs."""
+        self.ascii = AsciiFilter() if ascii_only else None
+        self.few_colours = few_colours or self.no_color
+        if self.few_colours:
+            self.register_theme(FEW_COLOURS)
+            self.theme = FEW_COLOURS.name
+            self.stylesheet.set_variables(self.get_css_variables())
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's hook: its own filters, then the one that draws in ASCII."""
+        return [*super().get_line_filters(), *([] if self.ascii is None else [self.ascii])]
+
+    def get_driver_class(self) -> type[Driver]:
+        """The driver that survives a terminal that does not."""
+        chosen = super().get_driver_class()
+        return TerminalDriver if issubclass(TerminalDriver, chosen) else chosen
+
+    def begin(self) -> None:
+        """Ask the engine for the first thing; the frame is painted and the thread runs."""
+        raise NotImplementedError
+
+    async def on_event(self, event: events.Event) -> None:
+        """Textual's hook: input is handled one at a time, each after everything that the one before it set off."""
+        if not InputOrder.concerns(event):
+            await super().on_event(event)
+        elif self.input_order.admit(event):
+            try:
+                await super().on_event(event)
+            finally:
+                self.input_order.handled()
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """Parse the styles anew; not for the theme that they were parsed with, as Textual asks for at every start."""
+        if self._styled:
+            super().refresh_css(animate)
+        self._styled = True
+
+    def on_mount(self) -> None:
+        """Paint first, then start the engine."""
+        self.set_keymap(dict(self.keymap.overrides))
+        for problem in self.keymap.problems:
+            self.notify(problem, severity="warning", markup=False, timeout=10)
+        self._mounted_context = contextvars.copy_context()
+        self.call_after_refresh(self._start)
+
+    @property
+    def output(self) -> TerminalOutput | None:
+        """What is written to the terminal; None where there is none (any thread may ask)."""
+        driver = self._driver
+        return driver.output if isinstance(driver, TerminalDriver) else None
+
+    def terminal_gone(self, reason: str) -> None:
+        """Called on any thread: the terminal takes or gives nothing more."""
+        if self.output is not None:
+            self.output.give_up()
+        if self.on_gone is not None:
+            self.on_gone(reason)
+
+    def leave_soon(self, code: int) -> bool:
+        """Called on any thread: leave as a key would; whether the app is there to do so."""
+        loop, context = self._loop, self._mounted_context
+        if loop is None or context is None:
+            return False
+        with contextlib.suppress(RuntimeError):  # it has left
+            loop.call_soon_threadsafe(self.leave, code, context=context)
+        return True
+
+    def wake(self) -> None:
+        """Called on any thread: let the main thread look at what has happened."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(lambda: None)
+
+    def save(self) -> None:
+        """Keep what is to be kept when the process ends; any thread may call it."""
+
+    def repaint(self) -> None:
+        """Paint every cell, whatever the terminal shows."""
+        self.screen.refresh()
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Paint, unless the terminal is too slow: then the last state is painted once it has taken what waits."""
+        if self.output is not None and self.output.skip_frame(self._caught_up):
+            return
+        super()._display(screen, renderable)
+
+    def _caught_up(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.call_later(self.repaint)
+
+    @on(Driver.SignalResume)
+    def _repaint_when_resumed(self) -> None:
+        self.repaint()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """The layout paints another size; the same one means that somebody else has painted over it."""
+        if event.size == self._painted_size:
+            self.call_after_refresh(self.repaint)
+        self._painted_size = event.size
+
+    def action_app_redraw(self) -> None:
+        """See the key table."""
+        self.repaint()
+
+    def action_app_suspend(self) -> None:
+        """See the key table: the whole job stops, as by the terminal's own key."""
+        if self.output is not None:
+            self.app_suspend_signal.publish(self)
+            os.kill(0, signal.SIGTSTP)
+
+    def _start(self) -> None:
+        self.host.start()
+        self.begin()
+
+    def _from_engine(self, message: Message) -> None:
+        """Called on the engine thread; posting is safe from there."""
+        self.post_message(message)
+
+    def copy_text(self, text: str) -> str:
+        """Copy through the terminal and to a file; the sentence that says so."""
+        from tpe_core.store import write_file
+
+        self.copy_to_clipboard(text)
+        path = self.state_dir / COPY_NAME
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, [f"{text}\n".encode("utf-8", "backslashreplace")])
+        except OSError as error:
+            return f"{SENT}; {shown_path(path)} could not be written ({error.strerror})"
+        return f"{SENT}, and written to {shown_path(path)}"
+
+    def leave(self, code: int | None = None) -> None:
+        """End the app: with `code`, or 1 where there was a problem, else 0."""
+        self.exit(code if code is not None else 1 if self.problem is not None else 0)
+
+    def losses(self) -> list[str]:
+        """What leaving now would lose, a sentence each."""
+        return []
+
+    def ask_to_leave(self) -> None:
+        """Leave as a key asks for it: at once where nothing is lost, else after a question."""
+        losses = self.losses()
+        if not losses:
+            self.leave()
+        elif not any(isinstance(screen, LeaveQuestion) for screen in self.screen_stack):
+            self.push_screen(LeaveQuestion("Leave?", losses, {"y": "leaves"}, "stays"), self._asked_to_leave)
+
+    def _asked_to_leave(self, key: str | None) -> None:
+        if key is not None:
+            self.leave()
+
+    async def action_quit(self) -> None:
+        """Textual's own way out does the same."""
+        self.ask_to_leave()
+
+
+class LeaveQuestion(Question):
+    """Whether to leave."""
+
+
+def run_in_terminal(app: EngineApp, leave: Callable[[int], object] = os._exit, ascii_only: bool | None = None) -> int:
+    """Run an app in this terminal, then end the process with its exit code; `ascii_only` None asks the locale.
+
+    Native code's writes go to a log file meanwhile. The engine thread gets two seconds to end; `leave` ends
+    the process without waiting for anything else (tests hand in a function that returns).
+    """
+    from tpe_tui.shell.terminal import complain, flush, guarded, log_file
+
+    app.suit(wants_ascii() if ascii_only is None else ascii_only, app.console.color_system in (None, "standard"))
+    with guarded(app):
+        value = app.run()
+    code = 1 if value is None else value
+    limit = threading.Timer(LEAVE_SECONDS, leave, [code])  # a terminal that takes nothing cannot keep the process
+    limit.daemon = True
+    limit.start()
+    app.host.stop()
+    if value is None:
+        complain(f"tpe stopped by a mistake of its own: {log_file()} holds the details to report.")
+    elif app.problem is not None and code == 1:
+        complain(app.problem.sentence)
+    for sentence in app.unsaved:
+        complain(sentence)
+    flush()
+    limit.cancel()
+    leave(code)
+    return code

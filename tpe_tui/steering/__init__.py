@@ -1,0 +1,1 @@
+"""The steering study: doses, their effects, and the search for tokens."""

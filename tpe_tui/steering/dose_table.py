@@ -1,0 +1,189 @@
+"""The table under the dose-response: achieved ratios on three texts by every method, what they cost, and who paid.
+
+It is the plot's legend as well. Figures of another token, ratio or method than the one in force are dimmed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import events
+from textual.message import Message
+
+from tpe_core.edits.intervention import METHODS, Method
+from tpe_core.steering.results import Dosed, DoseFigures
+from tpe_tui.cells import count, fit, four_decimals, number
+from tpe_tui.ratios import share, short_ratio
+from tpe_tui.steering.state import DOMAINS, METHOD_MARKS, SteerState
+from tpe_tui.sweep.curve_plot import CURVE_ROLES
+from tpe_tui.widgets.line_widget import Line, LineWidget
+
+__all__ = ["HEAD_ROWS", "DoseTable"]
+
+HEAD_ROWS = 2
+NAME_CELLS = 17
+CELLS = {"local": 8, "heldout": 9, "ood": 9}
+SIZE = 11
+WIDE = NAME_CELLS + 3 * sum(CELLS.values()) + SIZE + 2
+MOST_OTHERS = {False: 3, True: 12}  # further tokens shown, by whether the table is wide
+
+
+class DoseTable(LineWidget):
+    """A row for each method, for each further token, and two lines about the token looked at."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = CURVE_ROLES
+
+    can_focus = True
+
+    class Picked(Message):
+        """A method's row was clicked."""
+
+        def __init__(self, method: Method) -> None:
+            """Carry the method."""
+            super().__init__()
+            self.method = method
+
+    def __init__(self, state: SteerState, tokens: Sequence[str]) -> None:
+        """The table of `state`; `tokens` are the vocabulary's texts."""
+        super().__init__("dose-table")
+        self.state = state
+        self.tokens = tokens
+        self.wide = False
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """The further tokens that are steered."""
+        return tuple(token_id for token_id in self.state.tokens if token_id != self.state.token_id)
+
+    @property
+    def rows(self) -> int:
+        """Lines that it wants."""
+        most = MOST_OTHERS[self.wide]
+        return HEAD_ROWS + len(METHODS) + min(len(self.others), most) + (len(self.others) > most) + 2
+
+    def _domains(self) -> tuple[str, ...]:
+        """The texts whose divergences are shown."""
+        return tuple(DOMAINS) if self.wide else ("heldout", "ood")
+
+    def line(self, y: int, width: int) -> tuple[Line, str]:
+        """Two lines of head, methods, further tokens, the ceiling, who paid."""
+        self.wide = width >= WIDE
+        if y < HEAD_ROWS:
+            return self._head(y), "row"
+        index = y - HEAD_ROWS
+        if index < len(METHODS):
+            method = METHODS[index]
+            return self._method(method), "cursor" if method == self.state.method else "row"
+        index -= len(METHODS)
+        others, most = self.others, MOST_OTHERS[self.wide]
+        if index < min(len(others), most):
+            return self._other(others[index]), "row"
+        index -= min(len(others), most)
+        if len(others) > most:
+            if index == 0:
+                return [(f"   and {count(len(others) - most)} more", "muted")], "row"
+            index -= 1
+        if index == 0:
+            return self._ceiling(width), "row"
+        return (self._paid(width) if index == 1 else []), "row"
+
+    def _head(self, y: int) -> Line:
+        parts = (("achieved ratio", tuple(DOMAINS)), ("JS, nats", self._domains()), ("KL, nats", self._domains()))
+        if y == 0:
+            titles = "".join(fit(text, sum(CELLS[name] for name in names), right=True) for text, names in parts)
+            return [(" " * NAME_CELLS + titles, "head")]
+        text = "".join(fit(DOMAINS[name], CELLS[name], right=True) for _, names in parts for name in names)
+        return [(fit("   by", NAME_CELLS) + text + (fit("|dW|/|W|", SIZE, right=True) if self.wide else ""), "head")]
+
+    def _method(self, method: Method) -> Line:
+        state, figures = self.state, self.state.figures
+        mark, role = METHOD_MARKS[method]
+        known = figures is not None and figures.request.token_id == state.token_id
+        plain = "muted" if state.stale else "row"
+        line: Line = [
+            ("▸" if method == state.method else " ", "key"),
+            (mark, "muted" if state.stale else role),
+            (fit(f" {method}", NAME_CELLS - 2), plain),
+        ]
+        if figures is None or not known:
+            return line
+        found = figures.methods[method]
+        domains = self._domains()
+        cost = "".join(
+            fit(four_decimals(part[name]), CELLS[name], True) for part in (found.js, found.kl) for name in domains
+        )
+        line.append((self._ratios(found, 0) + cost + self._edited(found, 0), plain))
+        return line
+
+    @staticmethod
+    def _ratios(found: Dosed, at: int) -> str:
+        values = {name: found.achieved[name][at] for name in DOMAINS}
+        return "".join(
+            fit(f"×{number(value)}" if math.isfinite(value) else "–", CELLS[name], True)
+            for name, value in values.items()
+        )
+
+    def _edited(self, found: Dosed, at: int) -> str:
+        return fit(_size(found.relative_edit[at]), SIZE, True) if self.wide else ""
+
+    def _other(self, token_id: int) -> Line:
+        state, figures = self.state, self.state.figures
+        plain = "muted" if state.stale else "row"
+        tag = f" ×{short_ratio(state.tokens[token_id])}"
+        line: Line = [(" + ", "steered"), (fit(self.tokens[token_id], NAME_CELLS - 3 - len(tag)), plain)]
+        line.append((tag, "steered"))
+        if figures is None or token_id not in figures.request.token_ids:
+            return line
+        at = figures.request.token_ids.index(token_id)
+        found = figures.methods.get(state.method)
+        if found is not None:
+            blank = " " * (2 * sum(CELLS[name] for name in self._domains()))
+            line.append((self._ratios(found, at) + blank + self._edited(found, at), plain))
+        return line
+
+    def _ceiling(self, width: int) -> Line:
+        figures, state = self.state.figures, self.state
+        if figures is None or figures.request.token_id != state.token_id:
+            return []
+        if not self.wide:
+            size = f"|dW|/|W| {_size(figures.methods[state.method].relative_edit[0])}; at most "
+            return [("   edit     ", "head"), *_ceiling(figures, state, width - 12, size)]
+        return [("   at most  ", "head"), *_ceiling(figures, state, width - 12)]
+
+    def _paid(self, width: int) -> Line:
+        paid, used = self.state.paid, 12
+        if paid is None or paid.request.token_id != self.state.token_id:
+            return [("   paid by  ", "head"), ("…" if self.state.ratio != 1 else "", "muted")]
+        gains = bool(paid.lost) and paid.lost[0][1] < 0
+        line: Line = [("   gain     " if gains else "   paid by  ", "head")]
+        plain = "muted" if self.state.unpaid else "row"
+        for token_id, lost in paid.lost:
+            text = f"{fit(self.tokens[token_id], 14).rstrip()} {-lost * 100:+z.3g}  "
+            used += len(text)
+            if used + 6 <= width:
+                line.append((text, plain))
+        return [*line, ("points", "muted")] if paid.lost else line
+
+    def on_click(self, event: events.Click) -> None:
+        """Choose the method under the mouse."""
+        at = event.get_content_offset(self)
+        if at is not None and 0 <= at.y - HEAD_ROWS < len(METHODS):
+            self.post_message(self.Picked(METHODS[at.y - HEAD_ROWS]))
+
+
+def _ceiling(figures: DoseFigures, state: SteerState, width: int, before: str = "") -> Line:
+    """What any edit of the row reaches on the local text, and whether the ratio in force asks for more."""
+    own, (lowest, highest) = figures.alpha["local"][0], figures.attainable[0]
+    if own <= 0:
+        return [(fit("its mean probability is 0 on the local text: no ratio of it says anything", width), "warn")]
+    text = f"{before}×{short_ratio(highest / own)}, mean p {share(highest)} on local text"
+    if lowest > 0:
+        text += f"; at least ×{short_ratio(lowest / own)}"
+    beyond = own * state.ratio >= highest or own * state.ratio <= lowest
+    return [(fit(f"{'out of reach: ' if beyond else ''}{text}", width), "warn" if beyond else "row")]
+
+
+def _size(value: float | None) -> str:
+    return "–" if value is None else number(value)

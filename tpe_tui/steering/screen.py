@@ -1,0 +1,300 @@
+"""The steering study: how far a token goes when it is asked to, on three texts, at what cost, and the prompt beside it.
+
+The inspector's edit stays as it is until the study's is applied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.binding import BindingType
+from textual.timer import Timer
+
+from tpe_core.edit_history import NextTokens
+from tpe_core.steering.results import Calibrated, DoseFigures, TextsRead, WhoPaid
+from tpe_tui.command_line import steer_lines
+from tpe_tui.dialogs.ask import Ask
+from tpe_tui.engine.messages import Answer, JobUpdate
+from tpe_tui.engine.session import Session
+from tpe_tui.ratios import parse_probability, parse_ratio, short_ratio
+from tpe_tui.steering.dose_plot import DosePlot
+from tpe_tui.steering.dose_table import DoseTable
+from tpe_tui.steering.keys import ALSO, KEYS
+from tpe_tui.steering.state import READ, WHO
+from tpe_tui.steering.token_search import TokenSearch
+from tpe_tui.steering.view import SteerView
+from tpe_tui.study import bindings
+
+if TYPE_CHECKING:
+    from tpe_tui.inspector.screen import InspectScreen
+
+__all__ = ["SteerScreen", "study_update"]
+
+PAY_SECONDS = 0.3  # after the last key, until who pays is measured
+STALE_SECONDS = 0.15
+
+
+def study_update(bench: InspectScreen, message: JobUpdate) -> None:
+    """A job of a study took a step, or ended; who looks at a study sees it."""
+    if message.name == READ and message.state == "running" and message.progress is not None:
+        bench.strip.step(message.progress)
+    elif message.name == READ:
+        bench.strip.end()
+        bench.strip.say("" if message.state == "done" else f"the steering study was {message.state}", "warn")
+    for screen in bench.tpe.screen_stack:
+        if isinstance(screen, SteerScreen):
+            screen.job_update(message)
+    if message.failure is not None:
+        bench.fail("the steering study failed", message.failure)
+
+
+class SteerScreen(SteerView):
+    """Over the inspector `bench`, beginning with the token under its cursor."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
+
+    def __init__(self, bench: InspectScreen, session: Session) -> None:
+        """Nothing was asked yet."""
+        super().__init__(bench, session)
+        self._paying: int | None = None
+        self._asked: dict[str, int] = {}
+        self._waits: dict[str, Timer] = {}
+
+    def on_mount(self) -> None:
+        """Read the texts, once for every mask."""
+        self.table.focus()
+        self.action_start()
+        self.changed()
+
+    def on_unmount(self) -> None:
+        """Who pays is of no use any more."""
+        self._stop_paying()
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything shown belongs to the edit in force, who pays included."""
+        state, steered = self.state, bool(self.state.edit.steering)
+        return not (state.figures is None or state.stale or self.live.pending or (steered and state.unpaid))
+
+    # what is asked of the engine, and what it says
+
+    def changed(self) -> None:
+        """Another token, ratio or method: ask, and show what is known."""
+        state, session, prompt = self.state, self.session, self.bench.inspector.prompt
+        self._stop_paying()
+        edit, request = state.edit, state.request
+        self._ask("steer-live", lambda: session.evaluate(prompt, edit))
+        self.live.wait({entry.token_id: entry.ratio for entry in edit.steering})
+        if state.read is not None and (state.stale or state.figures is None):
+            self._ask("steer", lambda: session.steering(request))
+        self._later("stale", STALE_SECONDS, self.show)
+        self.show()
+
+    def _ask(self, kind: str, fn: Callable[[], object]) -> None:
+        self._asked[kind] = self.tpe.host.latest(kind, fn)
+
+    def _later(self, name: str, seconds: float, do: Callable[[], None]) -> None:
+        if name in self._waits:
+            self._waits.pop(name).stop()
+        self._waits[name] = self.set_timer(seconds, do)
+
+    def accept(self, answer: Answer) -> None:
+        """An answer of the engine; late ones are dropped, failures are said in their own sentence."""
+        if answer.seq != self._asked.get(answer.kind):
+            return
+        state = self.state
+        if answer.failure is not None:
+            if answer.kind == "steer":
+                state.problem, state.figures = answer.failure.sentence, None
+            self.bench.strip.say(answer.failure.sentence, "bad")
+        match answer.value:
+            case NextTokens() as found:
+                self._show_live(found)
+            case DoseFigures() as figures:
+                state.figures, state.problem = figures, ""
+                self._later("pay", PAY_SECONDS, self._pay)
+            case int() as token_id:
+                self.look_at(token_id)
+            case Calibrated() as found if state.calibrate(found):
+                self._say_calibrated(found)
+                self.changed()
+        self.show()
+
+    def _show_live(self, found: NextTokens) -> None:
+        """The steered tokens first, however improbable: they are what this is about."""
+        ratios = {entry.token_id: entry.ratio for entry in found.intervention.steering}
+        wanted = [self.state.token_id, *ratios]
+        order = sorted(range(len(found.ids)), key=lambda at: (int(found.ids[at]) not in wanted, at))
+        self.live.selected = self.state.token_id if self.state.token_id in found.ids else None
+        self.live.show(replace(found, ids=found.ids[order], base=found.base[order], now=found.now[order]), ratios)
+
+    def job_update(self, message: JobUpdate) -> None:
+        """The texts are read, or it is known who pays."""
+        if message.state == "running":
+            return
+        if message.name == READ and self.reading is None:
+            self.action_start()  # another study's, of the same texts or under another mask
+        elif message.job in (self.reading, self._paying):
+            self.reading = None if message.name == READ else self.reading
+            self._paying = None if message.name == WHO else self._paying
+            match message.value:
+                case TextsRead() as read:
+                    self.state.read = read
+                    for warning in read.warnings:
+                        self.bench.strip.say(warning, "warn")
+                    self.changed()
+                case WhoPaid() as paid:
+                    self.state.paid = paid
+        self.show()
+
+    def _pay(self) -> None:
+        session, request = self.session, self.state.request
+        idle = self._paying is None and self.bench.strip.job is None
+        if idle and self.state.unpaid and not self.state.stale and request.edit.steering:
+            self._paying = self.tpe.host.job(WHO, lambda: session.who_paid(request))
+
+    def _stop_paying(self) -> None:
+        job, self._paying = self._paying, None
+        if job is not None:
+            self.tpe.host.cancel(job)
+
+    # keys
+
+    def action_start(self) -> None:
+        """Read the texts."""
+        session, edit = self.session, self.state.below
+        if self.state.read is not None or self.reading is not None:
+            return
+        if self.bench.strip.job is not None:
+            self.bench.strip.say("a job is running already; cancel it first", "warn")
+            return
+        self.reading = self.tpe.host.job(READ, lambda: session.read_for_steering(edit))
+        self.bench.strip.say("")
+        self.bench.strip.begin(self.reading or 0, READ)
+        self.show()
+
+    def action_cancel(self) -> None:
+        """Cancel reading."""
+        self.bench.action_run_cancel()
+        self.show()
+
+    def action_slide(self, steps: int) -> None:
+        """More or less."""
+        self.state.slide(steps)
+        self.changed()
+
+    def action_reset(self) -> None:
+        """Ratio 1."""
+        self.state.set_ratio(1.0)
+        self.changed()
+
+    def action_calibrate(self) -> None:
+        """Ask what achieves the ratio."""
+        session, request = self.session, self.state.request
+        if self.state.read is None:
+            self.bench.strip.say("the texts are not read yet", "warn")
+            return
+        self._ask("steer-calibrate", lambda: session.calibrated(request))
+
+    def _say_calibrated(self, found: Calibrated) -> None:
+        name = self.text_of(found.request.token_id)
+        wanted, got = short_ratio(found.request.ratios[0]), short_ratio(found.achieved[0])
+        asked = f"{name} is asked ×{short_ratio(found.ratios[0])} to achieve ×{got} on the local text"
+        missed = f"{name} cannot achieve ×{wanted} by {found.request.method}: ×{got} is the nearest"
+        self.bench.strip.say(asked if found.reached[0] else missed, "row" if found.reached[0] else "warn")
+
+    def action_method(self) -> None:
+        """The next method."""
+        self.state.next_method()
+        self.changed()
+
+    def action_add(self) -> None:
+        """Into the set, or out of it."""
+        name, added = self.text_of(self.state.token_id), self.state.toggle()
+        more = f"{self.key('find.search')} chooses the next one" if added else f"{self.key('a')} adds it again"
+        self.bench.strip.say(f"{name} is {'added' if added else 'taken out'}; {more}")
+        self.changed()
+
+    def action_turn(self, step: int) -> None:
+        """Another token of the set."""
+        if not self.state.turn(step):
+            self.bench.strip.say(f"no other token is added; {self.key('find.search')} chooses one", "row")
+        self.changed()
+
+    def action_search(self) -> None:
+        """Another token of the vocabulary."""
+        session = self.session
+
+        def chosen(found: int | str | None) -> None:
+            if isinstance(found, str):
+                self._ask("steer-find", lambda: session.find_token(found))
+            elif found is not None:
+                self.look_at(found)
+
+        self.tpe.push_screen(TokenSearch(self.bench.table_drawn or session.table), chosen)
+
+    def look_at(self, token_id: int) -> None:
+        """Study another token."""
+        self.state.look_at(token_id)
+        self.bench.strip.say("")
+        self.changed()
+
+    def action_exact(self) -> None:
+        """Type the ratio, or the mean probability on the local text."""
+        state = self.state
+        figures = state.figures if state.figures and state.figures.request.token_id == state.token_id else None
+        own = figures.alpha["local"][0] if figures is not None else math.nan
+        lowest, highest = figures.attainable[0] if figures is not None else (0.0, 1.0)
+
+        def check(text: str) -> str | None:
+            target = parse_probability(text)
+            if target is None:
+                fine = parse_ratio(text) is not None
+                return None if fine else "a ratio is a finite number above 0, a probability lies between 0% and 100%"
+            if not own > 0:
+                return "its mean probability is not measured: give a ratio"
+            if not lowest < target < highest:
+                return f"out of reach: any edit of its row stays between {100 * lowest:.3g}% and {100 * highest:.3g}%"
+            return None
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                target = parse_probability(text)
+                state.set_ratio(target / own if target is not None else parse_ratio(text) or 1.0)
+                self.changed()
+
+        question = f"ratio, or mean probability, for {self.text_of(state.token_id)}"
+        hint = "2 doubles its mean probability, 1% asks for that one, on the local text"
+        self.tpe.push_screen(Ask(question, f"{state.ratio:.6g}", hint, check), answered)
+
+    def action_apply(self) -> None:
+        """Steer so in the inspector."""
+        state = self.state
+        edit = state.edit
+        said = ", ".join(f"{self.text_of(e.token_id)} ×{short_ratio(e.ratio)}" for e in edit.steering[:3])
+        said += ", …" if len(edit.steering) > 3 else ""
+        undo = self.tpe.keymap.shown("mask.undo")
+        self.dismiss(None)
+        self.bench.inspector.method = state.method
+        self.bench.tokens.selected = state.token_id
+        self.bench.apply_edit(edit, f"{said or 'nothing'} steered by {state.method}; {undo} undoes")
+
+    def headless(self) -> str:
+        """The command lines that measure what is shown."""
+        return steer_lines(self.tpe.options, self.state.request)
+
+    @on(DoseTable.Picked)
+    def _picked(self, event: DoseTable.Picked) -> None:
+        event.stop()
+        self.state.method = event.method
+        self.changed()
+
+    @on(DosePlot.Pointed)
+    def _pointed(self, event: DosePlot.Pointed) -> None:
+        event.stop()
+        self.state.set_ratio(event.ratio)
+        self.changed()

@@ -1,0 +1,125 @@
+"""What the steering study looks at: a token, its ratio, the others steered with it, and what the engine said of them.
+
+No widgets and no engine: the screen reads this, keys change it, answers feed it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from tpe_core.edits.intervention import METHODS, Intervention, Method
+from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_tui.ratios import stepped
+
+__all__ = ["DOMAINS", "METHOD_MARKS", "READ", "WHO", "SteerState"]
+
+READ = "steering study"
+WHO = "who pays"
+"""The names of its jobs."""
+
+DOMAINS = {"local": "local", "heldout": "held-out", "ood": "ood"}
+METHOD_MARKS: dict[Method, tuple[str, str]] = {
+    "least-squares": ("●", "curve0"),
+    "min-norm": ("○", "curve3"),
+    "top-k": ("▲", "curve2"),
+    "bias": ("×", "curve5"),
+}
+"""The mark and the role of every method."""
+
+
+@dataclass
+class SteerState:
+    """`below` is the edit that the study begins with; its steered tokens are `added`, and what they were is kept."""
+
+    below: Intervention
+    token_id: int
+    ratio: float
+    method: Method
+    added: dict[int, float] = field(default_factory=dict)
+    read: TextsRead | None = None
+    figures: DoseFigures | None = None
+    paid: WhoPaid | None = None
+    problem: str = ""  # why there are no figures of this token
+
+    @staticmethod
+    def of(edit: Intervention, token_id: int, method: Method) -> SteerState:
+        """The study of a token over an edit: at the ratio that it has there, or doubled."""
+        ratios = {entry.token_id: entry.ratio for entry in edit.steering}
+        used = edit.steering[0].method if edit.steering else method
+        return SteerState(edit, token_id, ratios.get(token_id, 2.0), used, ratios)
+
+    @property
+    def tokens(self) -> dict[int, float]:
+        """Every token with its ratio, the one looked at included, in the order of adding."""
+        return {**self.added, self.token_id: self.ratio}
+
+    @property
+    def edit(self) -> Intervention:
+        """The whole edit as it would be applied."""
+        edit = replace(self.below, steering=())
+        for token_id, ratio in self.tokens.items():
+            edit = edit.steer(token_id, ratio, self.method)
+        return edit
+
+    @property
+    def request(self) -> DoseRequest:
+        """What the engine is to measure."""
+        return DoseRequest(self.token_id, self.method, self.edit)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the figures are of another token, ratio or method than the one in force."""
+        return self.figures is not None and self.figures.request != self.request
+
+    @property
+    def unpaid(self) -> bool:
+        """Whether who pays is not known for what is in force."""
+        return self.paid is None or self.paid.request != self.request
+
+    # what keys do
+
+    def set_ratio(self, ratio: float) -> None:
+        """Another ratio of the token looked at."""
+        self.ratio = ratio
+        if self.token_id in self.added:
+            self.added[self.token_id] = ratio
+
+    def calibrate(self, found: Calibrated) -> bool:
+        """Ask what was found; False where something else is in force by now."""
+        if found.request != self.request:
+            return False
+        for token_id, ratio in zip(found.request.token_ids, found.ratios, strict=True):
+            if token_id in self.added:
+                self.added[token_id] = ratio
+        self.ratio = found.ratios[0]
+        return True
+
+    def slide(self, steps: int) -> None:
+        """Quarter doublings up or down."""
+        self.set_ratio(stepped(self.ratio, steps))
+
+    def next_method(self) -> None:
+        """The next method, for every token."""
+        self.method = METHODS[(METHODS.index(self.method) + 1) % len(METHODS)]
+
+    def look_at(self, token_id: int) -> None:
+        """Another token: at its own ratio where it was added, else at the one in force."""
+        self.token_id, self.problem = token_id, ""
+        self.ratio = self.added.get(token_id, self.ratio if self.ratio != 1 else 2.0)
+
+    def turn(self, step: int) -> bool:
+        """The next added token; whether there is another one."""
+        ids = list(self.tokens)
+        other = ids[(ids.index(self.token_id) + step) % len(ids)]
+        if other == self.token_id:
+            return False
+        self.look_at(other)
+        return True
+
+    def toggle(self) -> bool:
+        """Add the token looked at, or take it out again; whether it is added now."""
+        if self.token_id in self.added:
+            del self.added[self.token_id]
+            return False
+        self.added[self.token_id] = self.ratio
+        return True

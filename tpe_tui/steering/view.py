@@ -1,0 +1,121 @@
+"""What the steering study shows: its panes, their layout at any size, its titles, and why there is nothing yet.
+
+It shows a `SteerState`; what keys change and what the engine is asked is in `screens.steer`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+
+from tpe_tui.cells import count, escape_controls, number
+from tpe_tui.engine.session import Session
+from tpe_tui.inspector.status_bar import Field
+from tpe_tui.steering.dose_plot import DosePlot, Slider
+from tpe_tui.steering.dose_table import DoseTable
+from tpe_tui.steering.keys import FOOTER, KEYS
+from tpe_tui.steering.state import SteerState
+from tpe_tui.study import StudyScreen
+from tpe_tui.widgets.token_table import TokenBars
+
+if TYPE_CHECKING:
+    from tpe_tui.inspector.screen import InspectScreen
+
+__all__ = ["SteerView"]
+
+
+class SteerView(StudyScreen):
+    """Over the inspector `bench`, beginning with the token under its cursor."""
+
+    NAME, KEYS, FOOTER = "Steering study", KEYS, FOOTER
+
+    def __init__(self, bench: InspectScreen, session: Session) -> None:
+        """Build the panes."""
+        super().__init__(bench.strip)
+        self.bench, self.session = bench, session
+        self._tokens = (bench.table_drawn or session.table).tokens  # of this model, also when another was opened
+        inspector, table = bench.inspector, bench.table_drawn or session.table
+        token_id = bench.tokens.token_id
+        token_id = int(table.surprisal.argmin()) if token_id is None else token_id
+        self.state = SteerState.of(inspector.intervention, token_id, inspector.method)
+        self.slider = Slider(self.state)
+        self.plot = DosePlot(self.state)
+        self.live = TokenBars()
+        self.live.table, self.live.can_focus = table, False
+        self.table = DoseTable(self.state, table.tokens)
+        self.reading: int | None = None
+
+    def compose_panes(self) -> ComposeResult:
+        """The slider, the plot beside the prompt's tokens, the table."""
+        yield self.slider
+        with Horizontal(id="curves"):
+            yield self.plot
+            yield self.live
+        yield self.table
+
+    def on_resize(self) -> None:
+        """The prompt's tokens stand beside the plot where there is room; Textual runs the study's own handler next."""
+        self.live.display = self.wide
+
+    def text_of(self, token_id: int) -> str:
+        """A token's text."""
+        return self._tokens[token_id]
+
+    # what is shown
+
+    def show(self) -> None:
+        """Everything, as it is now."""
+        state = self.state
+        name = self.text_of(state.token_id)
+        self.slider.name_shown = name
+        self.slider.repaint()
+        text = self._explanation()
+        self.plot.show(text)
+        self.plot.border_title = Content.assemble((" Achieved by asked, held-out ", "bold"), self._of(name))
+        prompt = self.bench.inspector.prompt.replace("\n", "⏎")
+        self.live.border_title = Content.assemble((" Next token ", "bold"), f"· after {escape_controls(prompt[-40:])} ")
+        self.table.styles.height = self.table.rows + 1
+        self.table.border_title = Content.assemble((f" {state.method} ", "bold"), self._texts())
+        self.table.repaint()
+        self.show_bars(self._fields(), {"add": "Drop"} if state.token_id in state.added else {})
+
+    def _of(self, name: str) -> str:
+        others = len(self.state.tokens) - 1
+        beside = f", {others} more steered with it" if others else ""
+        return f"· {name}{beside}; dotted: as asked "
+
+    def _texts(self) -> str:
+        if self.state.read is None:
+            return ""
+        texts, positions = self.state.read.texts, self.state.read.positions
+        return f"· {count(min(positions.values()))} positions of each text, ood: {texts['ood']} "
+
+    def _fields(self) -> tuple[Field, ...]:
+        state, below = self.state, self.state.below
+        fields = []
+        if below.pruned:
+            fields.append(Field(f"of the head with {len(below.pruned)} dims pruned", 2, "down"))
+        steered = len(state.edit.steering)
+        fields.append(Field(f"{steered} token{'s' if steered != 1 else ''} steered", 1, "steered"))
+        answer = self.live.answer
+        if answer is not None:
+            fields.append(Field(f"KL {number(answer.kl)} after the prompt", 4, "muted" if self.live.pending else "row"))
+        return tuple(fields)
+
+    def _explanation(self) -> tuple[str, ...]:
+        """Why there is no plot; empty where there is one."""
+        state = self.state
+        if state.problem:
+            return ("There is nothing to measure.", "", state.problem)
+        if state.read is None and self.reading is not None:
+            return ("Reading three texts, once.", "", "After that every key is answered in milliseconds.")
+        if state.read is None:
+            again = f"{self.key('run.rerun')} reads them"
+            busy = "Another job is running." if self.bench.strip.job is not None else "No text is read yet."
+            return (busy, "", f"The study needs three texts; {again}.")
+        if state.figures is None or state.figures.request.token_id != state.token_id:
+            return ("Measuring…",)
+        return ()

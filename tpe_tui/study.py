@@ -1,0 +1,146 @@
+"""What the study screens share: a key table and what follows from it, the bars, the sentence for a small terminal.
+
+A study lies over the inspector and looks at one question; it begins no job of its own here and keeps no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Static
+
+from tpe_tui.dialogs.dialog import ClosesOnce
+from tpe_tui.dialogs.error import TextScreen
+from tpe_tui.inspector.status_bar import Field, Footer, StatusBar
+from tpe_tui.keymap import BY_ID
+from tpe_tui.shell.sized import NeedsRoom
+from tpe_tui.sizes import short_name
+from tpe_tui.widgets.job_strip import JobStrip, StripBelow
+
+if TYPE_CHECKING:
+    from tpe_tui.app import TpeApp
+    from tpe_tui.shell.engine_app import EngineApp
+
+__all__ = ["WIDE", "Key", "StudyScreen", "bindings"]
+
+WIDE = 120  # cells from which two plots fit beside each other
+
+Key = tuple[str, str, str]
+"""(key, or the id of the action that has it in the inspector; the study's action; help)."""
+
+
+def bindings(keys: Sequence[Key], also: Sequence[tuple[str, str]] = ()) -> list[BindingType]:
+    """The bindings of a key table and of what does the same; a key that the inspector has is remapped with it."""
+    found: list[BindingType] = []
+    for key, action, *_ in (*keys, *also):
+        known = BY_ID.get(key)
+        shown, name = (key, None) if known is None else (known.keys, known.id)
+        found.append(Binding(shown, action, show=False, id=name))
+    return found
+
+
+class StudyScreen(NeedsRoom, ClosesOnce, Screen[None]):
+    """A bar, the panes of `compose_panes`, the job strip of the screen below, a footer.
+
+    A subclass gives `NAME`, `KEYS`, `FOOTER` and ``BINDINGS = bindings(KEYS)``, and says `fields` and `show`.
+    """
+
+    NAME: ClassVar[str]  # in the status bar, and what its keys belong to
+    KEYS: ClassVar[Sequence[Key]]
+    FOOTER: ClassVar[Sequence[tuple[str, str]]]  # (action, label)
+    NOTES: ClassVar[Sequence[str]] = ()  # below the keys in the help
+    SHOWN: ClassVar[dict[str, str]] = {"enter": "⏎"}
+
+    def __init__(self, strip: JobStrip) -> None:
+        """Build the bars; `strip` says what the engine is doing."""
+        super().__init__()
+        self.status = StatusBar()
+        self.footer = Footer()
+        self.strip = StripBelow(strip)
+
+    @property
+    def frame(self) -> EngineApp:
+        """The app, whichever it is: its keys, its engine, its clipboard."""
+        return cast("EngineApp", self.app)
+
+    @property
+    def tpe(self) -> TpeApp:
+        """The app with the inspector below."""
+        return cast("TpeApp", self.app)
+
+    @property
+    def subject(self) -> str:
+        """What is studied, for the status bar: the model."""
+        return short_name(self.tpe.options.model)
+
+    @property
+    def wide(self) -> bool:
+        """Whether two plots fit beside each other."""
+        return self.size.width >= WIDE
+
+    def compose(self) -> ComposeResult:
+        """A bar, the panes, two bars; and the sentence for a terminal that is too small."""
+        yield self.status
+        yield from self.compose_panes()
+        yield self.strip
+        yield self.footer
+        yield Static(id="small", markup=False)
+
+    def compose_panes(self) -> ComposeResult:
+        """What lies between the bars."""
+        raise NotImplementedError
+
+    def on_resize(self) -> None:
+        """Another size can be another layout."""
+        self.measure(self.frame.keymap.shown)
+        self.show()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Textual's hook: what is pasted is text and never keys, and a study has no place for text."""
+        event.stop()
+        self.strip.say("what was pasted is text, not keys: nothing was done with it")
+
+    def key(self, key: str) -> str:
+        """A key of the table as people write it."""
+        return self.frame.keymap.shown(key) if key in BY_ID else (key if self.frame.ascii else self.SHOWN.get(key, key))
+
+    def show(self) -> None:
+        """Everything, as it is now; a subclass shows its panes and calls `show_bars`."""
+        raise NotImplementedError
+
+    def show_bars(self, fields: Sequence[Field], labels: dict[str, str] | None = None) -> None:
+        """The three bars: `fields` behind the study's name and its subject, `labels` instead of the footer's own."""
+        self.strip.repaint()
+        self.status.show((Field(self.NAME, 0, "title"), Field(self.subject, 3), *fields))
+        keys, labels = {action: key for key, action, _ in self.KEYS}, labels or {}
+        self.footer.show(tuple((name, self.key(keys[name]), labels.get(name, label)) for name, label in self.FOOTER))
+
+    def headless(self) -> str:
+        """The command lines that measure what is shown."""
+        raise NotImplementedError
+
+    # keys
+
+    def action_headless(self) -> None:
+        """The command line."""
+        self.frame.push_screen(TextScreen("Without a screen", self.headless(), self.frame.copy_text))
+
+    def action_help(self) -> None:
+        """The keys."""
+        keys = [f"{self.key(key):<6} {help}" for key, _, help in self.KEYS]
+        text = "\n".join([*keys, *([""] if self.NOTES else []), *self.NOTES])
+        self.frame.push_screen(TextScreen(f"Keys of the {self.NAME.lower()}", text, self.frame.copy_text))
+
+    def action_leave(self) -> None:
+        """Back to the inspector."""
+        self.dismiss(None)
+
+    @on(Footer.Pressed)
+    async def _footer_pressed(self, event: Footer.Pressed) -> None:
+        event.stop()
+        await self.run_action(event.action_id)

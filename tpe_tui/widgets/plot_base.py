@@ -1,0 +1,70 @@
+"""The base of the plots: a picture that is a pure function of a size, or a few lines of text in its place.
+
+It paints a picture once for every size and change; what is on it is its subclasses'.
+"""
+
+from __future__ import annotations
+
+from textual import events
+from textual.message import Message
+
+from tpe_tui.cells import fit
+from tpe_tui.widgets.canvas import GUTTER
+from tpe_tui.widgets.line_widget import Line, LineWidget
+
+__all__ = ["PicturePlot"]
+
+
+class PicturePlot(LineWidget):
+    """Draws what `paint` gives. `text` stands in the place of a picture: a title and the lines below it."""
+
+    class Pointed(Message):
+        """The mouse pointed at a place along the x axis, in [0, 1]."""
+
+        def __init__(self, share: float) -> None:
+            """Carry the place."""
+            super().__init__()
+            self.share = share
+
+    def __init__(self, id: str) -> None:
+        """An empty plot."""
+        super().__init__(id)
+        self.text: tuple[str, ...] = ()
+        self._drawn: tuple[tuple[int, int], list[Line]] | None = None
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        """The picture: at most `height` lines of `width` cells."""
+        raise NotImplementedError
+
+    def renew(self, text: tuple[str, ...] = ()) -> None:
+        """The picture is another one, or `text`."""
+        self.text, self._drawn = text, None
+        self.repaint()
+
+    def on_resize(self) -> None:
+        """A picture of another height is another one on every line."""
+        super().on_resize()
+        self.refresh()
+
+    def line(self, y: int, width: int) -> tuple[Line, str]:
+        """A line of the picture, or of the text."""
+        if self.text:
+            top = max(0, (self.size.height - len(self.text)) // 2)
+            shown = self.text[y - top] if top <= y < top + len(self.text) else ""
+            return [(fit("  " + shown, width), "title" if y == top else "row")], "row"
+        size = (width, self.size.height)
+        if self._drawn is None or self._drawn[0] != size:
+            self._drawn = size, self.paint(*size)
+        lines = self._drawn[1]
+        return (lines[y] if y < len(lines) else []), "row"
+
+    def on_click(self, event: events.Click) -> None:
+        """Point at a place along the axis."""
+        at = event.get_content_offset(self)
+        columns = self.size.width - GUTTER - 2
+        if at is not None and not self.text and columns > 0 and at.x > GUTTER:
+            self.pointed(min(1.0, (at.x - GUTTER - 1) / columns))
+
+    def pointed(self, share: float) -> None:
+        """The mouse pointed at a place along the x axis."""
+        self.post_message(self.Pointed(share))
