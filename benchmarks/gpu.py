@@ -20,8 +20,9 @@ from benchmarks.models import BLOCK, opened, random_corpus
 from benchmarks.report import Row, at_least, at_most, milliseconds, table
 from benchmarks.timing import median
 from tpe_core.detection.detection import Detection, blocks_per_forward, detect
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.distribution import Distribution
-from tpe_core.edits.edited_head import EditBasis, EditedHead
+from tpe_core.edits.edited_head import EditedHead
 from tpe_core.edits.intervention import Intervention
 from tpe_core.models.model import LanguageModel
 

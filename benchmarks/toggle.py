@@ -17,8 +17,9 @@ from benchmarks.report import Row, at_least, milliseconds
 from benchmarks.timing import interleaved, median
 from tpe_core.detection.detection import Detection
 from tpe_core.detection.hidden import HiddenSample
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.distribution import Distribution
-from tpe_core.edits.edited_head import EditBasis, EditedHead
+from tpe_core.edits.edited_head import EditedHead
 from tpe_core.edits.intervention import Intervention
 from tpe_core.models.head import OutputHead, Post
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import VOCAB, WIDTH, random_corpus
 from tpe_core.detection.detection import detect
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.distribution import Distribution
-from tpe_core.edits.edited_head import REFRESH_EVERY, EditBasis, EditedHead, edited_logits
+from tpe_core.edits.edited_head import REFRESH_EVERY, EditedHead, edited_logits
 from tpe_core.edits.intervention import METHODS, READY, Intervention, Steering
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.encoding.design import Design

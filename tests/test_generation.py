@@ -21,7 +21,7 @@ from tests.test_posts import build
 from tpe_core.corpus.corpus import text_source
 from tpe_core.detection.detection import detect
 from tpe_core.detection.reading import reading_of
-from tpe_core.edits.edited_head import EditBasis
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.encoding.design import Design
 from tpe_core.encoding.encoding import fit_encoding

@@ -382,7 +382,7 @@ def test_a_file_is_applied_as_the_session_shows_it(exported: tuple[Any, Path, An
         with tpe_core.apply(target, path):
             got = model.logits(ids)[0, at].double().softmax(-1).numpy()
         assert np.abs(got - want).max() < 1e-6
-    numbers = Edit.of(edit, session.basis(edit))
+    numbers = session.basis(edit).resolve(edit)
     with tpe_core.apply(model, numbers):
         got = model.logits(ids)[0, at].double().softmax(-1).numpy()
     assert np.abs(got - want).max() < 1e-6

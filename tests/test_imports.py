@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
+
+import tpe_core
 
 HEAVY = (
     "numpy",
@@ -52,13 +57,47 @@ def test_the_engine_does_not_know_the_terminal(module: str) -> None:
     assert not loaded_by(f"import {module}") & {"tpe_tui", "textual", "rich", "typer"}
 
 
+def imports_of(package: Path) -> dict[str, set[str]]:
+    """Which modules of a package each of its modules imports anywhere in its text, typing-only imports included."""
+    files = {".".join(file.relative_to(package.parent).with_suffix("").parts): file for file in package.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): file for name, file in files.items()}
+    graph: dict[str, set[str]] = {}
+    for module, file in modules.items():
+        imported: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{module} imports relatively"
+                assert node.module is not None
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                imported |= (names & modules.keys()) or {node.module}
+        graph[module] = (imported & modules.keys()) - {module}
+    return graph
+
+
+def test_no_modules_of_the_engine_import_one_another_in_a_circle() -> None:
+    graph = imports_of(Path(tpe_core.__file__).parent)
+    assert graph["tpe_core.edits.edited_head"] > {"tpe_core.edits.basis", "tpe_core.edits.edit_numbers"}
+    assert "tpe_core.hooks" in graph["tpe_core"], "typing-only imports count"
+    TopologicalSorter(graph).prepare()
+
+
+def test_a_circle_of_typing_only_imports_is_seen(tmp_path: Path) -> None:
+    package = tmp_path / "rooms"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "first.py").write_text("from rooms import second\n")
+    (package / "second.py").write_text("if TYPE_CHECKING:\n    from rooms.first import name\n")
+    with pytest.raises(CycleError):
+        TopologicalSorter(imports_of(package)).prepare()
+
+
 def test_the_inspector_path_needs_no_statsmodels() -> None:
     assert not loaded_by("import tpe_core.session") & {"statsmodels", "pandas", "sklearn"}
 
 
 def test_public_names_resolve() -> None:
-    import tpe_core
-
     for name in tpe_core.__all__:
         assert getattr(tpe_core, name).__name__ in (name, "run")
     assert set(tpe_core._HOME_OF) == set(tpe_core.__all__)

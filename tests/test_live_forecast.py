@@ -10,9 +10,8 @@ import pytest
 from tests.conftest import WIDTH, random_corpus, save_tiny, text
 from tests.test_posts import build, wrapped
 from tpe_core.detection.detection import detect
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.edit_numbers import EditNumbers
-from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import METHODS, READY, Intervention, Method, Replacement
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import TpeError
@@ -66,7 +65,7 @@ def test_the_forecast_of_steered_tokens_alone_is_what_they_cost(known, method: M
     slope = np.random.default_rng(1).normal(size=WIDTH)
     basis = EditBasis.of(slope, detection)
     edit = Intervention().steer(7, 20.0, method).steer(30, 0.3, method)
-    numbers = EditNumbers(Edit.of(edit, basis))
+    numbers = EditNumbers(basis.resolve(edit))
     measured = run(measure(head, lambda h: numbers.logits(head, h), detection.sample)).kl
     assert live.of(edit, basis).kl == pytest.approx(measured, rel=1e-4, abs=1e-6)
 

@@ -22,8 +22,9 @@ from tests.test_generation import greedy_by_transformers, mamba, opened
 from tests.test_posts import build
 from tpe_core.corpus.pieces import Pieces
 from tpe_core.detection.detection import detect
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.edit import Edit
-from tpe_core.edits.edited_head import EditBasis, edited_logits
+from tpe_core.edits.edited_head import edited_logits
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.encoding.design import Design
 from tpe_core.encoding.encoding import fit_encoding

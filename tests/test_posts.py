@@ -16,7 +16,8 @@ from transformers import BartConfig, BartForConditionalGeneration, LlamaForCausa
 from tests.conftest import CONTEXT, VOCAB, WIDTH, random_corpus, text, tiny_config, tiny_tokenizer
 from tpe_core.analysis import analyze
 from tpe_core.detection.detection import Detection, detect
-from tpe_core.edits.edited_head import EditBasis, EditedHead, edited_logits
+from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.edited_head import EditedHead, edited_logits
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.encoding.design import Design
 from tpe_core.encoding.encoding import fit_encoding

@@ -15,8 +15,8 @@ from tests.conftest import WIDTH
 from tests.test_posts import KINDS, build, corpus_for, edited_model, wrapped
 from tpe_core.detection.detection import Detection, detect
 from tpe_core.detection.hidden import HiddenSample
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.directions import LeastSquares, steering_direction
-from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import METHODS, Intervention, Steering
 from tpe_core.encoding.design import Design
 from tpe_core.encoding.encoding import fit_encoding

@@ -16,9 +16,9 @@ from tests.test_manifest import make
 from tests.test_sweep import cost_of, float64_logits, replaced
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.detection.samples import Samples, read_samples
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.edit_numbers import EditNumbers
-from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import TpeError
 from tpe_core.manifest.manifest import write_manifest
@@ -75,7 +75,7 @@ def both(world: dict[str, str]) -> dict[str, tuple[Analysis, Samples]]:
 
 def mask(analysis: Analysis, replacement: str) -> Mask:
     basis = EditBasis.of(analysis.encoding.slope, analysis.detection)
-    return Mask("home", None, Edit.of(Intervention(DIMS, replacement), basis), 0)  # type: ignore[arg-type]
+    return Mask("home", None, basis.resolve(Intervention(DIMS, replacement)), 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("replacement", ["zero", "mean", "least-squares"])
@@ -119,11 +119,11 @@ def test_at_home_a_mask_costs_what_it_did(both: dict[str, tuple[Analysis, Sample
 def test_a_refit_lands_with_its_own_numbers_and_is_fitted_again(both: dict[str, tuple[Analysis, Samples]]) -> None:
     (home, at_home), (there, away) = both["home"], both["tuned"]
     basis = run(refit_basis(home, DIMS, EditBasis.of(home.encoding.slope, home.detection)))
-    edit = Edit.of(Intervention(DIMS, "refit"), basis)
+    edit = basis.resolve(Intervention(DIMS, "refit"))
     same = run(transfer(Mask("home", None, edit, 0), home, at_home, draws=1))
     moved = run(transfer(Mask("home", None, edit, 0), there, away, draws=1))
     again = run(refit_basis(there, DIMS, EditBasis.of(there.encoding.slope, there.detection)))
-    numbers = EditNumbers(Edit.of(Intervention(DIMS, "refit"), again))
+    numbers = EditNumbers(again.resolve(Intervention(DIMS, "refit")))
     for domain in ("heldout", "ood"):
         assert same.costs[domain].kl == pytest.approx(same.refitted[domain].kl, rel=1e-6)
         sample = getattr(away, domain)

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from tpe_core.dynamics.probe_log import follow, read_log
     from tpe_core.dynamics.trajectory import Point, Trajectory
     from tpe_core.edit_history import Inspector
+    from tpe_core.edits.basis import EditBasis
     from tpe_core.edits.directions import steering_direction
-    from tpe_core.edits.edited_head import EditBasis, EditedHead, edited_logits
+    from tpe_core.edits.edited_head import EditedHead, edited_logits
     from tpe_core.edits.intervention import Intervention, Steering
     from tpe_core.encoding.components import Components, principal_components
     from tpe_core.encoding.design import Design
@@ -51,7 +52,8 @@ _HOMES = {
     "detection.detection": ("Detection", "detect"),
     "detection.hidden": ("HiddenSample",),
     "dynamics.plan": ("DynamicsOptions", "plan_dynamics"),
-    "edits.edited_head": ("EditBasis", "EditedHead", "edited_logits"),
+    "edits.basis": ("EditBasis",),
+    "edits.edited_head": ("EditedHead", "edited_logits"),
     "encoding.encoding": ("Encoding", "fit_encoding"),
     "errors": ("TpeError",),
     "dynamics.measure.frequency": ("Frequencies", "count_text", "read_counts"),

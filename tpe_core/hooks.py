@@ -165,7 +165,7 @@ def _without_basis(intervention: Intervention, width: int) -> Edit:
     if measured:
         raise TpeError(
             f"an intervention with {measured[-1]!r} needs numbers measured on text: "
-            "give apply Edit.of(intervention, basis), or the file of an exported one."
+            "give apply basis.resolve(intervention), or the file of an exported one."
         )
     biases = {entry.token_id: math.log(entry.ratio) for entry in intervention.steering}
     return Edit(intervention, width, np.zeros(len(intervention.pruned)), biases=biases)

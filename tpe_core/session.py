@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.detection.samples import Samples, read_samples
 from tpe_core.edit_history import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.edit_numbers import EditNumbers
-from tpe_core.edits.edited_head import EditBasis, EditedHead, edited_logits
+from tpe_core.edits.edited_head import EditedHead, edited_logits
 from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.reconstruction import Reconstruction
 from tpe_core.encoding.static_bias import static_bias_of
@@ -102,7 +103,7 @@ class LiveSession:
 
     def resolved(self, edit: Intervention) -> Edit:
         """The edit with its numbers, as `tpe_core.apply` and `tpe_core.bake` take it."""
-        return Edit.of(edit, self.basis(edit))
+        return self.basis(edit).resolve(edit)
 
     def refit(self, edit: Intervention, positions: int | None = None) -> Steps[Intervention]:
         """The same mask with all of h made anew from the kept dimensions, at the least KL: a job, see `pruning.refit`.

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tpe_core.analysis import Analysis
 from tpe_core.detection.samples import Samples
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.edit_numbers import EditNumbers
-from tpe_core.edits.edited_head import EditBasis
 from tpe_core.errors import TpeError
 from tpe_core.manifest.schema import Manifest, MeasuredText
 from tpe_core.models.head import OutputHead
@@ -186,7 +186,7 @@ def transfer(
         basis = EditBasis.of(analysis.encoding.slope, analysis.detection)
         if way == "refit":
             basis = yield from refit_basis(analysis, edit.removed, basis, seed=seed, store=store)
-        edits["refitted"] = Edit.of(dataclasses.replace(edit.intervention, origin=""), basis)
+        edits["refitted"] = basis.resolve(dataclasses.replace(edit.intervention, origin=""))
     costs: dict[str, dict[str, Cost]] = {name: {} for name in edits}
     for domain in TEXTS:
         for name, each in edits.items():

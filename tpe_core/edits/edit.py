@@ -6,18 +6,13 @@ on one model's text. An `Edit` holds those arrays: files, hooks, checkpoints and
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tpe_core.edits.intervention import REBUILT, Intervention
+from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
-
-if TYPE_CHECKING:
-    from tpe_core.edits.edited_head import EditBasis
 
 __all__ = ["Edit"]
 
@@ -49,30 +44,14 @@ class Edit:
         shapes += [(f"row {token_id}", row, (self.hidden_size,)) for token_id, row in self.rows.items()]
         for name, array, shape in shapes:
             if array.shape != shape:
-                raise TpeError(f"an edit's {name} has the shape {array.shape}, not {shape}: build it with Edit.of.")
+                raise TpeError(
+                    f"an edit's {name} has the shape {array.shape}, not {shape}: build it with EditBasis.resolve."
+                )
         steered = {entry.token_id for entry in self.intervention.steering}
         if steered != self.rows.keys() | self.biases.keys():
-            raise TpeError("an edit's rows and biases are not those of its steered tokens: build it with Edit.of.")
-
-    @staticmethod
-    def of(intervention: Intervention, basis: EditBasis) -> Edit:
-        """The numbers that `basis` gives an intervention. Raises `TpeError` where it names what is not there."""
-        d, pruned = len(basis.mean_hidden), intervention.pruned
-        intervention.check_fits(d, 1 << 31)
-        constant, fold = np.zeros(len(pruned)), None
-        if pruned and intervention.replacement in REBUILT:
-            rebuilt = basis.reconstruction(pruned, intervention.replacement)
-            constant, fold = rebuilt.constant, rebuilt.fold
-        elif intervention.replacement == "mean":
-            constant = basis.mean_hidden[list(pruned)]
-        rows, biases = {}, {}
-        for entry in intervention.steering:
-            direction = basis.direction(entry.method, pruned)
-            if direction is None:
-                biases[entry.token_id] = math.log(entry.ratio)
-            else:
-                rows[entry.token_id] = math.log(entry.ratio) * direction
-        return Edit(intervention, d, constant, fold, rows, biases)
+            raise TpeError(
+                "an edit's rows and biases are not those of its steered tokens: build it with EditBasis.resolve."
+            )
 
     @property
     def removed(self) -> tuple[int, ...]:

@@ -6,89 +6,20 @@ Head edits never change h, so nothing here runs the model. Pruning replaces entr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tpe_core.detection.detection import Detection
-from tpe_core.edits.directions import Directions
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.distribution import Distribution
-from tpe_core.edits.edit import Edit
 from tpe_core.edits.edit_numbers import EditNumbers, edit_logits
-from tpe_core.edits.intervention import REBUILT, Intervention, Method, Replacement
-from tpe_core.edits.reconstruction import Reconstruction, reconstruct
-from tpe_core.errors import TpeError
+from tpe_core.edits.intervention import REBUILT, Intervention
 from tpe_core.models.head import OutputHead
 
-__all__ = ["EditBasis", "EditedHead", "edited_logits"]
-
-Floats = NDArray[np.float64]
+__all__ = ["EditedHead", "edited_logits"]
 
 REFRESH_EVERY = 256  # toggled columns between two full products; also the point where one product is cheaper
-
-
-@dataclass
-class EditBasis:
-    """What edits are made of, as measured: E[h] and the reconstruction for replacements, directions for steering.
-
-    `given` directions and a `given_rebuilt` (from a manifest) take precedence over the detection's: the directions
-    whatever is pruned, the reconstruction where exactly its dimensions are. A refit can only be given.
-    """
-
-    slope: Floats  # [d]
-    detection: Detection
-    mean_hidden: Floats  # [d]
-    given: Mapping[Method, Floats] = field(default_factory=dict)
-    directions: Directions | None = None  # made of the slope and the detection where None
-    given_rebuilt: Reconstruction | None = None
-    _rebuilt: Reconstruction | None = None  # the last one made
-
-    @staticmethod
-    def of(slope: Floats, detection: Detection) -> EditBasis:
-        """The basis that a detection and its fitted slopes imply."""
-        return EditBasis(slope, detection, detection.mean_hidden)
-
-    def direction(self, method: Method, pruned: tuple[int, ...] = ()) -> Floats | None:
-        """[d] v of a method under `pruned` dimensions; None for ``bias``, which adds log r to the logit itself."""
-        if method in self.given:
-            return self.given[method]
-        if self.directions is None:
-            self.directions = Directions(self.slope, self.detection)
-        return self.directions.of(method, pruned)
-
-    def reconstruction(self, pruned: tuple[int, ...], replacement: Replacement = "least-squares") -> Reconstruction:
-        """How the `pruned` dimensions, or under ``refit`` all, are guessed from the others.
-
-        Raises `TpeError` for a refit of dimensions that this basis was not given one of.
-        """
-        given, refitted = self.given_rebuilt, replacement == "refit"
-        if given is not None and given.removed == pruned and given.is_refit == refitted:
-            return given
-        if refitted:
-            raise TpeError(
-                f"this mask of {len(pruned)} dimensions has no refit: fit one (LiveSession.refit, or tpe prune "
-                "--replace refit --save), or replace by least-squares."
-            )
-        if self._rebuilt is None or self._rebuilt.removed != pruned:
-            self._rebuilt = reconstruct(pruned, self.detection)
-        return self._rebuilt
-
-    def overridden(
-        self,
-        dims: tuple[int, ...],
-        values: Floats | None,
-        directions: Mapping[Method, Floats],
-        rebuilt: Reconstruction | None = None,
-    ) -> EditBasis:
-        """This basis with replacement values of `dims`, directions and a reconstruction taken from a manifest."""
-        mean = self.mean_hidden.copy()
-        if values is not None:
-            mean[list(dims)] = values
-        return EditBasis(self.slope, self.detection, mean, dict(directions), self.directions, rebuilt)
 
 
 def edited_logits(head: OutputHead, intervention: Intervention, basis: EditBasis, h: Tensor) -> Tensor:
@@ -97,7 +28,7 @@ def edited_logits(head: OutputHead, intervention: Intervention, basis: EditBasis
     `EditedHead` follows this. Raises `TpeError` for a dimension or token the head does not have.
     """
     intervention.check_fits(head.hidden_size, head.vocab_rows)
-    return edit_logits(head, Edit.of(intervention, basis), h)
+    return edit_logits(head, basis.resolve(intervention), h)
 
 
 class EditedHead:
@@ -158,7 +89,7 @@ class EditedHead:
         return self.head.post(z)
 
     def _numbers(self, intervention: Intervention) -> EditNumbers:
-        return EditNumbers(Edit.of(intervention, self.basis))
+        return EditNumbers(self.basis.resolve(intervention))
 
     def _prune(self, intervention: Intervention) -> None:
         wanted, present = set(intervention.pruned), set(self._removed)

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from tpe_core.corpus.corpus import TextSource
 from tpe_core.detection.reading import reading_of
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.edit_numbers import EditNumbers
-from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ModelError, NumericalError, TpeError
 from tpe_core.generation.decoding import DEFAULT, Decoding
@@ -122,7 +121,7 @@ def logits_under(model: LanguageModel, intervention: Intervention, basis: EditBa
         return head.logits
     if basis is None:
         raise TpeError("an intervention needs the means and directions of a detection: give its EditBasis.")
-    numbers = EditNumbers(Edit.of(intervention, basis))
+    numbers = EditNumbers(basis.resolve(intervention))
     return lambda h: numbers.logits(head, h)
 
 

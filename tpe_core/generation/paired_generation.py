@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from tpe_core.corpus.pieces import Pieces
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edit import Edit
 from tpe_core.edits.edit_numbers import EditNumbers
-from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.generation.generation import (
@@ -92,7 +92,7 @@ def numbered(wanted: Callable[[], Intervention], basis: Callable[[Intervention],
     def edit() -> Edit:
         intervention = wanted()
         if not last or last[0][0] != intervention:
-            last[:] = [(intervention, Edit.of(intervention, basis(intervention)))]
+            last[:] = [(intervention, basis(intervention).resolve(intervention))]
         return last[0][1]
 
     return edit

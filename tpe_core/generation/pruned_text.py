@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tpe_core.analysis import Analysis
-from tpe_core.edits.edited_head import EditBasis
+from tpe_core.edits.basis import EditBasis
 from tpe_core.errors import TpeError
 from tpe_core.generation.generation import Decoding, heldout_prompts, logits_under
 from tpe_core.generation.quality import GenerationQuality, baseline, quality_of

@@ -33,7 +33,7 @@ from tpe_core.pruning.sweep import Cost
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis
     from tpe_core.edit_history import NextTokens
-    from tpe_core.edits.edited_head import EditBasis
+    from tpe_core.edits.basis import EditBasis
     from tpe_core.edits.intervention import Intervention
     from tpe_core.pruning.results import SweepResult
     from tpe_core.steering.results import Dosed, TextsRead

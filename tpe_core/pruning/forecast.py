@@ -13,9 +13,8 @@ from tpe_core.analysis import Analysis
 from tpe_core.clamping import at_least
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.edit_history import PruningForecast
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.edit_numbers import EditNumbers
-from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import REBUILT, Intervention
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.models.head import OutputHead
@@ -77,7 +76,7 @@ class SteeringCost:
     def of(self, edit: Intervention, basis: EditBasis) -> float:
         """Nats, of the steered tokens of an edit."""
         edit.check_fits(self._head.hidden_size, self._head.vocab_rows)
-        numbers, ids = Edit.of(edit, basis), [entry.token_id for entry in edit.steering]
+        numbers, ids = basis.resolve(edit), [entry.token_id for entry in edit.steering]
         after = EditNumbers(numbers).replaced(self._hidden).double()
         rows = self._head.columns[:, ids].cpu().double()
         bias = 0.0 if self._head.bias is None else self._head.bias[ids].cpu().double()

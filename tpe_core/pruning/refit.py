@@ -28,7 +28,7 @@ from torch import Tensor
 from tpe_core.analysis import Analysis
 from tpe_core.detection.detection import Detection
 from tpe_core.detection.hidden import HiddenSample
-from tpe_core.edits.edited_head import EditBasis
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.reconstruction import Reconstruction, covariance
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead

@@ -16,9 +16,8 @@ from torch import Tensor
 from tpe_core.analysis import Analysis
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import Samples
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.basis import EditBasis
 from tpe_core.edits.edit_numbers import EditNumbers
-from tpe_core.edits.edited_head import EditBasis
 from tpe_core.edits.intervention import METHODS, Intervention, Method
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
@@ -40,7 +39,7 @@ def unsteered(edit: Intervention) -> Intervention:
 def read_texts(analysis: Analysis, samples: Samples, basis: EditBasis, edit: Intervention) -> Steps[LiveSteering]:
     """Run the head, pruned as `edit` says, over three texts once: a job."""
     below, stored, observed = unsteered(edit), {}, {}
-    numbers = EditNumbers(Edit.of(below, basis))
+    numbers = EditNumbers(basis.resolve(below))
     for name, sample in samples.items():
         stored[name] = sample
         if below.pruned:

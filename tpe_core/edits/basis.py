@@ -1,0 +1,103 @@
+"""The measured numbers that edits are made of, and an intervention resolved into them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tpe_core.detection.detection import Detection
+from tpe_core.edits.directions import Directions
+from tpe_core.edits.edit import Edit
+from tpe_core.edits.intervention import REBUILT, Intervention, Method, Replacement
+from tpe_core.edits.reconstruction import Reconstruction, reconstruct
+from tpe_core.errors import TpeError
+
+__all__ = ["EditBasis"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class EditBasis:
+    """What edits are made of, as measured: E[h] and the reconstruction for replacements, directions for steering.
+
+    `given` directions and a `given_rebuilt` (from a manifest) take precedence over the detection's: the directions
+    whatever is pruned, the reconstruction where exactly its dimensions are. A refit can only be given.
+    """
+
+    slope: Floats  # [d]
+    detection: Detection
+    mean_hidden: Floats  # [d]
+    given: Mapping[Method, Floats] = field(default_factory=dict)
+    directions: Directions | None = None  # made of the slope and the detection where None
+    given_rebuilt: Reconstruction | None = None
+    _rebuilt: Reconstruction | None = None  # the last one made
+
+    @staticmethod
+    def of(slope: Floats, detection: Detection) -> EditBasis:
+        """The basis that a detection and its fitted slopes imply."""
+        return EditBasis(slope, detection, detection.mean_hidden)
+
+    def direction(self, method: Method, pruned: tuple[int, ...] = ()) -> Floats | None:
+        """[d] v of a method under `pruned` dimensions; None for ``bias``, which adds log r to the logit itself."""
+        if method in self.given:
+            return self.given[method]
+        if self.directions is None:
+            self.directions = Directions(self.slope, self.detection)
+        return self.directions.of(method, pruned)
+
+    def reconstruction(self, pruned: tuple[int, ...], replacement: Replacement = "least-squares") -> Reconstruction:
+        """How the `pruned` dimensions, or under ``refit`` all, are guessed from the others.
+
+        Raises `TpeError` for a refit of dimensions that this basis was not given one of.
+        """
+        given, refitted = self.given_rebuilt, replacement == "refit"
+        if given is not None and given.removed == pruned and given.is_refit == refitted:
+            return given
+        if refitted:
+            raise TpeError(
+                f"this mask of {len(pruned)} dimensions has no refit: fit one (LiveSession.refit, or tpe prune "
+                "--replace refit --save), or replace by least-squares."
+            )
+        if self._rebuilt is None or self._rebuilt.removed != pruned:
+            self._rebuilt = reconstruct(pruned, self.detection)
+        return self._rebuilt
+
+    def resolve(self, intervention: Intervention) -> Edit:
+        """The intervention with the numbers of this basis.
+
+        Raises `TpeError` where it names a dimension that is not there, or a refit that this basis was not given.
+        """
+        d, pruned = len(self.mean_hidden), intervention.pruned
+        intervention.check_fits(d, 1 << 31)
+        constant, fold = np.zeros(len(pruned)), None
+        if pruned and intervention.replacement in REBUILT:
+            rebuilt = self.reconstruction(pruned, intervention.replacement)
+            constant, fold = rebuilt.constant, rebuilt.fold
+        elif intervention.replacement == "mean":
+            constant = self.mean_hidden[list(pruned)]
+        rows, biases = {}, {}
+        for entry in intervention.steering:
+            direction = self.direction(entry.method, pruned)
+            if direction is None:
+                biases[entry.token_id] = math.log(entry.ratio)
+            else:
+                rows[entry.token_id] = math.log(entry.ratio) * direction
+        return Edit(intervention, d, constant, fold, rows, biases)
+
+    def overridden(
+        self,
+        dims: tuple[int, ...],
+        values: Floats | None,
+        directions: Mapping[Method, Floats],
+        rebuilt: Reconstruction | None = None,
+    ) -> EditBasis:
+        """This basis with replacement values of `dims`, directions and a reconstruction taken from a manifest."""
+        mean = self.mean_hidden.copy()
+        if values is not None:
+            mean[list(dims)] = values
+        return EditBasis(self.slope, self.detection, mean, dict(directions), self.directions, rebuilt)
