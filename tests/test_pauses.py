@@ -12,7 +12,7 @@ from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import CancelledError
 from tpe_core.options import RunOptions
 from tpe_core.pauses import pause
-from tpe_core.progress import attended, run
+from tpe_core.progress import Progress, attended, run
 from tpe_core.pruning.results import SweepRequest
 from tpe_core.session import LiveSession, open_session
 
@@ -45,7 +45,7 @@ def test_questions_asked_at_every_pause_of_a_job_change_neither_the_job_nor_the_
     answers: list[float] = []
     pauses: list[None] = []
 
-    def ask() -> None:
+    def ask(_: Progress | None) -> None:
         pauses.append(None)
         if len(pauses) % 5 == 0 and len(answers) < 6:  # a new prompt runs the model inside of its own pass
             asked.evaluate(f"{PROMPT} {len(answers)}", MASK)
@@ -75,11 +75,11 @@ def test_a_pass_through_the_model_pauses_between_its_layers_and_can_be_ended_the
     model, ids = session.analysis.model, torch.arange(12)[None]
     whole = model.hidden(ids)
     pauses: list[None] = []
-    with attended(lambda: pauses.append(None)):
+    with attended(lambda _: pauses.append(None)):
         assert torch.equal(model.hidden(ids), whole)
     assert len(pauses) >= model.hf.config.num_hidden_layers
 
-    def end() -> None:
+    def end(_: Progress | None) -> None:
         raise CancelledError("enough")
 
     with attended(end), pytest.raises(CancelledError):
@@ -90,7 +90,7 @@ def test_a_pass_through_the_model_pauses_between_its_layers_and_can_be_ended_the
 def test_nobody_is_called_at_the_pauses_of_what_is_done_at_a_pause() -> None:
     calls: list[int] = []
 
-    def nested() -> None:
+    def nested(_: Progress | None) -> None:
         calls.append(1)
         pause()
 
@@ -103,7 +103,7 @@ def test_nobody_is_called_at_the_pauses_of_what_is_done_at_a_pause() -> None:
 
 def test_what_is_kept_at_a_pause_can_be_changed_outside_of_any_job() -> None:
     kept: list[torch.Tensor] = []
-    with attended(lambda: kept.append(torch.zeros(2))), torch.inference_mode():
+    with attended(lambda _: kept.append(torch.zeros(2))), torch.inference_mode():
         pause()
     kept[0].add_(1)
     assert kept[0].tolist() == [1, 1]

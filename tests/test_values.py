@@ -145,7 +145,8 @@ class _Config:
 @pytest.mark.parametrize(
     ("positions", "longest", "context"),
     [(128, "64", 64), (128, -1, 128), (128, "no", 128), (128, 1e30, 128), (128, float("inf"), 128), (-1, 32, 32),
-     (128, None, 128), (128, 0, 128), (128, float("nan"), 128), (None, "1000000000000000019884624838656", 2048)],
+     (8192, 9000, 8192), (128, None, 128), (128, 0, 128),
+     (128, float("nan"), 128), (None, "1000000000000000019884624838656", 2048)],
 )  # fmt: skip
 def test_a_context_is_read_by_its_meaning(positions: Any, longest: Any, context: int) -> None:
     assert _context(torch.nn.Module(), _Config(positions), SimpleNamespace(model_max_length=longest)) == context

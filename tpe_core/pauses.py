@@ -7,11 +7,11 @@ computed does not depend on it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from tpe_core.progress import attendant
+from tpe_core.progress import Progress, attendant
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,24 +19,31 @@ if TYPE_CHECKING:
 __all__ = ["pause", "pauses_between_layers"]
 
 
-def pause() -> None:
+def pause(progress: Progress | None = None) -> None:
     """Let whoever drives the job do something short. Raises what that raises, to end the step.
 
-    Autograd is meanwhile as it is outside of any job, so that what is kept there can be changed later.
+    `progress` says how far the step is. Autograd is meanwhile as it is outside of any job, so that what is kept there
+    can be changed later.
     """
     with attendant() as attend:
         if attend is not None:
             torch = sys.modules.get("torch")  # reading text needs none
             with nullcontext() if torch is None else torch.inference_mode(False):
-                attend()
+                attend(progress)
 
 
 @contextmanager
-def pauses_between_layers(model: nn.Module) -> Iterator[None]:
-    """Pause before every layer of a model that runs inside; none are added where nobody attends."""
+def pauses_between_layers(model: nn.Module, label: str = "forward pass") -> Iterator[None]:
+    """Pause before every layer of a model that runs inside; none are added where nobody attends.
+
+    `label` names the pass in the progress that is told at each pause.
+    """
     with attendant() as attend:
         layers = [] if attend is None else list(_layers(model))
-    handles = [layer.register_forward_pre_hook(_before) for layer in layers]
+    handles = [
+        layer.register_forward_pre_hook(_pausing(Progress(label, done, len(layers))))
+        for done, layer in enumerate(layers)
+    ]
     try:
         yield
     finally:
@@ -44,8 +51,8 @@ def pauses_between_layers(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def _before(_: nn.Module, __: tuple[Any, ...]) -> None:
-    pause()
+def _pausing(progress: Progress) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    return lambda _, __: pause(progress)
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:

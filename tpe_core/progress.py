@@ -17,11 +17,9 @@ from typing import TypeVar
 
 from tpe_core.clamping import at_least, at_most
 
-__all__ = ["Progress", "Steps", "TimeLeft", "attendant", "attended", "relayed", "run", "size_text"]
+__all__ = ["Attend", "Progress", "Steps", "TimeLeft", "attendant", "attended", "relayed", "run", "size_text"]
 
 T = TypeVar("T")
-
-_attendant: ContextVar[Callable[[], object] | None] = ContextVar("attendant", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +46,14 @@ class Progress:
 Steps = Generator[Progress, None, T]
 """A job: yields `Progress`, returns `T`."""
 
+Attend = Callable[[Progress | None], object]
+"""Called at a pause with how far the step is, where it knows that."""
+
+_attendant: ContextVar[Attend | None] = ContextVar("attendant", default=None)
+
 
 @contextmanager
-def attended(attend: Callable[[], object]) -> Iterator[None]:
+def attended(attend: Attend) -> Iterator[None]:
     """Let long steps that are taken inside call `attend` at their pauses (`tpe_core.pauses`).
 
     `attend` may do something short that does not touch the step, or raise, which ends the step and its job. It is
@@ -64,7 +67,7 @@ def attended(attend: Callable[[], object]) -> Iterator[None]:
 
 
 @contextmanager
-def attendant() -> Iterator[Callable[[], object] | None]:
+def attendant() -> Iterator[Attend | None]:
     """What is to be called at a pause, or None; nobody else is called inside."""
     attend = _attendant.get()
     token = _attendant.set(None)

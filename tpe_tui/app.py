@@ -19,7 +19,7 @@ from tpe_core.options import RunOptions
 from tpe_tui.dialogs.model_picker import Choice, PickerScreen
 from tpe_tui.dynamics.reader import DYNAMICS, EXPORT, Reader
 from tpe_tui.engine.host import list_cached, open_live, read_dynamics
-from tpe_tui.engine.messages import Answer, JobUpdate
+from tpe_tui.engine.messages import Answer, JobUpdate, Waiting
 from tpe_tui.engine.session import Lister, Opener, Session
 from tpe_tui.generation.state import GENERATE
 from tpe_tui.glyphs import ascii_token
@@ -142,6 +142,10 @@ class TpeApp(EngineApp):
             self.screen.problem(message.failure.sentence)
         elif isinstance(self.screen, PickerScreen):
             self.screen.show(cast("Sequence[CachedModel]", message.value))
+
+    def on_waiting(self, message: Waiting) -> None:
+        """A request takes long."""
+        self.bench.waiting(message)
 
     def on_job_update(self, message: JobUpdate) -> None:
         """A job of the engine: the sweep, a refit, a steering study's, or opening a model."""

@@ -12,7 +12,7 @@ from tpe_core.errors import CancelledError, TpeError
 from tpe_core.pauses import pause
 from tpe_core.progress import Progress
 from tpe_tui.engine.host import EngineHost, failure_of
-from tpe_tui.engine.messages import Answer, JobUpdate
+from tpe_tui.engine.messages import Answer, JobUpdate, Waiting
 
 
 class Inbox:
@@ -71,6 +71,69 @@ def test_only_the_latest_request_of_a_kind_is_answered(host: EngineHost, inbox: 
     answers = {message.seq: message.value for message in inbox.messages if isinstance(message, Answer)}
     assert answers[last] == 99
     assert answers[other] == "token"
+
+
+def long_reading(begun: threading.Event, until: threading.Event):
+    """A request that has a pause every few milliseconds."""
+
+    def read() -> str:
+        begun.set()
+        while not until.is_set():
+            pause(Progress("reading 8,192 tokens", 3, 8))
+            time.sleep(0.002)
+        return "read"
+
+    return read
+
+
+def test_a_request_that_takes_long_says_how_far_it_is(
+    host: EngineHost, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tpe_tui.engine.host.PATIENCE", 0.0)
+    begun, end = threading.Event(), threading.Event()
+    seq = host.latest("evaluate", long_reading(begun, end))
+    inbox.wait(lambda messages: any(isinstance(message, Waiting) for message in messages))
+    (first, *_) = [message for message in inbox.messages if isinstance(message, Waiting)]
+    assert (first.kind, first.seq, first.progress.label) == ("evaluate", seq, "reading 8,192 tokens")
+    end.set()
+    inbox.wait(lambda messages: isinstance(messages[-1], Answer))
+    assert inbox.messages[-1].value == "read"
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_a_later_request_ends_one_under_way_only_where_it_is_about_something_else(
+    host: EngineHost, inbox: Inbox, other: bool
+) -> None:
+    begun, end = threading.Event(), threading.Event()
+    host.latest("evaluate", long_reading(begun, end), topic="a prompt")
+    assert begun.wait(5)
+    last = host.latest("evaluate", lambda: "later", topic="another" if other else "a prompt")
+    if not other:
+        time.sleep(0.05)
+        end.set()
+    inbox.wait(lambda messages: any(isinstance(m, Answer) and m.seq == last for m in messages))
+    assert [m.value for m in inbox.messages if isinstance(m, Answer)] == (["later"] if other else ["read", "later"])
+
+
+def test_a_request_that_is_given_up_ends_at_its_next_pause_and_says_so(host: EngineHost, inbox: Inbox) -> None:
+    begun = threading.Event()
+    seq = host.latest("evaluate", long_reading(begun, threading.Event()))
+    assert begun.wait(5)
+    host.abandon(seq)
+    inbox.wait(lambda messages: bool(messages))
+    (answer,) = inbox.messages
+    assert isinstance(answer, Answer)
+    assert answer.failure is not None
+    assert answer.failure.sentence == "reading 8,192 tokens was cancelled."
+
+
+def test_stopping_does_not_wait_for_a_long_request(inbox: Inbox) -> None:
+    host, begun = EngineHost(inbox), threading.Event()
+    host.start()
+    host.latest("evaluate", long_reading(begun, threading.Event()))
+    assert begun.wait(5)
+    assert host.stop(5)
+    assert not inbox.messages
 
 
 def test_job_steps_and_returns(host: EngineHost, inbox: Inbox) -> None:

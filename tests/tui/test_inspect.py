@@ -12,6 +12,8 @@ from textual.widgets import Input
 
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ModelError, NumericalError
+from tpe_core.pauses import pause
+from tpe_core.progress import Progress
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.error import ErrorScreen
 from tpe_tui.inspector.screen import parse_ratio, parse_share, stepped
@@ -43,6 +45,43 @@ async def test_toggle_marks_at_once_and_probabilities_follow(start: Start) -> No
         await answered(app, pilot)
         assert bench.tokens.answer.kl == pytest.approx(0, abs=1e-12)
         assert "✗" not in lines(bench.dims)[1]
+
+
+async def test_a_prompt_that_takes_long_says_how_far_it_is_and_can_be_cancelled(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tpe_tui.engine.host.PATIENCE", 0.0)
+    session, evaluate, go_on = FakeSession(), FakeSession.evaluate, threading.Event()
+
+    def slowly(prompt: str, edit: Intervention) -> object:
+        while prompt == "a long text" and not go_on.wait(0.005):
+            pause(Progress("reading 8,192 tokens", 3, 8))
+        return evaluate(session, prompt, edit)
+
+    session.evaluate = slowly
+    async with start(session) as (app, pilot):
+        bench, shown = app.bench, lambda: lines(app.bench.prompt_bar)[0]
+        await pilot.press("p")
+        await type_line(pilot, "a long text")
+        await until(pilot, lambda: "reading 8,192 tokens 38%, x cancels" in shown())
+        await pilot.press("space")  # of the same prompt: its reading goes on
+        await pilot.press("x")
+        await until(pilot, lambda: "no answer" in shown())
+        assert "reading 8,192 tokens was cancelled" in lines(bench.strip)[0]
+        assert "a long text" in shown()
+        await pilot.press("p")
+        await type_line(pilot, "a long text")
+        await until(pilot, lambda: "x cancels" in shown())
+        await pilot.press("p")
+        await type_line(pilot, "short")  # nobody waits for the long one any more
+        await answered(app, pilot)
+        assert bench.tokens.answer.prompt == "short"
+        assert "1 token" in shown()
+        await pilot.press("p")
+        await type_line(pilot, "a long text")
+        go_on.set()
+        await answered(app, pilot)
+        assert bench.tokens.answer.prompt == "a long text"
 
 
 async def test_the_forecasts_job_is_named_beside_messages_and_can_be_cancelled(start: Start) -> None:

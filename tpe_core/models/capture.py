@@ -68,7 +68,8 @@ def capture(model: nn.Module, site: HeadSite, inputs: Mapping[str, Tensor], stop
     output = None
     try:
         # A nested pass ends at this one's hook as well as at its own; one that goes on would be mixed up with it.
-        with pauses_between_layers(model) if stop else nullcontext():
+        tokens = sum(ids.numel() for ids in inputs.values())
+        with pauses_between_layers(model, f"reading {tokens:,} tokens") if stop else nullcontext():
             output = forward(model, inputs)
     except _Captured as captured:
         seen.append(captured.hidden)

@@ -30,7 +30,8 @@ from tpe_core.progress import Progress, Steps, run
 
 __all__ = ["bundled_path", "load_model", "load_steps"]
 
-MAX_CONTEXT = 2048  # positions; longer contexts are cut, the statistics do not need them
+NO_LIMIT = 2**31  # and more: what tokenizers without one say
+DEFAULT_CONTEXT = 2048  # positions, where neither config nor tokenizer names a limit
 TASK_NAMES: dict[Task, str] = {
     "causal": "a causal language model",
     "masked": "a masked language model",
@@ -183,7 +184,7 @@ def _context(hf: Any, config: Any, tokenizer: Any) -> int:
     """Positions that a forward pass may have: by the config, the tokenizer, and learned position embeddings."""
     text = config.get_text_config(decoder=True)
     told = (getattr(text, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None))
-    limits = [MAX_CONTEXT, *(limit for each in told if (limit := _length(each)) is not None)]
+    limits = [limit for each in told if (limit := _length(each)) is not None] or [DEFAULT_CONTEXT]
     for name, module in hf.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa counts from after the padding
@@ -196,4 +197,4 @@ def _length(value: Any) -> int | None:
         length = int(float(value))
     except (TypeError, ValueError, OverflowError):
         return None
-    return length if length > 0 and not isinstance(value, bool) else None
+    return length if 0 < length < NO_LIMIT and not isinstance(value, bool) else None

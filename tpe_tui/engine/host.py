@@ -1,12 +1,14 @@
 """The one engine thread: requests where only the latest of a kind counts, and jobs stepped between them.
 
 Requests are answered at the pauses of a job's long steps, too (`tpe_core.pauses`), and cancelling ends a step there.
+A request that takes long has pauses of its own: it tells how far it is, and ends where nobody waits for it any more.
 It alone imports the engine, inside the thread; it never touches a widget, and no error ends it.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,7 +23,7 @@ from tpe_core.errors import CancelledError, TpeError
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, Steps, attended
 from tpe_tui.dynamics.state import is_log
-from tpe_tui.engine.messages import Answer, Failure, JobUpdate
+from tpe_tui.engine.messages import Answer, Failure, JobUpdate, Waiting
 from tpe_tui.engine.session import Session
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["EngineHost", "failure_of", "list_cached", "open_live", "read_dynamics"]
 
 STOP_SECONDS = 2.0
+PATIENCE = 0.4  # seconds of a request before anything is told of it, and then between two messages
 
 
 def open_live(options: RunOptions) -> Steps[Session]:
@@ -94,6 +97,16 @@ class _Job:
     steps: Steps[Any] | None = field(default=None)
 
 
+@dataclass(frozen=True)
+class _Request:
+    """A question of one kind. A later one of its kind about another `topic` ends it; the same topic lets it finish."""
+
+    kind: str
+    seq: int
+    fn: Callable[[], object]
+    topic: object = None
+
+
 class EngineHost:
     """Runs everything slow on one daemon thread and posts `Answer` and `JobUpdate` messages.
 
@@ -104,7 +117,8 @@ class EngineHost:
         """Nothing runs before `start`."""
         self._post = post
         self._wake = threading.Condition()
-        self._latest: dict[str, tuple[int, Callable[[], object]]] = {}
+        self._latest: dict[str, _Request] = {}
+        self._abandoned: set[int] = set()
         self._jobs: deque[_Job] = deque()
         self._cancelled: set[int] = set()
         self._seq = 0
@@ -120,13 +134,21 @@ class EngineHost:
         """Start the thread; what was asked before runs now."""
         self._thread.start()
 
-    def latest(self, kind: str, fn: Callable[[], object]) -> int:
-        """Ask for `fn()`, forgetting an unanswered request of its kind; the number that comes back in `Answer.seq`."""
+    def latest(self, kind: str, fn: Callable[[], object], topic: object = None) -> int:
+        """Ask for `fn()`, forgetting an unanswered request of its kind; the number that comes back in `Answer.seq`.
+
+        One that is being answered is ended at its next pause where its `topic` is another, and has no answer then.
+        """
         with self._wake:
             self._seq += 1
-            self._latest[kind] = (self._seq, fn)
+            self._latest[kind] = _Request(kind, self._seq, fn, topic)
             self._wake.notify()
             return self._seq
+
+    def abandon(self, seq: int) -> None:
+        """End a request at its next pause; its answer is a failure that says so."""
+        with self._wake:
+            self._abandoned.add(seq)
 
     def job(self, name: str, start: Callable[[], Steps[Any]], background: bool = False) -> int:
         """Queue a job: `start()` makes its generator on the engine thread; the number in `JobUpdate.job`.
@@ -165,23 +187,48 @@ class EngineHost:
                 request = self._next_request()
                 job = min(self._jobs, key=lambda job: job.background, default=None)
             if request is not None:
-                self._answer(*request)
+                self._answer(request)
             elif job is not None and self._step(job):
                 self._jobs.remove(job)
         for job in self._jobs:
             self._close(job)
 
-    def _next_request(self) -> tuple[str, int, Callable[[], object]] | None:
-        """Take the oldest request that waits, as `_answer` takes it; the lock is held."""
+    def _next_request(self) -> _Request | None:
+        """Take the oldest request that waits; the lock is held."""
         kind = next(iter(self._latest), None)
-        return None if kind is None else (kind, *self._latest.pop(kind))
+        return None if kind is None else self._latest.pop(kind)
 
-    def _answer(self, kind: str, seq: int, fn: Callable[[], object]) -> None:
+    def _answer(self, request: _Request) -> None:
+        told = time.monotonic()
+
+        def attend(progress: Progress | None) -> None:
+            nonlocal told
+            self._check_wanted(request, progress)
+            if progress is not None and time.monotonic() - told > PATIENCE:
+                told = time.monotonic()
+                self._tell(Waiting(request.kind, request.seq, progress))
+
+        kind, seq = request.kind, request.seq
         try:
-            message = Answer(kind, seq, fn())
+            with attended(attend):
+                message = Answer(kind, seq, request.fn())
+        except CancelledError as error:
+            if seq not in self._abandoned or self._stopping:
+                return  # a later one of its kind is answered instead
+            message = Answer(kind, seq, failure=Failure(str(error)))
         except (Exception, SystemExit) as error:
             message = Answer(kind, seq, failure=failure_of(error))
+        self._abandoned.discard(seq)
         self._tell(message)
+
+    def _check_wanted(self, request: _Request, progress: Progress | None) -> None:
+        """Raise `CancelledError` where nobody waits for a request any more."""
+        with self._wake:
+            later = self._latest.get(request.kind)
+            if self._stopping or (later is not None and later.topic != request.topic):
+                raise CancelledError(f"{request.kind} was asked again.")
+            if request.seq in self._abandoned:
+                raise CancelledError(f"{request.kind if progress is None else progress.label} was cancelled.")
 
     def _step(self, job: _Job) -> bool:
         """Take one step of a job; whether it ended."""
@@ -191,7 +238,7 @@ class EngineHost:
             return True
         try:
             job.steps = job.start() if job.steps is None else job.steps
-            with attended(lambda: self._attend(job)):
+            with attended(lambda _: self._attend(job)):
                 update = JobUpdate(job.id, job.name, "running", progress=next(job.steps))
         except StopIteration as stop:
             update = JobUpdate(job.id, job.name, "done", value=stop.value)
@@ -214,7 +261,7 @@ class EngineHost:
                 request = self._next_request()
             if request is None:
                 return
-            self._answer(*request)
+            self._answer(request)
 
     def _close(self, job: _Job) -> None:
         if job.steps is None:

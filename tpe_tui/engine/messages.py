@@ -12,7 +12,7 @@ from textual.message import Message
 
 from tpe_core.progress import Progress
 
-__all__ = ["Answer", "Failure", "JobUpdate", "State"]
+__all__ = ["Answer", "Failure", "JobUpdate", "State", "Waiting"]
 
 State = Literal["running", "done", "failed", "cancelled"]
 
@@ -40,6 +40,17 @@ class Answer(Message):
         self.seq = seq
         self.value = value
         self.failure = failure
+
+
+class Waiting(Message):
+    """The request `seq` of one `kind` takes long: how far its answer is."""
+
+    def __init__(self, kind: str, seq: int, progress: Progress) -> None:
+        """Carry the values."""
+        super().__init__()
+        self.kind = kind
+        self.seq = seq
+        self.progress = progress
 
 
 class JobUpdate(Message):

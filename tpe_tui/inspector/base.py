@@ -31,7 +31,7 @@ from tpe_core.edits.intervention import METHODS, READY, Intervention
 from tpe_core.progress import Progress
 from tpe_tui.dialogs.error import ErrorScreen
 from tpe_tui.edit_words import edit_sizes
-from tpe_tui.engine.messages import Answer, Failure, JobUpdate
+from tpe_tui.engine.messages import Answer, Failure, JobUpdate, Waiting
 from tpe_tui.engine.session import Session
 from tpe_tui.inspector.detail_pane import Detail
 from tpe_tui.inspector.forecast import FORECAST, Forecaster
@@ -85,6 +85,8 @@ class BenchScreen(NeedsRoom, Screen[None]):
         self._token: tuple[str, Intervention, TokenDetail] | None = None
         self._asked_token = ("", Intervention())
         self._stale: Timer | None = None
+        self._reading: int | None = None  # the request that reads a long prompt
+        self._given_up: set[int] = set()  # such requests that the user ended
         self._answered = ""  # the last prompt that had an answer
         self._refused: tuple[str, Intervention] | None = None  # the prompt and edit that have none
         self._titles: dict[int, str] = {}
@@ -272,9 +274,26 @@ class BenchScreen(NeedsRoom, Screen[None]):
             edit.replacement,
         )
 
-    def ask(self, kind: str, fn: Callable[[], object]) -> None:
-        """Send a request; only its own answer counts."""
-        self._asked[kind] = self.tpe.host.latest(kind, fn)
+    def ask(self, kind: str, fn: Callable[[], object], topic: object = None) -> None:
+        """Send a request; only its own answer counts. One about another `topic` ends the one under way."""
+        self._asked[kind] = self.tpe.host.latest(kind, fn, topic)
+
+    def waiting(self, message: Waiting) -> None:
+        """A prompt takes long to be read: say how far it is, and which key ends it."""
+        if message.kind == "evaluate":  # of an earlier edit, too: the later one waits for the same prompt
+            self._reading = message.seq
+            progress, key = message.progress, self.tpe.keymap.shown("run.cancel")
+            self.prompt_bar.show(self.inspector.prompt, f"{progress.label} {progress.fraction or 0:.0%}, {key} cancels")
+
+    def stop_reading(self) -> bool:
+        """End the reading of a long prompt; whether one was under way."""
+        if self._reading is None:
+            return False
+        self._given_up = {self._reading, self._asked["evaluate"]}
+        for seq in self._given_up:
+            self.tpe.host.abandon(seq)
+        self._reading = None
+        return True
 
     def current(self, answer: NextTokens | None) -> bool:
         """Whether an answer belongs to the prompt and the edit in force."""
@@ -295,7 +314,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
             self.tokens.wait(ratios)
             if self._stale is None:
                 self._stale = self.set_timer(STALE_SECONDS, self.tokens.dim_stale)
-            self.ask("evaluate", lambda: session.evaluate(prompt, edit))
+            self.ask("evaluate", lambda: session.evaluate(prompt, edit), topic=(session, prompt))
         self.forecaster.ask(edit)
         if self.forecaster.preparing and self.strip.background is None:
             self.strip.behind(Progress(FORECAST, 0))
@@ -315,9 +334,13 @@ class BenchScreen(NeedsRoom, Screen[None]):
         """An answer of the engine; late ones are dropped, failures are shown with their text."""
         if answer.kind in self._asked and answer.seq != self._asked[answer.kind]:
             return
+        if answer.kind == "evaluate":
+            self._reading = None
         if answer.failure is not None:
             told = answer.kind == "evaluate" and self._refuse(answer.failure)
-            if not told:
+            if answer.seq in self._given_up:
+                self.strip.say(answer.failure.sentence, "warn")
+            elif not told:
                 self.fail(f"{answer.kind} failed", answer.failure)
             return
         match answer.value:

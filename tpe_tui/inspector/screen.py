@@ -271,6 +271,8 @@ class InspectScreen(PruneBench):
 
     def action_run_cancel(self) -> None:
         """See the key table."""
+        if self.stop_reading():
+            return
         if self.strip.job is None and self.forecaster.preparing:
             self.forecaster.cancel()
             return
