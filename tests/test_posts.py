@@ -274,6 +274,44 @@ def test_a_cap_leaves_masked_tokens_out() -> None:
     assert z[2] == 40
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_derivative_of_every_kind_of_post_is_autograds(kind: str, opened: Any) -> None:
+    head = opened(kind)[0].head
+    hidden = torch.randn(7, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    z = head.raw(hidden.float()).double().requires_grad_()
+    logits = head.post(z)
+    (wanted,) = torch.autograd.grad(logits.where(~torch.isneginf(logits), 0.0).sum(), z)
+    seen = ~torch.isneginf(z.detach())
+    derivative = head.post.derivative(z.detach())
+    assert derivative.shape == z.shape
+    torch.testing.assert_close(derivative[seen], wanted[seen], rtol=1e-9, atol=1e-12)
+    assert head.post.is_linear == bool((derivative == 1).all())
+    assert kind != "mask" or not bool(seen.all())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_of_a_loss_goes_back_through_every_kind_of_post(kind: str, opened: Any) -> None:
+    head = opened(kind)[0].head
+    z = head.raw(torch.randn(7, WIDTH, generator=torch.Generator().manual_seed(2))).double().requires_grad_()
+    logits = head.post(z)
+    seen = ~torch.isneginf(logits.detach())
+    (wanted,) = torch.autograd.grad(-torch.log_softmax(logits, 1)[:, 3].sum(), z)
+    gradient = torch.softmax(logits.detach(), 1)
+    gradient[:, 3] -= 1
+    kept = gradient.clone()
+    torch.testing.assert_close(head.post.chain(gradient, logits.detach())[seen], wanted[seen], rtol=1e-9, atol=1e-12)
+    assert torch.equal(gradient, kept), "nothing is written where no `out` is given"
+    written = head.post.chain(gradient, logits.detach(), out=gradient)
+    assert written.data_ptr() == gradient.data_ptr()
+    torch.testing.assert_close(written[seen], wanted[seen], rtol=1e-9, atol=1e-12)
+
+
+def test_a_token_that_is_never_predicted_has_no_derivative_under_a_cap() -> None:
+    post, z = Post("softcap", 1.0, 30.0), torch.tensor([0.0, -math.inf, 1e6])
+    assert post.derivative(z).tolist() == [1, 0, 0]
+    assert post.chain(torch.tensor([2.0, 5.0, 7.0]), post(z)).tolist() == [2, 0, 0]
+
+
 @pytest.mark.parametrize("cap", [0.5, 15.0, 30.0, 300.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_caps_are_exact_in_any_precision(cap: float, dtype: torch.dtype) -> None:

@@ -264,7 +264,7 @@ def analyze(
     design = Design(head.columns[:, : head.vocab_rows], keep, seed=options.seed)
     bias = None if head.bias is None else head.bias[: head.vocab_rows].double().cpu().numpy()[keep]
     encoding = fit_encoding(design, surprisal[keep], offset=bias, mean_hidden=detection.mean_hidden, seed=options.seed)
-    if head.post.cap is not None:
+    if not head.post.is_linear:
         encoding = replace(encoding, jensen_correlation=_jensen_under_a_cap(head, detection.sample, surprisal, keep))
     if encoding.warning is not None:
         said.append(encoding.warning)

@@ -55,6 +55,29 @@ class Post:
         never = torch.isneginf(z)
         return z.div_(self.cap).tanh_().mul_(self.cap).masked_fill_(never, -math.inf)
 
+    def derivative(self, z: Tensor) -> Tensor:
+        """d logits / dz at scaled head outputs z, of their shape: 1, or under a cap ``1 - tanh(z / cap)²``."""
+        return torch.ones_like(z) if self.cap is None else self._derivative_at(self(z), self.cap)
+
+    def chain(self, gradient: Tensor, logits: Tensor, out: Tensor | None = None) -> Tensor:
+        """The gradient by the scaled head outputs, from that by the final `logits` they become: ``gradient * d``.
+
+        `logits` are this Post's answer, so that nothing has to keep what came before it. Where nothing is capped the
+        gradient is returned as it is, else it is written to `out`.
+        """
+        if self.cap is None:
+            return gradient
+        return torch.mul(gradient, self._derivative_at(logits, self.cap), out=out)
+
+    @staticmethod
+    def _derivative_at(logits: Tensor, cap: float) -> Tensor:
+        return 1 - (logits.clamp_min(-cap) / cap) ** 2  # a token that is never predicted has -inf, and 0
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the logits are linear in h: everything but under a cap."""
+        return self.cap is None
+
     @property
     def highest(self) -> float:
         """The logit that no edit can exceed: the cap, or infinity."""

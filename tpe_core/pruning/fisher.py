@@ -81,20 +81,19 @@ class Metric:
         self._means = torch.zeros(width, width, dtype=torch.float64, device=device)
         self._weights = torch.zeros(head.total_rows, dtype=torch.float64, device=device)
 
-    def add(self, final: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Take final logits [n, V_all]; (q, the cap's derivative or None, both [n, V_all], E_q[W] [n, d])."""
-        cap = self._head.post.cap
+    def add(self, final: Tensor) -> tuple[Tensor, Tensor]:
+        """Take final logits [n, V_all]; (q [n, V_all], E_q[W] [n, d], each row of W times the derivative of a cap)."""
+        post = self._head.post
         q = final.softmax(1)
-        slope = None if cap is None else 1 - (final.clamp_min(-cap) / cap) ** 2
-        weighted = q if slope is None else q * slope
+        weighted = post.chain(q, final)
         expected = torch.zeros(len(final), self._head.hidden_size, device=final.device)
         for rows, columns in widened(self._head):
             expected += weighted[:, rows] @ columns.T
         pause()
         self._means += _gram(expected)
-        self._weights += (weighted if slope is None else weighted * slope).sum(0).double()
+        self._weights += post.chain(weighted, final).sum(0).double()
         self._count += len(final)
-        return q, slope, expected
+        return q, expected
 
     def value(self) -> Floats:
         """[d, d] F over everything added."""
@@ -175,7 +174,7 @@ def _gradients(head: OutputHead, metric: Metric, hidden: Tensor, uniform: Tensor
     """([n draws, d] u of drawn tokens, [n] log Z); the distributions are added to `metric`."""
     final = head.logits(hidden)
     pause()
-    p, slope, expected = metric.add(final)
+    p, expected = metric.add(final)
     pause()
     log_z = final.amax(1).double() - p.amax(1).double().log()  # of the largest entry, which never underflows
     wide = p.double()
@@ -184,9 +183,7 @@ def _gradients(head: OutputHead, metric: Metric, hidden: Tensor, uniform: Tensor
     pause()
     drawn = torch.searchsorted(below, uniform * below[:, -1:], right=True).clamp_max_(head.total_rows - 1)
     pause()
-    u = head.columns[:, drawn.flatten()].T.float()
-    if slope is not None:
-        u = u * slope.gather(1, drawn).reshape(-1, 1)
+    u = head.post.chain(head.columns[:, drawn.flatten()].T.float(), final.gather(1, drawn).reshape(-1, 1))
     return u - expected.repeat_interleave(uniform.shape[1], 0), log_z
 
 

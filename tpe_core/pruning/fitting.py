@@ -118,9 +118,7 @@ def losses(head: OutputHead, form: Form, white: White, hidden: Tensor) -> tuple[
     kl = torch.where(p > 0, log_p.sub_(log_q).mul_(p), 0.0).sum(1)
     pause()
     slope = torch.softmax(final, 1, out=log_q).sub_(p)
-    if head.post.cap is not None:
-        slope.mul_(1 - (final.clamp_min(-head.post.cap) / head.post.cap) ** 2)
-    return kl, e, slope
+    return kl, e, head.post.chain(slope, final, out=slope)
 
 
 @dataclass(frozen=True)

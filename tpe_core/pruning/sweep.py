@@ -141,11 +141,11 @@ class _Reference:
 
     def _free(self, spare: Tensor) -> Tensor | None:
         """A buffer that nothing is in while final logits are used."""
-        return spare if self.head.post.cap is None else None
+        return spare if self.head.post.is_linear else None
 
     def _final(self, raw: Tensor, spare: Tensor) -> Tensor:
         """Final logits; the raw ones themselves where nothing is capped, else in `spare`."""
-        return raw if self.head.post.cap is None else self.head.post.apply_(spare.copy_(raw))
+        return raw if self.head.post.is_linear else self.head.post.apply_(spare.copy_(raw))
 
     def sums(self, raw: Tensor) -> Tensor:
         """[5] float64 sums of `METRICS` over the chunk for other raw logits [n, V]."""

@@ -56,19 +56,19 @@ class Observed:
 
     def shift(self, rows: Sequence[int], moved: Tensor) -> Tensor:
         """[..., m, N] D, the moves of final logits, for moves [..., m, N] of logits before the cap."""
-        if self.post.cap is None:
+        if self.post.is_linear:
             return moved
         z = self.z[rows]
         return self.post(z + moved) - self.post(z)
 
     def attainable(self, token_id: int) -> tuple[float, float]:
         """(infimum, supremum) of a token's mean probability under any edit of its row: 0 and 1 but under a cap."""
-        if self.post.cap is None:
+        if self.post.is_linear:
             return 0.0, 1.0
         at = self.rows([token_id])
         own = self.post(self.z[at])
         lowest, highest = (
-            float((self.log_p[at] + _after(self.log_p[at], sign * self.post.cap - own)[0]).exp().mean())
+            float((self.log_p[at] + _after(self.log_p[at], sign * self.post.highest - own)[0]).exp().mean())
             for sign in (-1, 1)
         )
         return lowest, highest

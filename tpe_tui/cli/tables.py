@@ -90,7 +90,7 @@ def print_analysis(analysis: Analysis) -> None:
         line(f"  the head bias enters as an offset; without it R2 is {fit.r2_without_offset:z.4f}")
     if head.post.scale != 1:
         line(f"  W and the slopes are in units of the final logits (the model's scale {head.post.scale:.6g} included)")
-    if head.post.cap is not None:
+    if not head.post.is_linear:
         line(
             f"  the law is approximate here: the logits are soft-capped at {head.post.cap:.6g}, not linear in W; "
             "slopes are those under the cap"
