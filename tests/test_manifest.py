@@ -32,6 +32,7 @@ from tpe_core.manifest.manifest import (
     read_manifest,
     write_manifest,
 )
+from tpe_core.manifest.schema import EditArrays
 
 HEAD, TOKENIZER, TEXT = "a" * 64, "b" * 64, "c" * 64
 ROWS, WIDTH = 10, 6
@@ -160,6 +161,17 @@ def test_a_reconstruction_needs_its_matrix_and_constant() -> None:
     needed = make(Intervention((1, 3), "least-squares")).needed_arrays()
     width = make(Intervention((1, 3))).made_on.hidden_size
     assert needed == {"replacement_values": (2,), "reconstruction": (2, width - 2)}
+
+
+@pytest.mark.parametrize("replacement", ["zero", "mean", "least-squares", "refit"])
+def test_arrays_keep_their_names_in_the_file_and_are_read_back_by_what_they_mean(replacement: Any) -> None:
+    edit = Intervention((1, 3), replacement, (Steering(3, 0.5, "min-norm"), Steering(4, 3.0, "bias")))
+    arrays = arrays_of(make(edit))
+    numbers = EditArrays.read(arrays)
+    assert {name: id(array) for name, array in numbers.named().items()} == {name: id(a) for name, a in arrays.items()}
+    assert numbers.directions.keys() == {"min-norm"}
+    assert (numbers.values is None) == (replacement == "zero")
+    assert (numbers.reconstruction is None) == (replacement in ("zero", "mean"))
 
 
 WIDEST = 2**31 - 1

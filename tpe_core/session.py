@@ -377,6 +377,7 @@ class LiveSession:
         Raises `ManifestError` in one sentence where it is broken or made for another head; nothing is changed then.
         """
         from tpe_core.manifest import manifest as files
+        from tpe_core.manifest.schema import EditArrays
 
         head = self.analysis.model.head
         document, arrays = files.read_manifest(path)
@@ -390,15 +391,13 @@ class LiveSession:
         intervention = document.intervention()
         if document.arrays is None:
             return intervention
-        named = {entry.method: f"direction.{entry.method}" for entry in intervention.steering}
-        directions = {method: arrays[name] for method, name in named.items() if name in arrays}
-        origin = document.arrays.sha256
-        values, fold = arrays.get("replacement_values"), arrays.get("reconstruction")
+        origin, numbers = document.arrays.sha256, EditArrays.read(arrays)
+        values, fold = numbers.values, numbers.reconstruction
         if values is None or fold is None:
-            basis = self._bases[""].overridden(intervention.pruned, values, directions)
+            basis = self._bases[""].overridden(intervention.pruned, values, numbers.directions)
         else:
             kept = tuple(sorted(set(range(head.hidden_size)) - set(intervention.pruned)))
             rebuilt = Reconstruction(intervention.pruned, kept, fold, values, intervention.replacement == "refit")
-            basis = self._bases[""].overridden((), None, directions, rebuilt)
+            basis = self._bases[""].overridden((), None, numbers.directions, rebuilt)
         self._bases[origin] = basis
         return replace(intervention, origin=origin)

@@ -20,6 +20,7 @@ from tpe_core.manifest.schema import (
     DOMAINS,
     Achieved,
     Domain,
+    EditArrays,
     MadeOn,
     Manifest,
     Measured,
@@ -90,17 +91,16 @@ def manifest_of(
 
 def arrays_of(edit: Intervention, basis: EditBasis) -> dict[str, NDArray[np.float64]]:
     """What applying an edit needs beside its manifest, by the names of `Manifest.needed_arrays`."""
-    arrays: dict[str, NDArray[np.float64]] = {}
+    values, fold = None, None
     if edit.pruned and edit.replacement == "mean":
-        arrays["replacement_values"] = basis.mean_hidden[list(edit.pruned)]
+        values = basis.mean_hidden[list(edit.pruned)]
     elif edit.pruned and edit.replacement in REBUILT:
         rebuilt = basis.reconstruction(edit.pruned, edit.replacement)
-        arrays |= {"reconstruction": rebuilt.fold, "replacement_values": rebuilt.constant}
-    for entry in edit.steering:
-        direction = basis.direction(entry.method, edit.pruned)
-        if direction is not None:
-            arrays[f"direction.{entry.method}"] = direction
-    return arrays
+        values, fold = rebuilt.constant, rebuilt.fold
+    methods = dict.fromkeys(entry.method for entry in edit.steering)
+    directions = {method: basis.direction(method, edit.pruned) for method in methods}
+    measured = {method: direction for method, direction in directions.items() if direction is not None}
+    return EditArrays(values, fold, measured).named()
 
 
 def costs_on_texts(

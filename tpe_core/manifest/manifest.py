@@ -27,6 +27,7 @@ from tpe_core.manifest.schema import (
     SCHEMA,
     Achieved,
     ArraysFile,
+    EditArrays,
     Expected,
     MadeOn,
     Manifest,
@@ -206,7 +207,7 @@ def read_edit(path: Path) -> tuple[Manifest, Edit]:
     is the one it was made for.
     """
     manifest, arrays = read_manifest(path)
-    intervention = manifest.intervention()
+    intervention, numbers = manifest.intervention(), EditArrays.read(arrays)
     rows, biases = {}, {}
     for entry in intervention.steering:
         step = math.log(entry.ratio)
@@ -214,14 +215,14 @@ def read_edit(path: Path) -> tuple[Manifest, Edit]:
             biases[entry.token_id] = step
             continue
         with np.errstate(over="ignore"):
-            rows[entry.token_id] = step * arrays[f"direction.{entry.method}"]
+            rows[entry.token_id] = step * numbers.directions[entry.method]
         if not np.isfinite(rows[entry.token_id]).all():
             raise ManifestError(f"{path} moves token id {entry.token_id} infinitely far: export it again.")
     edit = Edit(
         dataclasses.replace(intervention, origin="" if manifest.arrays is None else manifest.arrays.sha256),
         manifest.made_on.hidden_size,
-        arrays.get("replacement_values", np.zeros(len(intervention.pruned))),
-        arrays.get("reconstruction"),
+        np.zeros(len(intervention.pruned)) if numbers.values is None else numbers.values,
+        numbers.reconstruction,
         rows,
         biases,
     )

@@ -6,24 +6,32 @@ makes this schema's documents of older ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from tpe_core.edits.intervention import REBUILT, Intervention, Method, Replacement, Steering
+from tpe_core.edits.intervention import METHODS, REBUILT, Intervention, Method, Replacement, Steering
 from tpe_core.outputs import INTERVENTION
 from tpe_core.printable import printable_token
 
 __all__ = [
+    "DIRECTION",
     "DOMAINS",
     "KIND",
+    "RECONSTRUCTION",
+    "REPLACEMENT_VALUES",
     "SCHEMA",
     "Achieved",
     "ArraysFile",
     "Domain",
+    "EditArrays",
     "Expected",
     "MadeOn",
     "Manifest",
@@ -42,6 +50,15 @@ SCHEMA = 2
 
 Domain = Literal["local", "heldout", "ood"]
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
+
+REPLACEMENT_VALUES = "replacement_values"
+"""Array [s]: what the replaced dimensions become, or the constant that is added to the `RECONSTRUCTION`."""
+RECONSTRUCTION = "reconstruction"
+"""Array [s, k]: the replaced dimensions as linear functions of the kept ones."""
+DIRECTION = "direction."
+"""Prefix of arrays [d], one for each steering method in use: the direction in which a row of W moves."""
+
+Floats = NDArray[np.float64]
 
 
 def _encodable(value: object) -> object:
@@ -268,12 +285,33 @@ class Manifest(_Record):
         needed: dict[str, tuple[int, ...]] = {}
         written = self.made_on.hidden_size if self.replacement == "refit" else len(self.pruned)
         if self.pruned and self.replacement != "zero":
-            needed["replacement_values"] = (written,)
+            needed[REPLACEMENT_VALUES] = (written,)
         if self.pruned and self.replacement in REBUILT:
-            needed["reconstruction"] = (written, self.made_on.hidden_size - len(self.pruned))
+            needed[RECONSTRUCTION] = (written, self.made_on.hidden_size - len(self.pruned))
         for method in sorted({entry.method for entry in self.steering} - {"bias"}):
-            needed[f"direction.{method}"] = (self.made_on.hidden_size,)
+            needed[DIRECTION + method] = (self.made_on.hidden_size,)
         return needed
+
+
+@dataclass(frozen=True)
+class EditArrays:
+    """The float64 arrays beside a manifest, by what they mean; those that an edit does not need are left out."""
+
+    values: Floats | None = None  # REPLACEMENT_VALUES
+    reconstruction: Floats | None = None  # RECONSTRUCTION
+    directions: Mapping[Method, Floats] = field(default_factory=dict)  # DIRECTION + method
+
+    @staticmethod
+    def read(arrays: Mapping[str, Floats]) -> EditArrays:
+        """Those of a file, by their names there."""
+        directions = {method: arrays[DIRECTION + method] for method in METHODS if DIRECTION + method in arrays}
+        return EditArrays(arrays.get(REPLACEMENT_VALUES), arrays.get(RECONSTRUCTION), directions)
+
+    def named(self) -> dict[str, Floats]:
+        """The arrays by their names in the file, as `Manifest.needed_arrays` has them."""
+        optional = {RECONSTRUCTION: self.reconstruction, REPLACEMENT_VALUES: self.values}
+        arrays = {name: array for name, array in optional.items() if array is not None}
+        return arrays | {DIRECTION + method: direction for method, direction in self.directions.items()}
 
 
 def json_schema() -> dict[str, Any]:
