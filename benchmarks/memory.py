@@ -67,8 +67,10 @@ def _wide_head() -> LanguageModel:
     bias = torch.zeros(WIDE_VOCAB)
     bias[:256] = -80
     columns = torch.randn(WIDE_WIDTH, WIDE_VOCAB).mul_(0.03)
-    head = OutputHead(columns, bias, Post("identity"), WIDE_VOCAB, False, "Linear")
-    report = HeadReport("random", "Linear", "float32", "cpu")
+    head = OutputHead(
+        columns=columns, bias=bias, post=Post("identity"), vocab_rows=WIDE_VOCAB, tied=False, module="Linear"
+    )
+    report = HeadReport(architecture="random", head="Linear", dtype="float32", device="cpu")
     return Bodyless(
         "random", None, SimpleNamespace(config=None, get_input_embeddings=lambda: None), None, 256, report, head
     )

@@ -29,7 +29,9 @@ def opened(hf: Any) -> LanguageModel:
     """A model with its measured head and no tokenizer."""
     vocab = int(hf.config.vocab_size)
     head, report = open_head(hf, vocab, BLOCK)
-    return LanguageModel("random", None, hf, None, BLOCK, report, head)
+    return LanguageModel(
+        name="random", revision=None, hf=hf, tokenizer=None, context=BLOCK, report=report, measured_head=head
+    )
 
 
 def random_corpus(blocks: int, vocab: int) -> Corpus:

@@ -50,7 +50,7 @@ def run(quick: bool) -> list[Row]:
     analysis = finish(analyze(RunOptions()))
     generator = torch.Generator().manual_seed(0)
     columns = torch.randn(WIDTH, VOCAB, generator=generator) * 0.1
-    head = OutputHead(columns, None, Post(), VOCAB, True, "Linear")
+    head = OutputHead(columns=columns, bias=None, post=Post(), vocab_rows=VOCAB, tied=True, module="Linear")
     count = 512 if quick else 4096
     hidden = torch.randn(count, WIDTH, generator=generator).numpy()
     sample = HiddenSample(count, hidden, np.zeros(count, np.int64), np.arange(count, dtype=np.uint64))

@@ -34,7 +34,17 @@ def _basis() -> EditBasis:
     d = np.zeros(WIDTH)
     sample = HiddenSample(0, np.empty((0, WIDTH), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64))
     rows = np.zeros(VOCAB)
-    detection = Detection(1, rows, rows - np.inf, rows.astype(np.int64), d, np.zeros((WIDTH, WIDTH)), 0.0, 0.0, sample)
+    detection = Detection(
+        positions=1,
+        p_sum=rows,
+        log_rescued=rows - np.inf,
+        counts=rows.astype(np.int64),
+        h_sum=d,
+        hh_sum=np.zeros((WIDTH, WIDTH)),
+        log_z_sum=0.0,
+        nll_sum=0.0,
+        sample=sample,
+    )
     return EditBasis.of(d, detection)
 
 
@@ -43,7 +53,10 @@ def run(quick: bool) -> list[Row]:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(VOCAB, WIDTH, generator=generator) * 0.1
     hidden = torch.randn(WIDTH, generator=generator)
-    edited = EditedHead(OutputHead(weight.T.contiguous(), None, Post(), VOCAB, True, "Linear"), _basis())
+    edited = EditedHead(
+        OutputHead(columns=weight.T.contiguous(), bias=None, post=Post(), vocab_rows=VOCAB, tied=True, module="Linear"),
+        _basis(),
+    )
     edited.set_hidden(hidden)
     base = Distribution(edited.base_logits())
     kept = tuple(range(PRUNED))

@@ -65,12 +65,12 @@ def random_edit(
     second = Steering(21, 0.5, "bias" if bias else "min-norm")
     written = width if replacement == "refit" else dims
     return Edit(
-        Intervention(pruned, replacement, (Steering(12, 2.0), second)),
-        width,
-        np.zeros(dims) if replacement == "zero" else rng.normal(size=written),
-        rng.normal(size=(written, width - dims)) / 5 if replacement in ("least-squares", "refit") else None,
-        {entry: rng.normal(size=width) / 3 for entry in ((12,) if bias else (12, 21))},
-        {21: math.log(0.5)} if bias else {},
+        intervention=Intervention(pruned, replacement, (Steering(12, 2.0), second)),
+        hidden_size=width,
+        constant=np.zeros(dims) if replacement == "zero" else rng.normal(size=written),
+        fold=rng.normal(size=(written, width - dims)) / 5 if replacement in ("least-squares", "refit") else None,
+        rows={entry: rng.normal(size=width) / 3 for entry in ((12,) if bias else (12, 21))},
+        biases={21: math.log(0.5)} if bias else {},
     )
 
 

@@ -126,7 +126,7 @@ def test_only_a_hub_id_is_a_base_model(tmp_path: Path, monkeypatch: pytest.Monke
     save_tiny(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     model = load_model(RunOptions(model="mine"))  # a folder whose name could be a hub id
-    edit = Edit(Intervention((1,)), model.head.hidden_size, np.zeros(1))
+    edit = Edit(intervention=Intervention((1,)), hidden_size=model.head.hidden_size, constant=np.zeros(1))
     run(bake(model, edit, tmp_path / "one"))
     assert "base_model" not in (tmp_path / "one" / "README.md").read_text()
     run(bake(replace(model, name="some/model"), edit, tmp_path / "two"))
@@ -136,7 +136,7 @@ def test_only_a_hub_id_is_a_base_model(tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_edit_that_is_not_the_files_is_refused(saved: Callable[[str], tuple[Path, Path]], tmp_path: Path) -> None:
     folder, file = saved("gpt2")
     model, (_, edit) = load_model(RunOptions(model=str(folder))), read_edit(file)
-    other = Edit(Intervention((1, 4), "mean"), 16, edit.constant[:2])
+    other = Edit(intervention=Intervention((1, 4), "mean"), hidden_size=16, constant=edit.constant[:2])
     with pytest.raises(TpeError, match="the edit is not the one of"):
         run(bake(model, other, tmp_path / "out", manifest=file))
     named = replace(edit, intervention=replace(edit.intervention, origin="a loaded file"))

@@ -132,7 +132,12 @@ def test_constants_whose_closest_form_costs_more_than_nothing_are_left_out(
 ) -> None:
     model = tiny("llama-untied")
     detection, rare = detected(model), Intervention((4,) if prunes else (), "zero").steer(40, 1e-6, "bias")
-    edit = Edit(rare, model.head.hidden_size, np.zeros(len(rare.pruned)), biases={40: math.log(1e-6)})
+    edit = Edit(
+        intervention=rare,
+        hidden_size=model.head.hidden_size,
+        constant=np.zeros(len(rare.pruned)),
+        biases={40: math.log(1e-6)},
+    )
     with pytest.raises(
         TpeError, match=r"leaving them out is (\S+) nats .* the direction closest to a constant \S+: pass"
     ):
@@ -142,7 +147,9 @@ def test_constants_whose_closest_form_costs_more_than_nothing_are_left_out(
     assert "the constants left out" in baked.form
     assert baked.loss is not None
     assert baked.loss.kl == baked.loss.kl_dropped < 0.5 * baked.loss.kl_guess
-    rest = Edit(replace(rare, steering=()), model.head.hidden_size, np.zeros(len(rare.pruned)))
+    rest = Edit(
+        intervention=replace(rare, steering=()), hidden_size=model.head.hidden_size, constant=np.zeros(len(rare.pruned))
+    )
     with apply(model, rest):
         wanted = logits_of(model.hf, model)
     assert_same(logits_of(plain(baked, "causal"), model), wanted)
@@ -197,7 +204,13 @@ def test_constants_that_an_architecture_cannot_hold_take_the_closest_form_on_req
 
 def test_an_edit_of_nothing_says_so(tiny: Callable[[str], LanguageModel], tmp_path: Path) -> None:
     model = tiny("gpt2-tied")
-    baked = run(bake(model, Edit(Intervention(), model.head.hidden_size, np.zeros(0)), tmp_path / "out"))
+    baked = run(
+        bake(
+            model,
+            Edit(intervention=Intervention(), hidden_size=model.head.hidden_size, constant=np.zeros(0)),
+            tmp_path / "out",
+        )
+    )
     assert baked.form == "nothing is edited"
     assert torch.equal(logits_of(plain(baked), model), logits_of(model.hf, model))
 
@@ -342,7 +355,7 @@ def test_edits_that_do_not_fit_are_refused(tiny: Callable[[str], LanguageModel],
     assert "for 20 dimensions, but the head" in refused(model, out, random_edit(20))
     for token_id, reason in ((ROWS + 3, "does not exist"), (HOLE, "is not in the tokenizer")):
         steered = Intervention(steering=(Steering(token_id, 2.0, "bias"),))
-        edit = Edit(steered, 32, np.zeros(0), biases={token_id: math.log(2)})
+        edit = Edit(intervention=steered, hidden_size=32, constant=np.zeros(0), biases={token_id: math.log(2)})
         assert f"token id {token_id} {reason}" in refused(model, out, edit)
 
 

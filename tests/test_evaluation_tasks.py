@@ -93,7 +93,13 @@ def edit() -> Edit:
     steering = (Steering(7, 2.0, "min-norm"), Steering(9, 3.0, "min-norm"))
     rng = np.random.default_rng(1)
     rows = {7: rng.normal(size=16) / 4, 9: rng.normal(size=16) / 4}
-    return Edit(Intervention((1, 4, 5, 9), "zero", steering), 16, np.zeros(4), None, rows)
+    return Edit(
+        intervention=Intervention((1, 4, 5, 9), "zero", steering),
+        hidden_size=16,
+        constant=np.zeros(4),
+        fold=None,
+        rows=rows,
+    )
 
 
 def by_metric(scores: tuple[TaskScore, ...]) -> dict[tuple[str, str], TaskScore]:
@@ -177,7 +183,16 @@ def test_a_stopped_run_goes_on_where_it_was(
 
 
 def scored(metric: str, each: list[Any], value: float, error: float | None = None) -> Scored:
-    return Scored("task", metric, "none", value, error, len(each), tuple(each), True)
+    return Scored(
+        task="task",
+        metric=metric,
+        filter="none",
+        value=value,
+        error=error,
+        items=len(each),
+        each=tuple(each),
+        higher_is_better=True,
+    )
 
 
 def test_errors_are_those_of_resampling() -> None:
@@ -227,7 +242,13 @@ def test_what_cannot_be_run_is_one_sentence(
     with pytest.raises(TpeError, match=r"^the tasks broken cannot be loaded by lm-evaluation-harness \(.*\)\.$"):
         run(evaluate_tasks(model, edit, broken))
     with pytest.raises(TpeError, match="the edit is for 8 dimensions"):
-        run(evaluate_tasks(model, Edit(Intervention((1,)), 8, np.zeros(1)), find_tasks(["choose"], tasks_folder)))
+        run(
+            evaluate_tasks(
+                model,
+                Edit(intervention=Intervention((1,)), hidden_size=8, constant=np.zeros(1)),
+                find_tasks(["choose"], tasks_folder),
+            )
+        )
     with pytest.raises(TpeError, match="is a masked model"):
         run(evaluate_tasks(replace(model, task="masked"), edit, find_tasks(["choose"], tasks_folder)))
     monkeypatch.setattr(harness.importlib.util, "find_spec", lambda name: None)

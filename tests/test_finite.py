@@ -75,7 +75,9 @@ def prompt(model: LanguageModel) -> list[int]:
 
 
 def generated(model: LanguageModel) -> Generation:
-    return Generation(((1, 2),), (tuple(prompt(model)),), (False,), Decoding(3), False)
+    return Generation(
+        prompts=((1, 2),), tokens=(tuple(prompt(model)),), ended=(False,), decoding=Decoding(3), cached=False
+    )
 
 
 READINGS: dict[str, tuple[Callable[[LanguageModel, Path], Any], str]] = {

@@ -89,7 +89,14 @@ def test_a_soft_cap_matters(opened) -> None:
     """The same head without its cap has another metric, so the test above sees the cap's derivative."""
     model, detection = opened("softcap")
     head = model.head
-    bare = OutputHead(head.columns, head.bias, type(head.post)(), head.vocab_rows, head.tied, head.module)
+    bare = OutputHead(
+        columns=head.columns,
+        bias=head.bias,
+        post=type(head.post)(),
+        vocab_rows=head.vocab_rows,
+        tied=head.tied,
+        module=head.module,
+    )
     capped, free = (exact(some, detection.sample.hidden, np.zeros(WIDTH))[1] for some in (head, bare))
     assert np.abs(capped - free).max() > 0.1 * np.abs(free).max()
 

@@ -52,7 +52,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 def engine(path: str, decoding: Decoding, dims: tuple[int, ...]) -> Pair:
     model = load_model(RunOptions(model=path))
-    edit = Edit(Intervention(dims), WIDTH, np.zeros(len(dims)))
+    edit = Edit(intervention=Intervention(dims), hidden_size=WIDTH, constant=np.zeros(len(dims)))
     return run(pair_texts(model, PairRequest(PROMPT, decoding), lambda: edit))
 
 
@@ -60,7 +60,7 @@ def test_texts_json_and_files_are_the_engines(files: Files, tmp_path: Path, caps
     path, mask, _ = files
     words = ["generate", path, "--prompt", PROMPT, "--intervention", str(mask), "--length", "25", "--seed", "4"]
     words += ["--temperature", "0.9", "--top-k", "50", "--top-p", "0.95", "--no-stop"]
-    pair = engine(path, Decoding(25, 4, 0.9, 0.95, False, 50), (0, 5, 9))
+    pair = engine(path, Decoding(25, seed=4, temperature=0.9, top_p=0.95, stop=False, top_k=50), (0, 5, 9))
     assert pair.first_difference is not None
     assert main([*words, "--json", "--save", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
@@ -136,10 +136,22 @@ def test_what_no_model_is_needed_for_is_refused_before_one_is_loaded(
 
 
 def made(differ: bool = True) -> Pair:
-    base = tuple(Said(i, f" word{i}", 0.6, 0.6, 0.0) for i in range(30))
-    other = Said(99, " other", 0.001, 0.02, 0.4)
-    edited = (*base[:12], *([other] if differ else base[12:13]), *base[13:20], Said(5, " [b]\n", 0.07, 0.1, 0.1))
-    return Pair("say", (1,), Decoding(30), Side(base), Side(edited if differ else base, differ), ((0, Intervention()),))
+    base = tuple(Said(token_id=i, text=f" word{i}", p=0.6, p_base=0.6, kl=0.0) for i in range(30))
+    other = Said(token_id=99, text=" other", p=0.001, p_base=0.02, kl=0.4)
+    edited = (
+        *base[:12],
+        *([other] if differ else base[12:13]),
+        *base[13:20],
+        Said(token_id=5, text=" [b]\n", p=0.07, p_base=0.1, kl=0.1),
+    )
+    return Pair(
+        prompt="say",
+        prompt_ids=(1,),
+        decoding=Decoding(30),
+        base=Side(base),
+        edited=Side(edited if differ else base, differ),
+        edits=((0, Intervention()),),
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80, 99, 100, 130, 250])

@@ -61,7 +61,15 @@ def opened(hf: Any, context: int = CONTEXT) -> LanguageModel:
             parameter.add_(0.15 * torch.randn_like(parameter))
     head, report = open_head(hf.eval(), VOCAB, context)
     assert report.supported, report.reason
-    return LanguageModel("tiny", None, hf, tiny_tokenizer(), context, report, head)
+    return LanguageModel(
+        name="tiny",
+        revision=None,
+        hf=hf,
+        tokenizer=tiny_tokenizer(),
+        context=context,
+        report=report,
+        measured_head=head,
+    )
 
 
 def greedy_by_transformers(hf: Any, asked: list[list[int]], length: int = 20) -> tuple[tuple[int, ...], ...]:
@@ -358,7 +366,9 @@ def test_what_an_edit_does_is_seen(tiny, basis_of) -> None:
 def test_features_are_the_unedited_models_own(tiny, feature: Any) -> None:
     model = tiny("llama")
     said = ((5, 6, 7), (8,), (9, 10, 11))
-    made = Generation(tuple(map(tuple, prompts(3))), said, (False,) * 3, Decoding(3), True)
+    made = Generation(
+        prompts=tuple(map(tuple, prompts(3))), tokens=said, ended=(False,) * 3, decoding=Decoding(3), cached=True
+    )
     found = run(features(model, made, feature))
     for row, (prompt, tokens) in enumerate(zip(made.prompts, said, strict=True)):
         h = model.hidden(torch.tensor([prompt + tokens]))[0, len(prompt) :]

@@ -25,13 +25,30 @@ VOCAB, WIDTH = 2500, 24  # more rows than a chunk has
 
 def head_of(w: np.ndarray, vocab: int | None = None, dtype: torch.dtype = torch.float32) -> OutputHead:
     columns = torch.from_numpy(w.T.astype(np.float32).copy()).to(dtype)
-    return OutputHead(columns, None, Post(), len(w) if vocab is None else vocab, False, "Linear")
+    return OutputHead(
+        columns=columns,
+        bias=None,
+        post=Post(),
+        vocab_rows=len(w) if vocab is None else vocab,
+        tied=False,
+        module="Linear",
+    )
 
 
 def detection_of(h: np.ndarray, rows: int) -> Detection:
     sample = HiddenSample(0, np.empty((0, h.shape[1]), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64))
     counts = np.zeros(rows, np.int64)
-    return Detection(len(h), np.ones(rows), np.full(rows, -np.inf), counts, h.sum(0), h.T @ h, 0.0, 0.0, sample)
+    return Detection(
+        positions=len(h),
+        p_sum=np.ones(rows),
+        log_rescued=np.full(rows, -np.inf),
+        counts=counts,
+        h_sum=h.sum(0),
+        hh_sum=h.T @ h,
+        log_z_sum=0.0,
+        nll_sum=0.0,
+        sample=sample,
+    )
 
 
 @dataclass
@@ -203,7 +220,9 @@ def test_rows_near_the_padding_are_the_candidates() -> None:
     residual = rng.normal(size=VOCAB)
     residual[[40, 50]] = 9, -11
     residual[60] = np.nan
-    found = Undertrained(untrained, distance, residual, surprisal, np.arange(VOCAB))
+    found = Undertrained(
+        untrained=untrained, distance=distance, residual=residual, surprisal=surprisal, counts=np.arange(VOCAB)
+    )
     assert set(found.nearest[:3].tolist()) == set(planted)
     assert found.worst_fitted[:2].tolist() == [50, 40]
     assert 60 not in found.worst_fitted

@@ -47,12 +47,12 @@ def some_edit(width: int, replacement: str = "least-squares", dims: tuple[int, .
     size = len(dims)
     written = width if replacement == "refit" else size
     return Edit(
-        Intervention(dims, replacement, steering),  # type: ignore[arg-type]
-        width,
-        np.zeros(size) if replacement == "zero" else rng.normal(size=written),
-        rng.normal(size=(written, width - size)) / 4 if replacement in ("least-squares", "refit") else None,
-        {3: rng.normal(size=width), 20: rng.normal(size=width)},
-        {9: math.log(3.0)},
+        intervention=Intervention(dims, replacement, steering),  # type: ignore[arg-type]
+        hidden_size=width,
+        constant=np.zeros(size) if replacement == "zero" else rng.normal(size=written),
+        fold=rng.normal(size=(written, width - size)) / 4 if replacement in ("least-squares", "refit") else None,
+        rows={3: rng.normal(size=width), 20: rng.normal(size=width)},
+        biases={9: math.log(3.0)},
     )
 
 
@@ -187,12 +187,12 @@ def split(edit: Edit, dims: tuple[int, ...], tokens: tuple[int, ...]) -> Edit:
     """The part of an edit without a fold that concerns some of its dimensions and tokens."""
     steering = tuple(entry for entry in edit.intervention.steering if entry.token_id in tokens)
     return Edit(
-        Intervention(dims, edit.intervention.replacement, steering),
-        edit.hidden_size,
-        edit.constant[[edit.removed.index(dim) for dim in dims]],
-        None,
-        {token: row for token, row in edit.rows.items() if token in tokens},
-        {token: shift for token, shift in edit.biases.items() if token in tokens},
+        intervention=Intervention(dims, edit.intervention.replacement, steering),
+        hidden_size=edit.hidden_size,
+        constant=edit.constant[[edit.removed.index(dim) for dim in dims]],
+        fold=None,
+        rows={token: row for token, row in edit.rows.items() if token in tokens},
+        biases={token: shift for token, shift in edit.biases.items() if token in tokens},
     )
 
 
@@ -221,7 +221,10 @@ def test_nested_blocks_are_one_edit_of_both(case: str) -> None:
 def test_the_inner_block_wins_and_shifts_add_up() -> None:
     model = tiny_model("causal", "llama")
     asked = inputs(model, ROWS, 8)
-    low, high = (Edit(Intervention((2,), "mean"), 32, np.array([value])) for value in (-1.0, 3.0))
+    low, high = (
+        Edit(intervention=Intervention((2,), "mean"), hidden_size=32, constant=np.array([value]))
+        for value in (-1.0, 3.0)
+    )
     raised = Intervention(steering=(Steering(7, 2.0, "bias"),))
     with tpe_core.apply(model, high):
         want = forward(model, asked).logits
@@ -237,7 +240,9 @@ def test_the_inner_block_wins_and_shifts_add_up() -> None:
 def test_blocks_may_be_left_in_any_order() -> None:
     model = tiny_model("causal", "llama")
     asked = inputs(model, ROWS, 8)
-    edits = [Edit(Intervention((dim,), "mean"), 32, np.array([2.0])) for dim in (1, 2)]
+    edits = [
+        Edit(intervention=Intervention((dim,), "mean"), hidden_size=32, constant=np.array([2.0])) for dim in (1, 2)
+    ]
     with tpe_core.apply(model, edits[1]):
         want = forward(model, asked).logits
     first, second = ExitStack(), ExitStack()

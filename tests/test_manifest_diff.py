@@ -50,9 +50,9 @@ def test_dimensions_replacement_and_steering(tmp_path: Path) -> None:
     assert found.replacement == Pair("replacement", "mean", "zero")
     assert (found.constant, found.rows) == (None, None)  # nothing comparable: other replacements, no token alike
     assert found.steering == (
-        SteeringPair(3, THE, 0.5, 0.5, "min-norm", "bias"),
-        SteeringPair(7, THE, 2.0, 1.0, "least-squares", None),
-        SteeringPair(8, THE, 1.0, 3.0, None, "least-squares"),
+        SteeringPair(token_id=3, token=THE, a=0.5, b=0.5, method_a="min-norm", method_b="bias"),
+        SteeringPair(token_id=7, token=THE, a=2.0, b=1.0, method_a="least-squares", method_b=None),
+        SteeringPair(token_id=8, token=THE, a=1.0, b=3.0, method_a=None, method_b="least-squares"),
     )
     assert not any(pair.same for pair in found.steering)
 
@@ -91,9 +91,9 @@ def test_figures_side_by_side(tmp_path: Path) -> None:
     b = on_texts(make(), kl=0.25, base_perplexity=14.0, achieved=({"token_id": 3, "ratio": None},))
     figures = compared(tmp_path, a, b).figures[1:]
     assert figures == (
-        Figure("heldout", "kl", 0.5, 0.25, True),
-        Figure("heldout", "perplexity", 20.0, None, True),
-        Figure("heldout", "ratio of #7", 1.5, None, True),
+        Figure(where="heldout", name="kl", a=0.5, b=0.25, same_text=True),
+        Figure(where="heldout", name="perplexity", a=20.0, b=None, same_text=True),
+        Figure(where="heldout", name="ratio of #7", a=1.5, b=None, same_text=True),
     )
     for other in ({"base_perplexity": 15.0}, {"positions": 51}, {"text": "code"}):
         assert not compared(tmp_path, a, on_texts(make(), kl=0.25, **other)).figures[1].same_text

@@ -97,7 +97,13 @@ def test_a_session_adds_what_it_has_measured_of_exactly_this_edit(given: Any, tm
         return manifest.measured.texts
 
     assert texts(Intervention((1, 2))) == ()
-    swept = run(session.sweep(SweepRequest(("slope",), ("mean", "zero"), False, 1, (0.0, 0.25))))
+    swept = run(
+        session.sweep(
+            SweepRequest(
+                orders=("slope",), replacements=("mean", "zero"), reference=False, draws=1, fractions=(0.0, 0.25)
+            )
+        )
+    )
     curve = swept.curve("slope", "mean")
     assert curve is not None
     mask = Intervention(curve.dims[:4], "mean")

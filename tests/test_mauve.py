@@ -239,7 +239,10 @@ def test_bad_input_is_one_sentence() -> None:
 def test_the_table_shows_no_score_that_tells_nothing(samples: int, capsys: pytest.CaptureFixture[str]) -> None:
     side = blobs(0, [4, 3, 2, 1], samples)
     ceiling = mauve(side, blobs(1, [4, 3, 2, 1], samples))
-    text, said = TextQuality(samples, 9, (0.1,) * 4, (0.0,) * 4, 9.0, 0.0), SimpleNamespace(tokens=[()] * samples)
+    text, said = (
+        TextQuality(samples=samples, tokens=9, distinct=(0.1,) * 4, repetition=(0.0,) * 4, mean_length=9.0, ended=0.0),
+        SimpleNamespace(tokens=[()] * samples),
+    )
     texts = [
         SimpleNamespace(
             order=name,

@@ -59,7 +59,7 @@ def ids_of(side: Side) -> tuple[int, ...]:
 
 
 def zeroed(model: LanguageModel, dims: tuple[int, ...] = ()) -> Edit:
-    return Edit(Intervention(dims), model.head.hidden_size, np.zeros(len(dims)))
+    return Edit(intervention=Intervention(dims), hidden_size=model.head.hidden_size, constant=np.zeros(len(dims)))
 
 
 def long(length: int = 256) -> LanguageModel:
@@ -106,8 +106,8 @@ def test_the_base_is_transformers_own_greedy_text(tiny, kind: str) -> None:
     ("kind", "edit", "decoding"),
     [
         ("gpt2", EDITS[0], Decoding(16, seed=3)),
-        ("gpt2", EDITS[1], Decoding(16, 4, 0.7, top_p=0.9)),
-        ("gpt2", EDITS[2], Decoding(16, 5, 1.3, top_k=7)),
+        ("gpt2", EDITS[1], Decoding(16, seed=4, temperature=0.7, top_p=0.9)),
+        ("gpt2", EDITS[2], Decoding(16, seed=5, temperature=1.3, top_k=7)),
         ("gpt2", EDITS[1], Decoding(16, temperature=0)),
         ("gemma2", EDITS[2], Decoding(16, seed=6)),
     ],
@@ -129,7 +129,11 @@ def test_without_an_edit_both_say_the_same_200_tokens() -> None:
     assert len(pair.base.tokens) == 200
     assert len(set(ids_of(pair.base))) > 20
     one = Intervention(steering=(Steering(9, 1.0, "bias"),))  # adds log 1, by the edited head's whole way
-    same = run(pair_texts(model, request, lambda: Edit(one, WIDTH, np.zeros(0), biases={9: 0.0})))
+    same = run(
+        pair_texts(
+            model, request, lambda: Edit(intervention=one, hidden_size=WIDTH, constant=np.zeros(0), biases={9: 0.0})
+        )
+    )
     assert ids_of(same.edited) == ids_of(pair.base)
     assert same.mean_kl == pytest.approx(0, abs=1e-9)
 
@@ -312,13 +316,23 @@ def test_sessions_cut_to_the_context_and_bad_input_is_one_sentence(tiny) -> None
         run(pair_texts(model, request, lambda: zeroed(model)))
     with pytest.raises(TpeError, match="1 tokens after a prompt of 64 do not fit"):
         run(pair_texts(model, fitting(model, PairRequest(PROMPT * 30)), lambda: zeroed(model)))
-    other = Edit(Intervention((1,)), WIDTH + 1, np.zeros(1))
+    other = Edit(intervention=Intervention((1,)), hidden_size=WIDTH + 1, constant=np.zeros(1))
     with pytest.raises(TpeError, match="17 dimensions, but this head has 16"):
         run(pair_texts(model, PairRequest(PROMPT, Decoding(3)), lambda: other))
-    missing = Edit(Intervention(steering=(Steering(VOCAB, 2.0, "bias"),)), WIDTH, np.zeros(0), biases={VOCAB: 0.7})
+    missing = Edit(
+        intervention=Intervention(steering=(Steering(VOCAB, 2.0, "bias"),)),
+        hidden_size=WIDTH,
+        constant=np.zeros(0),
+        biases={VOCAB: 0.7},
+    )
     with pytest.raises(TpeError, match=f"token id {VOCAB} does not exist"):
         run(pair_texts(model, PairRequest(PROMPT, Decoding(3)), lambda: missing))
-    infinite = Edit(Intervention(steering=(Steering(5, 2.0, "bias"),)), WIDTH, np.zeros(0), biases={5: math.inf})
+    infinite = Edit(
+        intervention=Intervention(steering=(Steering(5, 2.0, "bias"),)),
+        hidden_size=WIDTH,
+        constant=np.zeros(0),
+        biases={5: math.inf},
+    )
     with pytest.raises(NumericalError, match="NaN or infinity"):
         run(pair_texts(model, PairRequest(PROMPT, Decoding(3)), lambda: infinite))
     with pytest.raises(ModelError, match="is a masked model"):

@@ -100,7 +100,16 @@ def build(kind: str) -> Any:
 
 def wrapped(hf: Any, task: Any = "causal") -> LanguageModel:
     head, report = open_head(hf, VOCAB, CONTEXT, task, 0)
-    return LanguageModel("tiny", None, hf, tiny_tokenizer(), CONTEXT, report, head, task)
+    return LanguageModel(
+        name="tiny",
+        revision=None,
+        hf=hf,
+        tokenizer=tiny_tokenizer(),
+        context=CONTEXT,
+        report=report,
+        measured_head=head,
+        task=task,
+    )
 
 
 KINDS = ["identity", "head bias", "scale", "softcap", "bias", "mask", "slice"]
@@ -185,7 +194,14 @@ def edited_model(model: LanguageModel, intervention: Intervention, basis: EditBa
         new.bias.copy_(b)
     hf.lm_head = new
     return LanguageModel(
-        "edited", None, hf, model.tokenizer, model.context, model.report, model.measured_head, model.task
+        name="edited",
+        revision=None,
+        hf=hf,
+        tokenizer=model.tokenizer,
+        context=model.context,
+        report=model.report,
+        measured_head=model.measured_head,
+        task=model.task,
     )
 
 

@@ -82,7 +82,7 @@ def test_transformers_alone_reproduces_it_and_without_the_edit_nothing_does(
     assert (manifest.self_test.task, manifest.self_test.dtype) == ("causal", "float32")
     cap = manifest.made_on.post.cap
     assert check(manifest, with_transformers_alone(folder, edit, cap), tolerance=1e-5) == []
-    unedited = Edit(Intervention(), edit.hidden_size, np.zeros(0))
+    unedited = Edit(intervention=Intervention(), hidden_size=edit.hidden_size, constant=np.zeros(0))
     found = check(manifest, with_transformers_alone(folder, unedited, cap))
     assert {each.prompt for each in found} == set(prompts_of(session.analysis.model))
     for each in manifest.self_test.prompts:
@@ -167,7 +167,10 @@ def test_nan_and_missing_rows_are_mismatches() -> None:
     [short] = check(manifest, answer({}, rows=9))
     assert str(short) == "after 'a' there are 9 logits, not 10"
     assert check(manifest, lambda prompt: np.float64(3.0))
-    assert str(Mismatch("\x1b[2J", 3, "·the", 1.0, 2.0)) == "after '␛[2J' ·the (#3) has the logit 2.0000, not 1.0000"
+    assert (
+        str(Mismatch(prompt="\x1b[2J", token_id=3, token="·the", expected=1.0, found=2.0))
+        == "after '␛[2J' ·the (#3) has the logit 2.0000, not 1.0000"
+    )
 
 
 def test_a_coarser_dtype_is_given_more_room() -> None:

@@ -158,7 +158,12 @@ def test_figures_against_plain_least_squares(with_bias: bool, with_norm: bool) -
     keep = np.ones(vocab, dtype=bool)
     keep[[3, 700, 1400]] = False
     head = OutputHead(
-        torch.from_numpy(w.T.copy()), None if b is None else torch.from_numpy(b), Post(), vocab, False, "Linear"
+        columns=torch.from_numpy(w.T.copy()),
+        bias=None if b is None else torch.from_numpy(b),
+        post=Post(),
+        vocab_rows=vocab,
+        tied=False,
+        module="Linear",
     )
     used = w[:vocab].astype(float)
     static = (used @ norm.bias if norm else 0) + (b[:vocab].astype(float) if b is not None else 0) + np.zeros(vocab)
@@ -192,7 +197,14 @@ def test_a_mask_is_no_static_bias() -> None:
     rng = np.random.default_rng(4)
     mask = torch.zeros(60)
     mask[:9] = -torch.inf
-    head = OutputHead(torch.from_numpy(rng.normal(size=(5, 60))).float(), mask, Post("mask"), 60, False, "Linear")
+    head = OutputHead(
+        columns=torch.from_numpy(rng.normal(size=(5, 60))).float(),
+        bias=mask,
+        post=Post("mask"),
+        vocab_rows=60,
+        tied=False,
+        module="Linear",
+    )
     keep = np.arange(60) >= 9
     encoding = fit_encoding(Design(head.columns, keep), rng.normal(size=51))
     assert static_bias(head, None, keep, encoding) is None

@@ -55,7 +55,14 @@ def whole(model: LanguageModel) -> tuple[Tensor, Tensor]:
     asked = model.sampling.batch(corpus.blocks, corpus.targets, corpus.block_hash)
     hf = copy.deepcopy(model.hf).double()
     exact = LanguageModel(
-        "exact", None, hf, model.tokenizer, model.context, model.report, model.measured_head, model.task
+        name="exact",
+        revision=None,
+        hf=hf,
+        tokenizer=model.tokenizer,
+        context=model.context,
+        report=model.report,
+        measured_head=model.measured_head,
+        task=model.task,
     )
     logits = asked.select(exact.logits(asked.inputs).double()).flatten(0, 1)
     return asked.select(exact.hidden(asked.inputs)).flatten(0, 1), torch.softmax(logits, -1)

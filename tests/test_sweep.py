@@ -197,7 +197,7 @@ def test_a_large_vocabulary_rounds_nothing_away() -> None:
     generator = torch.Generator().manual_seed(0)
     width, vocab = 32, 50_000
     columns = torch.randn(width, vocab, generator=generator)
-    head = OutputHead(columns, None, Post(), vocab, False, "Linear")
+    head = OutputHead(columns=columns, bias=None, post=Post(), vocab_rows=vocab, tied=False, module="Linear")
     hidden = torch.randn(40, width, generator=generator).numpy()
     sample = HiddenSample(40, hidden, np.arange(40), np.arange(40, dtype=np.uint64))
     order = np.arange(width)

@@ -13,12 +13,33 @@ from tpe_core.dynamics.trajectory import Point, Skipped, Trajectory
 from tpe_core.dynamics.trajectory_file import document, figures, table, write_trajectories
 from tpe_core.errors import TpeError
 
-FIRST = Point("step0", 0, r2=0.1 + 0.2, r2_adjusted=-0.01, pc_correlations=(0.5, -0.25), convergence={"all": 1.0})
-LAST = Point(
-    "step,8", 8, r2=0.9, loss=2.5, convergence={"all": 0.0, "mlp": 1 / 3}, change={"all": 1e-17}, duplicate_of="step0"
+FIRST = Point(
+    name="step0", step=0, r2=0.1 + 0.2, r2_adjusted=-0.01, pc_correlations=(0.5, -0.25), convergence={"all": 1.0}
 )
-RUN = Trajectory("runs/a", "9 tokens, add-one smoothing", 9, 2, (FIRST, LAST), (Skipped("step4", 4, "cut short"),))
-OTHER = Trajectory("b", "counts", 5, 0, (Point("x", 3, r2_adjusted=0.5, travel={"layer 2": 0.75}),))
+LAST = Point(
+    name="step,8",
+    step=8,
+    r2=0.9,
+    loss=2.5,
+    convergence={"all": 0.0, "mlp": 1 / 3},
+    change={"all": 1e-17},
+    duplicate_of="step0",
+)
+RUN = Trajectory(
+    source="runs/a",
+    frequencies="9 tokens, add-one smoothing",
+    tokens=9,
+    unseen=2,
+    points=(FIRST, LAST),
+    skipped=(Skipped("step4", 4, "cut short"),),
+)
+OTHER = Trajectory(
+    source="b",
+    frequencies="counts",
+    tokens=5,
+    unseen=0,
+    points=(Point(name="x", step=3, r2_adjusted=0.5, travel={"layer 2": 0.75}),),
+)
 
 
 def test_every_measured_figure_has_one_flat_name() -> None:
@@ -29,8 +50,8 @@ def test_every_measured_figure_has_one_flat_name() -> None:
         "pc_correlation.2": -0.25,
         "convergence.all": 1.0,
     }
-    assert figures(Point("empty", 0)) == {}
-    assert figures(Point("broken", 0, r2=math.nan, loss=math.inf)) == {}
+    assert figures(Point(name="empty", step=0)) == {}
+    assert figures(Point(name="broken", step=0, r2=math.nan, loss=math.inf)) == {}
 
 
 def test_csv_has_a_checkpoint_a_line_and_every_digit() -> None:

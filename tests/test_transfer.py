@@ -136,10 +136,10 @@ def test_a_refit_lands_with_its_own_numbers_and_is_fitted_again(both: dict[str, 
 
 def test_what_cannot_land_is_refused(both: dict[str, tuple[Analysis, Samples]]) -> None:
     analysis, samples = both["home"]
-    wide = Edit(Intervention((1,)), WIDTH + 8, np.zeros(1))
+    wide = Edit(intervention=Intervention((1,)), hidden_size=WIDTH + 8, constant=np.zeros(1))
     with pytest.raises(TpeError, match=rf"for {WIDTH + 8} dimensions \(far\), but .*home has {WIDTH}: it can only"):
         run(transfer(Mask("far", None, wide, 0), analysis, samples))
-    everything = Edit(Intervention(tuple(range(WIDTH))), WIDTH, np.zeros(WIDTH))
+    everything = Edit(intervention=Intervention(tuple(range(WIDTH))), hidden_size=WIDTH, constant=np.zeros(WIDTH))
     with pytest.raises(TpeError, match=f"removes all {WIDTH} dimensions"):
         run(transfer(Mask("home", None, everything, 0), analysis, samples))
 

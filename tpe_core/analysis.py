@@ -39,7 +39,7 @@ __all__ = ["Analysis", "analyze"]
 SAMPLE_CHUNK = 64  # positions whose logits are made at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Analysis:
     """Everything measured about one model on one text. What stands below `rows_excluded` is computed when asked for."""
 
@@ -106,7 +106,13 @@ class Analysis:
         """Tokens near the untrained rows, and those that the law fits worst."""
         distance = self.untrained.distances(*self._rows)
         counts = self.detection.counts[: len(distance)]
-        return Undertrained(self.untrained, distance, self.surprisal - self.predicted, self.surprisal, counts)
+        return Undertrained(
+            untrained=self.untrained,
+            distance=distance,
+            residual=self.surprisal - self.predicted,
+            surprisal=self.surprisal,
+            counts=counts,
+        )
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -182,9 +188,16 @@ class Analysis:
         scores[self.keep] = self.components.scores
         report = self.model.report
         info = ModelInfo(
-            self.model.name, self.model.revision, vocab, head.padding_rows, head.hidden_size, self.model.context,
-            report.device, report.dtype, head.tied,
-        )  # fmt: skip
+            name=self.model.name,
+            revision=self.model.revision,
+            vocab_rows=vocab,
+            padding_rows=head.padding_rows,
+            hidden_size=head.hidden_size,
+            context=self.model.context,
+            device=report.device,
+            dtype=report.dtype,
+            tied=head.tied,
+        )
         return EncodingTable(
             info=info,
             text=self.text,
@@ -271,6 +284,14 @@ def analyze(
     yield Progress("components", 0)
     components = principal_components(design, encoding.r)
     return Analysis(
-        model, source, reading.key, reading.tokenizer_sha256, detection, keep, encoding, components, design.mean,
-        (*model.warnings, *said),
-    )  # fmt: skip
+        model=model,
+        source=source,
+        corpus_fingerprint=reading.key,
+        tokenizer_sha256=reading.tokenizer_sha256,
+        detection=detection,
+        keep=keep,
+        encoding=encoding,
+        components=components,
+        mean_row=design.mean,
+        warnings=(*model.warnings, *said),
+    )

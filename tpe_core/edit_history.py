@@ -38,7 +38,7 @@ SORT_KEYS = ("slope", "slope_std", "t", "r", "dim")
 MAX_UNDO = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """What is loaded: `vocab_rows` rows in use (padding excluded) by `hidden_size` dimensions."""
 
@@ -53,7 +53,7 @@ class ModelInfo:
     tied: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EncodingTable:
     """The analysis as arrays: per dimension [d], per token [V], per component [d]. Natural logarithms throughout."""
 
@@ -101,7 +101,7 @@ class EncodingTable:
         return order
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NextTokens:
     """The next-token distribution for one prompt, before and after the edit: the most probable tokens of either."""
 
@@ -120,7 +120,7 @@ class NextTokens:
     milliseconds: float  # engine time of this answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PruningForecast:
     """What an edit should cost over the detecting text: its mask by KL's second-order expansion, steering beside it."""
 
@@ -131,7 +131,7 @@ class PruningForecast:
     toggled: Floats | None  # [d] nats with each dimension toggled as well; None under least-squares
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DimensionDetail:
     """One dimension: the tokens with the largest and the smallest weight in it, and how large h is there."""
 
@@ -145,7 +145,7 @@ class DimensionDetail:
     sd_weight: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenDetail:
     """One token: its mean probability, the fit's residual, its rank, and its probability now."""
 
@@ -165,7 +165,7 @@ class TokenDetail:
     attainable: float = 1.0  # the probability after the prompt that no edit of this token can exceed: 1 without a cap
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Inspector:
     """What the user is doing. Every change of the edit goes through `apply` and can be undone, back to `start`."""
 

@@ -168,7 +168,9 @@ def _without_basis(intervention: Intervention, width: int) -> Edit:
             "give apply basis.resolve(intervention), or the file of an exported one."
         )
     biases = {entry.token_id: math.log(entry.ratio) for entry in intervention.steering}
-    return Edit(intervention, width, np.zeros(len(intervention.pruned)), biases=biases)
+    return Edit(
+        intervention=intervention, hidden_size=width, constant=np.zeros(len(intervention.pruned)), biases=biases
+    )
 
 
 class _Hooks:

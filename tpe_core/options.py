@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 __all__ = ["DEMO", "RunOptions"]
 
@@ -23,6 +23,7 @@ class RunOptions:
     """
 
     model: str = DEMO
+    _: KW_ONLY
     revision: str | None = None
     device: str | None = None
     dtype: str | None = None

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TypeVar
 
 from tpe_core.clamping import at_least, at_most
@@ -33,6 +33,7 @@ class Progress:
     label: str
     done: int
     total: int | None = None
+    _: KW_ONLY
     note: str = ""
     partial: object = None
     amount: str = ""

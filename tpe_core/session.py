@@ -397,7 +397,13 @@ class LiveSession:
             basis = self._bases[""].overridden(intervention.pruned, values, numbers.directions)
         else:
             kept = tuple(sorted(set(range(head.hidden_size)) - set(intervention.pruned)))
-            rebuilt = Reconstruction(intervention.pruned, kept, fold, values, intervention.replacement == "refit")
+            rebuilt = Reconstruction(
+                removed=intervention.pruned,
+                kept=kept,
+                fold=fold,
+                constant=values,
+                is_refit=intervention.replacement == "refit",
+            )
             basis = self._bases[""].overridden((), None, numbers.directions, rebuilt)
         self._bases[origin] = basis
         return replace(intervention, origin=origin)

@@ -62,7 +62,7 @@ class Mask:
             raise TpeError(f"the mask removes all {width} dimensions: there is nothing to compare it with.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Landing:
     """A mask on one model. `costs` are those with the file's numbers; `refitted` those with numbers measured here.
 
@@ -198,10 +198,17 @@ def transfer(
     own = beside.curve(ORDER, way)
     chosen = yield from mask_of(analysis, ORDER, way, count, seed=seed, store=store)
     return Landing(
-        analysis.model.name, analysis.model.revision, beside.texts, beside.positions, beside.baseline,
-        costs["given"], costs.get("refitted", {}), {domain: own.mean(domain).costs[0] for domain in TEXTS},
-        beside.curve("random", way), len(set(chosen.pruned) & set(edit.removed)),
-    )  # fmt: skip
+        model=analysis.model.name,
+        revision=analysis.model.revision,
+        texts=beside.texts,
+        positions=beside.positions,
+        baseline=beside.baseline,
+        costs=costs["given"],
+        refitted=costs.get("refitted", {}),
+        own={domain: own.mean(domain).costs[0] for domain in TEXTS},
+        random=beside.curve("random", way),
+        shared=len(set(chosen.pruned) & set(edit.removed)),
+    )
 
 
 def _under(head: OutputHead, edit: Edit) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -37,6 +37,7 @@ class Action:
     keys: str
     help: str
     group: str
+    _: KW_ONLY
     label: str = ""
     headless: str = ""
 
@@ -55,25 +56,27 @@ ACTIONS: tuple[Action, ...] = (
     Action("move.page_up", "pageup", "a page up", "Move"),
     Action("move.first", "g,home", "first row", "Move"),
     Action("move.last", "G,end", "last row", "Move"),
-    Action("pane.next", "tab", "next pane", "Panes", "Pane"),
+    Action("pane.next", "tab", "next pane", "Panes", label="Pane"),
     Action("pane.previous", "shift+tab", "previous pane", "Panes"),
     Action("pane.dims", "1", "dimensions", "Panes"),
     Action("pane.tokens", "2", "next token", "Panes"),
     Action("pane.plot", "3", "plot", "Panes"),
     Action("pane.detail", "4", "detail of the dimension or token under the cursor", "Panes"),
-    Action("pane.zoom", "z", "one pane over the whole screen, and back", "Panes", "Zoom"),
-    Action("find.search", "/", "search: a dimension, or any token of the vocabulary", "Find", "Search"),
+    Action("pane.zoom", "z", "one pane over the whole screen, and back", "Panes", label="Zoom"),
+    Action("find.search", "/", "search: a dimension, or any token of the vocabulary", "Find", label="Search"),
     Action("find.next", "n", "next match", "Find"),
     Action("find.previous", "N", "previous match", "Find"),
-    Action("find.filter", "f", "show only some rows: pruned, kept, 10-50, text", "Find", "Filter"),
-    Action("table.sort", "s", "next sort key", "Find", "Sort", "tpe analyze"),
+    Action("find.filter", "f", "show only some rows: pruned, kept, 10-50, text", "Find", label="Filter"),
+    Action("table.sort", "s", "next sort key", "Find", label="Sort", headless="tpe analyze"),
     Action("table.direction", "S", "reverse the order", "Find"),
-    Action("mask.toggle", "space", "prune or restore the dimension, or the marked range", "Mask", "Prune"),
-    Action("mask.range", "v", "mark a range; move; again (or space) toggles it, escape drops it", "Mask", "Range"),
-    Action("mask.bottom", "t", "prune the bottom share by the current sort key", "Mask", "Bottom"),
+    Action("mask.toggle", "space", "prune or restore the dimension, or the marked range", "Mask", label="Prune"),
+    Action(
+        "mask.range", "v", "mark a range; move; again (or space) toggles it, escape drops it", "Mask", label="Range"
+    ),
+    Action("mask.bottom", "t", "prune the bottom share by the current sort key", "Mask", label="Bottom"),
     Action("mask.invert", "i", "invert: prune exactly what is kept now", "Mask"),
     Action("mask.clear", "c", "clear every edit, pruned and steered", "Mask"),
-    Action("mask.undo", "u", "undo", "Mask", "Undo"),
+    Action("mask.undo", "u", "undo", "Mask", label="Undo"),
     Action("mask.redo", "U", "redo", "Mask"),
     Action("mask.replacement", "m", "pruned dimensions become zero, their mean, or a guess from the kept", "Mask"),
     Action(
@@ -81,64 +84,73 @@ ACTIONS: tuple[Action, ...] = (
         "M",
         "refit: make h anew from the kept dimensions, at the least KL (takes minutes)",
         "Mask",
-        "",
-        "tpe prune --replace refit",
+        label="",
+        headless="tpe prune --replace refit",
     ),
-    Action("steer.up", "]", "steer the selected token up by a step of 2^¼", "Steer", "More"),
-    Action("steer.down", "[", "steer it down by a step", "Steer", "Less"),
-    Action("steer.exact", "=", "steer it to an exact ratio", "Steer", "Ratio"),
-    Action("steer.reset", "0", "stop steering it", "Steer", "Reset"),
+    Action("steer.up", "]", "steer the selected token up by a step of 2^¼", "Steer", label="More"),
+    Action("steer.down", "[", "steer it down by a step", "Steer", label="Less"),
+    Action("steer.exact", "=", "steer it to an exact ratio", "Steer", label="Ratio"),
+    Action("steer.reset", "0", "stop steering it", "Steer", label="Reset"),
     Action("steer.method", "d", "next steering method", "Steer"),
-    Action("tokens.order", "b", "order tokens by base or by now", "Steer", "Order"),
-    Action("plot.previous", "h,left", "previous plot", "Plot", "Previous"),
-    Action("plot.next", "l,right", "next plot", "Plot", "Next", "tpe analyze"),
-    Action("run.prompt", "p", "type another prompt", "Run", "Prompt", "tpe --prompt TEXT"),
+    Action("tokens.order", "b", "order tokens by base or by now", "Steer", label="Order"),
+    Action("plot.previous", "h,left", "previous plot", "Plot", label="Previous"),
+    Action("plot.next", "l,right", "next plot", "Plot", label="Next", headless="tpe analyze"),
+    Action("run.prompt", "p", "type another prompt", "Run", label="Prompt", headless="tpe --prompt TEXT"),
     Action(
         "run.rerun",
         "r",
         "run the detection again, or try again to open the model",
         "Run",
-        "Rerun",
-        "tpe analyze --no-cache",
+        label="Rerun",
+        headless="tpe analyze --no-cache",
     ),
-    Action("run.open", "o", "open another model: a cached one, a hub id or a folder", "Run", "Open", "tpe MODEL"),
-    Action("run.sweep", "w", "pruning sweep: what removing dimensions costs", "Run", "Sweep", "tpe prune"),
+    Action(
+        "run.open",
+        "o",
+        "open another model: a cached one, a hub id or a folder",
+        "Run",
+        label="Open",
+        headless="tpe MODEL",
+    ),
+    Action(
+        "run.sweep", "w", "pruning sweep: what removing dimensions costs", "Run", label="Sweep", headless="tpe prune"
+    ),
     Action(
         "run.steer",
         "T",
         "steering study of the selected token: asked, achieved, what it costs",
         "Run",
-        "Study",
-        "tpe steer",
+        label="Study",
+        headless="tpe steer",
     ),
     Action(
         "run.dynamics",
         "D",
         "training dynamics: when the encoding came, when the parameters did",
         "Run",
-        "Dynamics",
-        "tpe dynamics",
+        label="Dynamics",
+        headless="tpe dynamics",
     ),
     Action(
         "run.generate",
         "a",
         "continue the prompt with and without the edit, side by side",
         "Run",
-        "Write",
-        "tpe generate",
+        label="Write",
+        headless="tpe generate",
     ),
     Action("run.cancel", "x,ctrl+c", "cancel the running job", "Run"),
-    Action("out.copy", "y", "copy the row, to the clipboard and to a file", "Out", "Copy"),
-    Action("out.export", "e", "export the edit as JSON", "Out", "Export"),
-    Action("out.import", "I", "import an edit from JSON", "Out", "", "tpe --mask FILE"),
+    Action("out.copy", "y", "copy the row, to the clipboard and to a file", "Out", label="Copy"),
+    Action("out.export", "e", "export the edit as JSON", "Out", label="Export"),
+    Action("out.import", "I", "import an edit from JSON", "Out", label="", headless="tpe --mask FILE"),
     Action("out.headless", "H", "show the command line that gives this view", "Out"),
-    Action("app.card", "C", "the output head's report card", "App", "", "tpe check"),
+    Action("app.card", "C", "the output head's report card", "App", label="", headless="tpe check"),
     Action("app.palette", "ctrl+p", "every action by name", "App"),
-    Action("app.help", "?", "this help", "App", "Help"),
+    Action("app.help", "?", "this help", "App", label="Help"),
     Action("app.escape", "escape", "drop the range, the filter, the zoom", "App"),
     Action("app.redraw", "ctrl+l", "paint the whole screen again", "App"),
     Action("app.suspend", "ctrl+z", "stop and give the terminal back to the shell; its fg goes on", "App"),
-    Action("app.quit", "q,ctrl+q", "leave", "App", "Quit"),
+    Action("app.quit", "q,ctrl+q", "leave", "App", label="Quit"),
 )
 
 EVERYWHERE = ("app.redraw", "app.suspend")

@@ -82,7 +82,17 @@ class FakeSession:
         r = np.array([np.corrcoef(self.W[:, i], surprisal)[0, 1] for i in range(d)])
         u, s, _ = np.linalg.svd(self.W - self.W.mean(0), full_matrices=False)
         r2 = 1 - residual @ residual / np.sum((surprisal - surprisal.mean()) ** 2)
-        info = ModelInfo(name, None, vocab, 0, d, 256, "cpu", "float32", True)
+        info = ModelInfo(
+            name=name,
+            revision=None,
+            vocab_rows=vocab,
+            padding_rows=0,
+            hidden_size=d,
+            context=256,
+            device="cpu",
+            dtype="float32",
+            tied=True,
+        )
         self.alpha = alpha
         self.card = {
             "class": "GPT2LMHeadModel", "task": "causal", "head": "Linear", "vocab_rows": vocab, "padding_rows": 0,
@@ -91,11 +101,28 @@ class FakeSession:
             "supported": True, "reason": "", "memory": None,
         }  # fmt: skip
         self.table = EncodingTable(
-            info, "held-out docstrings", 32768, float(r2), float(r2 - 0.01), float(r2 - 0.02), 0.001, float(beta[d]),
-            slope, slope * self.W.std(0), stderr, t, p, np.minimum(1, p * 2), r, s**2 / np.sum(s**2),
-            np.array([np.corrcoef(u[:, i], surprisal)[0, 1] for i in range(d)]), surprisal, predicted,
-            (u[:, :2] * s[:2]).astype(np.float32), names,
-        )  # fmt: skip
+            info=info,
+            text="held-out docstrings",
+            positions=32768,
+            r2=float(r2),
+            r2_adjusted=float(r2 - 0.01),
+            r2_heldout_vocab=float(r2 - 0.02),
+            r2_permuted=0.001,
+            intercept=float(beta[d]),
+            slope=slope,
+            slope_std=slope * self.W.std(0),
+            stderr=stderr,
+            t=t,
+            p=p,
+            q=np.minimum(1, p * 2),
+            r=r,
+            explained=s**2 / np.sum(s**2),
+            pc_correlation=np.array([np.corrcoef(u[:, i], surprisal)[0, 1] for i in range(d)]),
+            surprisal=surprisal,
+            predicted=predicted,
+            pc_scores=(u[:, :2] * s[:2]).astype(np.float32),
+            tokens=names,
+        )
 
     def _hidden(self, prompt: str) -> np.ndarray:
         seed = sum(ord(char) * (i + 1) for i, char in enumerate(prompt))
@@ -130,7 +157,19 @@ class FakeSession:
         entropy = [float(-np.sum(q * np.log(q))) for q in (base, now)]
         changed = bool(base.argmax() != now.argmax())
         return NextTokens(
-            prompt, len(prompt.split()), 0, intervention, top, base[top], now[top], kl, kl / 4, changed, *entropy, 1.5
+            prompt=prompt,
+            prompt_tokens=len(prompt.split()),
+            truncated=0,
+            intervention=intervention,
+            ids=top,
+            base=base[top],
+            now=now[top],
+            kl=kl,
+            js=kl / 4,
+            top1_changed=changed,
+            entropy_base=entropy[0],
+            entropy_now=entropy[1],
+            milliseconds=1.5,
         )
 
     def dimension(self, dim: int, count: int = 12) -> DimensionDetail:
@@ -139,7 +178,16 @@ class FakeSession:
         high = tuple((int(i), float(self.W[i, dim])) for i in order[::-1][:count])
         low = tuple((int(i), float(self.W[i, dim])) for i in order[:count])
         rms = float(np.hypot(self.mean[dim], 0.9))
-        return DimensionDetail(dim, high, low, float(self.mean[dim]), 0.9, rms, rms > 4, float(self.W[:, dim].std()))
+        return DimensionDetail(
+            dim=dim,
+            top=high,
+            bottom=low,
+            mean_hidden=float(self.mean[dim]),
+            sd_hidden=0.9,
+            rms_hidden=rms,
+            outlier=rms > 4,
+            sd_weight=float(self.W[:, dim].std()),
+        )
 
     def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
         self.calls.append("token")
@@ -147,10 +195,20 @@ class FakeSession:
         t = self.table
         rank = int(np.sum(t.surprisal < t.surprisal[token_id])) + 1
         return TokenDetail(
-            token_id, t.tokens[token_id], float(self.alpha[token_id]), float(t.surprisal[token_id]),
-            float(t.predicted[token_id]), float(t.surprisal[token_id] - t.predicted[token_id]), rank, 7,
-            float(base[token_id]), float(now[token_id]), intervention.ratio(token_id), -1.25, 0.125,
-        )  # fmt: skip
+            token_id=token_id,
+            text=t.tokens[token_id],
+            alpha=float(self.alpha[token_id]),
+            surprisal=float(t.surprisal[token_id]),
+            predicted=float(t.predicted[token_id]),
+            residual=float(t.surprisal[token_id] - t.predicted[token_id]),
+            rank=rank,
+            count=7,
+            base=float(base[token_id]),
+            now=float(now[token_id]),
+            ratio=intervention.ratio(token_id),
+            static_bias=-1.25,
+            untrained=0.125,
+        )
 
     def prepare_forecast(self) -> Steps[None]:
         """Two steps; `forecast_step` is called in each."""
@@ -164,7 +222,9 @@ class FakeSession:
         kl = 0.01 * len(edit.pruned) + 0.1 * len(edit.steering)
         toggled = np.full(len(self.mean), kl + 0.01)
         toggled[list(edit.pruned)] = kl - 0.01
-        return PruningForecast(edit.pruned, edit.replacement, edit.steering, kl, toggled)
+        return PruningForecast(
+            pruned=edit.pruned, replacement=edit.replacement, steering=edit.steering, kl=kl, toggled=toggled
+        )
 
     def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
         """Made-up curves of the right shape, all of them rough and then fine; `sweep_step` is called in every step."""
@@ -183,8 +243,10 @@ class FakeSession:
                 self.sweep_step()
                 if self.sweep_fail is not None:
                     raise self.sweep_fail
-                partial = SweepResult(tuple(curves.values()), d, wanted, texts)
-                yield Progress("sweep", level, 8192, f"{order}, {way}", partial, f"{number}/{len(keys)}")
+                partial = SweepResult(curves=tuple(curves.values()), width=d, wanted=wanted, texts=texts)
+                yield Progress(
+                    "sweep", level, 8192, note=f"{order}, {way}", partial=partial, amount=f"{number}/{len(keys)}"
+                )
                 figures = {}
                 for domain, more in (("heldout", 1.0), ("ood", 1.3)):
                     draws = 1 + 0.08 * np.arange(-2, 3) if order == "random" else np.ones(1)
@@ -203,15 +265,17 @@ class FakeSession:
                 dims = np.argsort(self.W.std(0) if order != "slope" else np.abs(self.table.slope), kind="stable")
                 named = () if order in (ROTATE, "component") else tuple(int(dim) for dim in dims)
                 seen = {"heldout": level, "ood": level}
-                curves[order, way] = SweptCurve(order, way, removed, named, figures, seen)
-        return SweepResult(tuple(curves.values()), d, wanted, texts)
+                curves[order, way] = SweptCurve(
+                    order=order, replace=way, removed=removed, dims=named, figures=figures, positions=seen
+                )
+        return SweepResult(curves=tuple(curves.values()), width=d, wanted=wanted, texts=texts)
 
     def refit(self, edit: Intervention) -> Steps[Intervention]:
         """Two steps; `refit_step` is called in each. Every refit comes from its own origin."""
         self.calls.append("refit")
         for done in range(2):
             self.refit_step()
-            yield Progress("refit", done, 2, f"kl {0.5 - done / 4}")
+            yield Progress("refit", done, 2, note=f"kl {0.5 - done / 4}")
         return replace(edit, replacement="refit", origin=f"refit of {len(edit.pruned)}")
 
     def read_for_steering(self, edit: Intervention) -> Steps[TextsRead]:
@@ -245,8 +309,20 @@ class FakeSession:
             cost = {name: sum(abs(np.log(r)) * p for r, p in zip(request.ratios, own, strict=True)) for name in more}
             sizes = tuple(None if method == "bias" else abs(float(np.log(r))) * by for r in request.ratios)
             curve = tuple(achieved(ratio, own[0], by * 0.99) for ratio in asked)
-            methods[method] = Dosed(curve, found, cost, {name: kl / 5 for name, kl in cost.items()}, sizes)
-        return DoseFigures(request, asked, dict.fromkeys(more, tuple(own)), ((0.0, 1.0),) * len(own), methods)
+            methods[method] = Dosed(
+                curve=curve,
+                achieved=found,
+                kl=cost,
+                js={name: kl / 5 for name, kl in cost.items()},
+                relative_edit=sizes,
+            )
+        return DoseFigures(
+            request=request,
+            asked=asked,
+            alpha=dict.fromkeys(more, tuple(own)),
+            attainable=((0.0, 1.0),) * len(own),
+            methods=methods,
+        )
 
     def calibrated(self, request: DoseRequest) -> Calibrated:
         """The square of what is asked achieves it, up to a hundredfold."""
@@ -264,7 +340,10 @@ class FakeSession:
     def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[Pair]:
         """Both sides drawn from this head after their own texts, on shared noise; `pair_step` is called before each."""
         self.calls.append("generate")
-        drawn, pair = request.decoding, request.after or Pair(request.prompt, (1, 2, 3), request.decoding)
+        drawn, pair = (
+            request.decoding,
+            request.after or Pair(prompt=request.prompt, prompt_ids=(1, 2, 3), decoding=request.decoding),
+        )
         pair = replace(pair, decoding=drawn)
         while not pair.finished:
             yield Progress("generate", pair.steps, drawn.length, partial=pair)
@@ -280,7 +359,7 @@ class FakeSession:
                 token_id = int(scores.argmax())
                 kl = float(np.sum(base * np.log(base / now)))
                 text = self.table.tokens[token_id].replace("·", " ").replace("\\n", "\n")
-                said = Said(token_id, text, float(now[token_id]), float(base[token_id]), kl)
+                said = Said(token_id=token_id, text=text, p=float(now[token_id]), p_base=float(base[token_id]), kl=kl)
                 ended = drawn.stop and token_id in self.ends
                 sides.append(side if side.ended else Side((*side.tokens, said), ended))
             edits = pair.edits if pair.edits and pair.edits[-1][1] == edit else (*pair.edits, (step, edit))

@@ -18,7 +18,7 @@ def text_of(lines) -> list[str]:
 
 def ramp_line(n: int = 50) -> Series:
     x = np.linspace(0.0, 10.0, n)
-    return Series(x, x, "line", "bar")
+    return Series(x, x, kind="line", role="bar")
 
 
 @pytest.mark.parametrize("kind", ["line", "dots", "stems", "glyph"])
@@ -26,7 +26,7 @@ def ramp_line(n: int = 50) -> Series:
 def test_every_line_has_the_width_asked_for(kind: str, size: tuple[int, int]) -> None:
     width, height = size
     x = np.arange(30.0)
-    lines = text_of(draw([Series(x, np.sin(x), kind)], width, height, "x", "y"))  # type: ignore[arg-type]
+    lines = text_of(draw([Series(x, np.sin(x), kind=kind)], width, height, "x", "y"))  # type: ignore[arg-type]
     assert len(lines) == height
     assert [cell_len(line) for line in lines] == [width] * height
 
@@ -50,14 +50,16 @@ def test_same_input_same_output_and_inputs_untouched() -> None:
 
 def test_later_series_cover_earlier_ones_with_their_role() -> None:
     x, y = np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 2.0])
-    lines = draw([Series(x, y, "dots", "bar"), Series(x[1:2], y[1:2], "glyph", "down", glyph="x")], 31, 8)
+    lines = draw(
+        [Series(x, y, kind="dots", role="bar"), Series(x[1:2], y[1:2], kind="glyph", role="down", glyph="x")], 31, 8
+    )
     assert ("x", "down") in [run for line in lines for run in line]
     assert any(role == "bar" for line in lines for _, role in line)
 
 
 def test_stems_reach_the_floor() -> None:
     x = np.arange(1.0, 40.0)
-    area = [line[GUTTER + 1 :] for line in text_of(draw([Series(x, 40 - x, "stems")], 40, 10))[:-1]]
+    area = [line[GUTTER + 1 :] for line in text_of(draw([Series(x, 40 - x, kind="stems")], 40, 10))[:-1]]
     assert " " not in area[-1]
     assert area[0][0] != " "
     assert area[0][5:].strip() == ""
@@ -65,7 +67,7 @@ def test_stems_reach_the_floor() -> None:
 
 def test_cells_show_levels_by_glyph() -> None:
     x, y, level = np.array([0.0, 5.0, 10.0]), np.zeros(3), np.array([0.0, 0.5, 1.0])
-    runs = [run for line in draw([Series(x, y, "cells", level=level)], 40, 8) for run in line]
+    runs = [run for line in draw([Series(x, y, kind="cells", level=level)], 40, 8) for run in line]
     assert (RAMP[0], "ramp0") in runs
     assert (RAMP[2], "ramp2") in runs
     assert (RAMP[4], "ramp4") in runs
@@ -78,8 +80,8 @@ def test_cells_show_levels_by_glyph() -> None:
         [Series(np.empty(0), np.empty(0))],
         [Series(np.array([np.nan]), np.array([np.inf]))],
         [Series(np.ones(3), np.ones(3))],
-        [Series(np.ones(1), np.zeros(1), "stems")],
-        [Series(np.ones(1), np.zeros(1), "line")],
+        [Series(np.ones(1), np.zeros(1), kind="stems")],
+        [Series(np.ones(1), np.zeros(1), kind="line")],
     ],
 )
 def test_degenerate_data_draws_an_empty_frame(series: list[Series]) -> None:

@@ -98,7 +98,7 @@ def test_no_two_curves_have_the_same_mark() -> None:
 
 def test_curves_without_a_mark_left_are_not_drawn() -> None:
     groups = {f"layer {number}": 0.5 for number in range(40)}
-    made = state(*(replace(trajectory(name), points=(Point("x", 1, convergence=groups),)) for name in "ab"))
+    made = state(*(replace(trajectory(name), points=(Point(name="x", step=1, convergence=groups),)) for name in "ab"))
     made.pick("convergence.layer 3")
     before = made.drawn
     assert not made.toggle_family()
@@ -182,7 +182,7 @@ def test_the_facts_name_what_is_not_drawn() -> None:
         "step128 has the weights of step256.", "17 of the vocabulary", "add-one smoothing",
     ):  # fmt: skip
         assert said in text
-    assert "not read yet" in facts(Source("x", problem="there is nothing called x."))
+    assert "not read yet" in facts(Source(name="x", problem="there is nothing called x."))
 
 
 def test_command_lines_are_quoted_and_logs_are_followed() -> None:

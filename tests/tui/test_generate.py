@@ -185,7 +185,7 @@ async def test_settings_are_typed_checked_and_written_anew(start: Start) -> None
             await type_line(pilot, text)
             assert said in str(app.screen.query_one("#ask-hint").render())
             await pilot.press("escape")
-        assert app.bench.generation.decoding == Decoding(17, 12, 0.0, 0.9, True, 40)
+        assert app.bench.generation.decoding == Decoding(17, seed=12, temperature=0.0, top_p=0.9, stop=True, top_k=40)
         await pilot.press("N")
         assert (await written(app, pilot)).decoding.seed == 13
         await pilot.press("p")
@@ -281,12 +281,16 @@ async def test_saving_copying_and_the_command_line(start: Start, tmp_path: Path)
         await pilot.press("escape", "H")
         assert isinstance(app.screen, TextScreen)
     options = RunOptions(model="some/model", dtype="bfloat16", seed=3, positions=5)
-    said = generate_lines(options, "it's", Intervention((1,)), Decoding(9, 4, 0.5, 0.9, top_k=3)).splitlines()
+    said = generate_lines(
+        options, "it's", Intervention((1,)), Decoding(9, seed=4, temperature=0.5, top_p=0.9, top_k=3)
+    ).splitlines()
     words = "tpe generate some/model --dtype bfloat16 --prompt X --intervention tpe-mask-model.json"
     words += " --length 9 --temperature 0.5"
     wanted = [*words.replace("X", "it's").split(), "--top-k", "3", "--top-p", "0.9", "--seed", "4"]
     assert shlex.split(said[-1]) == wanted
-    exact = generate_lines(options, "x", Intervention(), Decoding(2_000_000, 20261122, 0.123456789, 0.12345678))
+    exact = generate_lines(
+        options, "x", Intervention(), Decoding(2_000_000, seed=20261122, temperature=0.123456789, top_p=0.12345678)
+    )
     assert exact.endswith("--length 2000000 --temperature 0.123456789 --top-p 0.12345678 --seed 20261122")
 
 

@@ -106,10 +106,10 @@ async def test_a_broken_file_is_a_notification(start: Start, tmp_path: Path) -> 
 
 def test_memory_keeps_views_by_model(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "deep" / "state")
-    view = Remembered("hello", "t", False, "PCA", "top-k", "mean")
+    view = Remembered(prompt="hello", sort="t", descending=False, plot="PCA", method="top-k", replacement="mean")
     assert memory.recall("demo") == Remembered()
     assert memory.remember("demo", view)
-    assert memory.remember("other", Remembered("x"))
+    assert memory.remember("other", Remembered(prompt="x"))
     assert memory.recall("demo") == view
     assert sorted(path.name for path in memory.path.parent.iterdir()) == ["inspector.json"]
 
@@ -119,7 +119,7 @@ def test_a_broken_memory_is_empty(tmp_path: Path, text: str) -> None:
     (tmp_path / "inspector.json").write_text(text)
     memory = Memory(tmp_path)
     assert memory.recall("demo") == Remembered()
-    assert memory.remember("demo", Remembered("again"))
+    assert memory.remember("demo", Remembered(prompt="again"))
     assert memory.recall("demo").prompt == "again"
 
 

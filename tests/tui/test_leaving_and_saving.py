@@ -157,7 +157,7 @@ def test_default_names_say_the_model(model: str, revision: str | None, name: str
 def test_an_edit_is_unsaved_until_a_file_holds_exactly_it() -> None:
     from tpe_core.edit_history import Inspector
 
-    inspector = Inspector("", 9, 9)
+    inspector = Inspector(prompt="", hidden_size=9, vocab_rows=9)
     assert not inspector.is_unsaved
     inspector.apply(Intervention((1,)))
     assert inspector.is_unsaved

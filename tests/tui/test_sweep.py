@@ -357,7 +357,7 @@ def picture(log: bool = True, cursor: int = 3) -> Picture:
     x = np.linspace(0, 95, 20)
     y = (x / 50) ** 2
     curves = [Drawn(name, y * 1.5**at) for at, name in enumerate(MARKS) if name != "random"]
-    return Picture(x, (Drawn("random", y * 6, y * 4, y * 9), *curves), cursor, log)
+    return Picture(x=x, curves=(Drawn("random", y * 6, y * 4, y * 9), *curves), cursor=cursor, log=log)
 
 
 @pytest.mark.parametrize("log", [True, False])
@@ -377,7 +377,7 @@ def test_every_curve_can_be_told_without_colour() -> None:
 
 def test_marks_lie_on_their_line_and_the_cursor_on_its_point() -> None:
     x = np.linspace(0, 95, 20)
-    drawn = picture_lines(Picture(x, (Drawn("slope", x),), 10, False), 60, 20)
+    drawn = picture_lines(Picture(x=x, curves=(Drawn("slope", x),), cursor=10, log=False), 60, 20)
     text = ["".join(part for part, _ in line) for line in drawn]
     marked = [(row, line.index("●")) for row, line in enumerate(text) if "●" in line]
     columns = [column for _, column in marked]
@@ -391,9 +391,9 @@ def test_marks_lie_on_their_line_and_the_cursor_on_its_point() -> None:
 
 def test_nothing_on_a_logarithmic_axis_for_what_is_zero() -> None:
     x = np.array([0.0, 50.0, 90.0])
-    text = picture_lines(Picture(x, (Drawn("slope", np.array([0.0, 0.1, 1.0])),), 0, True), 60, 20)
+    text = picture_lines(Picture(x=x, curves=(Drawn("slope", np.array([0.0, 0.1, 1.0])),), cursor=0, log=True), 60, 20)
     assert sum(part.count("●") for line in text for part, _ in line) == 2
-    nothing = picture_lines(Picture(x, (Drawn("slope", np.full(3, np.nan)),), 0, True), 60, 20)
+    nothing = picture_lines(Picture(x=x, curves=(Drawn("slope", np.full(3, np.nan)),), cursor=0, log=True), 60, 20)
     assert not any("●" in part for line in nothing for part, _ in line)
 
 
@@ -406,7 +406,17 @@ def test_small_helpers() -> None:
     assert [figure("kl", value) for value in (0.01234, 12.3456, float("nan"))] == ["0.0123", "12.35", "·"]
     assert figure("top1", 0.7126) == "71.3%"
     assert [len(columns_for(width)) for width in (60, 64, 79, 160)] == [2, 3, 4, 6]
-    info = ModelInfo("m", None, 8192, 0, 256, 256, "cpu", "float32", True)
+    info = ModelInfo(
+        name="m",
+        revision=None,
+        vocab_rows=8192,
+        padding_rows=0,
+        hidden_size=256,
+        context=256,
+        device="cpu",
+        dtype="float32",
+        tied=True,
+    )
     assert how_long(SweepRequest(), info, 4096) == "about 2 min"
     assert how_long(SweepRequest(), replace(info, vocab_rows=500), 512) == "about 10 s"
     assert how_long(SweepRequest(), replace(info, vocab_rows=128_000, hidden_size=4096), 4096).endswith(" h")

@@ -27,7 +27,7 @@ WORDS = [
 
 
 def side(texts: list[str], ended: bool = False) -> Side:
-    return Side(tuple(Said(i, text, 0.9, 0.001, 0.1) for i, text in enumerate(texts)), ended)
+    return Side(tuple(Said(token_id=i, text=text, p=0.9, p_base=0.001, kl=0.1) for i, text in enumerate(texts)), ended)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -31,7 +31,9 @@ def trajectory(
 ) -> Trajectory:
     """A whole run."""
     points = tuple(point(step, early, live=live) for step in steps)
-    return Trajectory(name, "9,000 tokens of text, add-one smoothing", 9000, 17, points)
+    return Trajectory(
+        source=name, frequencies="9,000 tokens of text, add-one smoothing", tokens=9000, unseen=17, points=points
+    )
 
 
 def flawed(name: str = "flawed") -> Trajectory:
@@ -68,7 +70,7 @@ class FakeReader:
             for count in range(1, len(whole.points) + 1):
                 self.step()
                 partial = replace(whole, points=whole.points[:count], skipped=(), warnings=())
-                yield Progress("read", count, len(whole.points), whole.points[count - 1].name, partial=partial)
+                yield Progress("read", count, len(whole.points), note=whole.points[count - 1].name, partial=partial)
         finally:
             self.closed.append(name)
         return whole

@@ -34,7 +34,7 @@ MANIFEST = "intervention.json"
 """The manifest's name in a checkpoint."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Baked:
     """A finished checkpoint: where it is, the form of the edit in it, what was verified and what is lost."""
 
@@ -126,7 +126,17 @@ def bake(
         loaded = yield from _reload(model, folder)
         yield Progress("compare the checkpoint", 0)
         verified = verify(model, edited, loaded, document)
-        baked = Baked(target, model.name, model.revision, plan, edited.untied, loaded.report.dtype, 0, verified, loss)
+        baked = Baked(
+            path=target,
+            model=model.name,
+            revision=model.revision,
+            plan=plan,
+            untied=edited.untied,
+            dtype=loaded.report.dtype,
+            size=0,
+            verified=verified,
+            loss=loss,
+        )
         (folder / "README.md").write_text(model_card(model, edit, baked.record(), document), encoding="utf-8")
         size = publish(folder, target, baked.record())
     return replace(baked, size=size)
@@ -149,7 +159,7 @@ def _cannot_hold(model: LanguageModel) -> str:
 
 
 def _measured_loss(model: LanguageModel, edited: EditedCopy, detection: Detection) -> Steps[Loss]:
-    loss = Loss(0.0, 0.0, 0.0, edited.plan.unexplained, 0)
+    loss = Loss(kl=0.0, kl_dropped=0.0, kl_guess=0.0, unexplained=edited.plan.unexplained, positions=0)
     for loss in loss_of(model, edited, detection.sample.hidden):
         yield Progress("measure what is lost", loss.positions)
     return loss

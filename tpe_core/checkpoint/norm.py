@@ -25,7 +25,7 @@ SAME = 1e-3  # of the output's size: what rounding may do where nothing should c
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FinalAffine:
     """``h = gain * normalised + beta``, whose weights are ``gain + silent`` and beta; nothing else reads them."""
 
@@ -59,7 +59,7 @@ def final_affine(model: LanguageModel) -> FinalAffine | None:
     if silent is None:
         return None
     gain, beta = (tensor.detach().double().cpu().numpy() for tensor in (weight, bias))
-    return FinalAffine(norm.name, silent, gain - silent, beta, _centred(module))
+    return FinalAffine(name=norm.name, silent=silent, gain=gain - silent, beta=beta, centred=_centred(module))
 
 
 def _silent(module: nn.Module, bias: Tensor) -> float | None:

@@ -52,7 +52,7 @@ ADVICE = "apply the file as hooks instead: with tpe_core.apply(model, file)."
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """The most faithful form that an edit can take in one model's architecture."""
 
@@ -113,28 +113,30 @@ def choose(model: LanguageModel, edit: Edit, detection: Detection | None = None)
     pruned, mean = bool(edit.removed), edit.intervention.replacement == "mean"
     moves = pruned or bool(edit.rows)
     if not bool(edit.constant.any()) and not edit.biases:
-        return Plan("none", moves)
+        return Plan(carrier="none", moves_head=moves)
     norm = final_affine(model)
     if mean and norm is not None and not edit.biases:
-        return Plan("norm", bool(edit.rows), norm)
+        return Plan(carrier="norm", moves_head=bool(edit.rows), norm=norm)
     if head.bias is not None:
-        return Plan("head-bias", moves)
+        return Plan(carrier="head-bias", moves_head=moves)
     if name := _offset(model):
-        return Plan("token-offset", moves, offset=name)
+        return Plan(carrier="token-offset", moves_head=moves, offset=name)
     if norm is not None and pruned:
         dim = edit.removed[0]
-        return Plan("freed-column", True, norm, direction=np.eye(1, edit.hidden_size, dim)[0], dim=dim)
+        return Plan(
+            carrier="freed-column", moves_head=True, norm=norm, direction=np.eye(1, edit.hidden_size, dim)[0], dim=dim
+        )
     empty = None if norm is None else _empty_direction(model, norm)
     if empty is not None:
-        return Plan("empty-direction", True, direction=empty)
+        return Plan(carrier="empty-direction", moves_head=True, direction=empty)
     if detection is None:
-        return Plan("best-guess", True, unexplained=1.0)
+        return Plan(carrier="best-guess", moves_head=True, unexplained=1.0)
     return _best_guess(detection)
 
 
 def without_constants(edit: Edit) -> Plan:
     """The form of an edit whose constants are left out: what remains where the closest form would cost more."""
-    return Plan("left-out", bool(edit.removed) or bool(edit.rows), unexplained=1.0)
+    return Plan(carrier="left-out", moves_head=bool(edit.removed) or bool(edit.rows), unexplained=1.0)
 
 
 def check_edit(model: LanguageModel, edit: Edit) -> None:
@@ -201,4 +203,6 @@ def _best_guess(detection: Detection) -> Plan:
     ridge = JITTER * max(float(np.trace(moment)) / len(mean), 1e-30)
     direction = np.linalg.solve(moment + ridge * np.eye(len(mean)), mean).astype(np.float64)
     left = 1 - 2 * float(direction @ mean) + float(direction @ moment @ direction)
-    return Plan("best-guess", True, direction=direction, unexplained=at_most(1.0, at_least(0.0, left)))
+    return Plan(
+        carrier="best-guess", moves_head=True, direction=direction, unexplained=at_most(1.0, at_least(0.0, left))
+    )

@@ -33,7 +33,7 @@ CHUNK = 64  # positions whose logits are made at a time
 POSITIONS = 1024  # of the detecting text that a loss is averaged over
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
     """What a checkpoint cannot hold, over the detecting text: KL(edited || stored) in nats, averaged over positions."""
 
@@ -48,7 +48,7 @@ class Loss:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
     """The largest difference in logits between the edited model and the checkpoint as loaded back.
 
@@ -93,7 +93,11 @@ def loss_of(model: LanguageModel, edited: EditedCopy, hidden: NDArray[np.float32
         count += len(h)
         guess, dropped_kl = np.maximum(sums / count, 0.0).tolist()
         yield Loss(
-            min(guess, dropped_kl), dropped_kl, guess, 1.0 if dropped_kl < guess else edited.plan.unexplained, count
+            kl=min(guess, dropped_kl),
+            kl_dropped=dropped_kl,
+            kl_guess=guess,
+            unexplained=1.0 if dropped_kl < guess else edited.plan.unexplained,
+            positions=count,
         )
 
 
@@ -135,7 +139,15 @@ def verify(model: LanguageModel, edited: EditedCopy, loaded: LanguageModel, mani
     if tested and manifest is not None:
         _check_self_test(loaded, manifest)
     prompts = len(prompts_of(model))
-    return Verified(positions, prompts, head_error, head_limit, model_error, model_limit, tested)
+    return Verified(
+        positions=positions,
+        prompts=prompts,
+        head_error=head_error,
+        head_tolerance=head_limit,
+        model_error=model_error,
+        model_tolerance=model_limit,
+        self_test=tested,
+    )
 
 
 def _inputs(model: LanguageModel) -> Iterator[dict[str, Tensor]]:

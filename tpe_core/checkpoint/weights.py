@@ -29,7 +29,7 @@ __all__ = ["EditedCopy", "edited_copy", "mark_untied"]
 NEAR = 1e-3  # of h's size: what the precision of h leaves between two ways to scale it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EditedCopy:
     """A model to be saved. `factor` is what its h is multiplied by, compared with the original's."""
 
@@ -74,7 +74,7 @@ def edited_copy(model: LanguageModel, edit: Edit, plan: Plan) -> EditedCopy:
         _set_dims(hf.get_submodule(plan.norm.name), dims, plan.norm.silent, values)
     if untied:
         _separate(hf)
-    return EditedCopy(edit, plan, hf, untied, factor)
+    return EditedCopy(edit=edit, plan=plan, hf=hf, untied=untied, factor=factor)
 
 
 def mark_untied(document: dict[str, Any], config: Any) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _cut(text: str, size: int = PIECE) -> list[str]:
     return [*parts, text[start:]] if text else []
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Corpus:
     """`n` blocks of `block_length` positions, each of which predicts the token after it.
 

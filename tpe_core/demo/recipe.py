@@ -11,7 +11,7 @@ from tpe_core.dynamics.trajectory import log_steps
 __all__ = ["SMALL", "Recipe"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A small GPT-2 on docstrings: float16 weights under 12 MB, an hour or two of training on two cores."""
 

@@ -213,7 +213,7 @@ def _train(  # noqa: PLR0917 - the run as it stands
             value = training_loss.item()
             if not math.isfinite(value):
                 raise TpeError(f"the training loss became {value} at step {step}: lower the learning rates.")
-            yield Progress(label, step, recipe.steps, f"loss {value:.3f}")
+            yield Progress(label, step, recipe.steps, note=f"loss {value:.3f}")
 
 
 def _keep_freed_memory() -> None:

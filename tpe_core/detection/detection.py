@@ -50,7 +50,7 @@ SAVE_SECONDS = 30.0
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Detection:
     """Sums over N positions. ``a + b`` is the detection of both texts; the order does not matter beyond rounding."""
 
@@ -71,15 +71,15 @@ class Detection:
                 f"{len(self.p_sum)}x{len(self.h_sum)} and {len(other.p_sum)}x{len(other.h_sum)}."
             )
         return Detection(
-            self.positions + other.positions,
-            self.p_sum + other.p_sum,
-            np.logaddexp(self.log_rescued, other.log_rescued),
-            self.counts + other.counts,
-            self.h_sum + other.h_sum,
-            self.hh_sum + other.hh_sum,
-            self.log_z_sum + other.log_z_sum,
-            self.nll_sum + other.nll_sum,
-            self.sample + other.sample,
+            positions=self.positions + other.positions,
+            p_sum=self.p_sum + other.p_sum,
+            log_rescued=np.logaddexp(self.log_rescued, other.log_rescued),
+            counts=self.counts + other.counts,
+            h_sum=self.h_sum + other.h_sum,
+            hh_sum=self.hh_sum + other.hh_sum,
+            log_z_sum=self.log_z_sum + other.log_z_sum,
+            nll_sum=self.nll_sum + other.nll_sum,
+            sample=self.sample + other.sample,
         )
 
     @cached_property
@@ -137,7 +137,7 @@ class Detection:
         sample = HiddenSample(size, arrays["sample_hidden"], arrays["sample_next"], arrays["sample_priority"])
         log_z_sum, nll_sum = (float(value) for value in arrays["scalars"])
         return Detection(
-            positions,
+            positions=positions,
             p_sum=arrays["p_sum"],
             log_rescued=arrays["log_rescued"],
             counts=arrays["counts"],
@@ -226,9 +226,16 @@ class _Accumulator:
             return tensor.cpu().numpy().copy()
 
         return Detection(
-            self.positions, array(self.p_sum), array(self.log_rescued), array(self.counts), array(self.h_sum),
-            array(self.hh_sum), float(self.log_z_sum), float(self.nll_sum), self.sample.sample(),
-        )  # fmt: skip
+            positions=self.positions,
+            p_sum=array(self.p_sum),
+            log_rescued=array(self.log_rescued),
+            counts=array(self.counts),
+            h_sum=array(self.h_sum),
+            hh_sum=array(self.hh_sum),
+            log_z_sum=float(self.log_z_sum),
+            nll_sum=float(self.nll_sum),
+            sample=self.sample.sample(),
+        )
 
 
 def detection_key(model: LanguageModel, corpus_fingerprint: str, sample_size: int, seed: int) -> str:
@@ -273,7 +280,7 @@ def detect(
     note = "" if before is None else "resumed"
     saved = time.monotonic()
     while at < blocks:
-        yield Progress("detect", at * count, blocks * count, note)
+        yield Progress("detect", at * count, blocks * count, note=note)
         with torch.inference_mode():
             hidden, asked, found = hidden_batch(model, corpus, at, batch)
             sums.add(hidden, asked.targets, corpus.block_hash[at : at + found])
@@ -285,7 +292,7 @@ def detect(
             store.save(partial_key, so_far.to_arrays(), {"next_block": at})
             saved = time.monotonic()
     result = sums.freeze() if before is None else before + sums.freeze()
-    yield Progress("detect", blocks * count, blocks * count, note)
+    yield Progress("detect", blocks * count, blocks * count, note=note)
     if store is not None:
         store.save(key, result.to_arrays(), {"next_block": blocks})
         store.remove(partial_key)

@@ -39,7 +39,7 @@ from tpe_core.store import Store
 __all__ = ["Shared", "detect_together", "share_of"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shared:
     """What several processes detected, as the first of them has it (`detection` is None in the others)."""
 
@@ -95,7 +95,16 @@ def detect_together(
     key = detection_key(model, reading.key, options.sample, options.seed)
     ready = load_detection(store, key, model.head) if processes.first and not options.refresh else None
     if (yield from _agree(processes, key, ready is not None)):
-        return Shared(model, source.label, key, ready[0] if ready else None, True, True, 0, tuple(said))
+        return Shared(
+            model=model,
+            text=source.label,
+            key=key,
+            detection=ready[0] if ready else None,
+            found=True,
+            cached=True,
+            resumed=0,
+            warnings=tuple(said),
+        )
     corpus = yield from reading.corpus()
     share = share_of(corpus, processes.rank, processes.size, blocks_per_forward(model, corpus.block_length))
     own, resumed = yield from _detect_share(
@@ -113,7 +122,16 @@ def detect_together(
             cached = group.from_first(cached)
             if cached and store is not None:
                 store.remove(own_key)
-    return Shared(model, source.label, key, whole, False, cached, resumed, tuple(said))
+    return Shared(
+        model=model,
+        text=source.label,
+        key=key,
+        detection=whole,
+        found=False,
+        cached=cached,
+        resumed=resumed,
+        warnings=tuple(said),
+    )
 
 
 def _agree(processes: Processes, key: str, found: bool) -> Steps[bool]:
@@ -179,9 +197,16 @@ def _nothing(head: OutputHead, sample_size: int) -> Detection:
     rows, width = head.total_rows, head.hidden_size
     sample = HiddenSample.empty(sample_size, width)
     return Detection(
-        0, np.zeros(rows), np.full(rows, -np.inf), np.zeros(rows, np.int64), np.zeros(width), np.zeros((width, width)),
-        0.0, 0.0, sample,
-    )  # fmt: skip
+        positions=0,
+        p_sum=np.zeros(rows),
+        log_rescued=np.full(rows, -np.inf),
+        counts=np.zeros(rows, np.int64),
+        h_sum=np.zeros(width),
+        hh_sum=np.zeros((width, width)),
+        log_z_sum=0.0,
+        nll_sum=0.0,
+        sample=sample,
+    )
 
 
 class _Group:
@@ -220,15 +245,15 @@ class _Group:
             return None, 0
         p_sum, h_sum, hh_sum = sums
         whole = Detection(
-            int(counts[-2]),
-            p_sum,
-            log_rescued,
-            counts[:-2],
-            h_sum,
-            hh_sum,
-            float(scalars[0]),
-            float(scalars[1]),
-            sample,
+            positions=int(counts[-2]),
+            p_sum=p_sum,
+            log_rescued=log_rescued,
+            counts=counts[:-2],
+            h_sum=h_sum,
+            hh_sum=hh_sum,
+            log_z_sum=float(scalars[0]),
+            nll_sum=float(scalars[1]),
+            sample=sample,
         )
         return whole, int(counts[-1])
 

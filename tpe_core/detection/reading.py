@@ -14,7 +14,7 @@ __all__ = ["Reading", "reading_of"]
 BLOCK_LENGTH = 256  # tokens; shorter where the model's context is
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """The text that a run detects on: named before anything is tokenised, and read only where it has to be."""
 
@@ -54,4 +54,13 @@ def reading_of(source: TextSource, model: LanguageModel, positions: int, part: P
     blocks = math.ceil(positions / sampling.count(length))
     tokens_read = positions if model.task == "causal" else blocks * length
     key = corpus_key(source, tokens, block_length=length, positions=tokens_read, part=part, add_bos=bos)
-    return Reading(source, model, tokens, length, tokens_read, bos, part, key)
+    return Reading(
+        source=source,
+        model=model,
+        tokenizer_sha256=tokens,
+        block_length=length,
+        positions=tokens_read,
+        add_bos=bos,
+        part=part,
+        key=key,
+    )

@@ -28,7 +28,7 @@ DOMAINS = ("local", "heldout", "ood")
 VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Samples:
     """Hidden states with the tokens that followed, by domain; `warnings` say what is shorter than asked."""
 
@@ -81,7 +81,9 @@ def read_samples(
             said.append(
                 f"the {name} text has only {len(found):,} of the {size:,} positions wanted: figures are noisier."
             )
-    return Samples(local, heldout, outside, source.label, other.label, tuple(said))
+    return Samples(
+        local=local, heldout=heldout, ood=outside, heldout_text=source.label, ood_text=other.label, warnings=tuple(said)
+    )
 
 
 def read_sample(

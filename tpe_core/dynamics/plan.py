@@ -6,7 +6,7 @@ Planning comes first and says what will be downloaded; then the checkpoints are 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from tpe_core.corpus.corpus import text_source
@@ -44,6 +44,7 @@ class DynamicsOptions:
     """
 
     run: RunOptions
+    _: KW_ONLY
     revisions: tuple[str, ...] = ()
     points: int | None = None
     counts: Path | None = None
@@ -52,7 +53,7 @@ class DynamicsOptions:
     loss: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Budget:
     """What a plan will cost. Sizes are in bytes; downloads are kept on the disk that has `free` left."""
 
@@ -171,7 +172,7 @@ def _budget(asked: DynamicsOptions, measurement: TrajectoryRun) -> Steps[Budget]
                 download += head_bytes
         except UnusableError:  # the measurement will name it
             continue
-    return Budget(len(checkpoints), finished, download, _free(), pickled)
+    return Budget(checkpoints=len(checkpoints), finished=finished, download=download, free=_free(), pickled=pickled)
 
 
 def _free() -> int:

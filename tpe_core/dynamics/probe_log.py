@@ -36,7 +36,7 @@ GROUPED = ("change", "travel")
 Record = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProbeLog:
     """What a log says so far. Where a run went on from an earlier step, what it had logged beyond that is superseded.
 
@@ -80,7 +80,7 @@ class ProbeLog:
         )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Reader:
     """Folds a log's records, in the order in which they were written."""
 
@@ -164,7 +164,7 @@ def follow(path: Path, poll: float = POLL_SECONDS) -> Steps[Trajectory]:
             last = log.points[-1] if log.points else None
             fit = "" if last is None or last.r2_adjusted is None else f", adjusted R2 {last.r2_adjusted:.3f}"
             note = state[-1] if state else f"step {log.last_step:,}{fit}"
-            yield Progress("follow", log.last_step, log.total, note, partial=trajectory)
+            yield Progress("follow", log.last_step, log.total, note=note, partial=trajectory)
             if over:
                 return trajectory
         time.sleep(poll)

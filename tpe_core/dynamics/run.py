@@ -124,8 +124,8 @@ class TrajectoryRun:
         last, first, before = order[-1], None, None
         self.reader.pin(last)
         for done, checkpoint in enumerate(order):
-            yield Progress(LABEL, done, len(order), checkpoint.name, partial=self._trajectory({}))
-            told = Progress(LABEL, done, len(order), checkpoint.name)
+            yield Progress(LABEL, done, len(order), note=checkpoint.name, partial=self._trajectory({}))
+            told = Progress(LABEL, done, len(order), note=checkpoint.name)
             if checkpoint is not last and not (yield from _as(told, self._fit(checkpoint))):
                 continue
             if first is None:

@@ -21,7 +21,7 @@ def log_steps(last: int) -> list[int]:
     return sorted(steps)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """One checkpoint. What was not measured is None (a figure) or empty (a mapping).
 
@@ -69,7 +69,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
     """The points of one source in order of steps, what was left out, and what the frequencies were counted on."""
 

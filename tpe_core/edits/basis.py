@@ -21,7 +21,7 @@ __all__ = ["EditBasis"]
 Floats = NDArray[np.float64]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class EditBasis:
     """What edits are made of, as measured: E[h] and the reconstruction for replacements, directions for steering.
 
@@ -40,7 +40,7 @@ class EditBasis:
     @staticmethod
     def of(slope: Floats, detection: Detection) -> EditBasis:
         """The basis that a detection and its fitted slopes imply."""
-        return EditBasis(slope, detection, detection.mean_hidden)
+        return EditBasis(slope=slope, detection=detection, mean_hidden=detection.mean_hidden)
 
     def direction(self, method: Method, pruned: tuple[int, ...] = ()) -> Floats | None:
         """[d] v of a method under `pruned` dimensions; None for ``bias``, which adds log r to the logit itself."""
@@ -87,7 +87,7 @@ class EditBasis:
                 biases[entry.token_id] = math.log(entry.ratio)
             else:
                 rows[entry.token_id] = math.log(entry.ratio) * direction
-        return Edit(intervention, d, constant, fold, rows, biases)
+        return Edit(intervention=intervention, hidden_size=d, constant=constant, fold=fold, rows=rows, biases=biases)
 
     def overridden(
         self,
@@ -100,4 +100,11 @@ class EditBasis:
         mean = self.mean_hidden.copy()
         if values is not None:
             mean[list(dims)] = values
-        return EditBasis(self.slope, self.detection, mean, dict(directions), self.directions, rebuilt)
+        return EditBasis(
+            slope=self.slope,
+            detection=self.detection,
+            mean_hidden=mean,
+            given=dict(directions),
+            directions=self.directions,
+            given_rebuilt=rebuilt,
+        )

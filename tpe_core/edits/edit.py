@@ -19,7 +19,7 @@ __all__ = ["Edit"]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Edit:
     """``z = W h' + b + shift(h')`` before any cap, in units of the final logits (`tpe_core.models.head.OutputHead`).
 

@@ -26,7 +26,7 @@ def covariance(detection: Detection) -> Floats:
     return result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reconstruction:
     """``h_S ≈ fold h_K + constant``, S the removed dimensions in ascending order, or all; K the kept ones."""
 
@@ -50,4 +50,6 @@ def reconstruct(removed: Sequence[int], detection: Detection) -> Reconstruction:
         scipy.linalg.solve(c[np.ix_(kept, kept)], c[np.ix_(kept, gone)], assume_a="pos") if len(kept) else c[:0, gone]
     )
     fold: Floats = np.ascontiguousarray(solved.T)
-    return Reconstruction(tuple(gone.tolist()), tuple(kept.tolist()), fold, mean[gone] - fold @ mean[kept])
+    return Reconstruction(
+        removed=tuple(gone.tolist()), kept=tuple(kept.tolist()), fold=fold, constant=mean[gone] - fold @ mean[kept]
+    )

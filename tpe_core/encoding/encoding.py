@@ -24,7 +24,7 @@ PERMUTATIONS = 8  # draws of the permutation null
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoding:
     """A fitted log-linear law. Slopes are nats per unit of weight; all arrays are over dimensions [d] or rows [V]."""
 

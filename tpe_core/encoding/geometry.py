@@ -26,7 +26,7 @@ NULL_TOLERANCE = 0.1  # of the median of the singular values that are not 0: W h
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Geometry:
     """W's rows as a cloud of points. Singular values are those of the centred W.
 

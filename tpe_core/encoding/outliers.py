@@ -26,7 +26,7 @@ LEAST_SPREAD = 1e-3  # of the log: dimensions that differ by less are alike
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OutlierDimensions:
     """Dimensions whose rms or variance lies above exp(median + `DEVIATIONS` * 1.4826 MAD) of the log over dimensions.
 
@@ -71,11 +71,20 @@ def outlier_dimensions(detection: Detection, encoding: Encoding) -> OutlierDimen
     variance = detection.variance_hidden
     limits = _limit(rms), _limit(variance)
     flags = (rms > limits[0]) | (variance > limits[1])
-    found, width = int(flags.sum()), len(rms)
-    leading = np.argsort(-np.abs(encoding.slope_std), kind="stable")[:found]
+    count, width = int(flags.sum()), len(rms)
+    leading = np.argsort(-np.abs(encoding.slope_std), kind="stable")[:count]
     overlap = int(flags[leading].sum())
-    tail = hypergeometric_tail(overlap, width, found) if found else float("nan")
-    return OutlierDimensions(rms, variance, *limits, flags, overlap, found**2 / width, tail)
+    tail = hypergeometric_tail(overlap, width, count) if count else float("nan")
+    return OutlierDimensions(
+        rms=rms,
+        variance=variance,
+        rms_threshold=limits[0],
+        variance_threshold=limits[1],
+        flags=flags,
+        overlap=overlap,
+        overlap_expected=count**2 / width,
+        overlap_p=tail,
+    )
 
 
 def _limit(values: Floats) -> float:

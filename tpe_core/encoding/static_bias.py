@@ -42,7 +42,7 @@ class FinalNorm:
     bias: Floats  # [d] beta
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StaticBias:
     """The static bias of every token, and what it alone says of -log alpha over the fitted rows.
 
@@ -83,7 +83,7 @@ class StaticBias:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Call:
     """One call of a module that has a bias vector."""
 
@@ -109,7 +109,7 @@ def final_norm_bias(hf: Any, site: HeadSite, inputs: Mapping[str, Tensor]) -> Fi
                 module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, name: str = name
             ) -> None:
                 if isinstance(output, Tensor) and args and isinstance(args[0], Tensor):
-                    calls.append(_Call(name, module, args, kwargs, output))
+                    calls.append(_Call(name=name, module=module, args=args, kwargs=kwargs, output=output))
 
             handles.append(module.register_forward_hook(record, with_kwargs=True))
     try:

@@ -52,7 +52,7 @@ class Untrained:
         return result if self.direction.any() else np.full(len(result), np.nan)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Undertrained:
     """Candidates for glitch tokens: the rows nearest to the untrained ones, and those that the law fits worst."""
 

@@ -33,7 +33,7 @@ Question = tuple[str, str, int]
 Answers = Mapping[Question, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scored:
     """One metric of one task: the harness's value and standard error, and each item's own where it is kept."""
 
@@ -217,7 +217,18 @@ def _scores(result: Mapping[str, Any]) -> list[Scored]:
             each = tuple(_plain(row[metric]) for row in rows if metric in row)
             better = result.get("higher_is_better", {}).get(task, {}).get(metric)
             number = float(error) if isinstance(error, int | float) else None
-            found.append(Scored(task, metric, kept, float(value), number, int(items), each, better))
+            found.append(
+                Scored(
+                    task=task,
+                    metric=metric,
+                    filter=kept,
+                    value=float(value),
+                    error=number,
+                    items=int(items),
+                    each=each,
+                    higher_is_better=better,
+                )
+            )
     return found
 
 

@@ -49,7 +49,7 @@ class WithError:
         return {"value": finite[0], "stderr": finite[1]}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskScore:
     """One metric of one task, or of a group of tasks, on both sides. `difference` is edited less base."""
 
@@ -76,7 +76,7 @@ class TaskScore:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskScores:
     """All metrics, and how they were measured."""
 
@@ -132,7 +132,7 @@ def evaluate_tasks(
         for number, (side, each) in enumerate(sides.items()):
             for first in range(0, len(asked), AT_ONCE):
                 part = asked[first : first + AT_ONCE]
-                yield Progress("answer tasks", number * len(asked) + first, total, side)
+                yield Progress("answer tasks", number * len(asked) + first, total, note=side)
                 found = _known(store, keys[side], part)
                 if found is None:
                     with apply(model, each):
@@ -141,7 +141,9 @@ def evaluate_tasks(
                 answers[side].update(zip(part, found, strict=True))
     yield Progress("score tasks", 0)
     scores = _compared(base, harness.ask(answers["edited"])[1])
-    return TaskScores(model.name, model.revision, scores, limit, shots, tasks.version)
+    return TaskScores(
+        model=model.name, revision=model.revision, scores=scores, limit=limit, shots=shots, harness=tasks.version
+    )
 
 
 def _compared(base: Sequence[Scored], edited: Sequence[Scored]) -> tuple[TaskScore, ...]:
@@ -153,7 +155,18 @@ def _compared(base: Sequence[Scored], edited: Sequence[Scored]) -> tuple[TaskSco
         error = _error(right - left) if left is not None and right is not None and len(left) == len(right) else None
         difference = WithError(two.value - one.value, error)
         was, now = _with_error(one, left), _with_error(two, right)
-        found.append(TaskScore(one.task, one.metric, one.filter, one.items, was, now, difference, one.higher_is_better))
+        found.append(
+            TaskScore(
+                task=one.task,
+                metric=one.metric,
+                filter=one.filter,
+                items=one.items,
+                base=was,
+                edited=now,
+                difference=difference,
+                higher_is_better=one.higher_is_better,
+            )
+        )
     return tuple(found)
 
 

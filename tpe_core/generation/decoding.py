@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from tpe_core.errors import TpeError
 
@@ -20,6 +20,7 @@ class Decoding:
     """
 
     length: int = 64
+    _: KW_ONLY
     seed: int = 0
     temperature: float = 1.0
     top_p: float = 1.0

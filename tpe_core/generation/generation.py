@@ -61,7 +61,7 @@ BATCH = 32  # prompts at a time: what their caches take stays small
 BATCH_LOGITS = 2**23  # logits at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Generation:
     """Continuations of prompts, in the prompts' order, and how they were drawn."""
 
@@ -208,7 +208,7 @@ def continuations(
         before += len(rows) * decoding.length
     yield Progress("generate", total, total)
     ended = tuple(ids[-1] in ends for ids in drawn)
-    return Generation(given, tuple(map(tuple, drawn)), ended, decoding, cached)
+    return Generation(prompts=given, tokens=tuple(map(tuple, drawn)), ended=ended, decoding=decoding, cached=cached)
 
 
 def check_causal(model: LanguageModel) -> None:

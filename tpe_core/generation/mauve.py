@@ -44,7 +44,7 @@ SMOOTHING = 0.5  # samples added to every bin
 POINTS = 2001  # on the curve: areas to about 1e-6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mauve:
     """The score, in (0, 1], and the quantisation it was read from."""
 
@@ -183,7 +183,9 @@ def mauve(
     used = 1 + int(max(labels_p.max(), labels_q.max()))
     value = frontier_area(*histograms(labels_p, labels_q, used, smoothing), scale)
     chance = _chance((labels_p, labels_q), used, scale=scale, smoothing=smoothing, seed=seed)
-    return Mauve(value, used, dimensions, (len(features_p), len(features_q)), chance)
+    return Mauve(
+        value=value, bins=used, dimensions=dimensions, samples=(len(features_p), len(features_q)), chance=chance
+    )
 
 
 def _chance(labels: tuple[Ints, Ints], bins: int, *, scale: float, smoothing: float, seed: int) -> float:

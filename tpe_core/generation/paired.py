@@ -23,7 +23,7 @@ from tpe_core.outputs import beginning, check_output, shown_path
 __all__ = ["Controls", "Mailbox", "Pair", "PairRequest", "Said", "Side", "pair_files", "save_pair"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """One token of a continuation. Probabilities are the model's own: temperature 1, the whole vocabulary."""
 
@@ -47,7 +47,7 @@ class Side:
         return "".join(said.text for said in self.tokens)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """Both continuations so far. Steps count generated tokens from 0.
 

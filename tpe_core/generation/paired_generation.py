@@ -114,7 +114,7 @@ class _Text:
         self.said = [replace(said, text=self._pieces.add(said.token_id)) for said in before.tokens]
 
     def add(self, token_id: int, p: float, p_base: float, kl: float) -> None:
-        self.said.append(Said(token_id, self._pieces.add(token_id), p, p_base, kl))
+        self.said.append(Said(token_id=token_id, text=self._pieces.add(token_id), p=p, p_base=p_base, kl=kl))
 
     def side(self) -> Side:
         return Side(tuple(self.said), self.ended)
@@ -131,7 +131,7 @@ class _Writer:
     """Both sides, the bodies that read them and what is not read yet."""
 
     def __init__(self, model: LanguageModel, request: PairRequest, ids: tuple[int, ...]) -> None:
-        after = request.after or Pair(request.prompt, ids, request.decoding)
+        after = request.after or Pair(prompt=request.prompt, prompt_ids=ids, decoding=request.decoding)
         if after.prompt_ids != ids:
             raise TpeError("a pair can only go on after its own prompt: start anew.")
         self.model, self.head, self.request, self.ids = model, model.head, request, ids
@@ -156,7 +156,15 @@ class _Writer:
 
     def _pair(self, base: Side, edited: Side) -> Pair:
         decoding = self.request.decoding
-        return Pair(self.request.prompt, self.ids, decoding, base, edited, tuple(self.edits), self.seconds)
+        return Pair(
+            prompt=self.request.prompt,
+            prompt_ids=self.ids,
+            decoding=decoding,
+            base=base,
+            edited=edited,
+            edits=tuple(self.edits),
+            seconds=self.seconds,
+        )
 
     def step(self, edit: Edit) -> None:
         """One token more of each side that has not ended."""

@@ -34,7 +34,7 @@ Feature = Literal["mean", "last"]
 FEATURES: tuple[Feature, ...] = get_args(Feature)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Baseline:
     """What every edit is held against: two samples of the unedited model, and how alike they are."""
 
@@ -45,7 +45,7 @@ class Baseline:
     ceiling: Mauve  # of other and base
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GenerationQuality:
     """Base against edited samples of the same prompts with the same noise; `mauve` beside the most it can be."""
 
@@ -126,7 +126,9 @@ def baseline(
     second = yield from continuations(model, head, prompts, other, batch=batch)
     of_first = yield from features(model, first, feature)
     of_second = yield from features(model, second, feature)
-    return Baseline(first, second, feature, of_second, mauve(of_second, of_first))
+    return Baseline(
+        base=first, other=second, feature=feature, other_features=of_second, ceiling=mauve(of_second, of_first)
+    )
 
 
 def quality_of(

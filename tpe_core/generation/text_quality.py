@@ -50,7 +50,7 @@ def repetition(samples: Sequence[Tokens], n: int) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextQuality:
     """Figures of one set of samples; distinct and repetition for n in `ORDERS`, None where no sample is n long."""
 

@@ -32,7 +32,7 @@ class Pair:
     b: Value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SteeringPair:
     """A token that either file steers: asked ratio (1 where it is not steered) and method in each."""
 
@@ -49,7 +49,7 @@ class SteeringPair:
         return (self.a, self.method_a) == (self.b, self.method_b)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """One figure on one text, null where a file has none; `same_text` tells whether both were read on the same."""
 
@@ -60,7 +60,7 @@ class Figure:
     same_text: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
     """What `difference` finds. Dimensions ascend."""
 
@@ -124,7 +124,11 @@ def _steering(one: Manifest, other: Manifest) -> tuple[SteeringPair, ...]:
         text = next(entry.token for entry in (a, b) if entry is not None)
         ratios = [1.0 if entry is None else entry.ratio for entry in (a, b)]
         methods = [None if entry is None else entry.method for entry in (a, b)]
-        pairs.append(SteeringPair(token_id, text, ratios[0], ratios[1], methods[0], methods[1]))
+        pairs.append(
+            SteeringPair(
+                token_id=token_id, token=text, a=ratios[0], b=ratios[1], method_a=methods[0], method_b=methods[1]
+            )
+        )
     return tuple(pairs)
 
 
@@ -186,7 +190,10 @@ def _largest(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 def _figures(one: Manifest, other: Manifest) -> list[Figure]:
     a, b = one.measured, other.measured
     same = a is not None and b is not None and a.prompt == b.prompt
-    found = [Figure("prompt", name, getattr(a, name, None), getattr(b, name, None), same) for name in ("kl", "js")]
+    found = [
+        Figure(where="prompt", name=name, a=getattr(a, name, None), b=getattr(b, name, None), same_text=same)
+        for name in ("kl", "js")
+    ]
     sides: list[dict[str, MeasuredText]] = [
         {} if side is None else {text.domain: text for text in side.texts} for side in (a, b)
     ]
@@ -195,11 +202,11 @@ def _figures(one: Manifest, other: Manifest) -> list[Figure]:
         same = _same_text(texts[0], texts[1])
         for name in FIGURES:
             values = [getattr(text, name, None) for text in texts]
-            found.append(Figure(domain, name, values[0], values[1], same))
+            found.append(Figure(where=domain, name=name, a=values[0], b=values[1], same_text=same))
         achieved = [{each.token_id: each.ratio for each in text.achieved} if text else {} for text in texts]
         for token_id in sorted(achieved[0].keys() | achieved[1].keys()):
             values = [each.get(token_id) for each in achieved]
-            found.append(Figure(domain, f"ratio of #{token_id}", values[0], values[1], same))
+            found.append(Figure(where=domain, name=f"ratio of #{token_id}", a=values[0], b=values[1], same_text=same))
     return [figure for figure in found if figure.a is not None or figure.b is not None]
 
 

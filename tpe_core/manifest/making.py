@@ -136,7 +136,7 @@ def swept_on_texts(swept: SweepResult | None, edit: Intervention) -> Texts:
         if set(curve.dims[:count]) != set(edit.pruned):
             continue
         at, domains = curve.removed.index(count), tuple(curve.figures)
-        costs, base = ({name: Cost(*curve.figures[name][0, point].tolist()) for name in domains} for point in (at, 0))
+        costs, base = ({name: Cost.of(curve.figures[name][0, point].tolist()) for name in domains} for point in (at, 0))
         return costs_on_texts(swept.texts, curve.positions, costs, base)
     return ()
 

@@ -219,12 +219,14 @@ def read_edit(path: Path) -> tuple[Manifest, Edit]:
         if not np.isfinite(rows[entry.token_id]).all():
             raise ManifestError(f"{path} moves token id {entry.token_id} infinitely far: export it again.")
     edit = Edit(
-        dataclasses.replace(intervention, origin="" if manifest.arrays is None else manifest.arrays.sha256),
-        manifest.made_on.hidden_size,
-        np.zeros(len(intervention.pruned)) if numbers.values is None else numbers.values,
-        numbers.reconstruction,
-        rows,
-        biases,
+        intervention=dataclasses.replace(
+            intervention, origin="" if manifest.arrays is None else manifest.arrays.sha256
+        ),
+        hidden_size=manifest.made_on.hidden_size,
+        constant=np.zeros(len(intervention.pruned)) if numbers.values is None else numbers.values,
+        fold=numbers.reconstruction,
+        rows=rows,
+        biases=biases,
     )
     return manifest, edit
 

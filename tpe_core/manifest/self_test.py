@@ -29,7 +29,7 @@ TOLERANCES = {"float32": 1e-4, "float16": 4e-3, "bfloat16": 2e-2}
 """Of the largest recorded logit (1 where it is less): a few roundings in that dtype."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mismatch:
     """A token whose logit after a prompt is not the recorded one; `token_id` is -1 where the logits have no such row.
 
@@ -120,7 +120,15 @@ def check(
     for each in test.prompts:
         logits = np.asarray(logits_of_prompt(each.prompt), np.float64)
         if logits.ndim != 1 or len(logits) < rows:
-            found.append(Mismatch(each.prompt, -1, "", rows, logits.shape[-1] if logits.ndim else 1))
+            found.append(
+                Mismatch(
+                    prompt=each.prompt,
+                    token_id=-1,
+                    token="",
+                    expected=rows,
+                    found=logits.shape[-1] if logits.ndim else 1,
+                )
+            )
             continue
         found += _compare(each, logits[:rows], relative)
     return found
@@ -133,10 +141,23 @@ def _compare(test: TestPrompt, logits: NDArray[np.float64], relative: float) -> 
     for entry in recorded:
         value = float(logits[entry.token_id]) if entry.token_id < len(logits) else float("nan")
         if not abs(value - entry.logit) <= limit:
-            found.append(Mismatch(test.prompt, entry.token_id, entry.token, entry.logit, value))
+            found.append(
+                Mismatch(
+                    prompt=test.prompt, token_id=entry.token_id, token=entry.token, expected=entry.logit, found=value
+                )
+            )
     others = logits.copy()
     others[[entry.token_id for entry in recorded if entry.token_id < len(logits)]] = -np.inf
     highest, lowest = int(np.argmax(np.nan_to_num(others, nan=np.inf))), test.top[-1].logit
+    unexpected = "another token"
     if not others[highest] <= lowest + limit:
-        found.append(Mismatch(test.prompt, highest, "another token", lowest, float(others[highest])))
+        found.append(
+            Mismatch(
+                prompt=test.prompt,
+                token_id=highest,
+                token=unexpected,
+                expected=lowest,
+                found=float(others[highest]),
+            )
+        )
     return found

@@ -60,7 +60,7 @@ class Transfer:
                 return Progress("look up the model", 0)
             self._shown = max(self._shown, min(self._total, sum(self._done.values())))
             amount = f"{size_text(self._shown)} of {size_text(self._total)}"
-            return Progress("download", self._shown, self._total, self._current, amount=amount)
+            return Progress("download", self._shown, self._total, note=self._current, amount=amount)
 
     def fetch(self, repo: str, commit: str, files: list[RemoteFile]) -> None:
         """Bring `files` into the cache. Raises what the hub's client raises; ends early once `stop` is set."""

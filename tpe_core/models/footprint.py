@@ -35,7 +35,7 @@ CGROUPS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
     """Memory that a model needs, in bytes, and what is free where it is to go.
 
@@ -97,7 +97,13 @@ def estimate(
         body += tensor.count * (packed if packed and len(tensor.shape) == 2 and vocab not in tensor.shape else size)
     parameters = sum(tensor.count for tensor in tensors)
     work = WORK_BYTES + 8 * 8 * vocab + 4 * sample * width  # chunks, sums over the vocabulary, the sample
-    return Footprint(parameters, int(body), 4 * vocab * width, work, free)
+    return Footprint(
+        parameters=parameters,
+        body_bytes=int(body),
+        head_float32_bytes=4 * vocab * width,
+        detection_bytes=work,
+        available_bytes=free,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class Post:
         return math.inf if self.cap is None else self.cap
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OutputHead:
     """W and b of a head, scaled to final logits; products are float32 whatever the model's dtype.
 
@@ -156,7 +156,7 @@ class OutputHead:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeadReport:
     """The report card of a head (`tpe check`): what it is, and whether the engine is right about it."""
 

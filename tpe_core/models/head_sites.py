@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 import torch
@@ -27,6 +27,7 @@ class HeadSite:
     """Where h is taken. `module` is None where the head is not one matrix on one h; `reason` then says why."""
 
     module: nn.Module | None  # hooked for h
+    _: KW_ONLY
     reason: str = ""
     stage: Literal["input", "output"] = "input"  # h is the module's input, or its output
     select: Callable[[Tensor], Tensor] = main_stream  # [B, L, d] of what the hook sees
@@ -76,7 +77,7 @@ def is_tied(model: Any, site: HeadSite) -> bool:
 
 
 def _refuse(reason: str) -> HeadSite:
-    return HeadSite(None, reason)
+    return HeadSite(None, reason=reason)
 
 
 def _not_a_language_model(model: Any) -> str:

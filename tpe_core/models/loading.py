@@ -101,7 +101,18 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
     context = _context(hf, config, tokenizer)
     head, report = open_head(hf, vocabulary_rows(tokenizer), context, task, decoder_start(hf))
     notes = _notes(source.folder, hf, options.model)
-    return LanguageModel(options.model, options.revision, hf, tokenizer, context, report, head, task, memory, notes)
+    return LanguageModel(
+        name=options.model,
+        revision=options.revision,
+        hf=hf,
+        tokenizer=tokenizer,
+        context=context,
+        report=report,
+        measured_head=head,
+        task=task,
+        memory=memory,
+        notes=notes,
+    )
 
 
 def _tokenizer(source: Source, options: RunOptions, common: dict[str, Any]) -> Any:

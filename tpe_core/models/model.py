@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["LanguageModel"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LanguageModel:
     """A loaded model, its tokenizer, and its measured head (see `LanguageModel.head`)."""
 

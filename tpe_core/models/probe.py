@@ -135,7 +135,9 @@ def open_head(
         bias = offset if bias is None else bias + offset
     tied = is_tied(model, site)
     rows = min(vocab_size, columns.shape[1])
-    head = OutputHead(columns.contiguous(), bias, post, rows, tied, report.head)
+    head = OutputHead(
+        columns=columns.contiguous(), bias=bias, post=post, vocab_rows=rows, tied=tied, module=report.head
+    )
     report = replace(
         report,
         vocab_rows=head.vocab_rows,

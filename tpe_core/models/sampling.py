@@ -156,7 +156,7 @@ class NextToken:
         return {"input_ids": torch.tensor([ids])}, len(ids) - 1, len(ids), dropped
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MaskedToken:
     """A masked model is asked for `MASKED_SHARE` of every block's tokens, all of them replaced by the mask.
 
@@ -370,7 +370,7 @@ def sampling_for(task: Task, tokenizer: Any, decoder_start: int | None) -> Sampl
             raise ModelError(
                 "a masked model needs a tokenizer with a mask token, and this one has none: add it beside the model."
             )
-        return MaskedToken(tokenizer, int(mask), prefix, suffix)
+        return MaskedToken(tokenizer=tokenizer, mask_id=int(mask), prefix=prefix, suffix=suffix)
     if decoder_start is None:
         raise ModelError("nothing says what the decoder starts with: set decoder_start_token_id in the model's config.")
     vocabulary = tokenizer.get_vocab()

@@ -30,7 +30,7 @@ class NoMaskError(TpeError):
     """Not even one dimension can go under the budget."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Largest:
     """The largest number of dimensions that one order can remove under a budget, measured on one sample."""
 

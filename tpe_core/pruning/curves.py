@@ -82,7 +82,7 @@ def baseline_figures(base: Mapping[str, Cost]) -> dict[str, Any]:
 
 def _mean(costs: Sequence[Cost]) -> Cost:
     """Metric by metric; perplexity is then that of the mean loss."""
-    return Cost(*(sum(getattr(cost, name) for cost in costs) / len(costs) for name in METRICS))
+    return Cost.of(sum(getattr(cost, name) for cost in costs) / len(costs) for name in METRICS)
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def prune(
 
             def told(event: Progress, domain: str = domain, before: int = done, many: int = len(group)) -> Progress:
                 partial = so_far(domain, event.partial) if isinstance(event.partial, Sweep) else None
-                return Progress("prune", before + many * event.done, total, domain, partial)
+                return Progress("prune", before + many * event.done, total, note=domain, partial=partial)
 
             measured = yield from relayed(sweep(head, paths, removed, sample), told)
             base[domain] = measured.base
@@ -303,7 +303,7 @@ def prune(
             for domain, sample in by_domain.items():
                 costs[domain] += ((yield from measure(head, small, sample)),)
                 found[key][domain] = Curve(removed[: len(costs[domain])], head.hidden_size, costs[domain])
-            yield Progress("prune", len(costs[domain]), len(removed), key[1], so_far())
+            yield Progress("prune", len(costs[domain]), len(removed), note=key[1], partial=so_far())
     return so_far()
 
 

@@ -49,7 +49,7 @@ CHUNK_BYTES = 48 * 2**20  # of float32 logits at a time
 OBS_STEPS = 16  # removals between two signs of progress
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fisher:
     """Second moments of what closing a gate does to the logits, over `positions` of a text. Nats, or nats/unit²."""
 
@@ -157,7 +157,7 @@ def fisher_information(
 
 def _restored(arrays: Mapping[str, NDArray[np.float32]], positions: int) -> Fisher:
     zero, mean, metric, log_z = (arrays[name].astype(np.float64) for name in NAMES)
-    return Fisher(zero, mean, metric, log_z, positions)
+    return Fisher(zero=zero, mean=mean, metric=metric, log_z=log_z, positions=positions)
 
 
 def _gram(values: Tensor) -> Tensor:

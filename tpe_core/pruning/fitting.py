@@ -166,7 +166,7 @@ def fit(
     chosen, found = [each.clone() for each in form.weights], 0
     adam, batches = Adam(form, steps), _batches(shuffled[held:], seed)
     for step in range(1, steps + 1):
-        yield Progress(label, step - 1, steps, f"KL {best:.4f}")
+        yield Progress(label, step - 1, steps, note=f"KL {best:.4f}")
         with torch.inference_mode():
             _, e, slope = losses(head, form, white, torch.from_numpy(hidden[next(batches)]).to(device))
             pause()

@@ -51,11 +51,15 @@ class LiveForecast:
         more = self._steering.of(edit, basis) if edit.steering else 0.0
         if edit.replacement in REBUILT:
             kl = forecast_least_squares(self._fisher.metric, self._covariance, edit.pruned)
-            return PruningForecast(edit.pruned, edit.replacement, edit.steering, kl + more, None)
+            return PruningForecast(
+                pruned=edit.pruned, replacement=edit.replacement, steering=edit.steering, kl=kl + more, toggled=None
+            )
         gates = self._gates[edit.replacement]
         gates.set(edit.pruned)
         kl, toggled = at_least(0.0, gates.kl) + more, np.maximum(0.0, gates.toggled()) + more
-        return PruningForecast(edit.pruned, edit.replacement, edit.steering, kl, toggled)
+        return PruningForecast(
+            pruned=edit.pruned, replacement=edit.replacement, steering=edit.steering, kl=kl, toggled=toggled
+        )
 
 
 class SteeringCost:

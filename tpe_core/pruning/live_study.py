@@ -61,11 +61,17 @@ def sweep_orders(
     by_domain = {name: sample for name, sample in samples.items() if name in DOMAINS}
     wanted = {name: len(sample) for name, sample in by_domain.items()}
     texts = {"heldout": samples.heldout_text, "ood": samples.ood_text}
-    evidence = Evidence(analysis, seed=seed)
+    evidence = Evidence(analysis=analysis, seed=seed)
     found: dict[Key, _Sums] = {}
 
     def so_far() -> SweepResult:
-        return SweepResult(tuple(_curves(found, removed)), head.hidden_size, wanted, texts, samples.warnings)
+        return SweepResult(
+            curves=tuple(_curves(found, removed)),
+            width=head.hidden_size,
+            wanted=wanted,
+            texts=texts,
+            warnings=samples.warnings,
+        )
 
     total, done = len(keys) * sum(wanted.values()), 0
     for label, part in (("first look", slice(0, FIRST)), ("full sweep", slice(FIRST, None))):
@@ -78,7 +84,14 @@ def sweep_orders(
             for domain, sample in by_domain.items():
                 for piece in _pieces(head, sample, part):
                     partial = so_far() if found else None
-                    yield Progress(label, done, total, f"{order}, {replacement}", partial, f"{number}/{len(keys)}")
+                    yield Progress(
+                        label,
+                        done,
+                        total,
+                        note=f"{order}, {replacement}",
+                        partial=partial,
+                        amount=f"{number}/{len(keys)}",
+                    )
                     curve = run(sweep(head, {"": coordinates}, removed, piece)).curves[""]
                     found.setdefault(key, _Sums(dims)).add(domain, curve.costs, len(piece))
                     done += len(piece)
@@ -116,4 +129,6 @@ def _curves(found: dict[Key, _Sums], removed: tuple[int, ...]) -> Iterator[Swept
             seen = [one for one in draws if domain in one.totals]
             figures[domain] = np.stack([one.totals[domain] / one.positions[domain] for one in seen])
             positions[domain] = min(one.positions[domain] for one in seen)
-        yield SweptCurve(order, replacement, removed, draws[0].dims, figures, positions)
+        yield SweptCurve(
+            order=order, replace=replacement, removed=removed, dims=draws[0].dims, figures=figures, positions=positions
+        )

@@ -166,7 +166,11 @@ def refit(
             store.save(key, *entry)
     arrays, facts = entry
     rebuilt = Reconstruction(
-        tuple(sorted(removed)), tuple(int(dim) for dim in kept), arrays["fold"], arrays["constant"], is_refit=True
+        removed=tuple(sorted(removed)),
+        kept=tuple(int(dim) for dim in kept),
+        fold=arrays["fold"],
+        constant=arrays["constant"],
+        is_refit=True,
     )
     return Refitted(facts["kl_before"], facts["kl_after"], facts["steps"], _folded(head, rebuilt), rebuilt)
 

@@ -43,7 +43,7 @@ STEPS = 20
 FIGURES = ("kl", "js", "top1", "nll", "entropy")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepRequest:
     """Orders to compare and replacements to compare them under, those that matter first."""
 
@@ -60,7 +60,7 @@ class SweepRequest:
         return orders * len(self.replacements) + self.reference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweptCurve:
     """One order with one replacement, over the positions measured so far.
 
@@ -100,7 +100,7 @@ def _exp(losses: Floats) -> Floats:
     return perplexity
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepResult:
     """Curves so far; `wanted` is how many positions each will have been measured on, by domain."""
 

@@ -29,7 +29,7 @@ Order = NDArray[np.int64]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What an order is made from; `fisher`, `surgery` and `refitted` are None where no order asked for needs them."""
 
@@ -151,7 +151,7 @@ def gather_evidence(
             sample = yield from fitting_sample(analysis, seed=seed, store=store)
             head = analysis.model.head
             refitted = yield from refit_order(head, detection, sample, fisher.metric, seed=seed, store=store)
-    return Evidence(analysis, fisher, surgery, refitted, seed=seed)
+    return Evidence(analysis=analysis, fisher=fisher, surgery=surgery, refitted=refitted, seed=seed)
 
 
 def saliency_of(name: str, evidence: Evidence) -> Floats:

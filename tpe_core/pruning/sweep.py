@@ -7,7 +7,7 @@ newly removed coordinates' product is taken off the running logits. Every fracti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ LOG2_E = 1 / math.log(2)
 METRICS = ("kl", "js", "top1", "nll", "entropy")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What an edited head costs against the base one, averaged over positions of a sample. Nats."""
 
@@ -46,6 +46,11 @@ class Cost:
     top1: float  # share of positions whose most probable token stays
     nll: float  # E[-log p'(the token that really followed)]
     entropy: float  # E[H(P')]
+
+    @staticmethod
+    def of(values: Iterable[float]) -> Cost:
+        """The costs whose figures stand in the order of `METRICS`."""
+        return Cost(**dict(zip(METRICS, values, strict=True)))
 
     @property
     def perplexity(self) -> float:
@@ -235,7 +240,7 @@ def _cost(sums: Tensor, positions: int) -> Cost:
             "so prune or steer less, or check the checkpoint."
         )
     kl, js, top1, nll, entropy = values
-    return Cost(at_least(0.0, kl), at_least(0.0, js), top1, nll, entropy)
+    return Cost(kl=at_least(0.0, kl), js=at_least(0.0, js), top1=top1, nll=nll, entropy=entropy)
 
 
 def sweep(
@@ -293,7 +298,14 @@ def _nested(
 def measure(head: OutputHead, edited: Any, sample: HiddenSample) -> Steps[Cost]:
     """What any edit of the logits costs: a job. `edited` maps hidden states [n, d] to final logits [n, V_all]."""
     total = torch.zeros(len(METRICS), dtype=torch.float64, device=head.columns.device)
-    plain = OutputHead(head.columns, head.bias, type(head.post)(), head.vocab_rows, head.tied, head.module)
+    plain = OutputHead(
+        columns=head.columns,
+        bias=head.bias,
+        post=type(head.post)(),
+        vocab_rows=head.vocab_rows,
+        tied=head.tied,
+        module=head.module,
+    )
     for seen, hidden, reference in _references(head, sample):
         yield Progress("measure", seen, len(sample))
         reference.head = plain  # `edited` has applied the cap

@@ -35,7 +35,7 @@ LOG_2 = math.log(2)
 TINY = 1e-300  # stands in for 0 in a logarithm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Observed:
     """All that any edit of k tokens' logits needs of a sample of N positions. CPU tensors, float64, nats."""
 
@@ -116,7 +116,7 @@ def _observed(head: OutputHead, hidden: Tensor, log_z: Tensor, ids: tuple[int, .
     z = head.columns[:, at].cpu().double().T @ hidden.T
     if head.bias is not None:
         z += head.bias[at].cpu().double()[:, None]
-    return Observed(ids, hidden, z, head.post(z) - log_z, log_z, head.post)
+    return Observed(token_ids=ids, hidden=hidden, z=z, log_p=head.post(z) - log_z, log_z=log_z, post=head.post)
 
 
 def _log_z(logits: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def unit(observed: Observed, direction: Floats | None) -> Tensor:
     return observed.hidden @ torch.from_numpy(direction)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
     """What an edit of m tokens does on one sample. Divergences are means over positions, nats."""
 
@@ -184,7 +184,9 @@ def effects(observed: Observed, token_ids: Sequence[int], steps: Floats, unit: T
     alpha = tuple(p.mean(1).tolist())
     rows = zip(q.mean(2).tolist(), spread.tolist(), kl.mean(1).tolist(), js.mean(1).tolist(), strict=True)
     return [
-        Effect(alpha, tuple(now), tuple(wide), at_least(0.0, divergence), at_least(0.0, middle / 2))
+        Effect(
+            alpha=alpha, now=tuple(now), spread=tuple(wide), kl=at_least(0.0, divergence), js=at_least(0.0, middle / 2)
+        )
         for now, wide, divergence, middle in rows
     ]
 

@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 FEWEST = 32  # positions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FewShotPoint:
     """How one method steers on a sample with directions from `positions` detecting positions."""
 
@@ -71,9 +71,17 @@ def detections(head: OutputHead, sample: HiddenSample, counts: Sequence[int]) ->
         part_of = HiddenSample(count, sample.hidden[:count], sample.next_ids[:count], sample.priority[:count])
         found.append(
             Detection(
-                count, np.zeros(head.total_rows), log_alpha, seen, h_sum, hh_sum, log_z_sum, nll_sum, part_of
+                positions=count,
+                p_sum=np.zeros(head.total_rows),
+                log_rescued=log_alpha,
+                counts=seen,
+                h_sum=h_sum,
+                hh_sum=hh_sum,
+                log_z_sum=log_z_sum,
+                nll_sum=nll_sum,
+                sample=part_of,
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -119,7 +127,13 @@ def few_shot(
             reached = [[some.achieved[0] for some in effects(judged, (token,), steps, along)] for token in token_ids]
             logs = np.log(np.array(reached))  # [tokens, ratios]
             points += [
-                FewShotPoint(count, method, ratio, float(np.exp(column.mean())), float(column.std()))
+                FewShotPoint(
+                    positions=count,
+                    method=method,
+                    asked=ratio,
+                    achieved=float(np.exp(column.mean())),
+                    spread=float(column.std()),
+                )
                 for ratio, column in zip(ratios, logs.T, strict=True)
             ]
     return points

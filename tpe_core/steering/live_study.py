@@ -48,10 +48,10 @@ def read_texts(analysis: Analysis, samples: Samples, basis: EditBasis, edit: Int
         observed[name] = yield from observe(analysis.model.head, stored[name], ())
     texts = {"local": analysis.text, "heldout": samples.heldout_text, "ood": samples.ood_text}
     read = TextsRead(texts, {name: len(sample) for name, sample in stored.items()}, samples.warnings)
-    return LiveSteering(analysis.model.head, basis, below, read, stored, observed)
+    return LiveSteering(head=analysis.model.head, basis=basis, below=below, read=read, stored=stored, observed=observed)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LiveSteering:
     """Three texts under one mask, `below`, made by `read_texts`; any tokens, ratios and methods."""
 
@@ -86,15 +86,15 @@ class LiveSteering:
             if direction is not None:
                 sizes = tuple((np.abs(asked) * np.linalg.norm(direction) / rows).tolist())
             methods[method] = Dosed(
-                tuple(point.achieved[0] for point in found["heldout"][1:]),
-                {name: points[0].achieved for name, points in found.items()},
-                {name: points[0].kl for name, points in found.items()},
-                {name: points[0].js for name, points in found.items()},
-                sizes,
+                curve=tuple(point.achieved[0] for point in found["heldout"][1:]),
+                achieved={name: points[0].achieved for name, points in found.items()},
+                kl={name: points[0].kl for name, points in found.items()},
+                js={name: points[0].js for name, points in found.items()},
+                relative_edit=sizes,
             )
             alpha = {name: points[0].alpha for name, points in found.items()}
         attainable = tuple(observed["local"].attainable(token_id) for token_id in ids)
-        return DoseFigures(request, grid, alpha, attainable, methods)
+        return DoseFigures(request=request, asked=grid, alpha=alpha, attainable=attainable, methods=methods)
 
     def calibrated(self, request: DoseRequest) -> Calibrated:
         """What to ask so that every token achieves its ratio on the local text, by the method in force."""

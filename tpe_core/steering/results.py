@@ -46,7 +46,7 @@ class DoseRequest:
         return tuple(float(2 ** (reach * step / STEPS)) for step in range(-STEPS, STEPS + 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dosed:
     """The edit by one method; mappings are by domain, divergences those of all tokens at once, nats."""
 
@@ -57,7 +57,7 @@ class Dosed:
     relative_edit: tuple[float | None, ...]  # [m] |dW| / |W_w|; None by `bias`, which edits no row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DoseFigures:
     """The answer to a `DoseRequest`, for its tokens [m] in order."""
 

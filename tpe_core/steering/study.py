@@ -44,7 +44,7 @@ def mid_frequency(surprisal: Floats, count: int) -> tuple[int, ...]:
     return tuple(int(token_id) for token_id in middle[np.linspace(0, len(middle) - 1, count).round().astype(np.int64)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What to try: each token to each ratio (and each exact mean probability in `targets`) by each method.
 
@@ -84,7 +84,7 @@ class Plan:
             raise TpeError(ONE_EDIT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """One token under one edit. Mappings are by domain (`DOMAINS`); probabilities are means over its positions."""
 
@@ -132,7 +132,7 @@ class Result:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DosePoint:
     """One point of a dose-response curve, uncalibrated; mappings by domain."""
 
@@ -143,7 +143,7 @@ class DosePoint:
     js: Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """Everything that was tried, in the order of the plan's tokens, methods and ratios."""
 
@@ -207,7 +207,7 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Try:
     """One edit of a group of tokens by one method: what was asked of each, and the steps taken."""
 
@@ -248,11 +248,11 @@ def study(analysis: Analysis, samples: Samples, plan: Plan) -> Steps[Study]:
             found = {name: effects(observed[name], group, curve, along[name]) for name in observed}
             dose += [
                 DosePoint(
-                    token_id,
-                    method,
-                    asked,
-                    {name: rows[index].achieved[i] for name, rows in found.items()},
-                    {name: rows[index].js for name, rows in found.items()},
+                    token_id=token_id,
+                    method=method,
+                    asked=asked,
+                    achieved={name: rows[index].achieved[i] for name, rows in found.items()},
+                    js={name: rows[index].js for name, rows in found.items()},
                 )
                 for i, token_id in enumerate(group)
                 for index, asked in enumerate(DOSE)
@@ -265,12 +265,12 @@ def study(analysis: Analysis, samples: Samples, plan: Plan) -> Steps[Study]:
         ratios = plan.ratios or tuple(dict.fromkeys(result.asked for result in results))
         curve_points = yield from few_shot(analysis, observed["heldout"], plan.token_ids, plan.methods, ratios)
     return Study(
-        tuple(results),
-        tuple(dose),
-        tuple(curve_points),
-        analysis.tokens,
-        {"local": analysis.text, "heldout": samples.heldout_text, "ood": samples.ood_text},
-        {name: len(sample) for name, sample in samples.items()},
+        results=tuple(results),
+        dose=tuple(dose),
+        few_shot=tuple(curve_points),
+        tokens=analysis.tokens,
+        texts={"local": analysis.text, "heldout": samples.heldout_text, "ood": samples.ood_text},
+        positions={name: len(sample) for name, sample in samples.items()},
     )
 
 
@@ -280,10 +280,10 @@ def _tries(plan: Plan, local: Observed, group: tuple[int, ...], method: Method, 
     asked += [tuple(target / own for own in alpha) for target in plan.targets]
     tries: list[_Try] = []
     for ratios in asked:
-        tries.append(_Try(group, method, ratios, tuple(math.log(ratio) for ratio in ratios)))
+        tries.append(_Try(group=group, method=method, asked=ratios, steps=tuple(math.log(ratio) for ratio in ratios)))
         if plan.calibrate:
             found = calibrate(local, group, [r * own for r, own in zip(ratios, alpha, strict=True)], along)
-            tries.append(_Try(group, method, ratios, found.steps, found.reached))
+            tries.append(_Try(group=group, method=method, asked=ratios, steps=found.steps, reached=found.reached))
     return tries
 
 

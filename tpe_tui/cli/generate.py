@@ -45,7 +45,9 @@ def generate(
     """Continue a prompt twice and print both texts."""
     from tpe_core.generation.decoding import Decoding
 
-    decoding = Decoding(length or LENGTH, seed, temperature, top_p, not no_stop, top_k)
+    decoding = Decoding(
+        length or LENGTH, seed=seed, temperature=temperature, top_p=top_p, stop=not no_stop, top_k=top_k
+    )
     from tpe_core.generation.paired import PairRequest, pair_files, save_pair
     from tpe_core.manifest.manifest import read_edit
 
@@ -87,7 +89,7 @@ def _edit(model: LanguageModel, path: Path | None) -> Edit:
     from tpe_core.manifest.manifest import check_model, read_edit
 
     if path is None:
-        return Edit(Intervention(), model.head.hidden_size, np.zeros(0))
+        return Edit(intervention=Intervention(), hidden_size=model.head.hidden_size, constant=np.zeros(0))
     manifest, edit = read_edit(path)
     check_model(manifest, model)
     return edit

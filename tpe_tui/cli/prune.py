@@ -51,7 +51,7 @@ Replace = Annotated[
 Fractions = Annotated[Words, typer.Option(help="Shares of dimensions to remove. Default: 0.1,0.3,0.5,0.6,0.7.")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Asked:
     """What a command line asks for, beside the model and the detecting text."""
 

@@ -86,10 +86,10 @@ def steer(
     if mid_frequency:
         named += [token_id for token_id in drawn(analysis.surprisal, mid_frequency) if token_id not in named]
     plan = Plan(
-        tuple(named),
-        ratios,
-        targets,
-        cast("tuple[Method, ...]", methods),
+        token_ids=tuple(named),
+        ratios=ratios,
+        targets=targets,
+        methods=cast("tuple[Method, ...]", methods),
         together=together,
         calibrate=calibrate,
         dose=dose,

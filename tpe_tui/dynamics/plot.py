@@ -86,7 +86,7 @@ def _short(step: float) -> str:
     return f"{step:.0f}" if step == round(step) else f"{step:g}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepCurve:
     """One quantity of one source. `steps` ascend; a checkpoint that is `same` as another one is drawn as such."""
 
@@ -98,7 +98,7 @@ class StepCurve:
     half: int | None = None  # the step at which it is half-way
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepPicture:
     """Everything drawn; the last curve covers the others and has the cursor's mark."""
 
@@ -121,9 +121,11 @@ def step_lines(picture: StepPicture, width: int, height: int) -> list[Line]:
     series = [Series(np.array([axis.low, axis.high]), np.full(2, np.nan))]
     if picture.cursor is not None:
         down = np.linspace(y0, y1, 4 * max(1, height))
-        series.append(Series(np.full(len(down), axis.place(picture.cursor)), down, "mark", "rule", glyph=CURSOR))
+        series.append(
+            Series(np.full(len(down), axis.place(picture.cursor)), down, kind="mark", role="rule", glyph=CURSOR)
+        )
     skipped = np.array([axis.place(step) for step in picture.skipped])
-    series.append(Series(skipped, np.full(len(skipped), y0), "mark", "warn", glyph=SKIPPED))
+    series.append(Series(skipped, np.full(len(skipped), y0), kind="mark", role="warn", glyph=SKIPPED))
     joined = height >= ROOMY or len(picture.curves) <= FEW
     heights = [np.clip(_places(np.array(curve.values, float), log), y0, y1) for curve in picture.curves]
     for curve, y in zip(picture.curves, heights, strict=True):
@@ -138,7 +140,9 @@ def step_lines(picture: StepPicture, width: int, height: int) -> list[Line]:
         if curve.half is not None and curve.half in curve.steps:
             at = curve.steps.index(curve.half)
             above = y[at] + cell if y[at] + 1.5 * cell <= y1 else y[at] - cell
-            series.append(Series(np.array([axis.place(curve.half)]), np.array([above]), "mark", "title", glyph=HALF))
+            series.append(
+                Series(np.array([axis.place(curve.half)]), np.array([above]), kind="mark", role="title", glyph=HALF)
+            )
     if picture.curves and picture.cursor is not None:
         series += _here(picture.curves[-1], picture.cursor, axis, (y0, y1), log)
     x_marks = axis.marks(max(3, width // 6))
@@ -151,7 +155,7 @@ def _line(curve: StepCurve, axis: StepAxis, y: Floats) -> list[Series]:
     if axis.log:
         own &= np.array(curve.steps) > 0
     x = np.array([axis.place(step) for step in curve.steps])
-    return [Series(x[own], y[own], "line", curve.role)] if own.sum() > 1 else []
+    return [Series(x[own], y[own], kind="line", role=curve.role)] if own.sum() > 1 else []
 
 
 def _marks_of(curve: StepCurve, axis: StepAxis, y: Floats, some: Sequence[int] | None = None) -> list[Series]:
@@ -160,8 +164,8 @@ def _marks_of(curve: StepCurve, axis: StepAxis, y: Floats, some: Sequence[int] |
     chosen[slice(None) if some is None else list(some)] = True
     x, same = np.array([axis.place(step) for step in curve.steps]), np.array(curve.same, bool)
     return [
-        Series(x[chosen & same], y[chosen & same], "mark", "warn", glyph=DUPLICATE),
-        Series(x[chosen & ~same], y[chosen & ~same], "mark", curve.role, glyph=curve.mark),
+        Series(x[chosen & same], y[chosen & same], kind="mark", role="warn", glyph=DUPLICATE),
+        Series(x[chosen & ~same], y[chosen & ~same], kind="mark", role=curve.role, glyph=curve.mark),
     ]
 
 
@@ -173,7 +177,7 @@ def _here(curve: StepCurve, cursor: int, axis: StepAxis, ys: tuple[float, float]
     at = before[-1]
     y = np.clip(_places(np.array([curve.values[at]], float), log), *ys)
     glyph = DUPLICATE if curve.same[at] else curve.mark
-    return [Series(np.array([axis.place(curve.steps[at])]), y, "mark", "here", glyph=glyph)]
+    return [Series(np.array([axis.place(curve.steps[at])]), y, kind="mark", role="here", glyph=glyph)]
 
 
 def _places(values: Floats, log: bool) -> Floats:

@@ -35,7 +35,7 @@ Reader = Callable[[str], Steps[Trajectory]]
 """Makes the job that reads a source; called on the engine thread."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What is new about one source: what it will cost, the trajectory so far, or why there is none."""
 
@@ -72,13 +72,13 @@ def _step(name: str, steps: Steps[Trajectory]) -> tuple[Progress, Report]:
     try:
         progress = next(steps)
     except StopIteration as stop:
-        return Progress(DYNAMICS, 0), Report(name, "done", stop.value)
+        return Progress(DYNAMICS, 0), Report(name=name, status="done", trajectory=stop.value)
     except Exception as error:  # whatever it is, the other sources are read on, and it is said
-        return Progress(DYNAMICS, 0), Report(name, "failed", failure=failure_of(error))
+        return Progress(DYNAMICS, 0), Report(name=name, status="failed", failure=failure_of(error))
     status: Status = "following" if is_log(name) else "reading"
     if isinstance(progress.partial, Trajectory):
-        return progress, Report(name, status, progress.partial)
-    return progress, Report(name, status, budget=str(progress.partial or ""))
+        return progress, Report(name=name, status=status, trajectory=progress.partial)
+    return progress, Report(name=name, status=status, budget=str(progress.partial or ""))
 
 
 class DynamicsDesk:

@@ -193,18 +193,20 @@ class DynamicsScreen(StudyScreen):
         skipped = [entry.step for found in trajectories for entry in found.skipped if entry.step is not None]
         axis = StepAxis([*state.steps, *skipped], state.log)
         shares = FAMILIES[families[0]].scale == "share"
-        return StepPicture(axis, curves, state.at, shares, tuple(sorted(set(skipped))))
+        return StepPicture(
+            axis=axis, curves=curves, cursor=state.at, shares=shares, skipped=tuple(sorted(set(skipped)))
+        )
 
     @staticmethod
     def _curve(source: Source, key: str, mark: str, role: str) -> StepCurve:
         half = source.halfway()
         return StepCurve(
-            tuple(point.step for point in source.points),
-            tuple(values.get(key, float("nan")) for values in source.values),
-            mark,
-            role,
-            tuple(point.duplicate_of is not None for point in source.points),
-            {"r2_adjusted": half["encoding"], "convergence.all": half["parameters"]}.get(key),
+            steps=tuple(point.step for point in source.points),
+            values=tuple(values.get(key, float("nan")) for values in source.values),
+            mark=mark,
+            role=role,
+            same=tuple(point.duplicate_of is not None for point in source.points),
+            half={"r2_adjusted": half["encoding"], "convergence.all": half["parameters"]}.get(key),
         )
 
     # keys

@@ -101,7 +101,7 @@ def is_log(name: str) -> bool:
     return name.lower().endswith(LOG_SUFFIX)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Source:
     """A source by the name it was given, and how far reading it has come."""
 
@@ -139,7 +139,7 @@ class Source:
         return self.trajectory.halfway() if self.trajectory is not None else {"encoding": None, "parameters": None}
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DynamicsState:
     """Several sources, the step under the cursor, and what is drawn. `job` is the number of the reading job."""
 
@@ -343,7 +343,7 @@ class DynamicsState:
         for name in names:
             source = next((each for each in self.sources if each.name == name), None)
             if source is None and len(self.sources) < len(SHAPES):
-                source = Source(name)
+                source = Source(name=name)
                 self.sources.append(source)
             if source is not None:
                 source.status, source.problem = "waiting", ""

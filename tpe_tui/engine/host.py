@@ -86,7 +86,7 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(f"the engine stopped with {type(error).__name__}: {error}. Copy this and report it.", details)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Job:
     """A queued or running job; `steps` exists once its first step was asked for."""
 
@@ -157,7 +157,7 @@ class EngineHost:
         """
         with self._wake:
             self._seq += 1
-            self._jobs.append(_Job(self._seq, name, start, background))
+            self._jobs.append(_Job(id=self._seq, name=name, start=start, background=background))
             self._wake.notify()
             return self._seq
 

@@ -31,7 +31,7 @@ def drawn_text(decoding: Decoding) -> str:
     return ", ".join([*parts, f"seed {decoding.seed}"])
 
 
-@dataclass
+@dataclass(kw_only=True)
 class GenerateState:
     """`at` is the step under the cursor, None where it follows the last one. `problem` is why nothing is written."""
 

@@ -231,7 +231,9 @@ class BenchScreen(NeedsRoom, Screen[None]):
             kept = next((name for name in READY if name == view.replacement), READY[0])
             prompt = self.tpe.prompt or view.prompt or session.default_prompt
             start = Intervention(replacement=kept)
-            self.inspector = Inspector(prompt, info.hidden_size, info.vocab_rows, method, start)
+            self.inspector = Inspector(
+                prompt=prompt, hidden_size=info.hidden_size, vocab_rows=info.vocab_rows, method=method, start=start
+            )
             if (left := self._left.pop(_identity(info), None)) is not None:
                 self.inspector = left[0]  # with its mask and its undo
                 session.take_up(left[1])
@@ -266,12 +268,12 @@ class BenchScreen(NeedsRoom, Screen[None]):
         """What to restore at the next start: of a prompt that has no answer, the last one that had."""
         edit = self.inspector.intervention
         return Remembered(
-            self.inspector.prompt if self._refused is None else self._answered,
-            self.dims.sort,
-            self.dims.descending,
-            self.plot.name_shown,
-            self.inspector.method,
-            edit.replacement,
+            prompt=self.inspector.prompt if self._refused is None else self._answered,
+            sort=self.dims.sort,
+            descending=self.dims.descending,
+            plot=self.plot.name_shown,
+            method=self.inspector.method,
+            replacement=edit.replacement,
         )
 
     def ask(self, kind: str, fn: Callable[[], object], topic: object = None) -> None:

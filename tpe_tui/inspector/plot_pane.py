@@ -36,8 +36,8 @@ def _slopes(table: EncodingTable, pruned: np.ndarray) -> tuple[list[Series], str
     rank = np.arange(1, len(order) + 1, dtype=float)
     gone = pruned[order]
     series = [
-        Series(rank[~gone], size[~gone], "stems", "bar"),
-        Series(rank[gone], size[gone], "glyph", "down", glyph="x"),
+        Series(rank[~gone], size[~gone], kind="stems", role="bar"),
+        Series(rank[gone], size[gone], kind="glyph", role="down", glyph="x"),
     ]
     legend: Line = [("⣿ kept ", "bar"), ("x pruned", "down")]
     return series, "rank", "|slope|", legend
@@ -47,9 +47,9 @@ def _components(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series]
     n = min(MAX_COMPONENTS, len(table.pc_correlation))
     index = np.arange(1, n + 1, dtype=float)
     series = [
-        Series(np.array([0.0, float(n + 1)]), np.zeros(2), "line", "muted"),
-        Series(index, np.abs(table.pc_correlation[:n]), "stems", "bar"),
-        Series(index, table.explained[:n], "glyph", "up", glyph="o"),
+        Series(np.array([0.0, float(n + 1)]), np.zeros(2), kind="line", role="muted"),
+        Series(index, np.abs(table.pc_correlation[:n]), kind="stems", role="bar"),
+        Series(index, table.explained[:n], kind="glyph", role="up", glyph="o"),
     ]
     return series, "component", "", [("⣿ |corr. with −log α| ", "bar"), ("o explained", "up")]
 
@@ -60,13 +60,13 @@ def _fit(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series], str, 
     finite = np.isfinite(actual) & np.isfinite(predicted)
     actual, predicted = actual[finite], predicted[finite]
     ends = np.array([actual.min(), actual.max()]) if len(actual) else np.zeros(2)
-    series = [Series(actual, predicted, "dots", "bar"), Series(ends, ends, "line", "steered")]
+    series = [Series(actual, predicted, kind="dots", role="bar"), Series(ends, ends, kind="line", role="steered")]
     return series, "−log α", "fitted", [("⠢ tokens ", "bar"), ("╱ exact", "steered")]
 
 
 def _embedding(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
     scores = np.asarray(table.pc_scores, float)
-    series = [Series(scores[:, 0], scores[:, 1], "cells", level=table.rank_percentile())]
+    series = [Series(scores[:, 0], scores[:, 1], kind="cells", level=table.rank_percentile())]
     legend: Line = [
         ("frequent ", "muted"),
         *((glyph, f"ramp{index}") for index, glyph in enumerate(RAMP)),

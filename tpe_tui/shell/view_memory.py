@@ -17,7 +17,7 @@ __all__ = ["Memory", "Remembered", "default_state_dir"]
 MAX_MODELS = 50
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
     """One model's view. Values are checked by whoever uses them."""
 

@@ -64,21 +64,24 @@ def dose_lines(state: SteerState, width: int, height: int) -> list[Line]:
     room = ROOM * (high - low)
     y_range = (low - room, high + room)
     level = np.linspace(float(x[0]), float(x[-1]), max(2, width // 2))
-    series = [Series(level, level, "dots", "muted")]
+    series = [Series(level, level, kind="dots", role="muted")]
     at = float(np.clip(math.log2(state.ratio), x[0], x[-1]))
     down = np.linspace(*y_range, 4 * max(1, height))
-    series.append(Series(np.full(len(down), at), down, "mark", "rule", glyph=CURSOR))
+    series.append(Series(np.full(len(down), at), down, kind="mark", role="rule", glyph=CURSOR))
     order = sorted(curves, key=lambda method: (method == state.method, -list(METHOD_MARKS).index(method)))
     roles = {method: "muted" if state.stale else METHOD_MARKS[method][1] for method in order}
     lines = [method for method in order if height >= ROOMY or method == state.method]
-    series += [Series(x, curves[method], "line", roles[method]) for method in lines]
+    series += [Series(x, curves[method], kind="line", role=roles[method]) for method in lines]
     for method in order:
         some = slice(PHASES[method], None, 2)
         mark = METHOD_MARKS[method][0]
-        series.append(Series(x[some], curves[method][some], "mark", roles[method], glyph=mark))
+        series.append(Series(x[some], curves[method][some], kind="mark", role=roles[method], glyph=mark))
     if not state.stale:
-        series.append(Series(np.array([at]), here, "mark", "steered", glyph=HERE))
-    inside = [Series(one.x, np.clip(one.y, *y_range), one.kind, one.role, one.level, one.glyph) for one in series]
+        series.append(Series(np.array([at]), here, kind="mark", role="steered", glyph=HERE))
+    inside = [
+        Series(one.x, np.clip(one.y, *y_range), kind=one.kind, role=one.role, level=one.level, glyph=one.glyph)
+        for one in series
+    ]
     return draw(
         inside, width, height, "asked",
         y_range=y_range, y_marks=doublings(*y_range, max(3, height // 3)),

@@ -27,7 +27,7 @@ METHOD_MARKS: dict[Method, tuple[str, str]] = {
 """The mark and the role of every method."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SteerState:
     """`below` is the edit that the study begins with; its steered tokens are `added`, and what they were is kept."""
 
@@ -46,7 +46,7 @@ class SteerState:
         """The study of a token over an edit: at the ratio that it has there, or doubled."""
         ratios = {entry.token_id: entry.ratio for entry in edit.steering}
         used = edit.steering[0].method if edit.steering else method
-        return SteerState(edit, token_id, ratios.get(token_id, 2.0), used, ratios)
+        return SteerState(below=edit, token_id=token_id, ratio=ratios.get(token_id, 2.0), method=used, added=ratios)
 
     @property
     def tokens(self) -> dict[int, float]:

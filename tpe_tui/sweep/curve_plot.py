@@ -64,7 +64,7 @@ class Drawn:
     high: Floats | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """Everything drawn. The last curve covers the others; `cursor` is an index into `x`."""
 
@@ -92,29 +92,31 @@ def picture_lines(picture: Picture, width: int, height: int) -> list[Line]:
     ys = [place(each) for curve in scaled for each in (curve.y, curve.low, curve.high) if each is not None]
     own = np.concatenate([values[np.isfinite(values)] for values in ys]) if ys else np.empty(0)
     if not len(own):
-        return draw([Series(picture.x, np.zeros(len(picture.x)), "dots", "row")], width, height)[: max(0, height)]
+        return draw([Series(picture.x, np.zeros(len(picture.x)), kind="dots", role="row")], width, height)[
+            : max(0, height)
+        ]
     y0, y1 = _range(own, picture.log)
     series: list[Series] = []
     if picture.base is not None:
         level = place(np.full(2, picture.base))
         if y0 <= level[0] <= y1:
-            series.append(Series(picture.x[[0, -1]], level, "line", "muted"))
+            series.append(Series(picture.x[[0, -1]], level, kind="line", role="muted"))
     for curve in picture.curves:
         if curve.low is not None and curve.high is not None:
             series.append(_band(picture.x, place(curve.low), place(curve.high), (y0, y1), (width, height)))
     at = float(picture.x[picture.cursor])
     down = np.linspace(y0, y1, 4 * max(1, height))
-    series.append(Series(np.full(len(down), at), down, "mark", "rule", glyph=CURSOR))
+    series.append(Series(np.full(len(down), at), down, kind="mark", role="rule", glyph=CURSOR))
     for curve in picture.curves:
         glyph, role = mark_of(curve.name)
         role = "muted" if picture.stale else role
         y = place(curve.y)
         if height >= ROOMY or curve is picture.curves[-1]:
-            series.append(Series(picture.x, y, "line", role))
-        series.append(Series(picture.x, y, "mark", role, glyph=glyph))
+            series.append(Series(picture.x, y, kind="line", role=role))
+        series.append(Series(picture.x, y, kind="mark", role=role, glyph=glyph))
     for curve in picture.curves[-1:]:
         here = place(curve.y)[picture.cursor : picture.cursor + 1]
-        series.append(Series(np.array([at]), here, "mark", "here", glyph=mark_of(curve.name)[0]))
+        series.append(Series(np.array([at]), here, kind="mark", role="here", glyph=mark_of(curve.name)[0]))
     return draw(series, width, height, "% removed", y_range=(y0, y1), y_marks=_marks(y0, y1, picture.log, height))
 
 
@@ -146,14 +148,14 @@ def _band(x: Floats, low: Floats, high: Floats, ys: tuple[float, float], size: t
     """Light cells between `low` and `high`, a column at a time."""
     fine = np.isfinite(low) & np.isfinite(high)
     if fine.sum() < 2:
-        return Series(x[:0], low[:0], "mark", "band", glyph=BAND)
+        return Series(x[:0], low[:0], kind="mark", role="band", glyph=BAND)
     columns, rows = max(2, size[0] - GUTTER - 1), max(2, size[1])
     across = np.linspace(float(x[fine].min()), float(x[fine].max()), 2 * columns)
     floor, ceiling = np.interp(across, x[fine], low[fine]), np.interp(across, x[fine], high[fine])
     share = np.linspace(0.0, 1.0, 2 * rows)
     inside = floor[:, None] + (ceiling - floor)[:, None] * share
     wide = np.clip(inside, *ys)
-    return Series(np.repeat(across, len(share)), wide.ravel(), "mark", "band", glyph=BAND)
+    return Series(np.repeat(across, len(share)), wide.ravel(), kind="mark", role="band", glyph=BAND)
 
 
 class CurvePlot(PicturePlot):

@@ -172,7 +172,9 @@ class SweepScreen(StudyScreen):
         other = next(name for name in DOMAINS if name != domain)
         beside = self._drawn(other) if self.wide else ()
         share = 100 * np.array(state.removed) / result.width
-        return Picture(share, drawn, state.at, state.logarithmic, base, beside, state.stale)
+        return Picture(
+            x=share, curves=drawn, cursor=state.at, log=state.logarithmic, base=base, beside=beside, stale=state.stale
+        )
 
     def _drawn(self, domain: str) -> tuple[Drawn, ...]:
         """The curves that are drawn, the selected one last."""

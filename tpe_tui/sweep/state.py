@@ -61,7 +61,7 @@ def how_long(request: SweepRequest, info: ModelInfo, positions: int) -> str:
     return f"about {duration(max(10.0, seconds))}"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SweepState:
     """The sweep of one session. `job` is the number of the running one, `ended` says why one stopped early."""
 

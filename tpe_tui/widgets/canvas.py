@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +39,7 @@ class Series:
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    _: KW_ONLY
     kind: Kind = "dots"
     role: str = "bar"
     level: NDArray[np.float64] | None = None

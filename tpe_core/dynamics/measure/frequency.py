@@ -166,7 +166,7 @@ def count_text(
         counts += np.bincount(ids, minlength=rows)
         amount = f"{size_text(read.done)} of {size_text(read.total)}" if read.total else size_text(read.done)
         done = min(read.done, read.total) if read.total else read.done
-        yield Progress("count tokens", done, read.total, f"{int(counts.sum()):,} tokens", amount=amount)
+        yield Progress("count tokens", done, read.total, note=f"{int(counts.sum()):,} tokens", amount=amount)
     if not counts.any():
         raise CorpusError(f"the text ({source.label}) has no tokens to count: give more text.")
     unknown = getattr(tokenizer, "unk_token_id", None)

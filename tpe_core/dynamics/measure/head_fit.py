@@ -30,7 +30,7 @@ SMALL = 10**10  # V d^2, the products of a Gram matrix: below it one core takes 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeadFit:
     """The fit of -log frequency on the rows of W; the fields of `training.trajectory.Point` by the same names."""
 
@@ -92,7 +92,9 @@ def _fit(weight: Tensor, surprisal: Floats, seed: int) -> Steps[HeadFit]:
     if not float(np.diag(design.gram).max()) > 0:  # a head that starts at zero
         outside = surprisal[~design.half]
         error = float(np.sum((outside - surprisal[design.half].mean()) ** 2))
-        return HeadFit(0.0, 0.0, 1 - error / float(np.sum((outside - outside.mean()) ** 2)))
+        return HeadFit(
+            r2=0.0, r2_adjusted=0.0, r2_heldout_vocab=1 - error / float(np.sum((outside - outside.mean()) ** 2))
+        )
     yield Progress("regression", 0)
     fit = fit_encoding(design, surprisal, seed=seed)
     order = np.argsort(-np.abs(fit.slope), kind="stable")

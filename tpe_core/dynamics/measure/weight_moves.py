@@ -56,7 +56,7 @@ def moves(weights: Weights, names: Mapping[str, int], others: Sequence[Weights])
     totals: list[dict[str, float]] = [defaultdict(float) for _ in range(1 + len(others))]
     done = 0
     for name, size in names.items():
-        yield Progress("compare parameters", done, sum(names.values()), name)
+        yield Progress("compare parameters", done, sum(names.values()), note=name)
         theta = yield from weights.tensor(name)
         _add(totals[0], lengths([(name, theta)]))
         for total, other in zip(totals[1:], others, strict=True):

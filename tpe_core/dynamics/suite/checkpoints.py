@@ -42,7 +42,7 @@ class Checkpoint:
     files: Files
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Suite:
     """A run's usable checkpoints by step, all of one architecture, and what was found wrong with the others."""
 
@@ -104,7 +104,7 @@ def open_suite(
     if not usable or head is None:
         raise _none(where, skipped, [])
     warnings = (yield from _order(usable)) if path.is_dir() else []
-    return Suite(source, tuple(usable), head, tuple(skipped), tuple(warnings))
+    return Suite(source=source, checkpoints=tuple(usable), head=head, skipped=tuple(skipped), warnings=tuple(warnings))
 
 
 def _in_folder(folder: Path, patterns: Sequence[str]) -> tuple[dict[str, Files], tuple[list[str], list[Skipped]]]:
@@ -157,7 +157,7 @@ def _alike(
     heads: dict[str, HeadName] = {}
     readable: list[tuple[Checkpoint, HeadName]] = []
     for done, checkpoint in enumerate(candidates):
-        yield Progress("look at checkpoints", done, len(candidates), checkpoint.name)
+        yield Progress("look at checkpoints", done, len(candidates), note=checkpoint.name)
         try:
             _ = checkpoint.files.weights
             if "config.json" not in checkpoint.files.sizes:

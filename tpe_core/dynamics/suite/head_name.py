@@ -22,7 +22,7 @@ from tpe_core.progress import Steps
 __all__ = ["HeadName", "head_name"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HeadName:
     """The output embedding by the names that its architecture has for it."""
 
@@ -83,12 +83,12 @@ def head_name(config: Any, task: str | None, called: str, trust_remote_code: boo
     mine = {id(module): name for name, module in model.named_modules()}[id(site.module)]
     names = sorted(own, key=lambda name: name != f"{mine}.weight")
     return HeadName(
-        config.model_type,
-        tuple(names),
-        tuple(weight.shape),
-        frozenset(_others(every, own)),
-        f"{model.base_model_prefix}.",
-        kind,
+        architecture=config.model_type,
+        names=tuple(names),
+        shape=tuple(weight.shape),
+        others=frozenset(_others(every, own)),
+        prefix=f"{model.base_model_prefix}.",
+        task=kind,
     )
 
 

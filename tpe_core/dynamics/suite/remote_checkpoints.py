@@ -118,7 +118,7 @@ class _Part:
 
     def progress(self) -> Progress:
         amount = f"{size_text(self._done)} of {size_text(len(self.data))}"
-        return Progress("download", self._done, len(self.data), self._where[2], amount=amount)
+        return Progress("download", self._done, len(self.data), note=self._where[2], amount=amount)
 
     def work(self) -> None:
         failures = 0
@@ -167,7 +167,7 @@ class _Questions:
         self.total, self.done, self.last = total, 0, ""
 
     def progress(self) -> Progress:
-        return Progress("look up revisions", self.done, self.total, self.last)
+        return Progress("look up revisions", self.done, self.total, note=self.last)
 
 
 def revisions(repo: str, store: Store | None, offline: bool) -> Steps[dict[str, str]]:

@@ -134,7 +134,7 @@ class LocalFiles(Files):
         return total.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a tensor lies."""
 
@@ -214,7 +214,13 @@ def _read_places(where: Files, file: str) -> Steps[dict[str, Place]]:
         return (yield from _header(where, file))
     names = {kind: name for name, kind in DTYPES.items()}
     return {
-        name: Place(file, names.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape), 0, tensor.nbytes)
+        name: Place(
+            file=file,
+            dtype=names.get(tensor.dtype, str(tensor.dtype)),
+            shape=tuple(tensor.shape),
+            start=0,
+            stop=tensor.nbytes,
+        )
         for name, tensor in _unpickled(where, file).items()
     }
 
@@ -232,10 +238,10 @@ def _header(where: Files, file: str) -> Steps[dict[str, Place]]:
     document = _object(bytes((yield from where.part(file, 8, 8 + length))), file)
     document.pop("__metadata__", None)
     try:
-        places = {
-            name: Place(file, entry["dtype"], tuple(entry["shape"]), *(8 + length + at for at in entry["data_offsets"]))
-            for name, entry in document.items()
-        }
+        places = {}
+        for name, entry in document.items():
+            start, stop = (8 + length + at for at in entry["data_offsets"])
+            places[name] = Place(file=file, dtype=entry["dtype"], shape=tuple(entry["shape"]), start=start, stop=stop)
     except (KeyError, TypeError) as error:
         raise UnusableError(f"{file} is broken: its header does not describe tensors ({error})") from error
     for name, place in places.items():
