@@ -13,6 +13,7 @@ from tpe_core.pruning import live_study as live_sweep
 from tpe_core.pruning.curves import ROTATE as PRUNING_ROTATE
 from tpe_core.pruning.curves import prune
 from tpe_core.pruning.results import ROTATE, SweepRequest, SweepResult
+from tpe_core.pruning.sweep import Sweep
 from tpe_core.session import LiveSession
 
 REQUEST = SweepRequest(draws=2, fractions=(0.0, 0.25, 0.5, 0.9))
@@ -52,6 +53,28 @@ def test_dimensions_come_in_the_order_of_removal(session: LiveSession, result: S
     assert reference is not None
     assert reference.dims == ()
     assert all(sorted(curve.dims) == list(range(WIDTH)) for curve in result.curves if curve.order != ROTATE)
+
+
+def test_the_time_of_a_sweep_is_that_of_a_step_of_it_times_their_number(
+    session: LiveSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[object] = []
+
+    def timed(work) -> float:
+        taken.append(work())
+        return 2.0
+
+    monkeypatch.setattr(live_sweep, "_seconds", timed)
+    positions, request = 1000, SweepRequest(orders=("slope", "random"), draws=3)
+    measured = live_sweep.sweep_seconds(session.analysis, request, positions, read=True)
+    assert isinstance(taken[0], Sweep)
+    step = taken[0].positions
+    assert taken[0].curves[""].removed[-1] > 0.9 * WIDTH
+    assert measured == pytest.approx(2.0 * request.paths * 2 * positions / step)
+    whole = live_sweep.sweep_seconds(session.analysis, request, positions, read=False)
+    block = taken[-1].shape[1]
+    assert 1 < block <= live_sweep.READ_TOKENS
+    assert whole - measured == pytest.approx(2.0 * 2 * positions / block)
 
 
 def test_every_curve_is_rough_before_any_is_fine(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,12 @@ class LiveSession:
         )
         return self._swept
 
+    def sweep_seconds(self, request: SweepRequest) -> float:
+        """How long `sweep` should take here and now, measured by a step of it: see `tpe_core.pruning.live_study`."""
+        from tpe_core.pruning.live_study import sweep_seconds
+
+        return sweep_seconds(self.analysis, request, self.options.sample, read=self._samples is not None)
+
     def resolved(self, edit: Intervention) -> Edit:
         """The edit with its numbers, as `tpe_core.apply` and `tpe_core.bake` take it."""
         return self.basis(edit).resolve(edit)

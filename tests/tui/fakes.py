@@ -128,6 +128,9 @@ class FakeSession:
         seed = sum(ord(char) * (i + 1) for i, char in enumerate(prompt))
         return self.mean + np.random.default_rng(seed).normal(size=len(self.mean)) * 0.9
 
+    def sweep_seconds(self, request: SweepRequest) -> float:
+        return 3.0 * request.paths
+
     def detect_again(self, options: RunOptions) -> Steps[FakeSession]:
         self.calls.append("detect_again")
         if self.again is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 from textual.content import Content
 from textual.pilot import Pilot
 
-from tpe_core.edit_history import ModelInfo
 from tpe_core.errors import NumericalError
 from tpe_core.options import RunOptions
 from tpe_core.pruning.results import ORDERS, ROTATE, SweepRequest
@@ -47,12 +47,29 @@ async def test_the_empty_screen_says_what_will_happen(start: Start, size: tuple[
     async with start(size=size) as (app, pilot):
         await pilot.press("w")
         text = "\n".join(lines(sweep_screen(app).plots["heldout"]))
-        for said in ("64 dimensions", "20 steps", "95%", "slope, random, activation", "least-squares", "one CPU core"):
+        for said in ("64 dimensions", "20 steps", "95%", "slope, random, activation", "least-squares", "takes"):
             assert said in text
         assert app.bench.sweep.job is None, "nothing runs unasked"
         assert "⏎ Start" in lines(sweep_screen(app).footer)[0]
         await pilot.press("escape")
         assert isinstance(app.screen, InspectScreen)
+
+
+async def test_the_time_of_a_sweep_is_measured_here_and_now_for_the_orders_that_are_chosen(start: Start) -> None:
+    session, gate = FakeSession(), threading.Event()
+    session.sweep_seconds = lambda request: gate.wait(20) and 60.0 * request.paths
+    async with start(session) as (app, pilot):
+        await pilot.press("w")
+        shown = lambda: "\n".join(lines(sweep_screen(app).plots["heldout"]))  # noqa: E731
+        assert "All of it takes some time;" in shown()
+        gate.set()
+        paths = app.bench.sweep.request.paths
+        await until(pilot, lambda: f"All of it takes about {paths} min;" in shown())
+        await pilot.press("O")
+        await until(pilot, lambda: isinstance(app.screen, OrderChoice))
+        await pilot.press("space", "enter")  # without the first of them
+        await until(pilot, lambda: app.bench.sweep.request.paths < paths)
+        await until(pilot, lambda: f"All of it takes about {app.bench.sweep.request.paths} min;" in shown())
 
 
 async def test_without_a_model_there_is_no_sweep(start: Start) -> None:
@@ -406,18 +423,7 @@ def test_small_helpers() -> None:
     assert [figure("kl", value) for value in (0.01234, 12.3456, float("nan"))] == ["0.0123", "12.35", "·"]
     assert figure("top1", 0.7126) == "71.3%"
     assert [len(columns_for(width)) for width in (60, 64, 79, 160)] == [2, 3, 4, 6]
-    info = ModelInfo(
-        name="m",
-        revision=None,
-        vocab_rows=8192,
-        padding_rows=0,
-        hidden_size=256,
-        context=256,
-        device="cpu",
-        dtype="float32",
-        tied=True,
-    )
-    assert how_long(SweepRequest(), info, 4096) == "about 2 min"
-    assert how_long(SweepRequest(), replace(info, vocab_rows=500), 512) == "about 10 s"
-    assert how_long(SweepRequest(), replace(info, vocab_rows=128_000, hidden_size=4096), 4096).endswith(" h")
+    assert [how_long(value) for value in (None, 3.0, 120.0, 9000.0)] == [
+        "some time", "about 10 s", "about 2 min", "about 2.5 h",
+    ]  # fmt: skip
     assert [metric.key for metric in METRICS] == ["kl", "js", "top1", "perplexity"]

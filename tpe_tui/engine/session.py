@@ -61,6 +61,9 @@ class Session(Protocol):
     def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
         """A job: what pruning costs in several orders; its progress carries the result so far."""
 
+    def sweep_seconds(self, request: SweepRequest) -> float:
+        """How long such a sweep should take here and now, by a step of it."""
+
     def refit(self, edit: Intervention) -> Steps[Intervention]:
         """A job: the same mask with all of h made anew from its kept dimensions, at the least KL."""
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, cast
 from tpe_core.edits.intervention import READY, Intervention
 from tpe_core.errors import TpeError
 from tpe_core.pruning.results import SweptCurve
-from tpe_tui.engine.messages import JobUpdate
+from tpe_tui.engine.messages import Answer, JobUpdate
 from tpe_tui.engine.session import Session
 from tpe_tui.inspector.generation_actions import GenerateBench
 from tpe_tui.sweep.screen import SweepScreen
-from tpe_tui.sweep.state import SWEEP, SweepState, figure
+from tpe_tui.sweep.state import SWEEP, SWEEP_SECONDS, SweepState, figure
 
 if TYPE_CHECKING:
     from tpe_tui.inspector.screen import InspectScreen
@@ -73,6 +73,25 @@ class PruneBench(GenerateBench):
         if self._ready():
             self.tpe.push_screen(SweepScreen(cast("InspectScreen", self)))
 
+    def ask_sweep_seconds(self) -> None:
+        """Ask the engine how long the next sweep should take, while none runs."""
+        session, request = self.session, self.sweep.request
+        if session is not None and self.sweep.job is None:
+            self.ask(SWEEP_SECONDS, lambda: session.sweep_seconds(request))
+
+    def accept(self, answer: Answer) -> None:
+        """Keep what the engine says of a sweep's time; a failure of that is no news. The rest is for the panes."""
+        if answer.kind != SWEEP_SECONDS:
+            super().accept(answer)
+        elif answer.seq == self._asked[SWEEP_SECONDS] and isinstance(answer.value, float):
+            self.sweep.seconds = answer.value
+            self._show_sweep()
+
+    def _show_sweep(self) -> None:
+        for screen in self.tpe.screen_stack:
+            if isinstance(screen, SweepScreen):
+                screen.show()
+
     def start_sweep(self) -> None:
         """Queue a sweep; the replacement shown comes first."""
         session, state = self.session, self.sweep
@@ -102,9 +121,7 @@ class PruneBench(GenerateBench):
             done = f"the pruning sweep is done; {keys.shown('run.sweep')} shows it"
             said = {"done": (done, "good"), "failed": (f"the pruning sweep failed; {again}", "bad")}
             self.strip.say(*said.get(message.state, (f"the pruning sweep was cancelled: {there}; {again}", "warn")))
-        for screen in self.tpe.screen_stack:
-            if isinstance(screen, SweepScreen):
-                screen.show()
+        self._show_sweep()
         if message.failure is not None:
             self.fail("the pruning sweep failed", message.failure)
 

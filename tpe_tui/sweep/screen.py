@@ -94,6 +94,7 @@ class SweepScreen(StudyScreen):
         """What is there already."""
         self.curve_table.focus()
         self.show()
+        self.bench.ask_sweep_seconds()
 
     # what is shown
 
@@ -216,8 +217,8 @@ class SweepScreen(StudyScreen):
             f"  replaced by  {', '.join(request.replacements)}",
             f"  beside it    {ROTATE}, the best cut there is: not along dimensions",
             "",
-            f"All of it takes {how_long(request, info, self.tpe.options.sample)} on one CPU core; rough curves of all",
-            "orders come first. The inspector stays usable meanwhile.",
+            f"All of it takes {how_long(state.seconds)}; rough curves of all orders come first.",
+            "The inspector stays usable meanwhile.",
             "",
             f"{self.key('run.rerun')} or {self.key('enter')} starts · {self.key('run.cancel')} cancels, and keeps what"
             f" is measured · {self.key('app.escape')} goes back",
@@ -260,6 +261,7 @@ class SweepScreen(StudyScreen):
             if not orders:
                 return
             missing = state.choose(orders)
+            self.bench.ask_sweep_seconds()
             again = f"{self.key('run.rerun')} measures {', '.join(missing)}"
             self.bench.strip.say(again if missing else "all of these are measured")
             self.show()

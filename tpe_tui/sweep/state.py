@@ -8,23 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from tpe_core.edits.intervention import READY, Replacement
 from tpe_core.errors import TpeError
 from tpe_core.pruning.results import ORDERS, ROTATE, SweepRequest, SweepResult, SweptCurve
 from tpe_tui.cells import duration, four_decimals, number
 
-if TYPE_CHECKING:
-    from tpe_core.edit_history import ModelInfo
-
-__all__ = ["DOMAINS", "METRICS", "SWEEP", "Metric", "SweepState", "figure", "how_long"]
+__all__ = ["DOMAINS", "METRICS", "SWEEP", "SWEEP_SECONDS", "Metric", "SweepState", "figure", "how_long"]
 
 SWEEP = "pruning sweep"
 """The name of its job."""
+SWEEP_SECONDS = "a sweep's time"
+"""The kind of request that measures how long one should take."""
 
 DOMAINS = {"heldout": "held-out", "ood": "out of domain"}
-SECONDS_PER_LOGIT = 3.5e-9  # on one core of a CPU, for one position of one path at one fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +51,9 @@ def figure(key: str, value: float) -> str:
     return number(value) if key == "perplexity" else four_decimals(value)
 
 
-def how_long(request: SweepRequest, info: ModelInfo, positions: int) -> str:
-    """How long a request may take on one core, for people."""
-    logits = request.paths * len(DOMAINS) * positions * len(request.fractions) * (info.vocab_rows + info.padding_rows)
-    seconds = logits * SECONDS_PER_LOGIT * max(1.0, info.hidden_size / 512)
-    return f"about {duration(max(10.0, seconds))}"
+def how_long(seconds: float | None) -> str:
+    """How long a sweep should take, for people; None is not measured yet."""
+    return "some time" if seconds is None else f"about {duration(max(10.0, seconds))}"
 
 
 @dataclass(kw_only=True)
@@ -70,6 +65,7 @@ class SweepState:
     outdated: bool = False  # the result is of an earlier detection
     fresh: bool = False  # the running job has brought curves
     job: int | None = None
+    seconds: float | None = None  # that a run should take
     ended: str = ""
     selected: str = "slope"
     at: int = 6  # the point under the cursor: 30 % on the usual grid
