@@ -54,5 +54,6 @@ def inspect_fields(
     if forecast is not None and pruned:
         fields.append(Field(f"text ≈{number(forecast.kl)}", 4, "muted"))
     fields.append(Field("top-1 changed" if answer.top1_changed else "top-1 same", 6, role))
-    fields.append(Field(f"{answer.milliseconds:.1f} ms", 8, "muted"))
+    took = answer.milliseconds
+    fields.append(Field(f"{took:.1f} ms" if took < 1000 else f"{took / 1000:.1f} s", 8, "muted"))
     return fields
