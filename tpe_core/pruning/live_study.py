@@ -107,7 +107,7 @@ def sweep_seconds(analysis: Analysis, request: SweepRequest, positions: int, *, 
     orders need beside (the Fisher information) is not in it. Raises `TpeError` for fractions outside 0 to 1.
     """
     model, removed = analysis.model, counts_of(request.fractions, analysis.model.head.hidden_size)
-    coordinates, _ = path_of(Evidence(analysis), "slope", "zero")
+    coordinates, _ = path_of(Evidence(analysis=analysis), "slope", "zero")
     piece = next(_pieces(model.head, analysis.detection.sample, slice(0, None)))
     step = min(_seconds(lambda: run(sweep(model.head, {"": coordinates}, removed, piece))) for _ in range(2))
     seconds = step * request.paths * len(DOMAINS) * positions / len(piece)
