@@ -68,10 +68,8 @@ def test_a_name_that_is_not_shared_is_refused() -> None:
 
 def commands() -> Iterator[tuple[str, Any]]:
     """(name, callback) of everything on the command line."""
-    for group in (cli.app, cli.demo):
-        for command in group.registered_commands:
-            assert command.callback is not None
-            yield command.name or command.callback.__name__, command.callback
+    for command in cli.COMMANDS.values():
+        yield command.name, command.run
 
 
 @pytest.mark.parametrize(("name", "command"), commands())

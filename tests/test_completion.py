@@ -122,7 +122,7 @@ def test_files_and_numbers_are_left_to_the_shell(ask, line: str) -> None:  # typ
 
 def test_pruning_completes_every_order_and_replacement_that_it_takes(ask) -> None:  # type: ignore[no-untyped-def]
     from tpe_core.pruning.curves import FITTED, SWEPT
-    from tpe_core.pruning.saliency import ORDERS
+    from tpe_core.pruning.orders import ORDERS
 
     assert ask("tpe prune --order ") == list(ORDERS)
     assert sorted(ask("tpe prune --replace ")) == sorted((*SWEPT, *FITTED))

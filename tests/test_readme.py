@@ -19,7 +19,7 @@ import typer.main
 from benchmarks.__main__ import NAMES
 from tpe_core.__main__ import _parser
 from tpe_core.edits.intervention import METHODS
-from tpe_tui.cli.main import app
+from tpe_tui.cli.main import command_line
 from tpe_tui.keymap import ACTIONS
 
 ROOT = Path(__file__).parent.parent
@@ -141,7 +141,7 @@ def test_there_are_commands_to_check() -> None:
 
 def check_tpe(words: list[str]) -> None:
     """Parsed by the program itself, whose command is not run; a command that is only named has to be there."""
-    group: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(command_line())
     if words in (["--install-completion"], ["--show-completion"]):  # these act while they are parsed
         assert words[0] in {name for parameter in group.params for name in parameter.opts}
         return

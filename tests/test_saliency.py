@@ -15,10 +15,12 @@ from tpe_core.errors import TpeError
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.pruning.coordinates import covariance
+from tpe_core.pruning.evidence import Evidence
 from tpe_core.pruning.fisher import fisher_information, greedy_order, obs_order
 from tpe_core.pruning.fitting import fitting_sample
+from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.refit import refit_order
-from tpe_core.pruning.saliency import ORDERS, Evidence, gather_evidence, order_of, saliency_of
+from tpe_core.pruning.saliency import gather_evidence, order_of, saliency_of
 
 
 @pytest.fixture(scope="module")

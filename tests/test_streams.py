@@ -15,7 +15,7 @@ TPE = [sys.executable, "-m", "tpe_tui"]
 ENGINE = [sys.executable, "-m", "tpe_core"]
 FULL = "standard output cannot be written (No space left on device): what was printed is incomplete."
 CLOSED = "standard output is closed, so nothing could be printed: send it to /dev/null instead."
-COMMANDS = sorted(command.name or getattr(command.callback, "__name__", "") for command in cli.app.registered_commands)
+COMMANDS = sorted(name for name in cli.COMMANDS if " " not in name)
 
 
 def shell(line: str, folder: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
@@ -95,7 +95,7 @@ def test_a_full_disk_is_a_sentence_whatever_was_written(
     def full(*words: object, **options: object) -> None:
         raise OSError(28, "No space left on device", str(tmp_path / "some file"))
 
-    monkeypatch.setattr(cli, "app", full)
+    monkeypatch.setattr(cli, "command_line", lambda: full)
     assert cli.main(["analyze"]) == 1
     said = capsys.readouterr().err
     assert "No space left on device" in said

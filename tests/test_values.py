@@ -43,9 +43,9 @@ def numeric_options() -> list[tuple[str, str]]:
 def test_every_numeric_option_refuses_what_cannot_be_before_the_load(
     command: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["demo", "train"] if command == "train" else [command]
+    words = ["demo", "train"] if command == "demo train" else [command]
     words += [str(tmp_path / "mask.json")] if command in FILES else []
-    words += [str(tmp_path / "no-such-model")] if command != "train" else ["--out", str(tmp_path / "run")]
+    words += [str(tmp_path / "no-such-model")] if command != "demo train" else ["--out", str(tmp_path / "run")]
     for value in ("-1", "-1e999", "nan", "inf", "1e999", str(10**30), "x"):
         code = cli.main([*words, *NEEDED.get(command, []), f"{option}={value}"])
         err = capsys.readouterr().err

@@ -256,7 +256,7 @@ class FakeSession:
                     kl = (
                         draws[:, None]
                         * worth.get(order, 0.9)
-                        * kept[way]
+                        * kept.get(way, 0.9)
                         * more
                         * 1.4
                         * share**1.5

@@ -17,7 +17,7 @@ from tpe_tui.cli import console
 from tpe_tui.dynamics.app import DynamicsApp
 from tpe_tui.glyphs import ASCII, ascii_cells, ascii_token, wants_ascii
 from tpe_tui.steering.state import METHOD_MARKS
-from tpe_tui.sweep.curve_plot import MARKS
+from tpe_tui.sweep.curve_plot import PALETTE, REFERENCE
 from tpe_tui.token_text import CHANGED, DIFFERS, END
 from tpe_tui.widgets.canvas import RAMP
 
@@ -106,7 +106,7 @@ def test_every_glyph_in_the_sources_has_a_stand_in_of_one_cell() -> None:
 @pytest.mark.parametrize(
     "marks",
     [
-        [mark for mark, _ in MARKS.values()],
+        [mark for mark, _ in (*PALETTE, REFERENCE)],
         [mark for mark, _ in METHOD_MARKS.values()],
         list(RAMP),
         [DIFFERS, CHANGED, END],

@@ -13,12 +13,13 @@ from textual.pilot import Pilot
 
 from tpe_core.errors import NumericalError
 from tpe_core.options import RunOptions
-from tpe_core.pruning.results import ORDERS, ROTATE, SweepRequest
+from tpe_core.pruning.orders import ORDERS
+from tpe_core.pruning.results import ROTATE, SweepRequest
 from tpe_tui.app import TpeApp
 from tpe_tui.command_line import sweep_lines
 from tpe_tui.dialogs.error import ErrorScreen, TextScreen
 from tpe_tui.inspector.screen import InspectScreen
-from tpe_tui.sweep.curve_plot import MARKS, Drawn, Picture, mark_of, picture_lines
+from tpe_tui.sweep.curve_plot import PALETTE, REFERENCE, Drawn, Picture, mark_of, picture_lines
 from tpe_tui.sweep.curve_table import HEAD_ROWS, columns_for
 from tpe_tui.sweep.order_choice import OrderChoice
 from tpe_tui.sweep.screen import SweepScreen
@@ -159,7 +160,7 @@ async def test_the_table_shows_the_figures_at_the_cursor(start: Start) -> None:
             curve = state.curve(name)
             assert curve is not None
             shown = lines(screen.curve_table)[HEAD_ROWS + row].lstrip("▸ ").split()
-            wanted = [MARKS[name][0], name]
+            wanted = [mark_of(name)[0], name]
             for domain in ("heldout", "ood"):
                 keys = ("kl", "js", "top1", "perplexity", "entropy")
                 wanted += [figure(key, float(curve.mean(domain, key)[7])) for key in keys]
@@ -270,10 +271,8 @@ async def test_at_least_one_order_is_ticked(start: Start) -> None:
         assert sweep_screen(app).state.request.orders == SweepRequest().orders
 
 
-def test_every_order_of_the_engine_can_be_chosen_and_has_a_mark() -> None:
-    from tpe_core.pruning import saliency
-
-    assert list(ORDERS) == list(saliency.ORDERS)
+def test_every_order_of_the_engine_has_a_mark_of_its_own() -> None:
+    assert len(ORDERS) <= len(PALETTE)
     assert len({mark_of(name)[0] for name in (*ORDERS, ROTATE)}) == len(ORDERS) + 1
 
 
@@ -373,7 +372,7 @@ async def test_the_command_line_of_what_is_shown(start: Start) -> None:
 def picture(log: bool = True, cursor: int = 3) -> Picture:
     x = np.linspace(0, 95, 20)
     y = (x / 50) ** 2
-    curves = [Drawn(name, y * 1.5**at) for at, name in enumerate(MARKS) if name != "random"]
+    curves = [Drawn(name, y * 1.5**at) for at, name in enumerate((*ORDERS, ROTATE)) if name != "random"]
     return Picture(x=x, curves=(Drawn("random", y * 6, y * 4, y * 9), *curves), cursor=cursor, log=log)
 
 
@@ -385,7 +384,7 @@ def test_every_line_of_a_picture_is_as_wide_as_asked(size: tuple[int, int], log:
 
 
 def test_every_curve_can_be_told_without_colour() -> None:
-    assert len({mark for mark, _ in MARKS.values()}) == len(MARKS)
+    assert len({mark for mark, _ in (*PALETTE, REFERENCE)}) == len(PALETTE) + 1
     text = "".join(text for line in picture_lines(picture(), 90, 40) for text, _ in line)
     assert all(mark_of(curve.name)[0] in text for curve in picture().curves)
     assert "░" in text
@@ -416,7 +415,7 @@ def test_nothing_on_a_logarithmic_axis_for_what_is_zero() -> None:
 
 def test_a_stale_picture_is_dim() -> None:
     roles = {role for line in picture_lines(replace(picture(), stale=True), 60, 20) for _, role in line}
-    assert not {role for _, role in MARKS.values()} & roles
+    assert not {role for _, role in (*PALETTE, REFERENCE)} & roles
 
 
 def test_small_helpers() -> None:

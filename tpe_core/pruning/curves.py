@@ -21,9 +21,11 @@ from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.pruning.coordinates import Coordinates, along, least_squares, rotated
 from tpe_core.pruning.distill import distill
+from tpe_core.pruning.evidence import Evidence
 from tpe_core.pruning.fitting import POSITIONS, fitting_sample
+from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.refit import refit
-from tpe_core.pruning.saliency import ORDERS, Evidence, gather_evidence, order_of
+from tpe_core.pruning.saliency import gather_evidence, order_of
 from tpe_core.pruning.sweep import METRICS, Cost, Curve, Sweep, counts_of, measure, sweep
 from tpe_core.store import Store
 
@@ -170,8 +172,8 @@ def coordinates_of(analysis: Analysis, name: str, order: Order, replacement: str
         return rotated(head, (basis * components.explained_variance_ratio) @ basis.T, detection)
     if replacement != "least-squares":
         centre = detection.mean_hidden if replacement == "mean" else None
-        return along(head, order, centre, basis if name == "component" else None)
-    if name != "component":
+        return along(head, order, centre, basis if ORDERS[name].of_components else None)
+    if not ORDERS[name].of_components:
         return least_squares(head, order, detection)
     turn = torch.from_numpy(basis).to(head.columns.device).float()
     turned = least_squares(
@@ -196,7 +198,7 @@ def planned(orders: Sequence[str], replacements: Sequence[str], draws: int = 1) 
             if name not in known:
                 raise TpeError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}.")
     for way in FITTED:
-        if way in replacements and "component" in orders:
+        if way in replacements and any(ORDERS[name].of_components for name in orders):
             raise TpeError(f"{way} keeps dimensions, not principal components: choose another order for it.")
     if draws < 1:
         raise TpeError(f"the order random needs at least one draw, not {draws}.")
@@ -204,7 +206,7 @@ def planned(orders: Sequence[str], replacements: Sequence[str], draws: int = 1) 
         (name, way, draw)
         for way in replacements
         for name in (orders if way != ROTATE else [ROTATE])
-        for draw in range(draws if name == "random" and way not in FITTED else 1)
+        for draw in range(draws if way not in (ROTATE, *FITTED) and ORDERS[name].is_drawn else 1)
     ]
     if not keys:
         raise TpeError("nothing is asked for: name at least one order and one replacement.")
@@ -217,7 +219,7 @@ def path_of(evidence: Evidence, order: str, replacement: str, draw: int = 0) -> 
     if replacement == ROTATE:
         return coordinates_of(evidence.analysis, order, np.arange(width), ROTATE), ()
     found = order_of(order, replace(evidence, replacement=replacement, draw=draw))
-    dims = () if order == "component" else tuple(found.tolist())
+    dims = () if ORDERS[order].of_components else tuple(found.tolist())
     return coordinates_of(evidence.analysis, order, found, replacement), dims
 
 
@@ -316,8 +318,9 @@ def pruned_intervention(order: str, replacement: str, dims: Sequence[int]) -> In
 
     One that is replaced by ``refit`` still needs its numbers: `tpe_core.session.LiveSession.refit`.
     """
-    if order == "component" or replacement == ROTATE:
-        what = "principal components" if order == "component" else "rotated directions"
+    of_components = replacement != ROTATE and ORDERS.choose(order).of_components
+    if of_components or replacement == ROTATE:
+        what = "principal components" if of_components else "rotated directions"
         raise TpeError(f"a mask of {what} cannot be saved: a mask names dimensions; choose another order.")
     for known in REPLACEMENTS:
         if replacement == known:

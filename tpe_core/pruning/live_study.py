@@ -18,8 +18,10 @@ from tpe_core.detection.samples import Samples
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps, run
 from tpe_core.pruning.curves import path_of, planned
+from tpe_core.pruning.evidence import Evidence
+from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.results import FIGURES, ROTATE, SweepRequest, SweepResult, SweptCurve
-from tpe_core.pruning.saliency import Evidence, gather_evidence
+from tpe_core.pruning.saliency import gather_evidence
 from tpe_core.pruning.sweep import Cost, counts_of, sweep
 from tpe_core.store import Store
 
@@ -79,7 +81,7 @@ def sweep_orders(
     for label, part in (("first look", slice(0, FIRST)), ("full sweep", slice(FIRST, None))):
         for number, key in enumerate(keys, 1):
             order, replacement, draw = key
-            if order.startswith("fisher") and evidence.fisher is None:
+            if order != ROTATE and ORDERS[order].needs and evidence.fisher is None:
                 names = {name for name, *_ in keys} - {ROTATE}
                 evidence = yield from gather_evidence(names, analysis, seed=seed, store=store)
             coordinates, dims = path_of(evidence, order, replacement, draw)
@@ -127,7 +129,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _plan(request: SweepRequest) -> list[Key]:
     """Every path, those without Fisher information first under each replacement, the reference after the first."""
-    quick = [name for name in request.orders if not name.startswith("fisher")]
+    quick = [name for name in request.orders if not ORDERS.choose(name).needs]
     orders = [*quick, *(name for name in request.orders if name not in quick)]
     keys: list[Key] = []
     for at, replacement in enumerate(request.replacements):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tpe_core.edits.intervention import READY, Replacement
 from tpe_core.lazy import Deferred
+from tpe_core.pruning.orders import ORDERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,24 +21,10 @@ if TYPE_CHECKING:
 else:
     np = Deferred("numpy")
 
-__all__ = ["ORDERS", "ROTATE", "SweepRequest", "SweepResult", "SweptCurve"]
+__all__ = ["ROTATE", "SweepRequest", "SweepResult", "SweptCurve"]
 
 ROTATE = "rotate"
 """The reference curve, order and replacement in one: directions instead of dimensions, the same beside everything."""
-
-ORDERS: Mapping[str, str] = {
-    "slope": "|slope| of the regression, the paper's order",
-    "slope-std": "|slope| times the column's spread",
-    "random": "several draws: what an order has to beat",
-    "magnitude": "the column's length",
-    "activation": "spread of the hidden state times that of the column",
-    "fisher": "forecast cost of removing it alone",
-    "fisher-greedy": "forecast cost beside all that is removed already",
-    "fisher-obs": "the same once the kept ones make up for it",
-    "fisher-refit": "the same, refitted by KL every few removals",
-    "component": "principal components instead of dimensions",
-}
-"""What `tpe_core.pruning.saliency` ranks by, and what that is, for people."""
 
 STEPS = 20
 FIGURES = ("kl", "js", "top1", "nll", "entropy")
@@ -56,7 +43,7 @@ class SweepRequest:
     @property
     def paths(self) -> int:
         """How many sweeps that is."""
-        orders = len(self.orders) + (self.draws - 1) * ("random" in self.orders)
+        orders = sum(self.draws if ORDERS[name].is_drawn else 1 for name in self.orders)
         return orders * len(self.replacements) + self.reference
 
 

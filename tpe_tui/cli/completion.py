@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 __all__ = ["complete_model", "one_of"]
 
@@ -21,12 +21,16 @@ def complete_model(incomplete: str) -> list[tuple[str, str]]:
     return [(name, about) for name, about in names if name.startswith(incomplete)]
 
 
-def one_of(*words: str) -> Callable[[str], list[str]]:
-    """A completer of one word out of a few; of the last one where several stand between commas."""
+def one_of(*words: str | Iterable[str]) -> Callable[[str], list[str]]:
+    """A completer of one word out of a few; of the last one where several stand between commas.
+
+    Words may be given by the table that has them: what it holds when a shell asks is offered.
+    """
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
-        return [f"{before}{comma}{word}" for word in words if word.startswith(last)]
+        offered = [word for given in words for word in ((given,) if isinstance(given, str) else given)]
+        return [f"{before}{comma}{word}" for word in offered if word.startswith(last)]
 
     return complete
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +19,7 @@ from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import FAILED, INTERRUPTED, USAGE, TpeError
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
+from tpe_core.registry import Registry
 from tpe_core.streams import OutputError, check_arguments, with_standard_streams
 from tpe_tui.cli.bake import bake
 from tpe_tui.cli.command_group import OPEN, CommandGroup
@@ -31,18 +34,7 @@ from tpe_tui.cli.prune import prune
 from tpe_tui.cli.steer import steer
 from tpe_tui.cli.transfer import transfer
 
-__all__ = ["main"]
-
-
-app = typer.Typer(
-    name="tpe",
-    cls=CommandGroup,
-    help="Inspect which dimensions of a language model's output embedding encode token probability.\n\n"
-    "`tpe [MODEL]` opens the inspector; MODEL is a hub id, a local folder, or `demo` (the default, bundled).",
-    no_args_is_help=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+__all__ = ["COMMANDS", "Command", "command_line", "main"]
 
 
 def _print_version(is_asked: bool) -> None:
@@ -53,7 +45,6 @@ def _print_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def tpe(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and leave.")
@@ -62,11 +53,6 @@ def tpe(
     """Hold what stands before any command."""
 
 
-demo = typer.Typer(cls=CommandGroup, help="The bundled model.", rich_markup_mode=None, no_args_is_help=True)
-app.add_typer(demo, name="demo")
-
-
-@app.command(OPEN, help="Open the inspector (what `tpe [MODEL]` does); without a terminal, print the analysis.")
 @takes(LOADING | READING | OUTPUT)
 def open_inspector(
     context: typer.Context,
@@ -100,7 +86,6 @@ def open_inspector(
     raise typer.Exit(run_app(options, mask, prompt, ascii_only=ascii_only))
 
 
-@app.command(help="Print the output head's report card: what it is, and whether the engine is right about it.")
 @takes(LOADING | OUTPUT)
 def check(
     context: typer.Context,
@@ -120,7 +105,6 @@ def check(
         raise typer.Exit(FAILED)
 
 
-@app.command(help="Print the fit, the components, the sparsity and the ranked dimensions.")
 @takes(LOADING | READING | OUTPUT)
 def analyze(
     context: typer.Context,
@@ -130,22 +114,6 @@ def analyze(
 ) -> None:
     """Run the analysis headless."""
     _print_analysis(run_options(context), json_)
-
-
-app.command(help="Measure when a training run's output embedding learned token frequencies, and print it.")(dynamics)
-app.command(help="Steer tokens and print asked and achieved ratios, on three texts, with what they cost.")(steer)
-app.command(help="Prune dimensions in several orders and print what it costs, or the most that a budget allows.")(prune)
-app.command(help="Continue a prompt with a model and with its edit, on the same random numbers.")(generate)
-app.command(help="Bake a saved intervention into a Hugging Face folder, verified after loading it back.")(bake)
-app.command("apply", hidden=True, help="The former name of `tpe bake`.")(bake)
-app.command("eval", help="Run lm-evaluation-harness tasks on a model, unedited and under a saved edit.")(evaluate)
-app.command(help="Print what a saved mask costs on another revision or fine-tune of the same width.")(transfer)
-app.command(help="Print a saved intervention as a person reads it; --on MODEL runs its self-test there.")(show)
-app.command(help="Compare two saved interventions, A and B.")(diff)
-app.command(help="Print the JSON Schema of saved interventions.")(schema)
-
-
-demo.command(help="Rebuild the bundled model from installed packages' docstrings; resumes where it was stopped.")(train)
 
 
 def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None = None, prompt: str = "") -> None:
@@ -165,6 +133,109 @@ def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None = None
         print_next_tokens(session.evaluate(prompt or session.default_prompt, edit), session.table)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """A subcommand: what is typed, the line that describes it in the help, and the function with its options."""
+
+    name: str
+    about: str
+    run: Callable[..., None]
+    is_hidden: bool = False  # whether the help and completion leave it out
+
+
+COMMANDS: Registry[Command] = Registry(
+    "command",
+    Command(
+        name=OPEN,
+        about="Open the inspector (what `tpe [MODEL]` does); without a terminal, print the analysis.",
+        run=open_inspector,
+    ),
+    Command(
+        name="check",
+        about="Print the output head's report card: what it is, and whether the engine is right about it.",
+        run=check,
+    ),
+    Command(
+        name="analyze", about="Print the fit, the components, the sparsity and the ranked dimensions.", run=analyze
+    ),
+    Command(
+        name="dynamics",
+        about="Measure when a training run's output embedding learned token frequencies, and print it.",
+        run=dynamics,
+    ),
+    Command(
+        name="steer",
+        about="Steer tokens and print asked and achieved ratios, on three texts, with what they cost.",
+        run=steer,
+    ),
+    Command(
+        name="prune",
+        about="Prune dimensions in several orders and print what it costs, or the most that a budget allows.",
+        run=prune,
+    ),
+    Command(
+        name="generate",
+        about="Continue a prompt with a model and with its edit, on the same random numbers.",
+        run=generate,
+    ),
+    Command(
+        name="bake",
+        about="Bake a saved intervention into a Hugging Face folder, verified after loading it back.",
+        run=bake,
+    ),
+    Command(name="apply", about="The former name of `tpe bake`.", run=bake, is_hidden=True),
+    Command(
+        name="eval",
+        about="Run lm-evaluation-harness tasks on a model, unedited and under a saved edit.",
+        run=evaluate,
+    ),
+    Command(
+        name="transfer",
+        about="Print what a saved mask costs on another revision or fine-tune of the same width.",
+        run=transfer,
+    ),
+    Command(
+        name="show",
+        about="Print a saved intervention as a person reads it; --on MODEL runs its self-test there.",
+        run=show,
+    ),
+    Command(name="diff", about="Compare two saved interventions, A and B.", run=diff),
+    Command(name="schema", about="Print the JSON Schema of saved interventions.", run=schema),
+    Command(
+        name="demo train",
+        about="Rebuild the bundled model from installed packages' docstrings; resumes where it was stopped.",
+        run=train,
+    ),
+)
+"""The subcommands in the order of the help, a new one is one entry; a name of two words lies in one of `GROUPS`."""
+
+GROUPS = {"demo": "The bundled model."}
+
+
+def command_line() -> typer.Typer:
+    """The program with every command of `COMMANDS`."""
+    app = typer.Typer(
+        name="tpe",
+        cls=CommandGroup,
+        help="Inspect which dimensions of a language model's output embedding encode token probability.\n\n"
+        "`tpe [MODEL]` opens the inspector; MODEL is a hub id, a local folder, or `demo` (the default, bundled).",
+        no_args_is_help=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(tpe)
+    groups = {
+        name: typer.Typer(cls=CommandGroup, help=about, rich_markup_mode=None, no_args_is_help=True)
+        for name, about in GROUPS.items()
+    }
+    for command in COMMANDS.values():
+        group, _, name = command.name.rpartition(" ")
+        (groups[group] if group else app).command(name, help=command.about, hidden=command.is_hidden)(command.run)
+    for name, group_app in groups.items():
+        app.add_typer(group_app, name=name)
+    return app
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -181,7 +252,7 @@ def _run(arguments: list[str]) -> int:
         say(str(error))
         return USAGE
     try:
-        code = app(arguments, standalone_mode=False, prog_name="tpe")
+        code = command_line()(arguments, standalone_mode=False, prog_name="tpe")
         sys.stdout.flush()
         if code == INTERRUPTED:  # typer turns the interrupt into an exit code
             say("interrupted.")

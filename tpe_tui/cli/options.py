@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import OptionInfo
 
 from tpe_core.errors import ExistsError, TpeError
 from tpe_core.options import RunOptions
@@ -23,12 +24,35 @@ __all__ = [
     "SHARED",
     "Force",
     "Model",
+    "NamesOption",
     "Outside",
     "check_save",
     "refuse_existing",
     "run_options",
     "takes",
 ]
+
+
+class NamesOption(OptionInfo):
+    """An option that takes names out of a table: its help and its completion list what the table holds when asked.
+
+    `text` is the help, with ``{names}`` where the names stand.
+    """
+
+    def __init__(self, names: Iterable[str], text: str) -> None:
+        self._names, self._text = names, text
+        super().__init__(default=..., autocompletion=one_of(names))
+
+    @property
+    def help(self) -> str:
+        """The help with the names in it."""
+        *names, last = self._names
+        return self._text.format(names=f"{', '.join(names)} or {last}" if names else last)
+
+    @help.setter
+    def help(self, _unused: str | None) -> None:
+        """Ignore what the base class sets."""
+
 
 Model = Annotated[
     str, typer.Argument(help="Hub id, local folder, or demo.", show_default=True, autocompletion=complete_model)

@@ -12,11 +12,23 @@ from tpe_core.edits.intervention import REPLACEMENTS
 from tpe_core.errors import INTERRUPTED
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
-from tpe_core.pruning.results import ORDERS, ROTATE
+from tpe_core.pruning.orders import ORDERS
+from tpe_core.pruning.results import ROTATE
 from tpe_tui.cli.completion import one_of
 from tpe_tui.cli.console import drive, print_json, say, stopped_by_signals, warn_if_busy
 from tpe_tui.cli.measuring import open_store, read_texts
-from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, Model, Outside, check_save, run_options, takes
+from tpe_tui.cli.options import (
+    LOADING,
+    OUTPUT,
+    READING,
+    Force,
+    Model,
+    NamesOption,
+    Outside,
+    check_save,
+    run_options,
+    takes,
+)
 
 if TYPE_CHECKING:
     from tpe_core.detection.samples import Samples
@@ -34,11 +46,7 @@ NAMED = {"kl": "KL", "perplexity": "perplexity"}
 
 Order = Annotated[
     Words,
-    typer.Option(
-        help="slope, slope-std, random, magnitude, activation, fisher, fisher-greedy, fisher-obs, fisher-refit "
-        "or component; repeatable. Default: slope and random.",
-        autocompletion=one_of(*ORDERS),
-    ),
+    NamesOption(ORDERS, "{names}; repeatable. Default: slope and random."),
 ]
 Replace = Annotated[
     Words,

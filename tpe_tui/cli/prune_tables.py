@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tpe_core.pruning.orders import ORDERS
 from tpe_tui.cells import four_decimals
 from tpe_tui.cli.console import line
 
@@ -72,7 +73,7 @@ def print_largest(result: BudgetResult) -> None:
     _head(result)
     line()
     for one in result.found:
-        order = f"{one.order} {one.draw + 1}" if one.order == "random" else one.order
+        order = f"{one.order} {one.draw + 1}" if one.order in ORDERS and ORDERS[one.order].is_drawn else one.order
         costs = {"heldout": one.cost} | ({} if one.ood is None else {"ood": one.ood})
         line(_row(order, one.replace, (one.removed, one.width), costs) + _following(one))
 

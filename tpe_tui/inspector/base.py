@@ -239,7 +239,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
                 session.take_up(left[1])
             self.dims.sort = view.sort if view.sort in SORT_KEYS else SORT_KEYS[0]
             self.dims.descending = view.descending
-            self.plot.name_shown = view.plot if view.plot in PLOTS else PLOTS[0]
+            self.plot.name_shown = view.plot if view.plot in PLOTS else next(iter(PLOTS))
         self.table_drawn = self.tokens.table = self.tpe.drawn(table)
         self.dims.show(table, self.inspector.intervention.pruned)
         self.prompt_bar.show(self.inspector.prompt)

@@ -1,15 +1,19 @@
 """The plot pane: slopes, principal components, the fit, and the embedding's first two components.
 
-It turns the analysis into series for the canvas; it redraws only when visible and only when its data changed.
+It turns the analysis into series for the canvas; it redraws only when visible and only when its data changed. A plot is
+one function under `plot`: the tabs, the keys that turn them and the saved view are made from `PLOTS`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tpe_core.edit_history import EncodingTable
 from tpe_core.lazy import Deferred
+from tpe_core.registry import Registry
 from tpe_tui.widgets.canvas import GUTTER, RAMP, Series, draw
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
@@ -18,11 +22,37 @@ if TYPE_CHECKING:
 else:
     np = Deferred("numpy")
 
-__all__ = ["PLOTS", "Plot", "series_of"]
+__all__ = ["PLOTS", "Plot", "PlotKind", "plot", "series_of"]
 
-PLOTS = ("slopes", "PCs", "fit", "PCA")
 MAX_COMPONENTS = 64
 MAX_POINTS = 20_000
+
+if TYPE_CHECKING:
+    Contents = tuple[list[Series], str, str, Line]  # series, x label, y label, legend
+    Builder = Callable[[EncodingTable, np.ndarray], Contents]  # of a table and whether each dimension is pruned [d]
+
+
+@dataclass(frozen=True, slots=True)
+class PlotKind:
+    """A plot that pane 3 can show."""
+
+    name: str  # on its tab
+    build: Builder
+    follows_mask: bool = False  # whether it is drawn anew where the mask changed
+
+
+PLOTS: Registry[PlotKind] = Registry("plot")
+"""The plots by name, in the order of their tabs."""
+
+
+def plot(name: str, *, follows_mask: bool = False) -> Callable[[Builder], Builder]:
+    """Register the builder below as the plot `name`."""
+
+    def register(build: Builder) -> Builder:
+        PLOTS.register(PlotKind(name, build, follows_mask))
+        return build
+
+    return register
 
 
 def _thin(n: int) -> slice:
@@ -30,7 +60,8 @@ def _thin(n: int) -> slice:
     return slice(None, None, max(1, -(-n // MAX_POINTS)))
 
 
-def _slopes(table: EncodingTable, pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
+@plot("slopes", follows_mask=True)
+def _slopes(table: EncodingTable, pruned: np.ndarray) -> Contents:
     order = table.order("slope")
     size = np.abs(table.slope[order])
     rank = np.arange(1, len(order) + 1, dtype=float)
@@ -43,7 +74,8 @@ def _slopes(table: EncodingTable, pruned: np.ndarray) -> tuple[list[Series], str
     return series, "rank", "|slope|", legend
 
 
-def _components(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
+@plot("PCs")
+def _components(table: EncodingTable, _pruned: np.ndarray) -> Contents:
     n = min(MAX_COMPONENTS, len(table.pc_correlation))
     index = np.arange(1, n + 1, dtype=float)
     series = [
@@ -54,7 +86,8 @@ def _components(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series]
     return series, "component", "", [("⣿ |corr. with −log α| ", "bar"), ("o explained", "up")]
 
 
-def _fit(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
+@plot("fit")
+def _fit(table: EncodingTable, _pruned: np.ndarray) -> Contents:
     part = _thin(len(table.surprisal))
     actual, predicted = table.surprisal[part], table.predicted[part]
     finite = np.isfinite(actual) & np.isfinite(predicted)
@@ -64,7 +97,8 @@ def _fit(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series], str, 
     return series, "−log α", "fitted", [("⠢ tokens ", "bar"), ("╱ exact", "steered")]
 
 
-def _embedding(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
+@plot("PCA")
+def _embedding(table: EncodingTable, _pruned: np.ndarray) -> Contents:
     scores = np.asarray(table.pc_scores, float)
     series = [Series(scores[:, 0], scores[:, 1], kind="cells", level=table.rank_percentile())]
     legend: Line = [
@@ -75,12 +109,9 @@ def _embedding(table: EncodingTable, _pruned: np.ndarray) -> tuple[list[Series],
     return series, "PC1", "PC2", legend
 
 
-BUILDERS = {"slopes": _slopes, "PCs": _components, "fit": _fit, "PCA": _embedding}
-
-
-def series_of(name: str, table: EncodingTable, pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
+def series_of(name: str, table: EncodingTable, pruned: np.ndarray) -> Contents:
     """A plot's series, x label, y label and legend."""
-    return BUILDERS[name](table, pruned)
+    return PLOTS[name].build(table, pruned)
 
 
 class Plot(LineWidget):
@@ -92,7 +123,7 @@ class Plot(LineWidget):
         """An empty plot."""
         super().__init__("plot")
         self.table: EncodingTable | None = None
-        self.name_shown = PLOTS[0]
+        self.name_shown = next(iter(PLOTS))
         self._drawn: tuple[tuple[object, ...], list[Line]] | None = None
         self._changed = 0
 
@@ -102,17 +133,18 @@ class Plot(LineWidget):
         return np.empty(0, dtype=bool)
 
     def show(self, table: EncodingTable, pruned: np.ndarray) -> None:
-        """Another analysis or mask. Only the slopes depend on the mask."""
+        """Another analysis or mask; a plot that does not depend on the mask stays as it is."""
         new = table is not self.table
         masked = not np.array_equal(pruned, self.pruned)
         self.table, self.pruned = table, pruned.copy()
-        if new or (masked and self.name_shown == "slopes"):
+        if new or (masked and PLOTS[self.name_shown].follows_mask):
             self._changed += 1
             self.repaint()
 
     def turn(self, step: int) -> None:
         """The next or previous plot."""
-        self.choose(PLOTS[(PLOTS.index(self.name_shown) + step) % len(PLOTS)])
+        names = list(PLOTS)
+        self.choose(names[(names.index(self.name_shown) + step) % len(names)])
 
     def choose(self, name: str) -> None:
         """A plot by name."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from tpe_core.lazy import Deferred
+from tpe_core.pruning.orders import ORDERS
+from tpe_core.pruning.results import ROTATE
 from tpe_tui.cells import tick
 from tpe_tui.widgets.canvas import GUTTER, Series, draw, ticks
 from tpe_tui.widgets.line_widget import Line
@@ -23,24 +25,19 @@ if TYPE_CHECKING:
 else:
     np = Deferred("numpy")
 
-__all__ = ["CURVE_ROLES", "MARKS", "CurvePlot", "Drawn", "Picture", "mark_of", "picture_lines"]
+__all__ = ["CURVE_ROLES", "PALETTE", "REFERENCE", "CurvePlot", "Drawn", "Picture", "mark_of", "picture_lines"]
 
-MARKS = {
-    "slope": ("●", "curve0"),
-    "random": ("○", "curve1"),
-    "activation": ("▲", "curve2"),
-    "fisher": ("■", "curve3"),
-    "fisher-obs": ("◆", "curve4"),
-    "rotate": ("×", "curve5"),
-    "slope-std": ("◐", "curve0"),
-    "magnitude": ("▼", "curve2"),
-    "fisher-greedy": ("□", "curve3"),
-    "fisher-refit": ("◈", "curve4"),
-    "component": ("◇", "curve4"),
-}
-"""The mark and the role of every curve; no two have the same mark, and colours repeat only between relatives."""
+PALETTE = (
+    ("●", "curve0"), ("◐", "curve0"), ("○", "curve1"), ("▼", "curve2"), ("▲", "curve2"), ("■", "curve3"),
+    ("□", "curve3"), ("◆", "curve4"), ("◈", "curve4"), ("◇", "curve4"), ("▽", "curve1"), ("△", "curve3"),
+    ("☆", "curve2"), ("⊙", "curve0"),
+)  # fmt: skip
+"""(mark, role) of an order by its position among `ORDERS`: no two have the same mark, colours repeat."""
 
-CURVE_ROLES = {f"line--{role}" for _, role in MARKS.values()}
+REFERENCE = ("×", "curve5")
+"""That of the curve that is along no dimensions, `ROTATE`."""
+
+CURVE_ROLES = {f"line--{role}" for _, role in (*PALETTE, REFERENCE)}
 
 BAND = "░"
 CURSOR = "│"
@@ -51,7 +48,9 @@ ROOMY = 18  # lines from which on every curve has a line; below, they would cove
 
 def mark_of(name: str) -> tuple[str, str]:
     """(mark, role) of a curve."""
-    return MARKS.get(name, ("+", "row"))
+    if name == ROTATE:
+        return REFERENCE
+    return PALETTE[list(ORDERS).index(name) % len(PALETTE)] if name in ORDERS else ("+", "row")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from tpe_core.pruning.results import ORDERS
+from tpe_core.pruning.orders import ORDERS
 from tpe_tui.cells import fit
 from tpe_tui.dialogs.dialog import Dialog
 from tpe_tui.sweep.curve_plot import mark_of
@@ -19,7 +19,6 @@ from tpe_tui.sweep.curve_plot import mark_of
 __all__ = ["OrderChoice"]
 
 NAME_CELLS = 15
-NAMES = tuple(ORDERS)
 
 
 class OrderChoice(Dialog["frozenset[str] | None"]):
@@ -52,27 +51,27 @@ class OrderChoice(Dialog["frozenset[str] | None"]):
 
     def _show(self) -> None:
         text = Text()
-        for at, (name, what) in enumerate(ORDERS.items()):
+        for at, (name, order) in enumerate(ORDERS.items()):
             line = f"{'▸' if at == self.at else ' '}[{'x' if name in self.chosen else ' '}] {mark_of(name)[0]} "
-            text.append(line + fit(name, NAME_CELLS) + what + "\n", "reverse" if at == self.at else "")
+            text.append(line + fit(name, NAME_CELLS) + order.about + "\n", "reverse" if at == self.at else "")
         text.rstrip()
         self.query_one("#orders-list", Static).update(text)
 
     def on_click(self, event: events.Click) -> None:
         """A click ticks."""
         at = event.get_content_offset(self.query_one("#orders-list", Static))
-        if at is not None and 0 <= at.y < len(NAMES):
+        if at is not None and 0 <= at.y < len(ORDERS):
             self.at = at.y
             self.action_tick()
 
     def action_move(self, rows: int) -> None:
         """The next or previous order, round and round."""
-        self.at = (self.at + rows) % len(NAMES)
+        self.at = (self.at + rows) % len(ORDERS)
         self._show()
 
     def action_tick(self) -> None:
         """Tick it, or take the tick away."""
-        self.chosen ^= {NAMES[self.at]}
+        self.chosen ^= {list(ORDERS)[self.at]}
         self._show()
 
     def action_accept(self) -> None:

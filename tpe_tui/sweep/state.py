@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from tpe_core.edits.intervention import READY, Replacement
 from tpe_core.errors import TpeError
-from tpe_core.pruning.results import ORDERS, ROTATE, SweepRequest, SweepResult, SweptCurve
+from tpe_core.pruning.orders import ORDERS
+from tpe_core.pruning.results import ROTATE, SweepRequest, SweepResult, SweptCurve
 from tpe_tui.cells import duration, four_decimals, number
 
 __all__ = ["DOMAINS", "METRICS", "SWEEP", "SWEEP_SECONDS", "Metric", "SweepState", "figure", "how_long"]

@@ -1,0 +1,162 @@
+"""One registration adds an order, a plot or a subcommand: the help, completion and the screens show it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tpe_core.edit_history import EncodingTable
+from tpe_core.errors import TpeError
+from tpe_core.progress import run
+from tpe_core.pruning.evidence import Evidence
+from tpe_core.pruning.orders import ORDERS, Order
+from tpe_core.pruning.results import SweepRequest
+from tpe_core.registry import Registry
+from tpe_core.session import LiveSession
+from tpe_tui.cli.main import COMMANDS, Command, main
+from tpe_tui.inspector.plot_pane import PLOTS, PlotKind
+from tpe_tui.sweep.curve_plot import mark_of
+from tpe_tui.widgets.canvas import Series
+from tpe_tui.widgets.line_widget import Line
+
+from .helpers import Start, lines, until
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+Read = Callable[..., str]
+
+
+@pytest.fixture
+def read(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Read:
+    """What a command line prints on stdout, as one line."""
+
+    def printed(*words: str) -> str:
+        monkeypatch.setenv("COLUMNS", "100")
+        assert main(list(words)) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    return printed
+
+
+@pytest.fixture
+def complete(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """The words that bash is offered at the end of a line."""
+
+    def offered(line: str) -> list[str]:
+        with monkeypatch.context() as patch:
+            patch.setenv("_TPE_COMPLETE", "complete_bash")
+            patch.setenv("COMP_WORDS", line)
+            patch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+            with pytest.raises(SystemExit):
+                main([])
+        return capsys.readouterr().out.split()
+
+    return offered
+
+
+def last_first(evidence: Evidence) -> np.ndarray:
+    """A saliency that removes the last dimension first."""
+    return -np.arange(evidence.analysis.model.head.hidden_size, dtype=float)
+
+
+LAST_FIRST = Order(name="last-first", about="the last dimension goes first", saliency=last_first)
+
+
+def test_an_order_is_measured_by_its_saliency(session: LiveSession) -> None:
+    request = SweepRequest(orders=("last-first",), replacements=("zero",), reference=False, fractions=(0.0, 0.5))
+    with ORDERS.registered(LAST_FIRST):
+        (curve,) = run(session.sweep(request)).curves
+    width = session.table.info.hidden_size
+    assert curve.dims == tuple(reversed(range(width)))
+    assert curve.mean("heldout", "kl")[1] > 0
+    with pytest.raises(TpeError, match="unknown order 'last-first'"):
+        run(session.sweep(request))
+
+
+def test_an_order_is_in_the_help_and_in_completion(read: Read, complete: Callable[[str], list[str]]) -> None:
+    with ORDERS.registered(LAST_FIRST):
+        assert "component or last-first; repeatable" in read("prune", "--help")
+        assert complete("tpe prune --order la") == ["last-first"]
+    assert "last-first" not in read("prune", "--help")
+    assert complete("tpe prune --order la") == []
+
+
+async def test_an_order_is_chosen_and_drawn_on_the_sweep_screen(start: Start) -> None:
+    with ORDERS.registered(LAST_FIRST):
+        mark, _ = mark_of("last-first")
+        assert mark not in {mark_of(name)[0] for name in ORDERS if name != "last-first"}
+        async with start(size=(160, 48)) as (app, pilot):
+            await pilot.press("w", "O", "k")
+            await pilot.pause()
+            listed = str(app.screen.query_one("#orders-list").render())
+            assert f"▸[ ] {mark} last-first     the last dimension goes first" in listed
+            await pilot.press("space", "enter", "r")
+            await until(pilot, lambda: app.bench.sweep.job is None and app.bench.sweep.curve("last-first"))
+            table = lines(app.screen.query_one("CurveTable"))  # type: ignore[arg-type]
+            assert any(row.startswith(f" {mark} last-first ") for row in table)
+
+
+def test_the_documentation_lists_every_order() -> None:
+    page = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| (.*) \|$", page.partition("## Orders")[2].partition("\n## ")[0], re.MULTILINE
+    )
+    assert [(name, about.replace(r"\|", "|")) for name, about in rows] == [
+        (order.name, order.about) for order in ORDERS.values()
+    ]
+
+
+def diagonal(table: EncodingTable, pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:
+    """As many points as dimensions."""
+    at = np.arange(len(pruned), dtype=float)
+    return [Series(at, at, kind="dots", role="bar")], "across", "up", [("a diagonal", "bar")]
+
+
+async def test_a_plot_has_a_tab_and_is_drawn(start: Start) -> None:
+    with PLOTS.registered(PlotKind("diagonal", diagonal)):
+        async with start(size=(160, 48)) as (app, pilot):
+            plot = app.bench.plot
+            await pilot.press("3", "h")
+            await pilot.pause()
+            tabs, legend, *canvas = lines(plot)
+            assert "[diagonal]" in tabs
+            assert "a diagonal" in legend
+            assert any("⠀" <= char <= "⣿" for row in canvas for char in row.strip())
+            assert plot.copy_text().startswith("across\tup\n0.0\t0.0\n1.0\t1.0\n")
+    async with start() as (app, pilot):
+        await pilot.press("3")
+        assert "diagonal" not in lines(app.bench.plot)[0]
+        assert app.bench.plot.name_shown == "slopes"
+
+
+def greet(name: str = "world") -> None:
+    """Print one line."""
+    print(f"hello {name}")
+
+
+def test_a_subcommand_runs_and_is_in_the_help_and_in_completion(
+    read: Read, complete: Callable[[str], list[str]]
+) -> None:
+    with COMMANDS.registered(Command(name="greet", about="Say hello.", run=greet)):
+        assert "greet Say hello." in read("--help")
+        assert read("greet", "--name", "you") == "hello you"
+        assert complete("tpe gr") == ["greet"]
+        assert complete("tpe greet --na") == ["--name"]
+    assert "Say hello." not in read("--help")
+    assert complete("tpe gr") == []
+
+
+def test_a_name_is_registered_once_and_only_for_its_block() -> None:
+    table: Registry[Order] = Registry("order", LAST_FIRST)
+    with pytest.raises(ValueError, match="'last-first' is registered already"):
+        table.register(LAST_FIRST)
+    other = Order(name="other", about="", saliency=last_first)
+    with pytest.raises(KeyError, match="out of the block"), table.registered(other):
+        raise KeyError("out of the block")
+    assert list(table) == ["last-first"]
+    with pytest.raises(TpeError, match="unknown order 'other': choose one of last-first"):
+        table.choose("other")
