@@ -20,7 +20,7 @@ from benchmarks.models import BLOCK, opened, random_corpus
 from benchmarks.report import Row, at_least, at_most, milliseconds, table
 from benchmarks.timing import median
 from tpe_core.detection.detection import Detection, blocks_per_forward, detect
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edited_head import EditedHead
 from tpe_core.edits.intervention import Intervention
@@ -166,7 +166,7 @@ def _toggle(name: str, model: LanguageModel, device: Device, detection: Detectio
     head = model.head
     ids = torch.arange(PROMPT)[None]
     hidden = model.hidden(ids)[0, -1].float()
-    edited = EditedHead(head, EditBasis.of(np.zeros(head.hidden_size), detection))
+    edited = EditedHead(head, EditStatistics.of(np.zeros(head.hidden_size), detection))
     edited.set_hidden(hidden)
     base = Distribution(edited.base_logits())
     kept = tuple(range(PRUNED))

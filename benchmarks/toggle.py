@@ -17,7 +17,7 @@ from benchmarks.report import Row, at_least, milliseconds
 from benchmarks.timing import interleaved, median
 from tpe_core.detection.detection import Detection
 from tpe_core.detection.hidden import HiddenSample
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edited_head import EditedHead
 from tpe_core.edits.intervention import Intervention
@@ -30,7 +30,7 @@ SHOWN = 256  # tokens kept of an answer
 PRUNED = 64  # dimensions pruned all the time, as in real use
 
 
-def _basis() -> EditBasis:
+def _basis() -> EditStatistics:
     d = np.zeros(WIDTH)
     sample = HiddenSample(0, np.empty((0, WIDTH), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64))
     rows = np.zeros(VOCAB)
@@ -45,7 +45,7 @@ def _basis() -> EditBasis:
         nll_sum=0.0,
         sample=sample,
     )
-    return EditBasis.of(d, detection)
+    return EditStatistics.of(d, detection)
 
 
 def run(quick: bool) -> list[Row]:

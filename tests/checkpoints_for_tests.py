@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from tests.zoo.shrink import CONTEXT, VOCAB, tiny_model
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention, Replacement, Steering
 from tpe_core.models.capture import forward
 from tpe_core.models.head import Task
@@ -58,13 +58,13 @@ def loaded(folder: Path, task: Task, model_type: str, dtype: str | None = None, 
 
 def random_edit(
     width: int, replacement: Replacement = "zero", dims: int = 5, *, bias: bool = False, seed: int = 0
-) -> Edit:
+) -> ResolvedEdit:
     """Some pruned dimensions and two steered tokens, one of them by ``bias`` where that is asked for."""
     rng = np.random.default_rng(seed)
     pruned = tuple(sorted(rng.choice(width, dims, replace=False).tolist()))
     second = Steering(21, 0.5, "bias" if bias else "min-norm")
     written = width if replacement == "refit" else dims
-    return Edit(
+    return ResolvedEdit(
         intervention=Intervention(pruned, replacement, (Steering(12, 2.0), second)),
         hidden_size=width,
         constant=np.zeros(dims) if replacement == "zero" else rng.normal(size=written),
@@ -74,7 +74,7 @@ def random_edit(
     )
 
 
-def with_edited_weights(model: LanguageModel, edit: Edit) -> Any:
+def with_edited_weights(model: LanguageModel, edit: ResolvedEdit) -> Any:
     """A copy of the transformers model with a matrix and a bias of its own as its head, made row by row in float64."""
     hf = copy.deepcopy(model.hf)
     head: Any = find_site(hf).head

@@ -19,7 +19,7 @@ import pytest
 from tests.conftest import save_tiny, text
 from tpe_core.checkpoint.bake import bake
 from tpe_core.checkpoint.folder import RECORD
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention, Replacement
 from tpe_core.errors import TpeError
 from tpe_core.manifest.manifest import read_edit, read_manifest
@@ -126,7 +126,7 @@ def test_only_a_hub_id_is_a_base_model(tmp_path: Path, monkeypatch: pytest.Monke
     save_tiny(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     model = load_model(RunOptions(model="mine"))  # a folder whose name could be a hub id
-    edit = Edit(intervention=Intervention((1,)), hidden_size=model.head.hidden_size, constant=np.zeros(1))
+    edit = ResolvedEdit(intervention=Intervention((1,)), hidden_size=model.head.hidden_size, constant=np.zeros(1))
     run(bake(model, edit, tmp_path / "one"))
     assert "base_model" not in (tmp_path / "one" / "README.md").read_text()
     run(bake(replace(model, name="some/model"), edit, tmp_path / "two"))
@@ -136,7 +136,7 @@ def test_only_a_hub_id_is_a_base_model(tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_edit_that_is_not_the_files_is_refused(saved: Callable[[str], tuple[Path, Path]], tmp_path: Path) -> None:
     folder, file = saved("gpt2")
     model, (_, edit) = load_model(RunOptions(model=str(folder))), read_edit(file)
-    other = Edit(intervention=Intervention((1, 4), "mean"), hidden_size=16, constant=edit.constant[:2])
+    other = ResolvedEdit(intervention=Intervention((1, 4), "mean"), hidden_size=16, constant=edit.constant[:2])
     with pytest.raises(TpeError, match="the edit is not the one of"):
         run(bake(model, other, tmp_path / "out", manifest=file))
     named = replace(edit, intervention=replace(edit.intervention, origin="a loaded file"))

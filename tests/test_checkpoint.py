@@ -30,7 +30,7 @@ from tpe_core.checkpoint.bake import Baked, bake
 from tpe_core.checkpoint.plan import choose
 from tpe_core.checkpoint.weights import edited_copy
 from tpe_core.detection.detection import Detection, detect
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import HeadError, TpeError
 from tpe_core.hooks import apply
@@ -132,7 +132,7 @@ def test_constants_whose_closest_form_costs_more_than_nothing_are_left_out(
 ) -> None:
     model = tiny("llama-untied")
     detection, rare = detected(model), Intervention((4,) if prunes else (), "zero").steer(40, 1e-6, "bias")
-    edit = Edit(
+    edit = ResolvedEdit(
         intervention=rare,
         hidden_size=model.head.hidden_size,
         constant=np.zeros(len(rare.pruned)),
@@ -147,7 +147,7 @@ def test_constants_whose_closest_form_costs_more_than_nothing_are_left_out(
     assert "the constants left out" in baked.form
     assert baked.loss is not None
     assert baked.loss.kl == baked.loss.kl_dropped < 0.5 * baked.loss.kl_guess
-    rest = Edit(
+    rest = ResolvedEdit(
         intervention=replace(rare, steering=()), hidden_size=model.head.hidden_size, constant=np.zeros(len(rare.pruned))
     )
     with apply(model, rest):
@@ -207,7 +207,7 @@ def test_an_edit_of_nothing_says_so(tiny: Callable[[str], LanguageModel], tmp_pa
     baked = run(
         bake(
             model,
-            Edit(intervention=Intervention(), hidden_size=model.head.hidden_size, constant=np.zeros(0)),
+            ResolvedEdit(intervention=Intervention(), hidden_size=model.head.hidden_size, constant=np.zeros(0)),
             tmp_path / "out",
         )
     )
@@ -320,7 +320,7 @@ class Adapter(nn.Module):
         return self.base(x) * 1.5
 
 
-def refused(model: LanguageModel, out: Path, edit: Edit | None = None) -> str:
+def refused(model: LanguageModel, out: Path, edit: ResolvedEdit | None = None) -> str:
     with pytest.raises(TpeError) as error:
         run(bake(model, edit or random_edit(model.head.hidden_size), out))
     assert not out.exists()
@@ -355,7 +355,7 @@ def test_edits_that_do_not_fit_are_refused(tiny: Callable[[str], LanguageModel],
     assert "for 20 dimensions, but the head" in refused(model, out, random_edit(20))
     for token_id, reason in ((ROWS + 3, "does not exist"), (HOLE, "is not in the tokenizer")):
         steered = Intervention(steering=(Steering(token_id, 2.0, "bias"),))
-        edit = Edit(intervention=steered, hidden_size=32, constant=np.zeros(0), biases={token_id: math.log(2)})
+        edit = ResolvedEdit(intervention=steered, hidden_size=32, constant=np.zeros(0), biases={token_id: math.log(2)})
         assert f"token id {token_id} {reason}" in refused(model, out, edit)
 
 
@@ -389,7 +389,7 @@ def test_a_checkpoint_that_came_out_wrong_is_not_published(
 def test_an_edit_that_went_wrong_in_memory_is_not_published(
     tiny: Callable[[str], LanguageModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def other(model: LanguageModel, edit: Edit, plan: Any) -> Any:
+    def other(model: LanguageModel, edit: ResolvedEdit, plan: Any) -> Any:
         almost = replace(edit, rows={token_id: row * 1.001 for token_id, row in edit.rows.items()})
         return replace(edited_copy(model, almost, plan), edit=edit)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import VOCAB, WIDTH, random_corpus
 from tpe_core.detection.detection import detect
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edited_head import REFRESH_EVERY, EditedHead, edited_logits
 from tpe_core.edits.intervention import METHODS, READY, Intervention, Steering
@@ -31,22 +31,22 @@ KINDS = ["gpt2", "gptj", "neox", "llama"]
 @pytest.fixture(scope="module")
 def fitted(tiny):
     """A model of a kind and the basis of its edits, made once."""
-    made: dict[str, tuple[LanguageModel, EditBasis]] = {}
+    made: dict[str, tuple[LanguageModel, EditStatistics]] = {}
 
-    def make(kind: str) -> tuple[LanguageModel, EditBasis]:
+    def make(kind: str) -> tuple[LanguageModel, EditStatistics]:
         if kind not in made:
             model = tiny(kind)
             detection = run(detect(model, random_corpus(16, 60)))
             vocab = model.head.vocab_rows
             encoding = fit_encoding(Design(model.head.columns[:, :vocab]), -detection.log_alpha[:vocab])
-            made[kind] = model, EditBasis.of(encoding.slope, detection)
+            made[kind] = model, EditStatistics.of(encoding.slope, detection)
         return made[kind]
 
     return make
 
 
 def whole_forward(
-    model: LanguageModel, ids: torch.Tensor, intervention: Intervention, basis: EditBasis
+    model: LanguageModel, ids: torch.Tensor, intervention: Intervention, basis: EditStatistics
 ) -> torch.Tensor:
     """[V_all] float64 probabilities after `ids` of a copy of the model whose untied head's weights were edited."""
     edited = copy.deepcopy(model.hf)

@@ -19,7 +19,7 @@ from lm_eval.tasks import TaskManager
 
 from tests.conftest import WORDS, save_tiny, text
 from tpe_core.checkpoint.bake import bake
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import TpeError
 from tpe_core.evaluation import harness
@@ -89,11 +89,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 
 
 @pytest.fixture(scope="module")
-def edit() -> Edit:
+def edit() -> ResolvedEdit:
     steering = (Steering(7, 2.0, "min-norm"), Steering(9, 3.0, "min-norm"))
     rng = np.random.default_rng(1)
     rows = {7: rng.normal(size=16) / 4, 9: rng.normal(size=16) / 4}
-    return Edit(
+    return ResolvedEdit(
         intervention=Intervention((1, 4, 5, 9), "zero", steering),
         hidden_size=16,
         constant=np.zeros(4),
@@ -115,7 +115,7 @@ def plain_harness(pretrained: Any, folder: Path, tasks: list[str], **options: An
 
 
 def test_the_hooked_model_scores_as_the_exported_folder(
-    model: LanguageModel, edit: Edit, tasks_folder: Path, tmp_path: Path
+    model: LanguageModel, edit: ResolvedEdit, tasks_folder: Path, tmp_path: Path
 ) -> None:
     names = ["choose", "lines", "write"]
     scores = by_metric(run(evaluate_tasks(model, edit, find_tasks(names, tasks_folder))).scores)
@@ -135,7 +135,7 @@ def test_the_hooked_model_scores_as_the_exported_folder(
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.hf.modules())
 
 
-def test_few_shot_and_limit_are_the_harness_s(model: LanguageModel, edit: Edit, tasks_folder: Path) -> None:
+def test_few_shot_and_limit_are_the_harness_s(model: LanguageModel, edit: ResolvedEdit, tasks_folder: Path) -> None:
     found = run(evaluate_tasks(model, edit, find_tasks(["choose"], tasks_folder), limit=10, shots=2))
     manager = TaskManager(include_path=str(tasks_folder), include_defaults=False)
     lm = HFLM(pretrained=model.hf, tokenizer=model.tokenizer, batch_size=8)
@@ -151,7 +151,7 @@ def test_few_shot_and_limit_are_the_harness_s(model: LanguageModel, edit: Edit, 
 
 
 def test_a_stopped_run_goes_on_where_it_was(
-    model: LanguageModel, edit: Edit, tasks_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, edit: ResolvedEdit, tasks_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "AT_ONCE", 12)
     store, tasks = Store(tmp_path / "store"), find_tasks(["choose"], tasks_folder)
@@ -230,7 +230,7 @@ def test_a_metric_of_another_kind_keeps_the_harness_s_error() -> None:
 
 
 def test_what_cannot_be_run_is_one_sentence(
-    model: LanguageModel, edit: Edit, tasks_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, edit: ResolvedEdit, tasks_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(TpeError, match=r"there is no task 'chose': did you mean .*choose"):
         find_tasks(["chose"], tasks_folder)
@@ -245,7 +245,7 @@ def test_what_cannot_be_run_is_one_sentence(
         run(
             evaluate_tasks(
                 model,
-                Edit(intervention=Intervention((1,)), hidden_size=8, constant=np.zeros(1)),
+                ResolvedEdit(intervention=Intervention((1,)), hidden_size=8, constant=np.zeros(1)),
                 find_tasks(["choose"], tasks_folder),
             )
         )

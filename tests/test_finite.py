@@ -18,7 +18,7 @@ from tpe_core.clamping import at_least, at_most
 from tpe_core.corpus.corpus import text_source
 from tpe_core.detection.detection import detect
 from tpe_core.detection.hidden import HiddenSample
-from tpe_core.detection.reading import reading_of
+from tpe_core.detection.reading import corpus_spec
 from tpe_core.detection.samples import read_sample
 from tpe_core.edits.distribution import Distribution
 from tpe_core.errors import NotFiniteError, NumericalError
@@ -26,7 +26,7 @@ from tpe_core.generation.decoding import Decoding
 from tpe_core.generation.generation import Generation, continuations
 from tpe_core.generation.quality import features
 from tpe_core.json_text import json_text, nulled
-from tpe_core.models.body import Body
+from tpe_core.models.body import IncrementalDecoder
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
@@ -83,13 +83,13 @@ def generated(model: LanguageModel) -> Generation:
 READINGS: dict[str, tuple[Callable[[LanguageModel, Path], Any], str]] = {
     "detection": (
         lambda model, folder: run(
-            detect(model, run(reading_of(text_source((str(folder / "other.txt"),)), model, 8000, "all").corpus()))
+            detect(model, run(corpus_spec(text_source((str(folder / "other.txt"),)), model, 8000, "all").corpus()))
         ),
         r"at position \d+ of block \d+ of the text \(other.txt\)",
     ),
     "samples": (
         lambda model, folder: run(
-            read_sample(model, reading_of(text_source((str(folder / "other.txt"),)), model, 8000, "all"), 99, 0, None)
+            read_sample(model, corpus_spec(text_source((str(folder / "other.txt"),)), model, 8000, "all"), 99, 0, None)
         ),
         r"at position \d+ of block \d+ of the text \(other.txt\)",
     ),
@@ -99,7 +99,7 @@ READINGS: dict[str, tuple[Callable[[LanguageModel, Path], Any], str]] = {
         r"at token \d of the text being generated",
     ),
     "text being generated without a cache": (
-        lambda model, _: Body(model, False).last(torch.tensor([prompt(model)])),
+        lambda model, _: IncrementalDecoder(model, False).last(torch.tensor([prompt(model)])),
         r"at token \d of the text being generated",
     ),
     "generated samples": (lambda model, _: run(features(model, generated(model))), r"of generated sample 1"),
@@ -135,7 +135,7 @@ def test_pruning_on_a_text_that_overflows_fails_instead_of_costing_nothing(
 
 
 def test_a_cached_sample_that_is_not_finite_is_read_again(model: LanguageModel, folder: Path, tmp_path: Path) -> None:
-    store, reading = Store(tmp_path), reading_of(text_source((str(folder / "local.txt"),)), model, 300, "heldout")
+    store, reading = Store(tmp_path), corpus_spec(text_source((str(folder / "local.txt"),)), model, 300, "heldout")
     wanted = run(read_sample(model, reading, 50, 0, store))
     [path] = tmp_path.glob("*.tpe")
     spoilt = wanted.hidden.copy()

@@ -16,10 +16,10 @@ from rich.console import Console
 from tests.conftest import CONTEXT, WIDTH, save_tiny
 from tests.test_manifest import make
 from tpe_core.corpus.corpus import tokenizer_fingerprint
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention
 from tpe_core.generation.decoding import Decoding
-from tpe_core.generation.paired import Pair, PairRequest, Said, Side
+from tpe_core.generation.paired import Continuation, GeneratedToken, PairedGeneration, PairRequest
 from tpe_core.generation.paired_generation import pair_texts
 from tpe_core.models.loading import load_model
 from tpe_core.options import RunOptions
@@ -50,9 +50,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return path, folder / "mask.json", folder / "other.json"
 
 
-def engine(path: str, decoding: Decoding, dims: tuple[int, ...]) -> Pair:
+def engine(path: str, decoding: Decoding, dims: tuple[int, ...]) -> PairedGeneration:
     model = load_model(RunOptions(model=path))
-    edit = Edit(intervention=Intervention(dims), hidden_size=WIDTH, constant=np.zeros(len(dims)))
+    edit = ResolvedEdit(intervention=Intervention(dims), hidden_size=WIDTH, constant=np.zeros(len(dims)))
     return run(pair_texts(model, PairRequest(PROMPT, decoding), lambda: edit))
 
 
@@ -135,21 +135,21 @@ def test_what_no_model_is_needed_for_is_refused_before_one_is_loaded(
     assert said in err
 
 
-def made(differ: bool = True) -> Pair:
-    base = tuple(Said(token_id=i, text=f" word{i}", p=0.6, p_base=0.6, kl=0.0) for i in range(30))
-    other = Said(token_id=99, text=" other", p=0.001, p_base=0.02, kl=0.4)
+def made(differ: bool = True) -> PairedGeneration:
+    base = tuple(GeneratedToken(token_id=i, text=f" word{i}", p=0.6, p_base=0.6, kl=0.0) for i in range(30))
+    other = GeneratedToken(token_id=99, text=" other", p=0.001, p_base=0.02, kl=0.4)
     edited = (
         *base[:12],
         *([other] if differ else base[12:13]),
         *base[13:20],
-        Said(token_id=5, text=" [b]\n", p=0.07, p_base=0.1, kl=0.1),
+        GeneratedToken(token_id=5, text=" [b]\n", p=0.07, p_base=0.1, kl=0.1),
     )
-    return Pair(
+    return PairedGeneration(
         prompt="say",
         prompt_ids=(1,),
         decoding=Decoding(30),
-        base=Side(base),
-        edited=Side(edited if differ else base, differ),
+        base=Continuation(base),
+        edited=Continuation(edited if differ else base, differ),
         edits=((0, Intervention()),),
     )
 

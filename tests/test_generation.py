@@ -20,8 +20,8 @@ from tests.conftest import CONTEXT, VOCAB, WIDTH, random_corpus, text, tiny_conf
 from tests.test_posts import build
 from tpe_core.corpus.corpus import text_source
 from tpe_core.detection.detection import detect
-from tpe_core.detection.reading import reading_of
-from tpe_core.edits.basis import EditBasis
+from tpe_core.detection.reading import corpus_spec
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.encoding.design import Design
 from tpe_core.encoding.encoding import fit_encoding
@@ -85,12 +85,12 @@ def greedy_by_transformers(hf: Any, asked: list[list[int]], length: int = 20) ->
 
 
 @pytest.fixture(scope="module")
-def basis_of() -> Callable[[LanguageModel], EditBasis]:
-    def make(model: LanguageModel) -> EditBasis:
+def basis_of() -> Callable[[LanguageModel], EditStatistics]:
+    def make(model: LanguageModel) -> EditStatistics:
         detection = run(detect(model, random_corpus(12, 40)))
         vocab = model.head.vocab_rows
         encoding = fit_encoding(Design(model.head.columns[:, :vocab]), -detection.log_alpha[:vocab])
-        return EditBasis.of(encoding.slope, detection)
+        return EditStatistics.of(encoding.slope, detection)
 
     return make
 
@@ -282,7 +282,7 @@ def test_heldout_prompts_begin_blocks_that_detection_never_sees(tiny, tmp_path: 
     path.write_text(text(5))
     source = text_source([str(path)])
     found = run(heldout_prompts(model, source, 5, 12))
-    seen = {tuple(row[:12]) for row in run(reading_of(source, model, 10**6).corpus()).blocks.tolist()}
+    seen = {tuple(row[:12]) for row in run(corpus_spec(source, model, 10**6).corpus()).blocks.tolist()}
     assert [len(prompt) for prompt in found] == [12] * 5
     assert not set(found) & seen
     assert len(run(heldout_prompts(model, source, 10**6, 1))) > 5
@@ -319,7 +319,7 @@ def test_bad_input_is_one_sentence(tiny) -> None:
     ):
         with pytest.raises(TpeError, match=said):
             run(generate(model, NOTHING, None, asked, Decoding(5)))
-    with pytest.raises(TpeError, match="give its EditBasis"):
+    with pytest.raises(TpeError, match="give its EditStatistics"):
         run(generate(model, Intervention((1,)), None, prompts(), GREEDY))
     with pytest.raises(TpeError, match="dimension 16 does not exist"):
         run(generate(model, Intervention((WIDTH,)), None, prompts(), GREEDY))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import tpe_core
 from tests.conftest import save_tiny, text
 from tests.zoo.shrink import CONTEXT, VOCAB, inputs, tiny_model
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import HeadError, ManifestError, TpeError
 from tpe_core.models.capture import capture, forward
@@ -40,13 +40,15 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def some_edit(width: int, replacement: str = "least-squares", dims: tuple[int, ...] = (1, 4, 5), seed: int = 0) -> Edit:
+def some_edit(
+    width: int, replacement: str = "least-squares", dims: tuple[int, ...] = (1, 4, 5), seed: int = 0
+) -> ResolvedEdit:
     """Three pruned dimensions, two moved rows and one raised logit, with random numbers."""
     rng = np.random.default_rng(seed)
     steering = (Steering(3, 2.0), Steering(20, 0.5, "min-norm"), Steering(9, 3.0, "bias"))
     size = len(dims)
     written = width if replacement == "refit" else size
-    return Edit(
+    return ResolvedEdit(
         intervention=Intervention(dims, replacement, steering),  # type: ignore[arg-type]
         hidden_size=width,
         constant=np.zeros(size) if replacement == "zero" else rng.normal(size=written),
@@ -56,7 +58,7 @@ def some_edit(width: int, replacement: str = "least-squares", dims: tuple[int, .
     )
 
 
-def with_edited_weights(model: Any, edit: Edit, scale: float) -> Any:
+def with_edited_weights(model: Any, edit: ResolvedEdit, scale: float) -> Any:
     """A copy of `model` whose head is another matrix and bias, untied; nothing of it is hooked."""
     edited = copy.deepcopy(model)
     head = edited.get_output_embeddings()
@@ -183,10 +185,10 @@ def test_an_exception_leaves_nothing_behind() -> None:
     assert is_clean(model)
 
 
-def split(edit: Edit, dims: tuple[int, ...], tokens: tuple[int, ...]) -> Edit:
+def split(edit: ResolvedEdit, dims: tuple[int, ...], tokens: tuple[int, ...]) -> ResolvedEdit:
     """The part of an edit without a fold that concerns some of its dimensions and tokens."""
     steering = tuple(entry for entry in edit.intervention.steering if entry.token_id in tokens)
-    return Edit(
+    return ResolvedEdit(
         intervention=Intervention(dims, edit.intervention.replacement, steering),
         hidden_size=edit.hidden_size,
         constant=edit.constant[[edit.removed.index(dim) for dim in dims]],
@@ -222,7 +224,7 @@ def test_the_inner_block_wins_and_shifts_add_up() -> None:
     model = tiny_model("causal", "llama")
     asked = inputs(model, ROWS, 8)
     low, high = (
-        Edit(intervention=Intervention((2,), "mean"), hidden_size=32, constant=np.array([value]))
+        ResolvedEdit(intervention=Intervention((2,), "mean"), hidden_size=32, constant=np.array([value]))
         for value in (-1.0, 3.0)
     )
     raised = Intervention(steering=(Steering(7, 2.0, "bias"),))
@@ -241,7 +243,8 @@ def test_blocks_may_be_left_in_any_order() -> None:
     model = tiny_model("causal", "llama")
     asked = inputs(model, ROWS, 8)
     edits = [
-        Edit(intervention=Intervention((dim,), "mean"), hidden_size=32, constant=np.array([2.0])) for dim in (1, 2)
+        ResolvedEdit(intervention=Intervention((dim,), "mean"), hidden_size=32, constant=np.array([2.0]))
+        for dim in (1, 2)
     ]
     with tpe_core.apply(model, edits[1]):
         want = forward(model, asked).logits

@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+import warnings
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -103,3 +104,15 @@ def test_public_names_resolve() -> None:
     assert set(tpe_core._HOME_OF) == set(tpe_core.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tpe_core.nothing
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("EditBasis", "EditStatistics"), ("Inspector", "EditHistory"), ("Pair", "PairedGeneration")]
+)
+def test_an_earlier_public_name_is_the_new_one_and_warns_with_it(old: str, new: str) -> None:
+    assert old not in tpe_core.__all__
+    with pytest.warns(DeprecationWarning, match=rf"^tpe_core\.{old} is now tpe_core\.{new}\.$"):
+        assert getattr(tpe_core, old) is getattr(tpe_core, new)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _ = getattr(tpe_core, new)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tpe_core.edit_history import MAX_UNDO, Inspector
+from tpe_core.edit_history import MAX_UNDO, EditHistory
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import TpeError
 
 
-def inspector() -> Inspector:
-    return Inspector(hidden_size=8, vocab_rows=20)
+def inspector() -> EditHistory:
+    return EditHistory(hidden_size=8, vocab_rows=20)
 
 
 def test_every_edit_is_one_step_of_undo() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import WIDTH, random_corpus, save_tiny, text
 from tests.test_posts import build, wrapped
 from tpe_core.detection.detection import detect
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.intervention import METHODS, READY, Intervention, Method, Replacement
 from tpe_core.edits.reconstruction import covariance
@@ -35,7 +35,7 @@ def known():
 def test_any_path_to_a_mask_gives_its_own_forecast(known) -> None:
     head, detection, fisher, live = known
     spread, rng = covariance(detection), np.random.default_rng(0)
-    basis = EditBasis.of(rng.normal(size=WIDTH), detection)
+    basis = EditStatistics.of(rng.normal(size=WIDTH), detection)
     for step in range(60):
         way = READY[step % len(READY)]
         dims = tuple(sorted(rng.choice(WIDTH, int(rng.integers(0, WIDTH)), replace=False).tolist()))
@@ -63,7 +63,7 @@ def test_any_path_to_a_mask_gives_its_own_forecast(known) -> None:
 def test_the_forecast_of_steered_tokens_alone_is_what_they_cost(known, method: Method) -> None:
     head, detection, fisher, live = known
     slope = np.random.default_rng(1).normal(size=WIDTH)
-    basis = EditBasis.of(slope, detection)
+    basis = EditStatistics.of(slope, detection)
     edit = Intervention().steer(7, 20.0, method).steer(30, 0.3, method)
     numbers = EditNumbers(basis.resolve(edit))
     measured = run(measure(head, lambda h: numbers.logits(head, h), detection.sample)).kl

@@ -30,7 +30,7 @@ def test_the_figures_are_those_of_the_study(session: LiveSession) -> None:
         assert got.js == pytest.approx(result.js)
         assert got.relative_edit[at] == pytest.approx(result.relative_edit)
         assert found.attainable[at] == result.attainable
-    paid = run(session.who_paid(request))
+    paid = run(session.most_affected(request))
     mine = next(result for result in wanted.results if result.method == "min-norm")
     assert dict(paid.lost[: len(mine.paid)]) == pytest.approx({p.token_id: p.lost for p in mine.paid})
 

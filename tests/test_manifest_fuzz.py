@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from tests.conftest import WIDTH
 from tests.test_manifest import arrays_of, make
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import ManifestError
 from tpe_core.hooks import apply
@@ -106,7 +106,7 @@ def outcome(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
         assert sentence.isprintable()
         assert 10 < len(sentence) < 600 + 2 * len(str(path))
         return sentence
-    assert isinstance(edit, Edit)
+    assert isinstance(edit, ResolvedEdit)
     assert all(np.isfinite(row).all() for row in (edit.constant, *edit.rows.values()))
     capsys.readouterr()
     print_manifest(path, manifest)

@@ -22,8 +22,8 @@ from tests.test_generation import greedy_by_transformers, mamba, opened
 from tests.test_posts import build
 from tpe_core.corpus.pieces import Pieces
 from tpe_core.detection.detection import detect
-from tpe_core.edits.basis import EditBasis
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.basis import EditStatistics
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edited_head import edited_logits
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.encoding.design import Design
@@ -31,7 +31,7 @@ from tpe_core.encoding.encoding import fit_encoding
 from tpe_core.errors import ModelError, NumericalError, TpeError
 from tpe_core.generation.decoding import Decoding
 from tpe_core.generation.generation import choose, gumbel, text_prompts
-from tpe_core.generation.paired import Controls, Mailbox, Pair, PairRequest, Side, save_pair
+from tpe_core.generation.paired import Continuation, Controls, Mailbox, PairedGeneration, PairRequest, save_pair
 from tpe_core.generation.paired_generation import fitting, numbered, pair_texts
 from tpe_core.hooks import apply
 from tpe_core.models.model import LanguageModel
@@ -47,19 +47,21 @@ EDITS = [
 ]
 
 
-def basis_of(model: LanguageModel) -> EditBasis:
+def basis_of(model: LanguageModel) -> EditStatistics:
     detection = run(detect(model, random_corpus(12, 40)))
     design = Design(model.head.columns[:, : model.head.vocab_rows])
     encoding = fit_encoding(design, -detection.log_alpha[: model.head.vocab_rows])
-    return EditBasis.of(encoding.slope, detection)
+    return EditStatistics.of(encoding.slope, detection)
 
 
-def ids_of(side: Side) -> tuple[int, ...]:
+def ids_of(side: Continuation) -> tuple[int, ...]:
     return tuple(said.token_id for said in side.tokens)
 
 
-def zeroed(model: LanguageModel, dims: tuple[int, ...] = ()) -> Edit:
-    return Edit(intervention=Intervention(dims), hidden_size=model.head.hidden_size, constant=np.zeros(len(dims)))
+def zeroed(model: LanguageModel, dims: tuple[int, ...] = ()) -> ResolvedEdit:
+    return ResolvedEdit(
+        intervention=Intervention(dims), hidden_size=model.head.hidden_size, constant=np.zeros(len(dims))
+    )
 
 
 def long(length: int = 256) -> LanguageModel:
@@ -68,7 +70,7 @@ def long(length: int = 256) -> LanguageModel:
     return opened(GPT2LMHeadModel(config), length)
 
 
-def check_every_step(model: LanguageModel, basis: EditBasis, pair: Pair) -> None:
+def check_every_step(model: LanguageModel, basis: EditStatistics, pair: PairedGeneration) -> None:
     """Every token and figure of a pair, from whole forwards over the text before it and the definition of the edit."""
     drawn, edits, head = pair.decoding, dict(pair.edits), model.head
     in_force = NOTHING
@@ -131,7 +133,9 @@ def test_without_an_edit_both_say_the_same_200_tokens() -> None:
     one = Intervention(steering=(Steering(9, 1.0, "bias"),))  # adds log 1, by the edited head's whole way
     same = run(
         pair_texts(
-            model, request, lambda: Edit(intervention=one, hidden_size=WIDTH, constant=np.zeros(0), biases={9: 0.0})
+            model,
+            request,
+            lambda: ResolvedEdit(intervention=one, hidden_size=WIDTH, constant=np.zeros(0), biases={9: 0.0}),
         )
     )
     assert ids_of(same.edited) == ids_of(pair.base)
@@ -215,7 +219,7 @@ def test_toggles_of_another_thread_change_what_follows_and_never_the_past() -> N
 def test_a_toggle_holds_from_the_next_token_on() -> None:
     model, mailbox, asked = long(), Mailbox(), []
 
-    def edit() -> Edit:
+    def edit() -> ResolvedEdit:
         asked.append(mailbox().edit)
         return zeroed(model, asked[-1].pruned)
 
@@ -316,10 +320,10 @@ def test_sessions_cut_to_the_context_and_bad_input_is_one_sentence(tiny) -> None
         run(pair_texts(model, request, lambda: zeroed(model)))
     with pytest.raises(TpeError, match="1 tokens after a prompt of 64 do not fit"):
         run(pair_texts(model, fitting(model, PairRequest(PROMPT * 30)), lambda: zeroed(model)))
-    other = Edit(intervention=Intervention((1,)), hidden_size=WIDTH + 1, constant=np.zeros(1))
+    other = ResolvedEdit(intervention=Intervention((1,)), hidden_size=WIDTH + 1, constant=np.zeros(1))
     with pytest.raises(TpeError, match="17 dimensions, but this head has 16"):
         run(pair_texts(model, PairRequest(PROMPT, Decoding(3)), lambda: other))
-    missing = Edit(
+    missing = ResolvedEdit(
         intervention=Intervention(steering=(Steering(VOCAB, 2.0, "bias"),)),
         hidden_size=WIDTH,
         constant=np.zeros(0),
@@ -327,7 +331,7 @@ def test_sessions_cut_to_the_context_and_bad_input_is_one_sentence(tiny) -> None
     )
     with pytest.raises(TpeError, match=f"token id {VOCAB} does not exist"):
         run(pair_texts(model, PairRequest(PROMPT, Decoding(3)), lambda: missing))
-    infinite = Edit(
+    infinite = ResolvedEdit(
         intervention=Intervention(steering=(Steering(5, 2.0, "bias"),)),
         hidden_size=WIDTH,
         constant=np.zeros(0),

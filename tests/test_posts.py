@@ -16,7 +16,7 @@ from transformers import BartConfig, BartForConditionalGeneration, LlamaForCausa
 from tests.conftest import CONTEXT, VOCAB, WIDTH, random_corpus, text, tiny_config, tiny_tokenizer
 from tpe_core.analysis import analyze
 from tpe_core.detection.detection import Detection, detect
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.edited_head import EditedHead, edited_logits
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.encoding.design import Design
@@ -117,9 +117,9 @@ KINDS = ["identity", "head bias", "scale", "softcap", "bias", "mask", "slice"]
 
 @pytest.fixture(scope="module")
 def opened() -> Any:
-    made: dict[str, tuple[LanguageModel, Detection, EditBasis]] = {}
+    made: dict[str, tuple[LanguageModel, Detection, EditStatistics]] = {}
 
-    def make(kind: str) -> tuple[LanguageModel, Detection, EditBasis]:
+    def make(kind: str) -> tuple[LanguageModel, Detection, EditStatistics]:
         if kind not in made:
             model = wrapped(build(kind), "seq2seq" if kind == "bias" else "causal")
             detection = run(detect(model, corpus_for(model)))
@@ -127,7 +127,7 @@ def opened() -> Any:
             surprisal = -detection.log_alpha[:vocab]
             keep = np.isfinite(surprisal)
             encoding = fit_encoding(Design(model.head.columns[:, :vocab], keep), surprisal[keep])
-            made[kind] = model, detection, EditBasis.of(encoding.slope, detection)
+            made[kind] = model, detection, EditStatistics.of(encoding.slope, detection)
         return made[kind]
 
     return make
@@ -168,7 +168,7 @@ def test_alpha_is_the_models_own(opened, kind: str) -> None:
     assert (found == 0).sum() == (20 if kind == "mask" else 0)
 
 
-def edited_model(model: LanguageModel, intervention: Intervention, basis: EditBasis) -> LanguageModel:
+def edited_model(model: LanguageModel, intervention: Intervention, basis: EditStatistics) -> LanguageModel:
     """A copy whose own weights were edited: rows moved by a shift of final logits over the scale, columns zeroed."""
     hf = copy.deepcopy(model.hf)
     old = hf.get_output_embeddings()

@@ -21,9 +21,9 @@ from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Progress, run
 from tpe_core.pruning.distill import Columns, distill
 from tpe_core.pruning.fisher import fisher_information
-from tpe_core.pruning.fitting import Form, White, losses
+from tpe_core.pruning.fitting import HeadParameterisation, Whitening, losses
 from tpe_core.pruning.pruned_head import fold, kept_dims
-from tpe_core.pruning.refit import Rebuilt, RebuiltState, refit, refit_order
+from tpe_core.pruning.refit import StateMap, StateMapWithBias, refit, refit_order
 from tpe_core.pruning.sweep import measure
 from tpe_core.store import Store
 
@@ -81,8 +81,8 @@ def sharper(head: OutputHead) -> OutputHead:
     return dataclasses.replace(head, columns=6 * head.columns)
 
 
-def white_of(head: OutputHead, detection: Detection) -> White:
-    return White(kept_dims(REMOVED, head.hidden_size), detection, head)
+def white_of(head: OutputHead, detection: Detection) -> Whitening:
+    return Whitening(kept_dims(REMOVED, head.hidden_size), detection, head)
 
 
 def test_white_coordinates_are_white_and_rebuild_by_least_squares(opened) -> None:
@@ -106,17 +106,19 @@ def test_the_gradient_is_the_derivative(opened, kind: str, made: str) -> None:
     """Against automatic differentiation of the KL divergence as it is defined."""
     model, detection = opened(kind)
     head, white = model.head, white_of(model.head, detection)
-    form: Form = (RebuiltState if made == "state" else Rebuilt)(head, detection.mean_hidden, white.map)
+    parameterisation: HeadParameterisation = (StateMap if made == "state" else StateMapWithBias)(
+        head, detection.mean_hidden, white.map
+    )
     if made == "columns":
-        form = Columns(*form.columns())
+        parameterisation = Columns(*parameterisation.columns())
     torch.manual_seed(0)
-    for weights in form.weights:
+    for weights in parameterisation.weights:
         weights.add_(0.1 * torch.randn_like(weights))
     hidden = torch.from_numpy(detection.sample.hidden[:20])
-    kl, e, slope = losses(head, form, white, hidden)
-    found = form.gradients(e, slope / len(e))
+    kl, e, slope = losses(head, parameterisation, white, hidden)
+    found = parameterisation.gradients(e, slope / len(e))
 
-    first, constant = (weights.clone().requires_grad_() for weights in form.weights)
+    first, constant = (weights.clone().requires_grad_() for weights in parameterisation.weights)
     if made == "columns":
         raw = e @ first + constant
     else:

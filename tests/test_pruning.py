@@ -17,7 +17,7 @@ from tests.conftest import WIDTH, save_tiny, text
 from tests.test_posts import build, wrapped
 from tests.test_sweep import cost_of, float64_logits, replaced
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.detection.reading import reading_of
+from tpe_core.detection.reading import corpus_spec
 from tpe_core.detection.samples import Samples, read_sample, read_samples
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
@@ -205,7 +205,7 @@ def test_the_budget_holds_in_whole_forwards_of_edited_weights(opened, texts, kin
     """Over every held-out position: under the budget, and one dimension more is not."""
     analysis, _ = opened(kind)
     model = analysis.model
-    reading = reading_of(analysis.source, model, 300, "heldout")
+    reading = corpus_spec(analysis.source, model, 300, "heldout")
     corpus = run(reading.corpus())
     everything = run(read_samples(model, analysis.detection.sample, analysis.source, texts[1:], size=corpus.positions))
     assert len(everything.heldout) == corpus.positions
@@ -427,7 +427,7 @@ def test_what_a_fit_is_made_on_is_drawn_from_more_text_than_it_has_positions(ope
     analysis, _ = opened("identity")
     many = 200
     near, far = (
-        run(read_sample(analysis.model, reading_of(analysis.source, analysis.model, size), size, 0, None)).hidden
+        run(read_sample(analysis.model, corpus_spec(analysis.source, analysis.model, size), size, 0, None)).hidden
         for size in (many, SPREAD * many)
     )
     found = run(fitting_sample(analysis, many)).hidden

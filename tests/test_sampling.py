@@ -15,7 +15,7 @@ from tests.tasks_for_tests import KINDS, SENTINELS, save_task_model, task_tokeni
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.corpus.corpus import text_source
 from tpe_core.corpus.token_ids import special_ends
-from tpe_core.detection.reading import reading_of
+from tpe_core.detection.reading import corpus_spec
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ModelError
 from tpe_core.models.loading import load_model
@@ -145,7 +145,7 @@ def test_the_analysis_is_brute_force(analysed, kind: str) -> None:
     model = found.model
     assert model.report.supported
     assert model.report.task == model.task == ("masked" if kind in ("bert", "roberta") else "seq2seq")
-    some = run(reading_of(text_source(options.text, None), model, options.positions).corpus())
+    some = run(corpus_spec(text_source(options.text, None), model, options.positions).corpus())
     chances, answers = [], []
     for row in range(len(some.blocks)):
         here = slice(row, row + 1)

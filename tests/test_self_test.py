@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tests.conftest import VOCAB, save_tiny, text
 from tests.tasks_for_tests import save_task_model
 from tpe_core.analysis import analyze
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.hooks import apply
 from tpe_core.manifest.manifest import Manifest, TestPrompt, read_edit
@@ -41,7 +41,9 @@ def exported(folder: Path, edit: Intervention, **options: Any) -> tuple[Path, Li
     return session.export(folder.parent / "edit.json", edit, session.default_prompt), session
 
 
-def with_transformers_alone(folder: Path, edit: Edit, cap: float | None = None) -> Callable[[str], NDArray[Any]]:
+def with_transformers_alone(
+    folder: Path, edit: ResolvedEdit, cap: float | None = None
+) -> Callable[[str], NDArray[Any]]:
     """Final logits after a prompt: the body by transformers, the edited head by numpy in float64."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -82,7 +84,7 @@ def test_transformers_alone_reproduces_it_and_without_the_edit_nothing_does(
     assert (manifest.self_test.task, manifest.self_test.dtype) == ("causal", "float32")
     cap = manifest.made_on.post.cap
     assert check(manifest, with_transformers_alone(folder, edit, cap), tolerance=1e-5) == []
-    unedited = Edit(intervention=Intervention(), hidden_size=edit.hidden_size, constant=np.zeros(0))
+    unedited = ResolvedEdit(intervention=Intervention(), hidden_size=edit.hidden_size, constant=np.zeros(0))
     found = check(manifest, with_transformers_alone(folder, unedited, cap))
     assert {each.prompt for each in found} == set(prompts_of(session.analysis.model))
     for each in manifest.self_test.prompts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tpe_core.edit_history import Inspector
+from tpe_core.edit_history import EditHistory
 from tpe_core.pruning.sweep import counts_of
 from tpe_core.shares import count_of
 
@@ -23,7 +23,7 @@ class _Order:
 @pytest.mark.parametrize("width", [8, 90, 256, 576, 768, 1600, 4096])
 def test_a_share_is_one_count_in_the_inspector_the_sweep_and_the_command_line(width: int) -> None:
     for percent in range(0, 100):
-        inspector = Inspector(hidden_size=width, vocab_rows=2 * width)
+        inspector = EditHistory(hidden_size=width, vocab_rows=2 * width)
         inspector.prune_bottom(percent / 100, _Order(width))  # type: ignore[arg-type]
         count = len(inspector.intervention.pruned)
         assert count == count_of(percent / 100, width)

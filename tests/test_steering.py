@@ -15,7 +15,7 @@ from tests.conftest import WIDTH
 from tests.test_posts import KINDS, build, corpus_for, edited_model, wrapped
 from tpe_core.detection.detection import Detection, detect
 from tpe_core.detection.hidden import HiddenSample
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.directions import LeastSquares, steering_direction
 from tpe_core.edits.intervention import METHODS, Intervention, Steering
 from tpe_core.encoding.design import Design
@@ -24,7 +24,7 @@ from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import run
 from tpe_core.steering.calibration import calibrate
-from tpe_core.steering.effects import effects, log_normaliser, observe, payers, unit
+from tpe_core.steering.effects import effects, log_normaliser, most_affected, observe, unit
 from tpe_core.steering.few_shot import detections
 
 ONE, FIVE = (7,), (7, 100, 3, 150, 200)
@@ -33,9 +33,9 @@ RATIOS = {7: 5.0, 100: 0.2, 3: 2.0, 150: 20.0, 200: 0.5}
 
 @pytest.fixture(scope="module")
 def opened() -> Any:
-    made: dict[str, tuple[LanguageModel, Detection, EditBasis]] = {}
+    made: dict[str, tuple[LanguageModel, Detection, EditStatistics]] = {}
 
-    def make(kind: str) -> tuple[LanguageModel, Detection, EditBasis]:
+    def make(kind: str) -> tuple[LanguageModel, Detection, EditStatistics]:
         if kind not in made:
             model = wrapped(build(kind), "seq2seq" if kind == "bias" else "causal")
             detection = run(detect(model, corpus_for(model), sample_size=1000))
@@ -43,7 +43,7 @@ def opened() -> Any:
             surprisal = -detection.log_alpha[:vocab]
             keep = np.isfinite(surprisal)
             encoding = fit_encoding(Design(model.head.columns[:, :vocab], keep), surprisal[keep])
-            made[kind] = model, detection, EditBasis.of(encoding.slope, detection)
+            made[kind] = model, detection, EditStatistics.of(encoding.slope, detection)
         return made[kind]
 
     return make
@@ -122,7 +122,7 @@ def test_closed_form_is_edited_weights_and_whole_forwards(opened, kind: str, tok
     lost[list(token_ids)] = 0
     lost[model.head.vocab_rows :] = 0
     best = torch.topk(lost * float(lost.sum().sign()), 4)
-    (who,) = run(payers(model.head, sample, observed.log_z, [(token_ids, log_s)], 4))
+    (who,) = run(most_affected(model.head, sample, observed.log_z, [(token_ids, log_s)], 4))
     assert [payer.token_id for payer in who] == best.indices.tolist()
     assert [payer.lost for payer in who] == pytest.approx((best.values * lost.sum().sign()).tolist(), abs=1e-6)
 

@@ -90,10 +90,10 @@ def test_an_empty_prompt_is_the_start_of_a_text(ended, kind: str) -> None:
 @pytest.mark.parametrize("kind", ENDS)
 def test_a_detection_reads_text_without_end_tokens_in_its_blocks(ended, kind: str, tmp_path: Path) -> None:
     from tpe_core.corpus.corpus import text_source
-    from tpe_core.detection.reading import reading_of
+    from tpe_core.detection.reading import corpus_spec
 
     (tmp_path / "text.txt").write_text(text(1, 2000))
-    corpus = run(reading_of(text_source([tmp_path / "text.txt"]), ended(kind)[0], 500).corpus())
+    corpus = run(corpus_spec(text_source([tmp_path / "text.txt"]), ended(kind)[0], 500).corpus())
     first = 1 if kind.startswith("bos") else 0
     assert corpus.add_bos == bool(first)
     assert (corpus.blocks[:, :first] == 0).all()

@@ -16,8 +16,8 @@ from tests.test_manifest import make
 from tests.test_sweep import cost_of, float64_logits, replaced
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.detection.samples import Samples, read_samples
-from tpe_core.edits.basis import EditBasis
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.basis import EditStatistics
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import TpeError
@@ -74,14 +74,14 @@ def both(world: dict[str, str]) -> dict[str, tuple[Analysis, Samples]]:
 
 
 def mask(analysis: Analysis, replacement: str) -> Mask:
-    basis = EditBasis.of(analysis.encoding.slope, analysis.detection)
+    basis = EditStatistics.of(analysis.encoding.slope, analysis.detection)
     return Mask("home", None, basis.resolve(Intervention(DIMS, replacement)), 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("replacement", ["zero", "mean", "least-squares"])
 def test_every_figure_is_a_whole_evaluation(both: dict[str, tuple[Analysis, Samples]], replacement: str) -> None:
     (home, _), (there, samples) = both["home"], both["tuned"]
-    landing = run(transfer(mask(home, replacement), there, samples, draws=2, seed=7))
+    result = run(transfer(mask(home, replacement), there, samples, draws=2, seed=7))
     head, gone = there.model.head, np.array(DIMS)
     own = np.argsort(np.abs(there.encoding.slope), kind="stable")[: len(DIMS)]
     drawn = [np.argsort(np.random.default_rng([7, 2, draw]).random(WIDTH), kind="stable")[:5] for draw in range(2)]
@@ -95,34 +95,34 @@ def test_every_figure_is_a_whole_evaluation(both: dict[str, tuple[Analysis, Samp
             return cost_of(base, float64_logits(head, other), targets)  # noqa: B023
 
         pairs = [
-            (landing.costs[domain], want(gone, home)),
-            (landing.own[domain], want(own, there)),
-            *((landing.random.draws[domain][i].costs[0], want(drawn[i], there)) for i in range(2)),
+            (result.costs[domain], want(gone, home)),
+            (result.own[domain], want(own, there)),
+            *((result.random.draws[domain][i].costs[0], want(drawn[i], there)) for i in range(2)),
         ]
-        pairs += [(landing.refitted[domain], want(gone, there))] if replacement != "zero" else []
+        pairs += [(result.refitted[domain], want(gone, there))] if replacement != "zero" else []
         for ours, theirs in pairs:
             for name in ("kl", "js", "top1", "nll", "entropy"):
                 assert getattr(ours, name) == pytest.approx(getattr(theirs, name), rel=2e-4, abs=2e-6), name
-        assert landing.baseline[domain].nll == pytest.approx(cost_of(base, base, targets).nll, rel=1e-5)
-    assert bool(landing.refitted) == (replacement != "zero")
-    assert landing.shared == len(set(own.tolist()) & set(DIMS))
+        assert result.baseline[domain].nll == pytest.approx(cost_of(base, base, targets).nll, rel=1e-5)
+    assert bool(result.refitted) == (replacement != "zero")
+    assert result.shared == len(set(own.tolist()) & set(DIMS))
 
 
 def test_at_home_a_mask_costs_what_it_did(both: dict[str, tuple[Analysis, Samples]]) -> None:
     analysis, samples = both["home"]
-    landing = run(transfer(mask(analysis, "least-squares"), analysis, samples, draws=1))
+    result = run(transfer(mask(analysis, "least-squares"), analysis, samples, draws=1))
     for domain in ("heldout", "ood"):
-        assert landing.costs[domain].kl == pytest.approx(landing.refitted[domain].kl, rel=1e-6)
-        assert landing.costs[domain].kl > 0
+        assert result.costs[domain].kl == pytest.approx(result.refitted[domain].kl, rel=1e-6)
+        assert result.costs[domain].kl > 0
 
 
 def test_a_refit_lands_with_its_own_numbers_and_is_fitted_again(both: dict[str, tuple[Analysis, Samples]]) -> None:
     (home, at_home), (there, away) = both["home"], both["tuned"]
-    basis = run(refit_basis(home, DIMS, EditBasis.of(home.encoding.slope, home.detection)))
+    basis = run(refit_basis(home, DIMS, EditStatistics.of(home.encoding.slope, home.detection)))
     edit = basis.resolve(Intervention(DIMS, "refit"))
     same = run(transfer(Mask("home", None, edit, 0), home, at_home, draws=1))
     moved = run(transfer(Mask("home", None, edit, 0), there, away, draws=1))
-    again = run(refit_basis(there, DIMS, EditBasis.of(there.encoding.slope, there.detection)))
+    again = run(refit_basis(there, DIMS, EditStatistics.of(there.encoding.slope, there.detection)))
     numbers = EditNumbers(again.resolve(Intervention(DIMS, "refit")))
     for domain in ("heldout", "ood"):
         assert same.costs[domain].kl == pytest.approx(same.refitted[domain].kl, rel=1e-6)
@@ -136,10 +136,12 @@ def test_a_refit_lands_with_its_own_numbers_and_is_fitted_again(both: dict[str, 
 
 def test_what_cannot_land_is_refused(both: dict[str, tuple[Analysis, Samples]]) -> None:
     analysis, samples = both["home"]
-    wide = Edit(intervention=Intervention((1,)), hidden_size=WIDTH + 8, constant=np.zeros(1))
+    wide = ResolvedEdit(intervention=Intervention((1,)), hidden_size=WIDTH + 8, constant=np.zeros(1))
     with pytest.raises(TpeError, match=rf"for {WIDTH + 8} dimensions \(far\), but .*home has {WIDTH}: it can only"):
         run(transfer(Mask("far", None, wide, 0), analysis, samples))
-    everything = Edit(intervention=Intervention(tuple(range(WIDTH))), hidden_size=WIDTH, constant=np.zeros(WIDTH))
+    everything = ResolvedEdit(
+        intervention=Intervention(tuple(range(WIDTH))), hidden_size=WIDTH, constant=np.zeros(WIDTH)
+    )
     with pytest.raises(TpeError, match=f"removes all {WIDTH} dimensions"):
         run(transfer(Mask("home", None, everything, 0), analysis, samples))
 

@@ -7,6 +7,7 @@ resolved on first use, so that ``import tpe_core`` costs no torch and no transfo
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from tpe_core.dynamics.probe import EncodingProbe
     from tpe_core.dynamics.probe_log import follow, read_log
     from tpe_core.dynamics.trajectory import Point, Trajectory
-    from tpe_core.edit_history import Inspector
-    from tpe_core.edits.basis import EditBasis
+    from tpe_core.edit_history import EditHistory
+    from tpe_core.edits.basis import EditStatistics
     from tpe_core.edits.directions import steering_direction
     from tpe_core.edits.edited_head import EditedHead, edited_logits
     from tpe_core.edits.intervention import Intervention, Steering
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from tpe_core.encoding.encoding import Encoding, fit_encoding
     from tpe_core.errors import TpeError
     from tpe_core.generation.decoding import Decoding
-    from tpe_core.generation.paired import Pair, PairRequest
+    from tpe_core.generation.paired import PairedGeneration, PairRequest
     from tpe_core.generation.paired_generation import pair_texts
     from tpe_core.hooks import Applied, apply
     from tpe_core.manifest.manifest import read_edit
@@ -52,7 +53,7 @@ _HOMES = {
     "detection.detection": ("Detection", "detect"),
     "detection.hidden": ("HiddenSample",),
     "dynamics.plan": ("DynamicsOptions", "plan_dynamics"),
-    "edits.basis": ("EditBasis",),
+    "edits.basis": ("EditStatistics",),
     "edits.edited_head": ("EditedHead", "edited_logits"),
     "encoding.encoding": ("Encoding", "fit_encoding"),
     "errors": ("TpeError",),
@@ -60,14 +61,14 @@ _HOMES = {
     "models.head": ("HeadReport", "OutputHead"),
     "dynamics.measure.head_fit": ("HeadFit", "fit_head"),
     "hooks": ("Applied", "apply"),
-    "edit_history": ("Inspector",),
+    "edit_history": ("EditHistory",),
     "edits.intervention": ("Intervention", "Steering"),
     "session": ("LiveSession", "open_session"),
     "models.loading": ("load_model",),
     "manifest.manifest": ("read_edit",),
     "models.model": ("LanguageModel",),
     "options": ("RunOptions",),
-    "generation.paired": ("Pair", "PairRequest"),
+    "generation.paired": ("PairedGeneration", "PairRequest"),
     "generation.paired_generation": ("pair_texts",),
     "dynamics.probe_log": ("follow", "read_log"),
     "progress": ("Progress", "run"),
@@ -88,7 +89,8 @@ __all__ = [
     "Design",
     "Detection",
     "DynamicsOptions",
-    "EditBasis",
+    "EditHistory",
+    "EditStatistics",
     "EditedHead",
     "Encoding",
     "EncodingProbe",
@@ -96,13 +98,12 @@ __all__ = [
     "HeadFit",
     "HeadReport",
     "HiddenSample",
-    "Inspector",
     "Intervention",
     "LanguageModel",
     "LiveSession",
     "OutputHead",
-    "Pair",
     "PairRequest",
+    "PairedGeneration",
     "Point",
     "Progress",
     "RunOptions",
@@ -133,8 +134,15 @@ __all__ = [
 ]
 
 
+_RENAMED = {"EditBasis": "EditStatistics", "Inspector": "EditHistory", "Pair": "PairedGeneration"}
+"""Names of earlier versions, by what they are called now."""
+
+
 def __getattr__(name: str) -> Any:
-    """Resolve a public name in its module on first use."""
+    """Resolve a public name in its module on first use; an earlier name with a `DeprecationWarning`."""
+    if name in _RENAMED:
+        warnings.warn(f"tpe_core.{name} is now tpe_core.{_RENAMED[name]}.", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

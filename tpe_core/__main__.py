@@ -18,7 +18,7 @@ from tpe_core.progress import Progress, run
 from tpe_core.streams import check_arguments, with_standard_streams
 
 if TYPE_CHECKING:
-    from tpe_core.detection.distributed import Shared
+    from tpe_core.detection.distributed import DistributedDetection
     from tpe_core.models.processes import Processes
 
 __all__ = ["main"]
@@ -91,7 +91,9 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _detect(options: RunOptions, processes: Processes, save_seconds: float, line: _ProgressLine) -> Shared:
+def _detect(
+    options: RunOptions, processes: Processes, save_seconds: float, line: _ProgressLine
+) -> DistributedDetection:
     from tpe_core.detection.distributed import detect_together
 
     steps = detect_together(options, processes, stdin=sys.stdin.buffer, save_seconds=save_seconds)
@@ -147,7 +149,7 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _summary(shared: Shared, processes: int, seconds: float) -> dict[str, Any]:
+def _summary(shared: DistributedDetection, processes: int, seconds: float) -> dict[str, Any]:
     """The JSON document of ``detect``."""
     detection, head = shared.detection, shared.model.head
     assert detection is not None  # noqa: S101 - only the first process prints

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tpe_core.corpus.corpus import HELDOUT_SHARE, TextSource, text_source
 from tpe_core.detection.detection import Detection, detect, detection_key, load_detection
 from tpe_core.detection.hidden import HiddenSample
-from tpe_core.detection.reading import reading_of
+from tpe_core.detection.reading import corpus_spec
 from tpe_core.edit_history import EncodingTable, ModelInfo
 from tpe_core.encoding.components import Components, principal_components
 from tpe_core.encoding.design import Design
@@ -255,14 +255,14 @@ def analyze(
     said: list[str] = []
     if store is None and options.cache:
         store = Store(on_problem=said.append)
-    reading = reading_of(source, model, options.positions)
+    spec = corpus_spec(source, model, options.positions)
     found = None
     if not options.refresh:
-        found = load_detection(store, detection_key(model, reading.key, options.sample, options.seed), head)
+        found = load_detection(store, detection_key(model, spec.key, options.sample, options.seed), head)
     if found is not None:
         detection = found[0]
     else:
-        corpus = yield from reading.corpus()
+        corpus = yield from spec.corpus()
         detection = yield from detect(
             model, corpus, sample_size=options.sample, seed=options.seed, store=store, refresh=options.refresh
         )
@@ -286,8 +286,8 @@ def analyze(
     return Analysis(
         model=model,
         source=source,
-        corpus_fingerprint=reading.key,
-        tokenizer_sha256=reading.tokenizer_sha256,
+        corpus_fingerprint=spec.key,
+        tokenizer_sha256=spec.tokenizer_sha256,
         detection=detection,
         keep=keep,
         encoding=encoding,

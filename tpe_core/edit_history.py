@@ -26,8 +26,8 @@ else:
 
 __all__ = [
     "DimensionDetail",
+    "EditHistory",
     "EncodingTable",
-    "Inspector",
     "ModelInfo",
     "NextTokens",
     "PruningForecast",
@@ -166,7 +166,7 @@ class TokenDetail:
 
 
 @dataclass(kw_only=True)
-class Inspector:
+class EditHistory:
     """What the user is doing. Every change of the edit goes through `apply` and can be undone, back to `start`."""
 
     prompt: str = ""

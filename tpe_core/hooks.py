@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tpe_core.corpus.corpus import tokenizer_fingerprint
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import HeadError, TpeError
@@ -36,11 +36,11 @@ PROBED_POSITIONS = 12  # length of the input that a bare model's head is measure
 
 
 @contextmanager
-def apply(model: Any, edit: Edit | Intervention | Path | str, *, force: bool = False) -> Iterator[Applied]:
+def apply(model: Any, edit: ResolvedEdit | Intervention | Path | str, *, force: bool = False) -> Iterator[Applied]:
     """Edit the logits of `model` while the block runs: ``with apply(model, edit): model.generate(...)``.
 
     `model` is a `LanguageModel` or any transformers model with an output head that `tpe check` accepts; a bare one's
-    head is measured first (a few short forwards). `edit` is an `Edit`, the file of an exported one, or an
+    head is measured first (a few short forwards). `edit` is an `ResolvedEdit`, the file of an exported one, or an
     `Intervention` that needs no measured numbers (pruning to zero, steering by ``bias``). A file is applied to the
     head it was made for; `force` takes another head of the same shape, and its tokens as they are numbered.
 
@@ -71,16 +71,16 @@ def apply(model: Any, edit: Edit | Intervention | Path | str, *, force: bool = F
 class Applied:
     """One edit that is at work on a model: the value of an `apply` block."""
 
-    def __init__(self, target: _Target, edit: Edit) -> None:
+    def __init__(self, target: _Target, edit: ResolvedEdit) -> None:
         self._target = target
         self._numbers = target.numbers(edit)
 
     @property
-    def edit(self) -> Edit:
+    def edit(self) -> ResolvedEdit:
         """The edit of the next forward pass."""
         return self._numbers.edit
 
-    def change(self, edit: Edit | Intervention) -> None:
+    def change(self, edit: ResolvedEdit | Intervention) -> None:
         """Edit differently from the next forward pass on; raises as `apply` does and changes nothing then."""
         self._numbers = self._target.numbers(_edit_for(self._target, edit, force=False))
 
@@ -94,7 +94,7 @@ class _Target:
     head: OutputHead
     tokenizer: Any  # None where only the model is there
 
-    def numbers(self, edit: Edit) -> EditNumbers:
+    def numbers(self, edit: ResolvedEdit) -> EditNumbers:
         numbers = EditNumbers(edit, self.head.post.scale)
         numbers.on(self.head.columns.device)  # now, rather than in a forward pass that may be compiled
         return numbers
@@ -126,11 +126,11 @@ def _open(model: Any) -> _Target:
     return _Target(name, site, head, None)
 
 
-def _edit_for(target: _Target, edit: Edit | Intervention | Path | str, force: bool) -> Edit:
+def _edit_for(target: _Target, edit: ResolvedEdit | Intervention | Path | str, force: bool) -> ResolvedEdit:
     """The numbers to apply. Raises `TpeError` where they are not there, or are another head's."""
     if isinstance(edit, Path | str):
         return _from_file(target, Path(edit), force)
-    chosen = edit if isinstance(edit, Edit) else _without_basis(edit, target.head.hidden_size)
+    chosen = edit if isinstance(edit, ResolvedEdit) else _without_basis(edit, target.head.hidden_size)
     if chosen.hidden_size != target.head.hidden_size:
         raise HeadError(
             f"the edit is for {chosen.hidden_size} dimensions, but the head of {target.name} has "
@@ -140,7 +140,7 @@ def _edit_for(target: _Target, edit: Edit | Intervention | Path | str, force: bo
     return chosen
 
 
-def _from_file(target: _Target, path: Path, force: bool) -> Edit:
+def _from_file(target: _Target, path: Path, force: bool) -> ResolvedEdit:
     from tpe_core.manifest.manifest import check_fits, read_edit
 
     manifest, edit = read_edit(path)
@@ -158,7 +158,7 @@ def _from_file(target: _Target, path: Path, force: bool) -> Edit:
     return edit
 
 
-def _without_basis(intervention: Intervention, width: int) -> Edit:
+def _without_basis(intervention: Intervention, width: int) -> ResolvedEdit:
     measured: list[str] = [entry.method for entry in intervention.steering if entry.method != "bias"]
     if intervention.pruned and intervention.replacement != "zero":
         measured.append(intervention.replacement)
@@ -168,7 +168,7 @@ def _without_basis(intervention: Intervention, width: int) -> Edit:
             "give apply basis.resolve(intervention), or the file of an exported one."
         )
     biases = {entry.token_id: math.log(entry.ratio) for entry in intervention.steering}
-    return Edit(
+    return ResolvedEdit(
         intervention=intervention, hidden_size=width, constant=np.zeros(len(intervention.pruned)), biases=biases
     )
 

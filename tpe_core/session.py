@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.detection.samples import Samples, read_samples
 from tpe_core.edit_history import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.distribution import Distribution
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.edited_head import EditedHead, edited_logits
 from tpe_core.edits.intervention import Intervention
@@ -31,12 +31,12 @@ from tpe_core.edits.reconstruction import Reconstruction
 from tpe_core.encoding.static_bias import static_bias_of
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.generation.generation import starting_prompt
-from tpe_core.generation.paired import Controls, Pair, PairRequest
+from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.pruning.results import SweepRequest, SweepResult
 from tpe_core.pruning.sweep import Cost, measure
-from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, MostAffected, TextsRead
 from tpe_core.steering.token_search import TokenIndex
 from tpe_core.store import Store
 
@@ -69,7 +69,7 @@ class LiveSession:
         self.table: EncodingTable = analysis.table()
         self.warnings = analysis.warnings
         self.default_prompt = starting_prompt(analysis.model)
-        self._bases = {"": EditBasis.of(analysis.encoding.slope, analysis.detection)}
+        self._bases = {"": EditStatistics.of(analysis.encoding.slope, analysis.detection)}
         self._edited = EditedHead(analysis.model.head, self._bases[""])
         self._prompt: str | None = None
         self._size = (0, 0)  # tokens of the prompt, tokens dropped
@@ -107,7 +107,7 @@ class LiveSession:
 
         return sweep_seconds(self.analysis, request, self.options.sample, read=self._samples is not None)
 
-    def resolved(self, edit: Intervention) -> Edit:
+    def resolved(self, edit: Intervention) -> ResolvedEdit:
         """The edit with its numbers, as `tpe_core.apply` and `tpe_core.bake` take it."""
         return self.basis(edit).resolve(edit)
 
@@ -183,16 +183,16 @@ class LiveSession:
         """What to ask so that every token achieves its ratio, once the texts are read: milliseconds."""
         return self._texts_read().calibrated(request)
 
-    def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
+    def most_affected(self, request: DoseRequest) -> Steps[MostAffected]:
         """Who loses what an edit gives, once the texts are read: a job."""
-        return (yield from self._texts_read().who_paid(request))
+        return (yield from self._texts_read().most_affected(request))
 
     def _texts_read(self) -> LiveSteering:
         if self._steering is None:
             raise TpeError("no text is read to measure steering on yet: open the steering study and let it read.")
         return self._steering
 
-    def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[Pair]:
+    def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[PairedGeneration]:
         """A prompt continued by the head as it is and under the controls' edit, at their pace: a job.
 
         Cut to the model's context. See `pair_texts`, which reads the edit once before each token.
@@ -265,7 +265,7 @@ class LiveSession:
             )
         return self._base, now
 
-    def basis(self, intervention: Intervention) -> EditBasis:
+    def basis(self, intervention: Intervention) -> EditStatistics:
         """The means and directions that an edit uses: the detection's, or those of the file it came from.
 
         Raises `TpeError` where the edit came from a file that this session has not loaded.

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tpe_core.analysis import Analysis
 from tpe_core.detection.samples import Samples
-from tpe_core.edits.basis import EditBasis
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.basis import EditStatistics
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.errors import TpeError
 from tpe_core.manifest.schema import Manifest, MeasuredText
@@ -27,7 +27,7 @@ from tpe_core.pruning.refit import refit_basis
 from tpe_core.pruning.sweep import Cost, measure
 from tpe_core.store import Store
 
-__all__ = ["Landing", "Mask", "Transfer", "mask_to_transfer", "transfer"]
+__all__ = ["Mask", "Transfer", "TransferResult", "mask_to_transfer", "transfer"]
 
 TEXTS = ("heldout", "ood")
 SHOWN = ("kl", "js", "top1", "perplexity", "entropy")
@@ -43,7 +43,7 @@ class Mask:
 
     model: str
     revision: str | None
-    edit: Edit  # without steered tokens
+    edit: ResolvedEdit  # without steered tokens
     left_out: int  # steered tokens of the file, which do not travel
 
     @property
@@ -63,7 +63,7 @@ class Mask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Landing:
+class TransferResult:
     """A mask on one model. `costs` are those with the file's numbers; `refitted` those with numbers measured here.
 
     `refitted` is empty for ``zero``, which has no numbers. `shared` counts the mask's dimensions that are in this
@@ -100,13 +100,15 @@ class Landing:
 
 @dataclass(frozen=True)
 class Transfer:
-    """A mask at home and where it was taken. `home` is a `Landing` where it was measured anew, on the same texts as
-    the others; else what the file says, by domain, as `mask_to_transfer` gives it (nothing where nothing was measured).
+    """A mask at home and where it was taken.
+
+    `home` is a `TransferResult` where it was measured anew, on the same texts as the others; else what the file says,
+    by domain, as `mask_to_transfer` gives it (nothing where nothing was measured).
     """
 
     mask: Mask
-    home: Landing | Mapping[str, MeasuredText]
-    landings: tuple[Landing, ...]
+    home: TransferResult | Mapping[str, MeasuredText]
+    targets: tuple[TransferResult, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `tpe transfer`."""
@@ -121,13 +123,13 @@ class Transfer:
                 "removed": self.mask.removed,
                 "dims": list(edit.removed),
             },
-            "home": home.to_dict() if isinstance(home, Landing) else _from_file(self.mask, home),
-            "targets": [landing.to_dict() for landing in self.landings],
+            "home": home.to_dict() if isinstance(home, TransferResult) else _from_file(self.mask, home),
+            "targets": [target.to_dict() for target in self.targets],
         }
 
 
 def _from_file(mask: Mask, measured: Mapping[str, MeasuredText]) -> dict[str, Any] | None:
-    """A file's own figures under the names of a landing's; None where it has none."""
+    """A file's own figures under the names of a target's; None where it has none."""
     if not measured:
         return None
     after = {domain: {name: getattr(each, name) for name in SHOWN} for domain, each in measured.items()}
@@ -150,7 +152,7 @@ def _figures(costs: Costs) -> dict[str, Any]:
     return {**found.pop("heldout", {}), **found}
 
 
-def mask_to_transfer(manifest: Manifest, edit: Edit) -> tuple[Mask, dict[str, MeasuredText]]:
+def mask_to_transfer(manifest: Manifest, edit: ResolvedEdit) -> tuple[Mask, dict[str, MeasuredText]]:
     """A file's mask without its steered tokens, and what the file says it costs at home, by domain.
 
     An edit that steers was measured with what it steers, so then nothing is said. Raises `TpeError` where the file
@@ -173,7 +175,7 @@ def transfer(
     draws: int = DRAWS,
     seed: int = 0,
     store: Store | None = None,
-) -> Steps[Landing]:
+) -> Steps[TransferResult]:
     """Put a mask on an analysed model and measure it, on held-out and out-of-domain text of `samples`: a job.
 
     Raises `TpeError` where the model has another width, or the mask leaves it no dimension.
@@ -183,7 +185,7 @@ def transfer(
     mask.check_fits(analysis.model.name, width)
     edits = {"given": edit}
     if way != "zero":
-        basis = EditBasis.of(analysis.encoding.slope, analysis.detection)
+        basis = EditStatistics.of(analysis.encoding.slope, analysis.detection)
         if way == "refit":
             basis = yield from refit_basis(analysis, edit.removed, basis, seed=seed, store=store)
         edits["refitted"] = basis.resolve(dataclasses.replace(edit.intervention, origin=""))
@@ -197,7 +199,7 @@ def transfer(
     )
     own = beside.curve(ORDER, way)
     chosen = yield from mask_of(analysis, ORDER, way, count, seed=seed, store=store)
-    return Landing(
+    return TransferResult(
         model=analysis.model.name,
         revision=analysis.model.revision,
         texts=beside.texts,
@@ -211,6 +213,6 @@ def transfer(
     )
 
 
-def _under(head: OutputHead, edit: Edit) -> Callable[[Tensor], Tensor]:
+def _under(head: OutputHead, edit: ResolvedEdit) -> Callable[[Tensor], Tensor]:
     numbers = EditNumbers(edit)
     return lambda hidden: numbers.logits(head, hidden)

@@ -17,7 +17,7 @@ from textual.command import Provider
 from tpe_core.busy import busy_notice
 from tpe_core.options import RunOptions
 from tpe_tui.dialogs.model_picker import Choice, PickerScreen
-from tpe_tui.dynamics.reader import DYNAMICS, EXPORT, Reader
+from tpe_tui.dynamics.reader import DYNAMICS, EXPORT, ReadTrajectory
 from tpe_tui.engine.host import list_cached, open_live, read_dynamics
 from tpe_tui.engine.messages import Answer, JobUpdate, Waiting
 from tpe_tui.engine.session import Lister, Opener, Session
@@ -29,7 +29,7 @@ from tpe_tui.inspector.screen import InspectScreen
 from tpe_tui.keymap import BY_ID
 from tpe_tui.palette import TpeCommands
 from tpe_tui.shell.engine_app import EngineApp, run_in_terminal
-from tpe_tui.shell.view_memory import Memory
+from tpe_tui.shell.view_memory import ViewMemory
 from tpe_tui.steering.screen import SteerScreen, study_update
 from tpe_tui.steering.state import READ, WHO
 from tpe_tui.sweep.state import SWEEP
@@ -61,7 +61,7 @@ class TpeApp(EngineApp):
         *,
         prompt: str = "",
         lister: Lister = list_cached,
-        dynamics_reader: Callable[[RunOptions], Reader] = read_dynamics,
+        dynamics_reader: Callable[[RunOptions], ReadTrajectory] = read_dynamics,
         keys_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,7 +73,7 @@ class TpeApp(EngineApp):
         self.opener: Opener = open_live if opener is None else opener
         self.lister = lister
         self.dynamics_reader = dynamics_reader
-        self.memory = Memory(self.state_dir)
+        self.memory = ViewMemory(self.state_dir)
         self._bench: InspectScreen | None = None
         self._opening = options
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from tpe_core.generation.paired import Said, Side
+from tpe_core.generation.paired import Continuation, GeneratedToken
 from tpe_core.printable import printable_token
 
 __all__ = ["BINS", "CHANGED", "DIFFERS", "END", "GAP", "Bin", "Tagged", "bin_of", "tagged", "wrap"]
@@ -53,7 +53,7 @@ def bin_of(p: float) -> Bin:
 
 
 def tagged(
-    side: Side, p: Callable[[Said], float], differs: int | None = None, changes: Collection[int] = ()
+    side: Continuation, p: Callable[[GeneratedToken], float], differs: int | None = None, changes: Collection[int] = ()
 ) -> Iterator[Tagged]:
     """A side's text in stretches: a mark before step `differs`, one before each step of `changes`, one at its end."""
     for step, said in enumerate(side.tokens):

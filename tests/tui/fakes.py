@@ -13,12 +13,12 @@ import numpy as np
 from tpe_core.edit_history import DimensionDetail, EncodingTable, ModelInfo, NextTokens, PruningForecast, TokenDetail
 from tpe_core.edits.intervention import Intervention, Method, Steering
 from tpe_core.errors import ManifestError, ModelError, TpeError
-from tpe_core.generation.paired import Controls, Pair, PairRequest, Said, Side
+from tpe_core.generation.paired import Continuation, Controls, GeneratedToken, PairedGeneration, PairRequest
 from tpe_core.models.hub import CachedModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.results import ROTATE, SweepRequest, SweepResult, SweptCurve
-from tpe_core.steering.results import Calibrated, Dosed, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.steering.results import Calibrated, Dosed, DoseFigures, DoseRequest, MostAffected, TextsRead
 from tpe_core.steering.token_search import TokenIndex
 
 DAY = 86_400.0
@@ -334,18 +334,18 @@ class FakeSession:
         got = tuple(min(ratio, 100.0) for ratio in request.ratios)
         return Calibrated(request, tuple(ratio**2 for ratio in got), got, reached)
 
-    def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
-        self.calls.append("who_paid")
+    def most_affected(self, request: DoseRequest) -> Steps[MostAffected]:
+        self.calls.append("most_affected")
         yield Progress("who pays", 0, 1)
         sign = 1 if request.edit.ratio(request.token_id) >= 1 else -1
-        return WhoPaid(request, tuple((token_id, sign * 0.01 / (3 + token_id)) for token_id in range(8)))
+        return MostAffected(request, tuple((token_id, sign * 0.01 / (3 + token_id)) for token_id in range(8)))
 
-    def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[Pair]:
+    def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[PairedGeneration]:
         """Both sides drawn from this head after their own texts, on shared noise; `pair_step` is called before each."""
         self.calls.append("generate")
         drawn, pair = (
             request.decoding,
-            request.after or Pair(prompt=request.prompt, prompt_ids=(1, 2, 3), decoding=request.decoding),
+            request.after or PairedGeneration(prompt=request.prompt, prompt_ids=(1, 2, 3), decoding=request.decoding),
         )
         pair = replace(pair, decoding=drawn)
         while not pair.finished:
@@ -362,9 +362,11 @@ class FakeSession:
                 token_id = int(scores.argmax())
                 kl = float(np.sum(base * np.log(base / now)))
                 text = self.table.tokens[token_id].replace("·", " ").replace("\\n", "\n")
-                said = Said(token_id=token_id, text=text, p=float(now[token_id]), p_base=float(base[token_id]), kl=kl)
+                said = GeneratedToken(
+                    token_id=token_id, text=text, p=float(now[token_id]), p_base=float(base[token_id]), kl=kl
+                )
                 ended = drawn.stop and token_id in self.ends
-                sides.append(side if side.ended else Side((*side.tokens, said), ended))
+                sides.append(side if side.ended else Continuation((*side.tokens, said), ended))
             edits = pair.edits if pair.edits and pair.edits[-1][1] == edit else (*pair.edits, (step, edit))
             pair = replace(pair, base=sides[0], edited=sides[1], edits=edits, seconds=pair.seconds + 0.05)
         yield Progress("generate", pair.steps, drawn.length, partial=pair)

@@ -61,7 +61,9 @@ def alone(tmp_path: Path, reader: FakeReader) -> Open:
 
 
 async def read(app: DynamicsApp, pilot: Pilot[int]) -> None:
-    await until(pilot, lambda: app.desk.state.job is None and not any(each.pending for each in app.desk.state.sources))
+    await until(
+        pilot, lambda: app.reader.state.job is None and not any(each.pending for each in app.reader.state.sources)
+    )
 
 
 def dynamics_screen(app: EngineApp) -> DynamicsScreen:
@@ -88,9 +90,9 @@ def strip(app: EngineApp) -> str:
 async def test_it_opens_over_the_inspector_with_the_models_own_dynamics(start: Start, reader: FakeReader) -> None:
     async with start(dynamics_reader=lambda _options: reader) as (app, pilot):
         await pilot.press("D")
-        desk = app.bench.dynamics
-        assert desk is not None
-        await until(pilot, lambda: desk.state.job is None)
+        reader = app.bench.dynamics
+        assert reader is not None
+        await until(pilot, lambda: reader.state.job is None)
         assert reader.read == ["demo"]
         assert "demo · 12 checkpoints" in lines(dynamics_screen(app).status)[0]
         assert "●" in drawn(app)
@@ -98,7 +100,7 @@ async def test_it_opens_over_the_inspector_with_the_models_own_dynamics(start: S
         await pilot.press("j", "escape")
         assert isinstance(app.screen, InspectScreen)
         await pilot.press("D")
-        assert desk.state.row == "r2", "it is as it was left"
+        assert reader.state.row == "r2", "it is as it was left"
         assert reader.read == ["demo"], "and read once"
         await pilot.press("q")
         assert isinstance(app.screen, InspectScreen)
@@ -150,7 +152,7 @@ async def test_the_inspectors_job_and_its_own_do_not_mix(start: Start, reader: F
 async def test_curves_grow_and_stopping_keeps_them(alone: Open, reader: FakeReader) -> None:
     gate = reader.step = Gate(4)
     async with alone("demo", "flawed", ready=False) as (app, pilot):
-        state = app.desk.state
+        state = app.reader.state
         await until(pilot, lambda: len(state.sources[0].points) == 4)
         assert "x cancel" in strip(app)
         assert "is read…" in table(app)[0]
@@ -177,7 +179,7 @@ async def test_another_source_is_added_while_a_log_is_followed(alone: Open, read
     gate = Gate(3)
     reader.step = gate
     async with alone("live.jsonl", ready=False) as (app, pilot):
-        state = app.desk.state
+        state = app.reader.state
         await until(pilot, lambda: len(state.sources[0].points) == 3)
         assert "followed…" in table(app)[0]
         await pilot.press("o")
@@ -215,7 +217,7 @@ async def test_what_cannot_be_read_is_said_and_leaving_says_1(alone: Open, reade
         await pilot.press("minus")
         assert "nothing" not in table(app)[0]
         assert "●" in drawn(app)
-        assert [source.name for source in app.desk.state.sources] == ["demo"]
+        assert [source.name for source in app.reader.state.sources] == ["demo"]
         await pilot.press("ctrl+q")
         await pilot.pause()
     assert app.return_value == 0
@@ -228,7 +230,7 @@ def test_more_sources_than_marks_are_refused(reader: FakeReader) -> None:
 
 async def test_the_table_has_the_figures_at_the_cursor(alone: Open) -> None:
     async with alone("demo", "flawed", size=(160, 48)) as (app, pilot):
-        state = app.desk.state
+        state = app.reader.state
         await pilot.press("h", "h", "h")
         step = STEPS[-4]
         assert state.at == step
@@ -268,14 +270,14 @@ async def test_keys_choose_what_is_drawn(alone: Open) -> None:
         await pilot.press("j", "space")
         assert "R" in drawn(app)
         await pilot.press("j", "j", "j", "a")
-        marks = {glyph for (_, key), (glyph, _) in app.desk.state.marks().items() if key.startswith("convergence")}
+        marks = {glyph for (_, key), (glyph, _) in app.reader.state.marks().items() if key.startswith("convergence")}
         assert marks == {"○", "e", "m", "2", "1"}
         plotted = "".join("".join(line[8:]) for line in lines(dynamics_screen(app).plots[0])[:-1])
         assert all(glyph in plotted for glyph in ("e", "2", "1"))
         await pilot.press("k", "a")
-        assert not any(key.startswith("convergence") for _, key in app.desk.state.marks())
+        assert not any(key.startswith("convergence") for _, key in app.reader.state.marks())
         await pilot.press("k")
-        state = app.desk.state
+        state = app.reader.state
         while state.row != "loss":
             await pilot.press("j")
         await pilot.press("space")
@@ -306,7 +308,7 @@ async def test_half_way_steps_and_facts(alone: Open) -> None:
     async with alone("flawed") as (app, pilot):
         half = KNOWN["flawed"].halfway()
         await pilot.press("n")
-        assert app.desk.state.at == half["encoding"]
+        assert app.reader.state.at == half["encoding"]
         assert f"encoding half-way at step {half['encoding']}" in strip(app)
         text = drawn(app)
         assert text.count("½") == 2
@@ -326,7 +328,7 @@ async def test_the_data_are_exported(alone: Open, tmp_path: Path, suffix: str) -
         await type_line(pilot, str(tmp_path / "data.txt"))
         assert isinstance(app.screen, Ask), "a name that says no kind is asked again"
         await type_line(pilot, str(path))
-        await until(pilot, lambda: "written to" in app.desk.strip.text)
+        await until(pilot, lambda: "written to" in app.reader.strip.text)
         assert "data" in strip(app)
         if suffix == ".json":
             wanted = {"schema": 1, "sources": [KNOWN[name].to_dict() for name in ("demo", "flawed")]}
@@ -355,7 +357,7 @@ async def test_a_budget_is_shown_before_the_first_checkpoint(alone: Open, reader
 
 async def test_sources_are_hidden_turned_to_and_removed(alone: Open) -> None:
     async with alone("demo", "flawed") as (app, pilot):
-        state = app.desk.state
+        state = app.reader.state
         assert "▲" in drawn(app)
         await pilot.press("tab", "d")
         assert "▲" not in drawn(app)
@@ -377,7 +379,7 @@ async def test_sources_are_hidden_turned_to_and_removed(alone: Open) -> None:
 async def test_removing_what_is_read_stops_reading_it(alone: Open, reader: FakeReader) -> None:
     gate = reader.step = Gate(2)
     async with alone("demo", "live.jsonl", ready=False) as (app, pilot):
-        state = app.desk.state
+        state = app.reader.state
         await until(pilot, lambda: len(state.sources[0].points) == 2)
         await pilot.press("minus")
         gate.open(3)
@@ -391,7 +393,7 @@ async def test_removing_what_is_read_stops_reading_it(alone: Open, reader: FakeR
 
 async def test_the_mouse_points_and_picks(alone: Open) -> None:
     async with alone("demo", "flawed") as (app, pilot):
-        screen, state = dynamics_screen(app), app.desk.state
+        screen, state = dynamics_screen(app), app.reader.state
         await pilot.click(screen.dynamics_table, offset=(60, 1 + HEAD_ROWS + 2))
         assert (state.row, state.selected) == ("r2_heldout_vocab", 1)
         await pilot.click(screen.plots[0], offset=(8, 5))
@@ -404,9 +406,9 @@ async def test_the_mouse_points_and_picks(alone: Open) -> None:
 
 async def test_the_row_under_the_cursor_stays_in_view(alone: Open) -> None:
     async with alone("demo") as (app, pilot):
-        keys = [row.key for row in app.desk.state.quantities]
+        keys = [row.key for row in app.reader.state.quantities]
         await pilot.press("k")
-        assert app.desk.state.row == keys[-1]
+        assert app.reader.state.row == keys[-1]
         assert any(line.startswith("▸") for line in table(app))
         await pilot.press("j")
         assert table(app)[HEAD_ROWS].startswith("▸adj R²")
@@ -438,9 +440,9 @@ async def test_remapped_keys_work_here_too(alone: Open, tmp_path: Path) -> None:
     (tmp_path / "keys.toml").write_text('"plot.previous" = "B"\n')
     async with alone("demo") as (app, pilot):
         await pilot.press("h")
-        assert app.desk.state.at == 1000
+        assert app.reader.state.at == 1000
         await pilot.press("B")
-        assert app.desk.state.at == 512
+        assert app.reader.state.at == 512
 
 
 def test_figures_in_few_cells() -> None:

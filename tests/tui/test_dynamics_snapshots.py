@@ -39,7 +39,7 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
     )
 
     async def prepare(pilot: Pilot[int]) -> None:
-        state = app.desk.state
+        state = app.reader.state
         await until(pilot, lambda: state.job is None and not any(each.pending for each in state.sources))
         await pilot.press(*keys)
         await pilot.pause()

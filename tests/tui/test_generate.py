@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.generation.decoding import Decoding
-from tpe_core.generation.paired import Controls, Pair, PairRequest
+from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_tui.app import TpeApp
@@ -40,7 +40,7 @@ def screen_of(app: TpeApp) -> GenerateScreen:
     return found
 
 
-async def written(app: TpeApp, pilot: Pilot[int]) -> Pair:
+async def written(app: TpeApp, pilot: Pilot[int]) -> PairedGeneration:
     """Wait for the end of the job."""
     await until(pilot, lambda: app.bench.generation.job is None)
     pair = app.bench.generation.pair
@@ -48,14 +48,14 @@ async def written(app: TpeApp, pilot: Pilot[int]) -> Pair:
     return pair
 
 
-async def opened(app: TpeApp, pilot: Pilot[int], length: int = LENGTH) -> Pair:
+async def opened(app: TpeApp, pilot: Pilot[int], length: int = LENGTH) -> PairedGeneration:
     """Open the screen and let it write `length` tokens."""
     app.bench.generation.decoding = Decoding(length)
     await pilot.press("a")
     return await written(app, pilot)
 
 
-def expected(session: FakeSession, decoding: Decoding, edit: Intervention) -> Pair:
+def expected(session: FakeSession, decoding: Decoding, edit: Intervention) -> PairedGeneration:
     return run(session.generate(PairRequest(session.default_prompt, decoding), lambda: Controls(edit)))
 
 

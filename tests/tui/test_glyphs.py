@@ -81,7 +81,7 @@ async def test_the_screen_of_a_training_is_drawn_in_ascii_alone(tmp_path: Path) 
     app.suit(True, few_colours=False)
     async with app.run_test(size=(160, 48)) as pilot:
         await until(
-            pilot, lambda: app.desk.state.job is None and not any(one.pending for one in app.desk.state.sources)
+            pilot, lambda: app.reader.state.job is None and not any(one.pending for one in app.reader.state.sources)
         )
         text = screen_text(app)
         assert text.isascii()

@@ -18,7 +18,7 @@ from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.error import ErrorScreen
 from tpe_tui.inspector.screen import parse_ratio, parse_share, stepped
 from tpe_tui.shell.engine_app import COPY_NAME
-from tpe_tui.shell.view_memory import Memory
+from tpe_tui.shell.view_memory import ViewMemory
 
 from .fakes import FakeSession
 from .helpers import Start, answered, lines, type_line, until
@@ -327,7 +327,7 @@ async def test_a_failing_prompt_is_neither_beside_old_figures_nor_in_the_next_st
 ) -> None:
     session = FakeSession()
     session.fail, session.fails_on = ModelError("token '<|im_start|>' (id 600) has no row."), "<|im_start|>"
-    memory = Memory(tmp_path / "state")
+    memory = ViewMemory(tmp_path / "state")
     async with start(session, WIDE) as (app, pilot):
         bench = app.bench
         for text in ("a good one", "hello <|im_start|>"):

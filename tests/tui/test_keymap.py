@@ -12,7 +12,7 @@ from tpe_tui.dialogs.help import help_text
 from tpe_tui.inspector.screen import InspectScreen
 from tpe_tui.keymap import ACTIONS, BY_ID, FOOTER, LOST, Keymap, load_keymap
 from tpe_tui.shell.terminal_keys import key_name
-from tpe_tui.shell.view_memory import Memory, Remembered
+from tpe_tui.shell.view_memory import SavedView, ViewMemory
 
 from .helpers import Start, answered
 
@@ -105,11 +105,11 @@ async def test_a_broken_file_is_a_notification(start: Start, tmp_path: Path) -> 
 
 
 def test_memory_keeps_views_by_model(tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "deep" / "state")
-    view = Remembered(prompt="hello", sort="t", descending=False, plot="PCA", method="top-k", replacement="mean")
-    assert memory.recall("demo") == Remembered()
+    memory = ViewMemory(tmp_path / "deep" / "state")
+    view = SavedView(prompt="hello", sort="t", descending=False, plot="PCA", method="top-k", replacement="mean")
+    assert memory.recall("demo") == SavedView()
     assert memory.remember("demo", view)
-    assert memory.remember("other", Remembered(prompt="x"))
+    assert memory.remember("other", SavedView(prompt="x"))
     assert memory.recall("demo") == view
     assert sorted(path.name for path in memory.path.parent.iterdir()) == ["inspector.json"]
 
@@ -117,20 +117,20 @@ def test_memory_keeps_views_by_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"models": 3}', '{"models": {"demo": [1]}}', "\x00"])
 def test_a_broken_memory_is_empty(tmp_path: Path, text: str) -> None:
     (tmp_path / "inspector.json").write_text(text)
-    memory = Memory(tmp_path)
-    assert memory.recall("demo") == Remembered()
-    assert memory.remember("demo", Remembered(prompt="again"))
+    memory = ViewMemory(tmp_path)
+    assert memory.recall("demo") == SavedView()
+    assert memory.remember("demo", SavedView(prompt="again"))
     assert memory.recall("demo").prompt == "again"
 
 
 def test_values_of_a_wrong_type_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "inspector.json").write_text('{"models": {"demo": {"prompt": 3, "sort": "t", "new": 1}}}')
-    assert Memory(tmp_path).recall("demo") == Remembered(sort="t")
+    assert ViewMemory(tmp_path).recall("demo") == SavedView(sort="t")
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert not Memory(tmp_path / "file").remember("demo", Remembered())
+    assert not ViewMemory(tmp_path / "file").remember("demo", SavedView())
 
 
 async def test_the_view_is_restored_at_the_next_start(start: Start) -> None:
@@ -210,9 +210,9 @@ async def test_a_broken_memory_is_set_aside_and_stops_no_start(start: Start, tmp
         assert any("is now inspector.broken.json" in note.message for note in app._notifications)
         await pilot.press("q")
     assert file.with_name("inspector.broken.json").read_text() == text
-    assert Memory(file.parent).recall("demo").prompt == "Return the number of"
+    assert ViewMemory(file.parent).recall("demo").prompt == "Return the number of"
 
 
 def test_half_a_surrogate_pair_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "inspector.json").write_text('{"models": {"demo": {"prompt": "a\\ud800"}}}')
-    assert Memory(tmp_path).recall("demo").prompt == "a?"
+    assert ViewMemory(tmp_path).recall("demo").prompt == "a?"

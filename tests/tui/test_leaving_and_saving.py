@@ -155,9 +155,9 @@ def test_default_names_say_the_model(model: str, revision: str | None, name: str
 
 
 def test_an_edit_is_unsaved_until_a_file_holds_exactly_it() -> None:
-    from tpe_core.edit_history import Inspector
+    from tpe_core.edit_history import EditHistory
 
-    inspector = Inspector(prompt="", hidden_size=9, vocab_rows=9)
+    inspector = EditHistory(prompt="", hidden_size=9, vocab_rows=9)
     assert not inspector.is_unsaved
     inspector.apply(Intervention((1,)))
     assert inspector.is_unsaved

@@ -19,7 +19,7 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_tui.dialogs.error import ErrorScreen
 from tpe_tui.dialogs.model_picker import Choice, PickerScreen, parse_choice
-from tpe_tui.shell.view_memory import Memory
+from tpe_tui.shell.view_memory import ViewMemory
 
 from .fakes import CACHED, FakeSession
 from .helpers import Start, answered, lines, until
@@ -139,7 +139,7 @@ async def test_another_model_opens_in_the_same_app(start: Start) -> None:
         await pilot.press("q", "y")
     assert app.return_value == 0
     assert [options.model for options in asked] == ["demo", "small", "demo"]
-    assert Memory(app.state_dir).recall("small").prompt == small.default_prompt
+    assert ViewMemory(app.state_dir).recall("small").prompt == small.default_prompt
 
 
 async def test_the_model_stays_where_the_other_fails(start: Start) -> None:

@@ -19,7 +19,7 @@ from tpe_tui.app import TpeApp
 from tpe_tui.command_line import sweep_lines
 from tpe_tui.dialogs.error import ErrorScreen, TextScreen
 from tpe_tui.inspector.screen import InspectScreen
-from tpe_tui.sweep.curve_plot import PALETTE, REFERENCE, Drawn, Picture, mark_of, picture_lines
+from tpe_tui.sweep.curve_plot import PALETTE, REFERENCE, CurveFigure, PlottedCurve, figure_lines, mark_of
 from tpe_tui.sweep.curve_table import HEAD_ROWS, columns_for
 from tpe_tui.sweep.order_choice import OrderChoice
 from tpe_tui.sweep.screen import SweepScreen
@@ -369,23 +369,23 @@ async def test_the_command_line_of_what_is_shown(start: Start) -> None:
     assert "--save" not in sweep_lines(RunOptions(), replace(SweepState(), selected=ROTATE))
 
 
-def picture(log: bool = True, cursor: int = 3) -> Picture:
+def picture(log: bool = True, cursor: int = 3) -> CurveFigure:
     x = np.linspace(0, 95, 20)
     y = (x / 50) ** 2
-    curves = [Drawn(name, y * 1.5**at) for at, name in enumerate((*ORDERS, ROTATE)) if name != "random"]
-    return Picture(x=x, curves=(Drawn("random", y * 6, y * 4, y * 9), *curves), cursor=cursor, log=log)
+    curves = [PlottedCurve(name, y * 1.5**at) for at, name in enumerate((*ORDERS, ROTATE)) if name != "random"]
+    return CurveFigure(x=x, curves=(PlottedCurve("random", y * 6, y * 4, y * 9), *curves), cursor=cursor, log=log)
 
 
 @pytest.mark.parametrize("log", [True, False])
 @pytest.mark.parametrize("size", [(72, 30), (52, 12), (20, 6), (12, 3), (5, 1), (0, 0)])
 def test_every_line_of_a_picture_is_as_wide_as_asked(size: tuple[int, int], log: bool) -> None:
-    drawn = picture_lines(picture(log), *size)
+    drawn = figure_lines(picture(log), *size)
     assert [sum(len(text) for text, _ in line) for line in drawn] == [size[0]] * size[1]
 
 
 def test_every_curve_can_be_told_without_colour() -> None:
     assert len({mark for mark, _ in (*PALETTE, REFERENCE)}) == len(PALETTE) + 1
-    text = "".join(text for line in picture_lines(picture(), 90, 40) for text, _ in line)
+    text = "".join(text for line in figure_lines(picture(), 90, 40) for text, _ in line)
     assert all(mark_of(curve.name)[0] in text for curve in picture().curves)
     assert "░" in text
     assert "│" in text
@@ -393,7 +393,7 @@ def test_every_curve_can_be_told_without_colour() -> None:
 
 def test_marks_lie_on_their_line_and_the_cursor_on_its_point() -> None:
     x = np.linspace(0, 95, 20)
-    drawn = picture_lines(Picture(x=x, curves=(Drawn("slope", x),), cursor=10, log=False), 60, 20)
+    drawn = figure_lines(CurveFigure(x=x, curves=(PlottedCurve("slope", x),), cursor=10, log=False), 60, 20)
     text = ["".join(part for part, _ in line) for line in drawn]
     marked = [(row, line.index("●")) for row, line in enumerate(text) if "●" in line]
     columns = [column for _, column in marked]
@@ -407,14 +407,18 @@ def test_marks_lie_on_their_line_and_the_cursor_on_its_point() -> None:
 
 def test_nothing_on_a_logarithmic_axis_for_what_is_zero() -> None:
     x = np.array([0.0, 50.0, 90.0])
-    text = picture_lines(Picture(x=x, curves=(Drawn("slope", np.array([0.0, 0.1, 1.0])),), cursor=0, log=True), 60, 20)
+    text = figure_lines(
+        CurveFigure(x=x, curves=(PlottedCurve("slope", np.array([0.0, 0.1, 1.0])),), cursor=0, log=True), 60, 20
+    )
     assert sum(part.count("●") for line in text for part, _ in line) == 2
-    nothing = picture_lines(Picture(x=x, curves=(Drawn("slope", np.full(3, np.nan)),), cursor=0, log=True), 60, 20)
+    nothing = figure_lines(
+        CurveFigure(x=x, curves=(PlottedCurve("slope", np.full(3, np.nan)),), cursor=0, log=True), 60, 20
+    )
     assert not any("●" in part for line in nothing for part, _ in line)
 
 
 def test_a_stale_picture_is_dim() -> None:
-    roles = {role for line in picture_lines(replace(picture(), stale=True), 60, 20) for _, role in line}
+    roles = {role for line in figure_lines(replace(picture(), stale=True), 60, 20) for _, role in line}
     assert not {role for _, role in (*PALETTE, REFERENCE)} & roles
 
 

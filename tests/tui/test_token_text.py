@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from tpe_core.generation.paired import Said, Side
+from tpe_core.generation.paired import Continuation, GeneratedToken
 from tpe_tui.token_text import BINS, CHANGED, DIFFERS, END, Tagged, bin_of, tagged, wrap
 
 WORDS = [
@@ -26,8 +26,10 @@ WORDS = [
 ]
 
 
-def side(texts: list[str], ended: bool = False) -> Side:
-    return Side(tuple(Said(token_id=i, text=text, p=0.9, p_base=0.001, kl=0.1) for i, text in enumerate(texts)), ended)
+def side(texts: list[str], ended: bool = False) -> Continuation:
+    return Continuation(
+        tuple(GeneratedToken(token_id=i, text=text, p=0.9, p_base=0.001, kl=0.1) for i, text in enumerate(texts)), ended
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))

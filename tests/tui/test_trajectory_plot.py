@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepPicture, step_lines
+from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepFigure, step_lines
 
 STEPS = (0, 1, 3, 10, 30, 100, 300, 1000)
 
@@ -24,7 +24,7 @@ def curve(values=None, same=(), half=None, mark="●", steps=STEPS) -> StepCurve
     )
 
 
-def text_of(picture: StepPicture, width: int = 72, height: int = 20) -> list[str]:
+def text_of(picture: StepFigure, width: int = 72, height: int = 20) -> list[str]:
     return ["".join(text for text, _ in line) for line in step_lines(picture, width, height)]
 
 
@@ -36,7 +36,7 @@ def cells(rows: list[str], glyph: str) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("shares", [True, False])
 @pytest.mark.parametrize("size", [(72, 30), (52, 12), (20, 6), (12, 3), (5, 1), (0, 0)])
 def test_every_line_is_as_wide_as_asked(size: tuple[int, int], shares: bool, log: bool) -> None:
-    picture = StepPicture(
+    picture = StepFigure(
         axis=StepAxis(STEPS, log),
         curves=(curve(), curve(mark="a", same=(10,), half=30)),
         cursor=30,
@@ -50,7 +50,7 @@ def test_equal_factors_are_equal_ways_on_a_logarithmic_axis_and_step_0_stands_ap
     axis = StepAxis(STEPS, log=True)
     assert axis.place(100) - axis.place(10) == pytest.approx(axis.place(1000) - axis.place(100))
     assert axis.low == axis.place(0) < axis.place(1) - 0.2
-    rows = text_of(StepPicture(axis=axis, curves=(curve(),)))
+    rows = text_of(StepFigure(axis=axis, curves=(curve(),)))
     columns = sorted(x for _, x in cells(rows, "●"))
     assert len(columns) == len(STEPS)
     assert columns[0] == 8, "step 0 at the left edge"
@@ -62,7 +62,7 @@ def test_equal_factors_are_equal_ways_on_a_logarithmic_axis_and_step_0_stands_ap
 
 
 def test_equal_differences_are_equal_ways_on_a_linear_axis() -> None:
-    rows = text_of(StepPicture(axis=StepAxis((0, 10, 20, 30), False), curves=(curve(steps=(0, 10, 20, 30)),)))
+    rows = text_of(StepFigure(axis=StepAxis((0, 10, 20, 30), False), curves=(curve(steps=(0, 10, 20, 30)),)))
     columns = sorted(x for _, x in cells(rows, "●"))
     ways = [b - a for a, b in pairwise(columns)]
     assert max(ways) - min(ways) <= 1
@@ -87,12 +87,12 @@ def test_few_steps_have_an_axis_too(steps: tuple[int, ...], log: bool) -> None:
     marks = axis.marks(10)
     assert marks
     assert all(math.isfinite(place) for place, _ in marks)
-    rows = text_of(StepPicture(axis=axis, curves=(curve(steps=steps, values=[0.5] * len(steps)),) if steps else ()))
+    rows = text_of(StepFigure(axis=axis, curves=(curve(steps=steps, values=[0.5] * len(steps)),) if steps else ()))
     assert len(cells(rows, "●")) == len(steps)
 
 
 def test_duplicates_half_way_steps_skipped_ones_and_the_cursor_are_drawn_as_such() -> None:
-    picture = StepPicture(
+    picture = StepFigure(
         axis=StepAxis((*STEPS, 50), True),
         curves=(curve(same=(10, 300), half=100),),
         cursor=30,
@@ -117,7 +117,7 @@ def test_duplicates_half_way_steps_skipped_ones_and_the_cursor_are_drawn_as_such
 def test_a_line_goes_through_own_checkpoints_only() -> None:
     values = [0.5] * len(STEPS)
     values[3] = 0.0
-    picture = StepPicture(axis=StepAxis(STEPS, True), curves=(curve(values, same=(10,)),))
+    picture = StepFigure(axis=StepAxis(STEPS, True), curves=(curve(values, same=(10,)),))
     rows = text_of(picture)
     ((low, _),) = cells(rows, "=")
     assert all(row[8:].isspace() for row in rows[low + 1 : -1])
@@ -127,7 +127,7 @@ def test_a_line_goes_through_own_checkpoints_only() -> None:
 
 def test_shares_lie_between_0_and_1_and_what_is_far_below_stays_on_the_edge() -> None:
     values = [-7.0, *([0.5] * (len(STEPS) - 2)), 1.0]
-    rows = text_of(StepPicture(axis=StepAxis(STEPS, True), curves=(curve(values),)))
+    rows = text_of(StepFigure(axis=StepAxis(STEPS, True), curves=(curve(values),)))
     labels = [float(row[:7]) for row in rows[:-1] if row[:7].strip()]
     assert {0.0, 0.5, 1.0} <= set(labels)
     assert min(labels) > -0.4
@@ -136,7 +136,7 @@ def test_shares_lie_between_0_and_1_and_what_is_far_below_stays_on_the_edge() ->
 
 def test_figures_over_decades_have_a_logarithmic_axis_of_their_own() -> None:
     values = [10.0**-at for at in range(len(STEPS))]
-    rows = text_of(StepPicture(axis=StepAxis(STEPS, True), curves=(curve(values),), shares=False), height=24)
+    rows = text_of(StepFigure(axis=StepAxis(STEPS, True), curves=(curve(values),), shares=False), height=24)
     ys = [y for y, _ in sorted(cells(rows, "●"), key=lambda cell: cell[1])]
     ways = [b - a for a, b in pairwise(ys)]
     assert max(ways) - min(ways) <= 1
@@ -144,13 +144,13 @@ def test_figures_over_decades_have_a_logarithmic_axis_of_their_own() -> None:
 
 
 def test_of_curves_that_coincide_each_is_seen() -> None:
-    rows = text_of(StepPicture(axis=StepAxis(STEPS, True), curves=tuple(curve(mark=mark) for mark in "●▲■")))
+    rows = text_of(StepFigure(axis=StepAxis(STEPS, True), curves=tuple(curve(mark=mark) for mark in "●▲■")))
     seen = [len(cells(rows, mark)) for mark in "●▲■"]
     assert sum(seen) == len(STEPS)
     assert min(seen) >= 2
 
 
 def test_what_is_not_measured_is_not_drawn() -> None:
-    rows = text_of(StepPicture(axis=StepAxis(STEPS, True), curves=(curve([math.nan] * len(STEPS)),), cursor=30))
+    rows = text_of(StepFigure(axis=StepAxis(STEPS, True), curves=(curve([math.nan] * len(STEPS)),), cursor=30))
     assert not cells(rows, "●")
     assert not cells(rows, "½")

@@ -20,7 +20,7 @@ from tpe_core.checkpoint.plan import ADVICE, Plan, choose, without_constants
 from tpe_core.checkpoint.verify import Loss, Verified, loss_of, verify
 from tpe_core.checkpoint.weights import EditedCopy, edited_copy, mark_untied
 from tpe_core.detection.detection import Detection
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import ModelError, TpeError
 from tpe_core.manifest.manifest import Manifest, check_model, read_edit, read_manifest, write_manifest
 from tpe_core.models.loading import load_steps
@@ -78,7 +78,7 @@ class Baked:
 
 def bake(
     model: LanguageModel,
-    edit: Edit,
+    edit: ResolvedEdit,
     out: Path,
     *,
     allow_lossy: bool = False,
@@ -142,7 +142,7 @@ def bake(
     return replace(baked, size=size)
 
 
-def _manifest_for(model: LanguageModel, edit: Edit, path: Path) -> Manifest:
+def _manifest_for(model: LanguageModel, edit: ResolvedEdit, path: Path) -> Manifest:
     """The manifest of an edit. Raises `ManifestError` where it is broken, another head's, or another edit's."""
     document, recorded = read_edit(path)
     check_model(document, model)

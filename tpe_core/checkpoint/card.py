@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.manifest.io import format_document
 from tpe_core.manifest.schema import Manifest
 from tpe_core.models.model import LanguageModel
@@ -22,7 +22,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 SHOWN = 40  # dimensions and tokens listed
 
 
-def model_card(model: LanguageModel, edit: Edit, record: dict[str, Any], manifest: Manifest | None) -> str:
+def model_card(model: LanguageModel, edit: ResolvedEdit, record: dict[str, Any], manifest: Manifest | None) -> str:
     """The text of README.md. `record` is the document of `tpe bake` without what is known only after writing."""
     name, form = printable_token(model.name), record["representation"]
     front = ["---", "library_name: transformers", "tags:", "- tpe"]
@@ -59,7 +59,7 @@ def model_card(model: LanguageModel, edit: Edit, record: dict[str, Any], manifes
     return "\n\n".join(parts) + "\n"
 
 
-def _edit_lines(model: LanguageModel, edit: Edit) -> list[str]:
+def _edit_lines(model: LanguageModel, edit: ResolvedEdit) -> list[str]:
     intervention, lines = edit.intervention, []
     names = token_texts(model.tokenizer, model.head.vocab_rows)
     if edit.removed:

@@ -18,7 +18,7 @@ from torch import nn
 from tpe_core.checkpoint.norm import FinalAffine, final_affine
 from tpe_core.clamping import at_least, at_most
 from tpe_core.detection.detection import Detection
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import HeadError, TpeError
 from tpe_core.models.capture import crafted_logits
 from tpe_core.models.model import LanguageModel
@@ -103,7 +103,7 @@ def check_bakeable(model: LanguageModel) -> nn.Linear:
     return head
 
 
-def choose(model: LanguageModel, edit: Edit, detection: Detection | None = None) -> Plan:
+def choose(model: LanguageModel, edit: ResolvedEdit, detection: Detection | None = None) -> Plan:
     """The best form of an edit in a model. A best guess has its direction only where `detection` is given.
 
     Raises `HeadError` where the model cannot be baked, `TpeError` where the edit is of another head.
@@ -134,12 +134,12 @@ def choose(model: LanguageModel, edit: Edit, detection: Detection | None = None)
     return _best_guess(detection)
 
 
-def without_constants(edit: Edit) -> Plan:
+def without_constants(edit: ResolvedEdit) -> Plan:
     """The form of an edit whose constants are left out: what remains where the closest form would cost more."""
     return Plan(carrier="left-out", moves_head=bool(edit.removed) or bool(edit.rows), unexplained=1.0)
 
 
-def check_edit(model: LanguageModel, edit: Edit) -> None:
+def check_edit(model: LanguageModel, edit: ResolvedEdit) -> None:
     """Raise `TpeError` where an edit is of another width, or steers a token that the tokenizer does not have."""
     head = model.head
     if edit.hidden_size != head.hidden_size:

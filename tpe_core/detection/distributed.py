@@ -26,7 +26,7 @@ from tpe_core.detection.detection import (
     load_detection,
 )
 from tpe_core.detection.hidden import HiddenSample, blocks_per_forward
-from tpe_core.detection.reading import reading_of
+from tpe_core.detection.reading import corpus_spec
 from tpe_core.errors import CorpusError, TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.models.loading import load_steps
@@ -36,11 +36,11 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_core.store import Store
 
-__all__ = ["Shared", "detect_together", "share_of"]
+__all__ = ["DistributedDetection", "detect_together", "share_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared:
+class DistributedDetection:
     """What several processes detected, as the first of them has it (`detection` is None in the others)."""
 
     model: LanguageModel
@@ -79,7 +79,7 @@ def detect_together(
     *,
     stdin: BinaryIO | None = None,
     save_seconds: float = SAVE_SECONDS,
-) -> Steps[Shared]:
+) -> Steps[DistributedDetection]:
     """Detect as `tpe_core.analysis.analyze` does, every process its share: a job for each of them.
 
     The first one saves the whole under the key that `analyze` looks up and the others forget their shares then.
@@ -91,11 +91,11 @@ def detect_together(
     model = yield from load_steps(replace(options, device=processes.device(options.device)))
     said: list[str] = []
     store = Store(on_problem=said.append) if options.cache else None
-    reading = reading_of(source, model, options.positions)
-    key = detection_key(model, reading.key, options.sample, options.seed)
+    spec = corpus_spec(source, model, options.positions)
+    key = detection_key(model, spec.key, options.sample, options.seed)
     ready = load_detection(store, key, model.head) if processes.first and not options.refresh else None
     if (yield from _agree(processes, key, ready is not None)):
-        return Shared(
+        return DistributedDetection(
             model=model,
             text=source.label,
             key=key,
@@ -105,7 +105,7 @@ def detect_together(
             resumed=0,
             warnings=tuple(said),
         )
-    corpus = yield from reading.corpus()
+    corpus = yield from spec.corpus()
     share = share_of(corpus, processes.rank, processes.size, blocks_per_forward(model, corpus.block_length))
     own, resumed = yield from _detect_share(
         model, share, options=options, processes=processes, store=store, save_seconds=save_seconds
@@ -122,7 +122,7 @@ def detect_together(
             cached = group.from_first(cached)
             if cached and store is not None:
                 store.remove(own_key)
-    return Shared(
+    return DistributedDetection(
         model=model,
         text=source.label,
         key=key,

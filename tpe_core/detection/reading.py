@@ -9,13 +9,13 @@ from tpe_core.corpus.corpus import Corpus, Part, TextSource, corpus_key, opening
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Steps
 
-__all__ = ["Reading", "reading_of"]
+__all__ = ["CorpusSpec", "corpus_spec"]
 
 BLOCK_LENGTH = 256  # tokens; shorter where the model's context is
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class CorpusSpec:
     """The text that a run detects on: named before anything is tokenised, and read only where it has to be."""
 
     source: TextSource
@@ -42,7 +42,7 @@ class Reading:
         return corpus
 
 
-def reading_of(source: TextSource, model: LanguageModel, positions: int, part: Part = "detect") -> Reading:
+def corpus_spec(source: TextSource, model: LanguageModel, positions: int, part: Part = "detect") -> CorpusSpec:
     """How a model reads a text: the same for every front end and every process, so that they find one detection.
 
     `positions` counts predictions; a masked or encoder-decoder model makes fewer of them than it reads tokens.
@@ -54,7 +54,7 @@ def reading_of(source: TextSource, model: LanguageModel, positions: int, part: P
     blocks = math.ceil(positions / sampling.count(length))
     tokens_read = positions if model.task == "causal" else blocks * length
     key = corpus_key(source, tokens, block_length=length, positions=tokens_read, part=part, add_bos=bos)
-    return Reading(
+    return CorpusSpec(
         source=source,
         model=model,
         tokenizer_sha256=tokens,

@@ -15,7 +15,7 @@ import torch
 from tpe_core.corpus.corpus import BuiltinCode, Corpus, text_source
 from tpe_core.corpus.sources import TextSource
 from tpe_core.detection.hidden import HiddenSample, SampleBuilder, blocks_per_forward, hidden_batch
-from tpe_core.detection.reading import Reading, reading_of
+from tpe_core.detection.reading import CorpusSpec, corpus_spec
 from tpe_core.errors import CorpusError
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Progress, Steps
@@ -74,8 +74,8 @@ def read_samples(
     """
     other: TextSource = text_source(ood) if ood else BuiltinCode()
     said: list[str] = []
-    heldout = yield from read_sample(model, reading_of(source, model, size, "heldout"), size, seed, store)
-    outside = yield from read_sample(model, reading_of(other, model, size, "all"), size, seed, store)
+    heldout = yield from read_sample(model, corpus_spec(source, model, size, "heldout"), size, seed, store)
+    outside = yield from read_sample(model, corpus_spec(other, model, size, "all"), size, seed, store)
     for name, found in (("local", local), ("held-out", heldout), ("out-of-domain", outside)):
         if len(found) < size:
             said.append(
@@ -87,10 +87,10 @@ def read_samples(
 
 
 def read_sample(
-    model: LanguageModel, reading: Reading, size: int, seed: int, store: Store | None
+    model: LanguageModel, spec: CorpusSpec, size: int, seed: int, store: Store | None
 ) -> Steps[HiddenSample]:
-    """h and the next token at `size` positions of one reading: a job, cached in `store`."""
-    facts = f"sample {VERSION} {model.fingerprint} {reading.key} {model.sampling.label} {size} {seed}"
+    """h and the next token at `size` positions of one spec: a job, cached in `store`."""
+    facts = f"sample {VERSION} {model.fingerprint} {spec.key} {model.sampling.label} {size} {seed}"
     key = hashlib.sha256(facts.encode()).hexdigest()
     entry = store.load(key) if store is not None else None
     if entry is not None:
@@ -98,10 +98,10 @@ def read_sample(
         whole = {"hidden", "next", "priority"} <= arrays.keys()
         if whole and arrays["hidden"].shape[1:] == (model.head.hidden_size,) and np.isfinite(arrays["hidden"]).all():
             return HiddenSample(size, arrays["hidden"], arrays["next"], arrays["priority"])
-    corpus = yield from reading.corpus()
+    corpus = yield from spec.corpus()
     found = yield from gather(model, corpus, size, seed)
     if not len(found):
-        raise CorpusError(f"the text ({reading.source.label}) has no positions to measure on: give more text.")
+        raise CorpusError(f"the text ({spec.source.label}) has no positions to measure on: give more text.")
     if store is not None:
         store.save(key, {"hidden": found.hidden, "next": found.next_ids, "priority": found.priority}, {})
     return found

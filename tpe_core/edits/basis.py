@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from tpe_core.detection.detection import Detection
 from tpe_core.edits.directions import Directions
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import REBUILT, Intervention, Method, Replacement
 from tpe_core.edits.reconstruction import Reconstruction, reconstruct
 from tpe_core.errors import TpeError
 
-__all__ = ["EditBasis"]
+__all__ = ["EditStatistics"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(kw_only=True)
-class EditBasis:
+class EditStatistics:
     """What edits are made of, as measured: E[h] and the reconstruction for replacements, directions for steering.
 
     `given` directions and a `given_rebuilt` (from a manifest) take precedence over the detection's: the directions
@@ -38,9 +38,9 @@ class EditBasis:
     _rebuilt: Reconstruction | None = None  # the last one made
 
     @staticmethod
-    def of(slope: Floats, detection: Detection) -> EditBasis:
+    def of(slope: Floats, detection: Detection) -> EditStatistics:
         """The basis that a detection and its fitted slopes imply."""
-        return EditBasis(slope=slope, detection=detection, mean_hidden=detection.mean_hidden)
+        return EditStatistics(slope=slope, detection=detection, mean_hidden=detection.mean_hidden)
 
     def direction(self, method: Method, pruned: tuple[int, ...] = ()) -> Floats | None:
         """[d] v of a method under `pruned` dimensions; None for ``bias``, which adds log r to the logit itself."""
@@ -67,7 +67,7 @@ class EditBasis:
             self._rebuilt = reconstruct(pruned, self.detection)
         return self._rebuilt
 
-    def resolve(self, intervention: Intervention) -> Edit:
+    def resolve(self, intervention: Intervention) -> ResolvedEdit:
         """The intervention with the numbers of this basis.
 
         Raises `TpeError` where it names a dimension that is not there, or a refit that this basis was not given.
@@ -87,7 +87,9 @@ class EditBasis:
                 biases[entry.token_id] = math.log(entry.ratio)
             else:
                 rows[entry.token_id] = math.log(entry.ratio) * direction
-        return Edit(intervention=intervention, hidden_size=d, constant=constant, fold=fold, rows=rows, biases=biases)
+        return ResolvedEdit(
+            intervention=intervention, hidden_size=d, constant=constant, fold=fold, rows=rows, biases=biases
+        )
 
     def overridden(
         self,
@@ -95,12 +97,12 @@ class EditBasis:
         values: Floats | None,
         directions: Mapping[Method, Floats],
         rebuilt: Reconstruction | None = None,
-    ) -> EditBasis:
+    ) -> EditStatistics:
         """This basis with replacement values of `dims`, directions and a reconstruction taken from a manifest."""
         mean = self.mean_hidden.copy()
         if values is not None:
             mean[list(dims)] = values
-        return EditBasis(
+        return EditStatistics(
             slope=self.slope,
             detection=self.detection,
             mean_hidden=mean,

@@ -1,7 +1,7 @@
 """An intervention with every number it needs, so that it can leave the session that made it.
 
 `Intervention` says what is edited; what a pruned dimension becomes and where a steered row moves were measured
-on one model's text. An `Edit` holds those arrays: files, hooks, checkpoints and generation all apply this one.
+on one model's text. An `ResolvedEdit` holds those arrays: files, hooks, checkpoints and generation all apply this one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 
-__all__ = ["Edit"]
+__all__ = ["ResolvedEdit"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edit:
+class ResolvedEdit:
     """``z = W h' + b + shift(h')`` before any cap, in units of the final logits (`tpe_core.models.head.OutputHead`).
 
     h' is h with the dimensions S replaced: ``h'_S = fold h_K + constant``, K the kept ones (``zero`` and ``mean`` have
@@ -45,12 +45,12 @@ class Edit:
         for name, array, shape in shapes:
             if array.shape != shape:
                 raise TpeError(
-                    f"an edit's {name} has the shape {array.shape}, not {shape}: build it with EditBasis.resolve."
+                    f"an edit's {name} has the shape {array.shape}, not {shape}: build it with EditStatistics.resolve."
                 )
         steered = {entry.token_id for entry in self.intervention.steering}
         if steered != self.rows.keys() | self.biases.keys():
             raise TpeError(
-                "an edit's rows and biases are not those of its steered tokens: build it with EditBasis.resolve."
+                "an edit's rows and biases are not those of its steered tokens: build it with EditStatistics.resolve."
             )
 
     @property

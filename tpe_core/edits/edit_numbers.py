@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import HeadError, TpeError
 from tpe_core.models.head import OutputHead
 
 __all__ = ["EditNumbers", "edit_logits"]
 
 
-def edit_logits(head: OutputHead, edit: Edit, h: Tensor) -> Tensor:
+def edit_logits(head: OutputHead, edit: ResolvedEdit, h: Tensor) -> Tensor:
     """[..., V_all] float32 logits of the edited head for hidden states [..., d]: ``post(W' h' + b)``, by one product.
 
     Raises `TpeError` where the edit is of another head. For many calls, keep an `EditNumbers` and ask it.
@@ -34,7 +34,7 @@ class EditNumbers:
     `scale` turns the output that is shifted into final logits, in whose units an edit is: 1 for an `OutputHead`'s.
     """
 
-    edit: Edit
+    edit: ResolvedEdit
     scale: float = 1.0
     _made: dict[torch.device, dict[str, Tensor]] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edit_numbers import EditNumbers, edit_logits
 from tpe_core.edits.intervention import REBUILT, Intervention
@@ -22,7 +22,7 @@ __all__ = ["EditedHead", "edited_logits"]
 REFRESH_EVERY = 256  # toggled columns between two full products; also the point where one product is cheaper
 
 
-def edited_logits(head: OutputHead, intervention: Intervention, basis: EditBasis, h: Tensor) -> Tensor:
+def edited_logits(head: OutputHead, intervention: Intervention, basis: EditStatistics, h: Tensor) -> Tensor:
     """[..., V_all] logits of the edited head for hidden states [..., d], with the numbers that a basis gives.
 
     `EditedHead` follows this. Raises `TpeError` for a dimension or token the head does not have.
@@ -40,7 +40,7 @@ class EditedHead:
     what stands in for all pruned dimensions, so each costs a solve and a full product, as taking up a refit does.
     """
 
-    def __init__(self, head: OutputHead, basis: EditBasis) -> None:
+    def __init__(self, head: OutputHead, basis: EditStatistics) -> None:
         self.head = head
         self.basis = basis
         self._hidden = torch.zeros(head.hidden_size, device=head.columns.device)
@@ -52,7 +52,7 @@ class EditedHead:
         self._base = self.head.raw(self._hidden).to(self._double)
         self._reset()
 
-    def set_basis(self, basis: EditBasis) -> None:
+    def set_basis(self, basis: EditStatistics) -> None:
         """Use other replacement values and directions."""
         self.basis = basis
         self._reset()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tpe_core.clamping import at_most
 from tpe_core.corpus.corpus import tokenizer_fingerprint
 from tpe_core.corpus.token_ids import special_ends
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention
 from tpe_core.evaluation.harness import Answers, Harness, Question, Scored, Tasks
 from tpe_core.hooks import apply
@@ -102,7 +102,7 @@ class TaskScores:
 
 def evaluate_tasks(
     model: LanguageModel,
-    edit: Edit | Intervention | Path,
+    edit: ResolvedEdit | Intervention | Path,
     tasks: Tasks,
     *,
     force: bool = False,
@@ -121,7 +121,7 @@ def evaluate_tasks(
     with apply(model, edit, force=force) as applied:  # refused now, rather than after the base has answered
         chosen = applied.edit
     harness = Harness(model, tasks, limit=limit, shots=shots, batch=batch)
-    sides: dict[str, Edit | Intervention] = {"base": Intervention(), "edited": chosen}
+    sides: dict[str, ResolvedEdit | Intervention] = {"base": Intervention(), "edited": chosen}
     keys = {side: _facts(model, each, batch, tasks.version) for side, each in sides.items()}
     answers: dict[str, dict[Question, Any]] = {side: {} for side in sides}
     while True:
@@ -207,14 +207,14 @@ def _error(pulls: Floats) -> float | None:
     return float(np.std(pulls, ddof=1) / math.sqrt(len(pulls))) if len(pulls) > 1 else None
 
 
-def _facts(model: LanguageModel, edit: Edit | Intervention, batch: int, version: str) -> str:
+def _facts(model: LanguageModel, edit: ResolvedEdit | Intervention, batch: int, version: str) -> str:
     """What an answer depends on beside its question."""
     after = special_ends(model.tokenizer)[1] if model.task == "causal" else ()
     ends = f" without {after}" if after else ""  # a text's end stood before its continuation once
     digest = hashlib.sha256(
         f"tasks {VERSION} {version} {model.fingerprint} {tokenizer_fingerprint(model.tokenizer)} {batch}{ends}".encode()
     )
-    if isinstance(edit, Edit) and not edit.is_empty:
+    if isinstance(edit, ResolvedEdit) and not edit.is_empty:
         digest.update(f"{edit.intervention} {sorted(edit.biases.items())}".encode())
         for array in (edit.constant, edit.fold, *(edit.rows[token_id] for token_id in sorted(edit.rows))):
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tpe_core.corpus.corpus import TextSource
-from tpe_core.detection.reading import reading_of
-from tpe_core.edits.basis import EditBasis
+from tpe_core.detection.reading import corpus_spec
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ModelError, NumericalError, TpeError
 from tpe_core.generation.decoding import DEFAULT, Decoding
-from tpe_core.models.body import Body, cache_works
+from tpe_core.models.body import IncrementalDecoder, cache_works
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import DEMO
 from tpe_core.progress import Progress, Steps
@@ -82,10 +82,10 @@ def heldout_prompts(model: LanguageModel, source: TextSource, count: int, tokens
     Fewer where the text has fewer held-out blocks. Raises `CorpusError` where it has none, `TpeError` where a block is
     shorter than that.
     """
-    block = reading_of(source, model, 1).block_length
+    block = corpus_spec(source, model, 1).block_length
     if count < 1 or not 1 <= tokens <= block:
         raise TpeError(f"{count} prompts of {tokens} tokens cannot be cut: ask for at least 1, of 1 to {block} tokens.")
-    corpus = yield from reading_of(source, model, count * block, "heldout").corpus()
+    corpus = yield from corpus_spec(source, model, count * block, "heldout").corpus()
     return tuple(tuple(row) for row in corpus.blocks[:count, :tokens].tolist())
 
 
@@ -110,7 +110,7 @@ def end_ids(model: LanguageModel) -> frozenset[int]:
     return frozenset() if found is None else frozenset(found if isinstance(found, list | tuple) else [found])
 
 
-def logits_under(model: LanguageModel, intervention: Intervention, basis: EditBasis | None = None) -> Logits:
+def logits_under(model: LanguageModel, intervention: Intervention, basis: EditStatistics | None = None) -> Logits:
     """The model's head under an intervention, which needs a `basis` unless it is empty.
 
     Raises `TpeError` where it has none, or names what the head does not have.
@@ -120,7 +120,7 @@ def logits_under(model: LanguageModel, intervention: Intervention, basis: EditBa
     if intervention.is_empty:
         return head.logits
     if basis is None:
-        raise TpeError("an intervention needs the means and directions of a detection: give its EditBasis.")
+        raise TpeError("an intervention needs the means and directions of a detection: give its EditStatistics.")
     numbers = EditNumbers(basis.resolve(intervention))
     return lambda h: numbers.logits(head, h)
 
@@ -160,7 +160,7 @@ def choose(
 def generate(
     model: LanguageModel,
     intervention: Intervention,
-    basis: EditBasis | None,
+    basis: EditStatistics | None,
     prompts: Sequence[Sequence[int]],
     decoding: Decoding = DEFAULT,
     *,
@@ -192,7 +192,11 @@ def continuations(
     drawn: list[list[int]] = [[] for _ in given]
     total, before = len(given) * decoding.length, 0
     for rows in batches(list(map(len, given)), batch or max(1, min(BATCH, BATCH_LOGITS // model.head.total_rows))):
-        body, unread, unfinished = Body(model, cached), torch.tensor([given[row] for row in rows]), set(rows)
+        body, unread, unfinished = (
+            IncrementalDecoder(model, cached),
+            torch.tensor([given[row] for row in rows]),
+            set(rows),
+        )
         for step in range(decoding.length):
             yield Progress("generate", before + len(rows) * step, total)
             with torch.inference_mode():  # not around the yield: it would reach the caller

@@ -20,11 +20,20 @@ from tpe_core.generation.decoding import DEFAULT, Decoding
 from tpe_core.json_text import json_text
 from tpe_core.outputs import beginning, check_output, shown_path
 
-__all__ = ["Controls", "Mailbox", "Pair", "PairRequest", "Said", "Side", "pair_files", "save_pair"]
+__all__ = [
+    "Continuation",
+    "Controls",
+    "GeneratedToken",
+    "Mailbox",
+    "PairRequest",
+    "PairedGeneration",
+    "pair_files",
+    "save_pair",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class GeneratedToken:
     """One token of a continuation. Probabilities are the model's own: temperature 1, the whole vocabulary."""
 
     token_id: int
@@ -35,10 +44,10 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Continuation:
     """One continuation; `ended` where its last token is an end token."""
 
-    tokens: tuple[Said, ...] = ()
+    tokens: tuple[GeneratedToken, ...] = ()
     ended: bool = False
 
     @property
@@ -48,7 +57,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class PairedGeneration:
     """Both continuations so far. Steps count generated tokens from 0.
 
     `edits` are the interventions with the step from which each was in force, of those that drew a token. `seconds`
@@ -58,8 +67,8 @@ class Pair:
     prompt: str
     prompt_ids: tuple[int, ...]
     decoding: Decoding
-    base: Side = Side()
-    edited: Side = Side()
+    base: Continuation = Continuation()
+    edited: Continuation = Continuation()
     edits: tuple[tuple[int, Intervention], ...] = ()
     seconds: float = 0.0
 
@@ -103,7 +112,7 @@ class Pair:
         }  # fmt: skip
 
 
-def _side_record(side: Side, edited: bool) -> dict[str, Any]:
+def _side_record(side: Continuation, edited: bool) -> dict[str, Any]:
     tokens = []
     for said in side.tokens:
         record: dict[str, Any] = {"token_id": said.token_id, "text": said.text, "p": said.p}
@@ -124,7 +133,7 @@ class PairRequest:
 
     prompt: str
     decoding: Decoding = DEFAULT
-    after: Pair | None = None
+    after: PairedGeneration | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from tpe_core.corpus.pieces import Pieces
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.distribution import Distribution
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
@@ -30,8 +30,8 @@ from tpe_core.generation.generation import (
     noise_of,
     text_prompts,
 )
-from tpe_core.generation.paired import Pair, PairRequest, Said, Side
-from tpe_core.models.body import Body, cache_works
+from tpe_core.generation.paired import Continuation, GeneratedToken, PairedGeneration, PairRequest
+from tpe_core.models.body import IncrementalDecoder, cache_works
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Progress, Steps
 
@@ -43,10 +43,10 @@ SLICE = 0.025  # seconds slept between two looks at who else wants something
 def pair_texts(
     model: LanguageModel,
     request: PairRequest,
-    edit: Callable[[], Edit],
+    edit: Callable[[], ResolvedEdit],
     pace: Callable[[], float] = lambda: math.inf,
-) -> Steps[Pair]:
-    """The two continuations of a prompt: a job whose progress carries the `Pair` so far.
+) -> Steps[PairedGeneration]:
+    """The two continuations of a prompt: a job whose progress carries the `PairedGeneration` so far.
 
     `edit` is called once before each token and may answer differently each time, also for another thread's sake:
     what it says holds from that token on and changes nothing said before. `pace` is the most tokens a second.
@@ -85,11 +85,13 @@ def fitting(model: LanguageModel, request: PairRequest) -> PairRequest:
     return replace(request, decoding=replace(decoding, length=max(1, min(decoding.length, room))))
 
 
-def numbered(wanted: Callable[[], Intervention], basis: Callable[[Intervention], EditBasis]) -> Callable[[], Edit]:
+def numbered(
+    wanted: Callable[[], Intervention], basis: Callable[[Intervention], EditStatistics]
+) -> Callable[[], ResolvedEdit]:
     """`edit` of `pair_texts` from interventions and the basis of each; numbers are made anew only where one changed."""
-    last: list[tuple[Intervention, Edit]] = []
+    last: list[tuple[Intervention, ResolvedEdit]] = []
 
-    def edit() -> Edit:
+    def edit() -> ResolvedEdit:
         intervention = wanted()
         if not last or last[0][0] != intervention:
             last[:] = [(intervention, basis(intervention).resolve(intervention))]
@@ -108,30 +110,30 @@ def _waits(drawn: float, pace: Callable[[], float]) -> Iterator[None]:
 class _Text:
     """One side as it grows."""
 
-    def __init__(self, model: LanguageModel, ids: tuple[int, ...], before: Side) -> None:
+    def __init__(self, model: LanguageModel, ids: tuple[int, ...], before: Continuation) -> None:
         self._pieces = Pieces(model.tokenizer, ids)
         self.ended = before.ended
         self.said = [replace(said, text=self._pieces.add(said.token_id)) for said in before.tokens]
 
     def add(self, token_id: int, p: float, p_base: float, kl: float) -> None:
-        self.said.append(Said(token_id=token_id, text=self._pieces.add(token_id), p=p, p_base=p_base, kl=kl))
+        self.said.append(GeneratedToken(token_id=token_id, text=self._pieces.add(token_id), p=p, p_base=p_base, kl=kl))
 
-    def side(self) -> Side:
-        return Side(tuple(self.said), self.ended)
+    def side(self) -> Continuation:
+        return Continuation(tuple(self.said), self.ended)
 
-    def whole(self) -> Side:
+    def whole(self) -> Continuation:
         """With what was held back of a character that does not end."""
         tokens = list(self.said)
         if tokens and (rest := self._pieces.rest()):
             tokens[-1] = replace(tokens[-1], text=tokens[-1].text + rest)
-        return Side(tuple(tokens), self.ended)
+        return Continuation(tuple(tokens), self.ended)
 
 
 class _Writer:
     """Both sides, the bodies that read them and what is not read yet."""
 
     def __init__(self, model: LanguageModel, request: PairRequest, ids: tuple[int, ...]) -> None:
-        after = request.after or Pair(prompt=request.prompt, prompt_ids=ids, decoding=request.decoding)
+        after = request.after or PairedGeneration(prompt=request.prompt, prompt_ids=ids, decoding=request.decoding)
         if after.prompt_ids != ids:
             raise TpeError("a pair can only go on after its own prompt: start anew.")
         self.model, self.head, self.request, self.ids = model, model.head, request, ids
@@ -140,23 +142,23 @@ class _Writer:
         self.edits, self.seconds = list(after.edits), after.seconds
         self.numbers: EditNumbers | None = None  # of the edit in force
         cached = cache_works(model)
-        self.base_body, self.base_unread = Body(model, cached), self._unread(self.base)
+        self.base_body, self.base_unread = IncrementalDecoder(model, cached), self._unread(self.base)
         self.apart = after.first_difference is not None
-        self.body = Body(model, cached) if self.apart else self.base_body
+        self.body = IncrementalDecoder(model, cached) if self.apart else self.base_body
         self.unread = self._unread(self.edited)
 
     def _unread(self, text: _Text) -> list[int]:
         return [*self.ids, *(said.token_id for said in text.said)]
 
-    def pair(self) -> Pair:
+    def pair(self) -> PairedGeneration:
         return self._pair(self.base.side(), self.edited.side())
 
-    def whole(self) -> Pair:
+    def whole(self) -> PairedGeneration:
         return self._pair(self.base.whole(), self.edited.whole())
 
-    def _pair(self, base: Side, edited: Side) -> Pair:
+    def _pair(self, base: Continuation, edited: Continuation) -> PairedGeneration:
         decoding = self.request.decoding
-        return Pair(
+        return PairedGeneration(
             prompt=self.request.prompt,
             prompt_ids=self.ids,
             decoding=decoding,
@@ -166,7 +168,7 @@ class _Writer:
             seconds=self.seconds,
         )
 
-    def step(self, edit: Edit) -> None:
+    def step(self, edit: ResolvedEdit) -> None:
         """One token more of each side that has not ended."""
         started, step = time.perf_counter(), max(len(self.base.said), len(self.edited.said))
         if not self.apart:
@@ -184,7 +186,7 @@ class _Writer:
                 self._say_edited(edit, h, self._logits(h), step)
         self.seconds += time.perf_counter() - started
 
-    def _last(self, body: Body, unread: list[int]) -> Tensor:
+    def _last(self, body: IncrementalDecoder, unread: list[int]) -> Tensor:
         """[d] h after everything said."""
         return body.last(torch.tensor([unread]))[0]
 
@@ -206,7 +208,7 @@ class _Writer:
         self.base_unread = [token_id]
         return token_id
 
-    def _say_edited(self, edit: Edit, h: Tensor, z: Tensor, step: int) -> int:
+    def _say_edited(self, edit: ResolvedEdit, h: Tensor, z: Tensor, step: int) -> int:
         if not self.edits or self.edits[-1][1] != edit.intervention:
             self.edits.append((step, edit.intervention))
         base = _precise(z)

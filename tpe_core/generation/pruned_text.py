@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tpe_core.analysis import Analysis
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.errors import TpeError
 from tpe_core.generation.generation import Decoding, heldout_prompts, logits_under
 from tpe_core.generation.quality import GenerationQuality, baseline, quality_of
@@ -54,7 +54,7 @@ def pruned_texts(
     if prompts < FEWEST:
         raise TpeError(f"text after {prompts} prompts says little about a distribution: ask for at least {FEWEST}.")
     model = analysis.model
-    basis = EditBasis.of(analysis.encoding.slope, analysis.detection)
+    basis = EditStatistics.of(analysis.encoding.slope, analysis.detection)
     beginnings = yield from heldout_prompts(model, analysis.source, prompts, PROMPT_TOKENS)
     against = yield from baseline(model, beginnings, Decoding(length=LENGTH, seed=seed))
     found = []

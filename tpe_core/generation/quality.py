@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tpe_core.detection.hidden import blocks_per_forward
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import NotFiniteError, TpeError
 from tpe_core.generation.generation import DEFAULT, Decoding, Generation, Logits, batches, continuations, logits_under
@@ -155,7 +155,7 @@ def quality_of(
 def quality(
     model: LanguageModel,
     intervention: Intervention,
-    basis: EditBasis | None,
+    basis: EditStatistics | None,
     prompts: Sequence[Sequence[int]],
     decoding: Decoding = DEFAULT,
     *,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import REBUILT
 from tpe_core.manifest.schema import DOMAINS, Manifest, MeasuredText
 
@@ -97,7 +97,7 @@ class Difference:
         }
 
 
-def difference(first: tuple[Manifest, Edit], second: tuple[Manifest, Edit]) -> Difference:
+def difference(first: tuple[Manifest, ResolvedEdit], second: tuple[Manifest, ResolvedEdit]) -> Difference:
     """Compare two interventions as `tpe_core.manifest.manifest.read_edit` gives them."""
     (one, edit), (other, another) = first, second
     a, b = set(one.pruned), set(other.pruned)
@@ -156,7 +156,7 @@ def _facts_of(manifest: Manifest) -> dict[str, Value]:
     return facts | {f"version of {name}": version for name, version in manifest.versions.items()}
 
 
-def _constants(edit: Edit, another: Edit) -> float | None:
+def _constants(edit: ResolvedEdit, another: ResolvedEdit) -> float | None:
     """Over the dimensions that both prune, where both replace them alike; the matrices too where both have one."""
     replaced = edit.intervention.replacement
     shared = set(edit.written) & set(another.written)
@@ -171,7 +171,7 @@ def _constants(edit: Edit, another: Edit) -> float | None:
     return found
 
 
-def _rows(edit: Edit, another: Edit) -> float | None:
+def _rows(edit: ResolvedEdit, another: ResolvedEdit) -> float | None:
     """Over tokens of one ratio and method, so that only the measured direction can differ."""
     wanted = {entry.token_id: entry for entry in edit.intervention.steering}
     alike = [entry.token_id for entry in another.intervention.steering if wanted.get(entry.token_id) == entry]

@@ -34,7 +34,7 @@ from tpe_core.pruning.sweep import Cost
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis
     from tpe_core.edit_history import NextTokens
-    from tpe_core.edits.basis import EditBasis
+    from tpe_core.edits.basis import EditStatistics
     from tpe_core.edits.intervention import Intervention
     from tpe_core.pruning.results import SweepResult
     from tpe_core.steering.results import Dosed, TextsRead
@@ -89,7 +89,7 @@ def manifest_of(
     )
 
 
-def arrays_of(edit: Intervention, basis: EditBasis) -> dict[str, NDArray[np.float64]]:
+def arrays_of(edit: Intervention, basis: EditStatistics) -> dict[str, NDArray[np.float64]]:
     """What applying an edit needs beside its manifest, by the names of `Manifest.needed_arrays`."""
     values, fold = None, None
     if edit.pruned and edit.replacement == "mean":

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from tpe_core.edits.edit import Edit
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import ExistsError, ManifestError, TpeError
 from tpe_core.manifest.io import brief, format_document, parse_document, read_bytes, write_all
 from tpe_core.manifest.migration import OLDEST, migrated
@@ -200,7 +200,7 @@ def read_manifest(path: Path) -> tuple[Manifest, dict[str, Floats]]:
     return manifest, _read_arrays(path.with_name(manifest.arrays.file), manifest.arrays.sha256, needed)
 
 
-def read_edit(path: Path) -> tuple[Manifest, Edit]:
+def read_edit(path: Path) -> tuple[Manifest, ResolvedEdit]:
     """An intervention's manifest and the edit it describes, every number included; no model is needed.
 
     The edit's ``origin`` is its arrays' hash. Raises `ManifestError`, one sentence. `check_fits` says whether a head
@@ -218,7 +218,7 @@ def read_edit(path: Path) -> tuple[Manifest, Edit]:
             rows[entry.token_id] = step * numbers.directions[entry.method]
         if not np.isfinite(rows[entry.token_id]).all():
             raise ManifestError(f"{path} moves token id {entry.token_id} infinitely far: export it again.")
-    edit = Edit(
+    edit = ResolvedEdit(
         intervention=dataclasses.replace(
             intervention, origin="" if manifest.arrays is None else manifest.arrays.sha256
         ),

@@ -15,7 +15,7 @@ from tpe_core.errors import NotFiniteError
 from tpe_core.models.capture import capture
 from tpe_core.models.model import LanguageModel
 
-__all__ = ["Body", "cache_works"]
+__all__ = ["IncrementalDecoder", "cache_works"]
 
 CACHE_ERROR = {torch.float32: 1e-3, torch.float64: 1e-3}  # of |h|: by rounding alone
 CACHE_ERROR_NARROW = 0.05
@@ -35,7 +35,7 @@ class _Continuing(nn.Module):  # type: ignore[misc]  # torch is not typed here
         return self.hf(input_ids=input_ids, past_key_values=self.cache, use_cache=True)
 
 
-class Body:
+class IncrementalDecoder:
     """Reads a batch of equally long texts, some tokens at a time."""
 
     def __init__(self, model: LanguageModel, cached: bool) -> None:
@@ -65,9 +65,9 @@ class Body:
         self._read = torch.cat([self._read, unread], 1) if self._read.numel() else unread
         return self._model.hidden(self._read)
 
-    def fork(self) -> Body:
+    def fork(self) -> IncrementalDecoder:
         """Another reader of what was read so far; each goes its own way from here."""
-        other = Body(self._model, False)
+        other = IncrementalDecoder(self._model, False)
         if self._continuing is not None:
             other._continuing = _Continuing(self._model.hf, copy.deepcopy(self._continuing.cache))
         other._read, other._before = self._read, self._before
@@ -85,7 +85,7 @@ def cache_works(model: LanguageModel) -> bool:
     with torch.inference_mode():
         wanted = model.hidden(ids)[:, -1].float()
         try:
-            body = Body(model, True)
+            body = IncrementalDecoder(model, True)
             for part in ids.split([ids.shape[1] - 1, 1], 1):
                 found = body.last(part)
         except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):

@@ -17,10 +17,10 @@ from tpe_core.detection.detection import Detection
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Steps
-from tpe_core.pruning.fitting import BATCH, Form, Outcome, White, fit
+from tpe_core.pruning.fitting import BATCH, HeadParameterisation, Outcome, Whitening, fit
 from tpe_core.pruning.pruned_head import PrunedHead, kept_dims
 from tpe_core.pruning.refit import STEPS as REFIT_STEPS
-from tpe_core.pruning.refit import Rebuilt
+from tpe_core.pruning.refit import StateMapWithBias
 from tpe_core.store import Store
 
 __all__ = ["Columns", "Distilled", "distill"]
@@ -38,7 +38,7 @@ class Distilled(Outcome):
     head: PrunedHead
 
 
-class Columns(Form):
+class Columns(HeadParameterisation):
     """``z' = columnsᵀ e + constant``, every weight free; a Gaussian `prior` draws the columns to where they start."""
 
     def __init__(self, columns: Tensor, constant: Tensor, prior: float = 0.0) -> None:
@@ -74,10 +74,10 @@ def distill(
     Raises `TpeError` where the sample has fewer than two positions.
     """
     steps = max(STEPS, PASSES * len(sample) // BATCH) if steps is None else steps
-    white = White(kept_dims(removed, head.hidden_size), detection, head)
-    rebuilt = Rebuilt(head, detection.mean_hidden, white.map)
+    white = Whitening(kept_dims(removed, head.hidden_size), detection, head)
+    rebuilt = StateMapWithBias(head, detection.mean_hidden, white.map)
     first = yield from fit(head, rebuilt, white, sample.hidden, steps=min(REFIT_STEPS, steps), seed=seed, label="refit")
-    form = Columns(*rebuilt.columns(), prior=PRIOR / len(sample))
-    then = yield from fit(head, form, white, sample.hidden, steps=steps, seed=seed, label="distill")
-    columns, constant = form.weights
+    parameterisation = Columns(*rebuilt.columns(), prior=PRIOR / len(sample))
+    then = yield from fit(head, parameterisation, white, sample.hidden, steps=steps, seed=seed, label="distill")
+    columns, constant = parameterisation.weights
     return Distilled(first.kl_before, then.kl_after, then.steps, white.head(columns, constant, head))

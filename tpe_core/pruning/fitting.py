@@ -1,8 +1,8 @@
 """Fitting a pruned head: weights that minimise the mean KL(P || P') over stored hidden states.
 
-Each form that a pruned head can take (`Form`) says how its weights make logits out of the kept dimensions and what
-the gradient is; Adam, the positions held back and the choice of the best weights are the same for all of them.
-Every form works on white coordinates of the kept dimensions, so that one step size serves all of them.
+A `HeadParameterisation` says how its weights make logits out of the kept dimensions and what the gradient is; Adam,
+the positions held back and the choice of the best weights are the same for all of them. Every parameterisation works on
+white coordinates of the kept dimensions, so that one step size serves all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from tpe_core.analysis import Analysis
 from tpe_core.detection.detection import Detection
 from tpe_core.detection.hidden import HiddenSample
-from tpe_core.detection.reading import reading_of
+from tpe_core.detection.reading import corpus_spec
 from tpe_core.detection.samples import read_sample
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.errors import NumericalError, TpeError
@@ -31,7 +31,17 @@ from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.pruned_head import PrunedHead
 from tpe_core.store import Store
 
-__all__ = ["BATCH", "POSITIONS", "Adam", "Form", "Outcome", "White", "fit", "fitting_sample", "losses"]
+__all__ = [
+    "BATCH",
+    "POSITIONS",
+    "Adam",
+    "HeadParameterisation",
+    "Outcome",
+    "Whitening",
+    "fit",
+    "fitting_sample",
+    "losses",
+]
 
 Floats = NDArray[np.float64]
 
@@ -44,7 +54,7 @@ HELD_BACK, HELD_BACK_MOST = 0.1, 4096  # share of the positions, and how many at
 BETAS, EPSILON = (0.9, 0.99), 1e-8
 
 
-class White:
+class Whitening:
     """White coordinates of kept dimensions: ``h_K = mean + factor e`` with E[e] = 0 and E[e eᵀ] = 1."""
 
     def __init__(self, kept: Sequence[int] | NDArray[np.int64], detection: Detection, head: OutputHead) -> None:
@@ -69,8 +79,8 @@ class White:
         return PrunedHead(self._kept, of_kept.float(), moved.float(), base.post, base.hidden_size)
 
 
-class Form(ABC):
-    """One form of a pruned head: weights, and what they make of white coordinates e [n, k]."""
+class HeadParameterisation(ABC):
+    """The weights of a pruned head, and what they make of white coordinates e [n, k]."""
 
     weights: tuple[Tensor, ...]  # changed in place
     rates: tuple[float, ...]  # Adam's step at first, for each of them
@@ -85,11 +95,11 @@ class Form(ABC):
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015) on a form's weights, in place, its step falling to 0 along a cosine over `steps`."""
+    """Adam (Kingma & Ba 2015) on weights, in place, its step falling to 0 along a cosine over `steps`."""
 
-    def __init__(self, form: Form, steps: int) -> None:
-        self._form, self._steps, self._step = form, steps, 0
-        self._moments = [(torch.zeros_like(each), torch.zeros_like(each)) for each in form.weights]
+    def __init__(self, parameterisation: HeadParameterisation, steps: int) -> None:
+        self._parameterisation, self._steps, self._step = parameterisation, steps, 0
+        self._moments = [(torch.zeros_like(each), torch.zeros_like(each)) for each in parameterisation.weights]
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One step against the gradients, one of each of the weights."""
@@ -97,20 +107,22 @@ class Adam:
         fall = 0.5 * (1 + math.cos(math.pi * self._step / self._steps))
         scale = math.sqrt(1 - BETAS[1] ** self._step) / (1 - BETAS[0] ** self._step)
         for weights, gradient, (first, second), rate in zip(
-            self._form.weights, gradients, self._moments, self._form.rates, strict=True
+            self._parameterisation.weights, gradients, self._moments, self._parameterisation.rates, strict=True
         ):
             first.lerp_(gradient, 1 - BETAS[0])
             second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
             weights.addcdiv_(first, second.sqrt().add_(EPSILON), value=-rate * fall * scale)
 
 
-def losses(head: OutputHead, form: Form, white: White, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def losses(
+    head: OutputHead, parameterisation: HeadParameterisation, white: Whitening, hidden: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """([n] KL(P || P') of hidden states [n, d], e [n, k], [n, V_all] the gradient of every KL by the raw logits)."""
     e = white.of(hidden)
     pause()
     base = head.logits(hidden)
     pause()
-    final = head.post.apply_(form.raw(e))
+    final = head.post.apply_(parameterisation.raw(e))
     pause()
     log_p, log_q = torch.log_softmax(base, 1), torch.log_softmax(final, 1)
     pause()
@@ -139,14 +151,21 @@ def fitting_sample(
     .456 nats on held-out text when its 131,072 positions are spread like that, .474 when they follow one another.
     """
     many = min(positions, SAMPLE_BYTES // (4 * analysis.model.head.hidden_size))
-    reading = reading_of(analysis.source, analysis.model, SPREAD * many)
-    return (yield from read_sample(analysis.model, reading, many, seed, store))
+    spec = corpus_spec(analysis.source, analysis.model, SPREAD * many)
+    return (yield from read_sample(analysis.model, spec, many, seed, store))
 
 
 def fit(
-    head: OutputHead, form: Form, white: White, hidden: NDArray[np.float32], *, steps: int, seed: int, label: str
+    head: OutputHead,
+    parameterisation: HeadParameterisation,
+    white: Whitening,
+    hidden: NDArray[np.float32],
+    *,
+    steps: int,
+    seed: int,
+    label: str,
 ) -> Steps[Outcome]:
-    """Give `form` the weights with the least mean KL on held-back positions among those Adam passes: a job.
+    """Give `parameterisation` the weights with the least mean KL on held-back positions among those Adam passes: a job.
 
     `hidden` is [N, d]. The same seed gives the same weights. Raises `TpeError` for fewer than two positions,
     `NumericalError` where the KL to begin with is no finite number.
@@ -157,29 +176,29 @@ def fit(
     shuffled = np.random.default_rng(seed).permutation(len(hidden))
     held = min(max(1, round(HELD_BACK * len(hidden))), HELD_BACK_MOST)
     checked = torch.from_numpy(hidden[shuffled[:held]]).to(device)
-    before = best = _divergence(head, form, white, checked)
+    before = best = _divergence(head, parameterisation, white, checked)
     if not math.isfinite(before):
         raise NumericalError(
             f"a pruned head cannot be fitted: its KL is {before} before the first step, as logits overflow: remove "
             "fewer dimensions, or check the checkpoint."
         )
-    chosen, found = [each.clone() for each in form.weights], 0
-    adam, batches = Adam(form, steps), _batches(shuffled[held:], seed)
+    chosen, found = [each.clone() for each in parameterisation.weights], 0
+    adam, batches = Adam(parameterisation, steps), _batches(shuffled[held:], seed)
     for step in range(1, steps + 1):
         yield Progress(label, step - 1, steps, note=f"KL {best:.4f}")
         with torch.inference_mode():
-            _, e, slope = losses(head, form, white, torch.from_numpy(hidden[next(batches)]).to(device))
+            _, e, slope = losses(head, parameterisation, white, torch.from_numpy(hidden[next(batches)]).to(device))
             pause()
-            gradients = form.gradients(e, slope.div_(len(e)))
+            gradients = parameterisation.gradients(e, slope.div_(len(e)))
             pause()
             adam.step(gradients)
         if step % CHECK_EVERY == 0 or step == steps:
-            now = _divergence(head, form, white, checked)
+            now = _divergence(head, parameterisation, white, checked)
             if now < best:
                 best, found = now, step
-                for kept, each in zip(chosen, form.weights, strict=True):
+                for kept, each in zip(chosen, parameterisation.weights, strict=True):
                     kept.copy_(each)
-    for kept, each in zip(chosen, form.weights, strict=True):
+    for kept, each in zip(chosen, parameterisation.weights, strict=True):
         each.copy_(kept)
     return Outcome(before, best, found)
 
@@ -191,7 +210,9 @@ def _batches(positions: NDArray[np.int64], seed: int) -> Iterator[NDArray[np.int
         yield from np.array_split(rng.permutation(positions), max(1, len(positions) // BATCH))
 
 
-def _divergence(head: OutputHead, form: Form, white: White, hidden: Tensor) -> float:
+def _divergence(head: OutputHead, parameterisation: HeadParameterisation, white: Whitening, hidden: Tensor) -> float:
     """Mean KL(P || P') over hidden states [N, d]."""
     with torch.inference_mode():
-        return sum(float(losses(head, form, white, part)[0].sum()) for part in hidden.split(BATCH)) / len(hidden)
+        return sum(float(losses(head, parameterisation, white, part)[0].sum()) for part in hidden.split(BATCH)) / len(
+            hidden
+        )

@@ -13,7 +13,7 @@ from tpe_core.analysis import Analysis
 from tpe_core.clamping import at_least
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.edit_history import PruningForecast
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.intervention import REBUILT, Intervention
 from tpe_core.edits.reconstruction import covariance
@@ -46,7 +46,7 @@ class LiveForecast:
         self._fisher, self._covariance, self._steering = fisher, covariance, steering
         self._gates = {name: Forecast(fisher.gates(name)) for name in ("zero", "mean")}
 
-    def of(self, edit: Intervention, basis: EditBasis) -> PruningForecast:
+    def of(self, edit: Intervention, basis: EditStatistics) -> PruningForecast:
         """The forecast of an edit whose numbers `basis` gives."""
         more = self._steering.of(edit, basis) if edit.steering else 0.0
         if edit.replacement in REBUILT:
@@ -77,7 +77,7 @@ class SteeringCost:
         self._hidden = torch.from_numpy(sample.hidden[:POSITIONS])
         self._log_z = torch.from_numpy(log_z[:POSITIONS])
 
-    def of(self, edit: Intervention, basis: EditBasis) -> float:
+    def of(self, edit: Intervention, basis: EditStatistics) -> float:
         """Nats, of the steered tokens of an edit."""
         edit.check_fits(self._head.hidden_size, self._head.vocab_rows)
         numbers, ids = basis.resolve(edit), [entry.token_id for entry in edit.steering]

@@ -28,7 +28,7 @@ from torch import Tensor
 from tpe_core.analysis import Analysis
 from tpe_core.detection.detection import Detection
 from tpe_core.detection.hidden import HiddenSample
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.reconstruction import Reconstruction, covariance
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
@@ -39,9 +39,9 @@ from tpe_core.pruning.fitting import (
     BATCH,
     POSITIONS,
     Adam,
-    Form,
+    HeadParameterisation,
     Outcome,
-    White,
+    Whitening,
     fit,
     fitting_sample,
     losses,
@@ -49,7 +49,7 @@ from tpe_core.pruning.fitting import (
 from tpe_core.pruning.pruned_head import PrunedHead, kept_dims
 from tpe_core.store import Store
 
-__all__ = ["Rebuilt", "RebuiltState", "Refitted", "refit", "refit_basis", "refit_order"]
+__all__ = ["Refitted", "StateMap", "StateMapWithBias", "refit", "refit_basis", "refit_order"]
 
 Floats = NDArray[np.float64]
 Order = NDArray[np.int64]
@@ -72,8 +72,8 @@ class Refitted(Outcome):
     reconstruction: Reconstruction  # of all dimensions
 
 
-class _OfState(Form):
-    """A form whose logits are the whole head's, of an h rebuilt around a mean from ``B e``."""
+class _OfState(HeadParameterisation):
+    """A parameterisation whose logits are the whole head's, of an h rebuilt around a mean from ``B e``."""
 
     def __init__(self, head: OutputHead, mean: Floats, rebuilding: Floats) -> None:
         device = head.columns.device
@@ -89,7 +89,7 @@ class _OfState(Form):
         return found
 
 
-class Rebuilt(_OfState):
+class StateMapWithBias(_OfState):
     """``z' = W (mean + B e) + b + c`` with the whole head's W and b, and a constant c per token."""
 
     def __init__(self, head: OutputHead, mean: Floats, rebuilding: Floats) -> None:
@@ -113,7 +113,7 @@ class Rebuilt(_OfState):
         return columns, self._head.raw(self._mean) + constant
 
 
-class RebuiltState(_OfState):
+class StateMap(_OfState):
     """``z' = W (mean + m + B e) + b``: every constant is one of h, so that an edit of h says all of it."""
 
     def __init__(self, head: OutputHead, mean: Floats, rebuilding: Floats) -> None:
@@ -131,7 +131,7 @@ class RebuiltState(_OfState):
         by_state = self._by_state(slope)
         return e.T @ by_state, by_state.sum(0)
 
-    def reconstruction(self, white: White) -> tuple[Floats, Floats]:
+    def reconstruction(self, white: Whitening) -> tuple[Floats, Floats]:
         """(fold [d, k], constant [d]) with ``h' = fold h_K + constant``, of the coordinates' h_K."""
         rebuilding, shift = (each.double().cpu().numpy() for each in self.weights)
         fold: Floats = rebuilding.T @ white.inverse
@@ -157,10 +157,10 @@ def refit(
     key = "" if store is None else _key(f"refit {how}", head, sample, detection.mean_hidden)
     entry = None if store is None else store.load(key)
     if entry is None or not _holds(entry, head.hidden_size, len(kept)):
-        white = White(kept, detection, head)
-        form = RebuiltState(head, detection.mean_hidden, white.map)
-        outcome = yield from fit(head, form, white, sample.hidden, steps=steps, seed=seed, label="refit")
-        fold, constant = form.reconstruction(white)
+        white = Whitening(kept, detection, head)
+        parameterisation = StateMap(head, detection.mean_hidden, white.map)
+        outcome = yield from fit(head, parameterisation, white, sample.hidden, steps=steps, seed=seed, label="refit")
+        fold, constant = parameterisation.reconstruction(white)
         entry = {"fold": fold, "constant": constant}, {name: getattr(outcome, name) for name in OUTCOME}
         if store is not None:
             store.save(key, *entry)
@@ -178,12 +178,12 @@ def refit(
 def refit_basis(
     analysis: Analysis,
     pruned: Sequence[int],
-    basis: EditBasis,
+    basis: EditStatistics,
     positions: int = POSITIONS,
     *,
     seed: int = 0,
     store: Store | None = None,
-) -> Steps[EditBasis]:
+) -> Steps[EditStatistics]:
     """A basis that knows the refit of one mask, on so many `positions` of the detecting text, and else `basis`: a job.
 
     Raises `TpeError` where nothing is pruned, or everything.
@@ -245,25 +245,28 @@ def refit_order(
         rebuild = rebuild[:, stay] + rebuild[:, gone] @ fold
         order += kept[gone].tolist()
         kept = kept[stay]
-        white = White(kept, detection, head)
-        form = Rebuilt(head, mean, rebuild @ white.factor)
+        white = Whitening(kept, detection, head)
+        parameterisation = StateMapWithBias(head, mean, rebuild @ white.factor)
         if constant is not None:
-            form.weights[1].copy_(constant)
-        adam = Adam(form, ROUND_STEPS)
+            parameterisation.weights[1].copy_(constant)
+        adam = Adam(parameterisation, ROUND_STEPS)
         for _ in range(ROUND_STEPS):
             yield Progress("fisher-refit order", len(order), width)
             with torch.inference_mode():
-                _, e, slope = losses(head, form, white, _drawn(sample, rng, head))
+                _, e, slope = losses(head, parameterisation, white, _drawn(sample, rng, head))
                 pause()
-                gradients = form.gradients(e, slope.div_(len(e)))
+                gradients = parameterisation.gradients(e, slope.div_(len(e)))
                 pause()
                 adam.step(gradients)
         with torch.inference_mode():
             judged = Metric(head)
             for _ in range(METRIC_BATCHES):
-                judged.add(head.post.apply_(form.raw(white.of(_drawn(sample, rng, head)))))
+                judged.add(head.post.apply_(parameterisation.raw(white.of(_drawn(sample, rng, head)))))
         metric = judged.value()
-        rebuild, constant = form.weights[0].double().cpu().numpy().T @ white.inverse, form.weights[1]
+        rebuild, constant = (
+            parameterisation.weights[0].double().cpu().numpy().T @ white.inverse,
+            parameterisation.weights[1],
+        )
     found = np.array([*order, *kept.tolist()], dtype=np.int64)
     if store is not None:
         store.save(key, {"order": found}, {})

@@ -23,7 +23,15 @@ from tpe_core.models.head import OutputHead, Post
 from tpe_core.progress import Progress, Steps
 
 __all__ = [
-    "Effect", "Observed", "Payer", "effects", "log_normaliser", "logit_chunks", "observe", "observe_again", "payers",
+    "AffectedToken",
+    "Effect",
+    "Observed",
+    "effects",
+    "log_normaliser",
+    "logit_chunks",
+    "most_affected",
+    "observe",
+    "observe_again",
     "unit",
 ]  # fmt: skip
 
@@ -203,26 +211,26 @@ def _pair(p: Tensor, log_p: Tensor, q: Tensor, t: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Payer:
+class AffectedToken:
     """A token that an edit takes mean probability from without steering it; `lost` is below 0 where it gains."""
 
     token_id: int
     lost: float
 
 
-def payers(
+def most_affected(
     head: OutputHead,
     sample: HiddenSample,
     log_z: Tensor,
     edits: Sequence[tuple[tuple[int, ...], Tensor]],
     count: int = 5,
-) -> Steps[list[tuple[Payer, ...]]]:
+) -> Steps[list[tuple[AffectedToken, ...]]]:
     """The `count` tokens that pay most for each edit, or gain most where it steers down: a job, a V-wide pass.
 
     An edit is given as its tokens and log S [N] (`log_normaliser`), `log_z` [N] is that of the sample. A token u loses
     ``E_x[p_x(u) (1 - 1/S_x)]``.
     """
-    found: list[tuple[Payer, ...]] = []
+    found: list[tuple[AffectedToken, ...]] = []
     device, batch = head.columns.device, max(1, SUM_VALUES // head.total_rows)
     normaliser = log_z.float().to(device)
     for first in range(0, len(edits), batch):
@@ -239,5 +247,5 @@ def payers(
             sign = 1.0 if float(row.sum()) >= 0 else -1.0
             top = (sign * row).topk(min(count, len(row)))
             pairs = zip(top.indices.tolist(), (sign * top.values).tolist(), strict=True)
-            found.append(tuple(Payer(token_id, value) for token_id, value in pairs if value))
+            found.append(tuple(AffectedToken(token_id, value) for token_id, value in pairs if value))
     return found

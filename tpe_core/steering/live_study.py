@@ -16,19 +16,19 @@ from torch import Tensor
 from tpe_core.analysis import Analysis
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import Samples
-from tpe_core.edits.basis import EditBasis
+from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.intervention import METHODS, Intervention, Method
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Steps
 from tpe_core.steering.calibration import calibrate
-from tpe_core.steering.effects import Observed, effects, log_normaliser, observe, observe_again, payers, unit
-from tpe_core.steering.results import Calibrated, Dosed, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.steering.effects import Observed, effects, log_normaliser, most_affected, observe, observe_again, unit
+from tpe_core.steering.results import Calibrated, Dosed, DoseFigures, DoseRequest, MostAffected, TextsRead
 
 __all__ = ["LiveSteering", "read_texts", "unsteered"]
 
-PAYERS = 8  # tokens named
+AFFECTED_TOKENS = 8  # tokens named
 
 
 def unsteered(edit: Intervention) -> Intervention:
@@ -36,7 +36,7 @@ def unsteered(edit: Intervention) -> Intervention:
     return replace(edit, steering=())
 
 
-def read_texts(analysis: Analysis, samples: Samples, basis: EditBasis, edit: Intervention) -> Steps[LiveSteering]:
+def read_texts(analysis: Analysis, samples: Samples, basis: EditStatistics, edit: Intervention) -> Steps[LiveSteering]:
     """Run the head, pruned as `edit` says, over three texts once: a job."""
     below, stored, observed = unsteered(edit), {}, {}
     numbers = EditNumbers(basis.resolve(below))
@@ -56,7 +56,7 @@ class LiveSteering:
     """Three texts under one mask, `below`, made by `read_texts`; any tokens, ratios and methods."""
 
     head: OutputHead
-    basis: EditBasis
+    basis: EditStatistics
     below: Intervention
     read: TextsRead
     stored: Mapping[str, HiddenSample]  # with what is pruned replaced
@@ -110,14 +110,14 @@ class LiveSteering:
             found.reached,
         )
 
-    def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
+    def most_affected(self, request: DoseRequest) -> Steps[MostAffected]:
         """The tokens that lose most to the edit by the method in force, on held-out text: a job, a V-wide pass."""
         seen = self._observe(request)["heldout"]
         steps = np.array([[math.log(ratio) for ratio in request.ratios]])
         log_s = log_normaliser(seen, request.token_ids, steps, self._unit("heldout", request.method))[0]
         edits = [(request.token_ids, log_s)]
-        who = yield from payers(self.head, self.stored["heldout"], seen.log_z, edits, PAYERS)
-        return WhoPaid(request, tuple((one.token_id, one.lost) for one in who[0]))
+        who = yield from most_affected(self.head, self.stored["heldout"], seen.log_z, edits, AFFECTED_TOKENS)
+        return MostAffected(request, tuple((one.token_id, one.lost) for one in who[0]))
 
     def _observe(self, request: DoseRequest) -> dict[str, Observed]:
         if unsteered(request.edit) != self.below:

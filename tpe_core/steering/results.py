@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tpe_core.edits.intervention import Intervention, Method
 
-__all__ = ["Calibrated", "DoseFigures", "DoseRequest", "Dosed", "TextsRead", "WhoPaid"]
+__all__ = ["Calibrated", "DoseFigures", "DoseRequest", "Dosed", "MostAffected", "TextsRead"]
 
 DOUBLINGS = 5  # a dose-response curve goes so far down and up, farther where the ratio does
 STEPS = 10  # on either side of 1
@@ -79,7 +79,7 @@ class Calibrated:
 
 
 @dataclass(frozen=True, slots=True)
-class WhoPaid:
+class MostAffected:
     """The tokens that lost most mean probability on held-out text to an edit, or gained most where it steers down."""
 
     request: DoseRequest

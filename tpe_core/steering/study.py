@@ -23,7 +23,16 @@ from tpe_core.edits.intervention import Intervention, Method, Steering, check_st
 from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, Steps
 from tpe_core.steering.calibration import calibrate
-from tpe_core.steering.effects import Effect, Observed, Payer, effects, log_normaliser, observe, payers, unit
+from tpe_core.steering.effects import (
+    AffectedToken,
+    Effect,
+    Observed,
+    effects,
+    log_normaliser,
+    most_affected,
+    observe,
+    unit,
+)
 from tpe_core.steering.few_shot import FewShotPoint, few_shot
 
 __all__ = ["DOSE", "DosePoint", "Plan", "Result", "Study", "mid_frequency", "study"]
@@ -31,7 +40,7 @@ __all__ = ["DOSE", "DosePoint", "Plan", "Result", "Study", "mid_frequency", "stu
 Floats = NDArray[np.float64]
 
 DOSE: tuple[float, ...] = tuple(2 ** (i / 2) for i in range(-10, 11))  # asked ratios of a dose-response curve
-PAYERS = 5  # tokens named
+AFFECTED_TOKENS = 5  # tokens named
 ONE_EDIT = "only one edit can be saved: give one ratio or target, one method, and several tokens only together."
 
 
@@ -103,7 +112,7 @@ class Result:
     relative_edit: float | None  # |dW| / |W_w|; None by `bias`, which edits no row
     attainable: tuple[float, float]  # infimum and supremum of alpha' on the local text under any edit of the row
     problem: str = ""  # a sentence where what was asked cannot be had
-    paid: tuple[Payer, ...] = ()  # on held-out text
+    paid: tuple[AffectedToken, ...] = ()  # on held-out text
 
     def steering(self) -> Steering:
         """The edit of this token alone; a calibrated one carries the ratio that its step is the logarithm of."""
@@ -257,7 +266,9 @@ def study(analysis: Analysis, samples: Samples, plan: Plan) -> Steps[Study]:
                 for i, token_id in enumerate(group)
                 for index, asked in enumerate(DOSE)
             ]
-    who = yield from payers(analysis.model.head, samples.heldout, observed["heldout"].log_z, edits, PAYERS)
+    who = yield from most_affected(
+        analysis.model.head, samples.heldout, observed["heldout"].log_z, edits, AFFECTED_TOKENS
+    )
     width = len(plan.token_ids) if plan.together else 1
     results = [replace(result, paid=who[index // width]) for index, result in enumerate(results)]
     curve_points: list[FewShotPoint] = []

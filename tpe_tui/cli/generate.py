@@ -13,7 +13,7 @@ from tpe_tui.cli.console import drive, load, print_json, say
 from tpe_tui.cli.options import LOADING, OUTPUT, Force, Model, refuse_existing, run_options, takes
 
 if TYPE_CHECKING:
-    from tpe_core.edits.edit import Edit
+    from tpe_core.edits.edit import ResolvedEdit
     from tpe_core.models.model import LanguageModel
 
 __all__ = ["generate"]
@@ -80,16 +80,16 @@ def generate(
         say(f"wrote {shown_path(written[0])} and {written[1].name}.")
 
 
-def _edit(model: LanguageModel, path: Path | None) -> Edit:
+def _edit(model: LanguageModel, path: Path | None) -> ResolvedEdit:
     """The edit of a file that was made for this head; nothing where there is none."""
     import numpy as np
 
-    from tpe_core.edits.edit import Edit
+    from tpe_core.edits.edit import ResolvedEdit
     from tpe_core.edits.intervention import Intervention
     from tpe_core.manifest.manifest import check_model, read_edit
 
     if path is None:
-        return Edit(intervention=Intervention(), hidden_size=model.head.hidden_size, constant=np.zeros(0))
+        return ResolvedEdit(intervention=Intervention(), hidden_size=model.head.hidden_size, constant=np.zeros(0))
     manifest, edit = read_edit(path)
     check_model(manifest, model)
     return edit

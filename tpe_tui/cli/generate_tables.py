@@ -17,7 +17,7 @@ from tpe_tui.token_text import BINS, DIFFERS, END, Tagged, tagged, wrap
 
 if TYPE_CHECKING:
     from tpe_core.edits.intervention import Intervention
-    from tpe_core.generation.paired import Pair, Said, Side
+    from tpe_core.generation.paired import Continuation, GeneratedToken, PairedGeneration
 
 __all__ = ["difference", "edit_text", "plain_lines", "print_pair"]
 
@@ -36,11 +36,11 @@ def edit_text(edit: Intervention, width: int = 0) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _name(said: Said) -> str:
+def _name(said: GeneratedToken) -> str:
     return fit(printable_token(said.text), 32) if said.text else f"#{said.token_id}"
 
 
-def difference(pair: Pair) -> str:
+def difference(pair: PairedGeneration) -> str:
     """The sentence about the first difference: where, and how likely each side's token was."""
     at = pair.first_difference
     if at is None:
@@ -52,7 +52,7 @@ def difference(pair: Pair) -> str:
     )
 
 
-def _head(pair: Pair, model: str, width: int) -> list[str]:
+def _head(pair: PairedGeneration, model: str, width: int) -> list[str]:
     """The lines above the texts."""
     edits = pair.edits
     changed = f", changed {len(edits) - 1} times while it was written" if len(edits) > 1 else ""
@@ -65,12 +65,12 @@ def _head(pair: Pair, model: str, width: int) -> list[str]:
     ]
 
 
-def _tail(side: Side) -> str:
+def _tail(side: Continuation) -> str:
     count = len(side.tokens)
     return f"{count} token{'s' if count != 1 else ''}, {'ended' if side.ended else 'cut there'}"
 
 
-def plain_lines(pair: Pair, model: str, width: int = 0) -> list[str]:
+def plain_lines(pair: PairedGeneration, model: str, width: int = 0) -> list[str]:
     """A pair as text without colour, unwrapped, for pipes and files: the first difference is marked in both sides."""
     at, lines = pair.first_difference, [_line(line) for line in _head(pair, model, width)]
     for name, side in (("base", pair.base), ("edited", pair.edited)):
@@ -84,7 +84,7 @@ def _line(line: str) -> str:
     return escape_controls(line.replace("\t", "    "))
 
 
-def print_pair(pair: Pair, model: str, width: int = 0, console: Console | None = None) -> None:
+def print_pair(pair: PairedGeneration, model: str, width: int = 0, console: Console | None = None) -> None:
     """Print a pair: on a terminal in columns or blocks with every token's probability, else as `plain_lines`."""
     console = console or Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
@@ -107,7 +107,7 @@ def print_pair(pair: Pair, model: str, width: int = 0, console: Console | None =
     console.print(_legend(pair))
 
 
-def _columns(console: Console, pair: Pair, sides: Sequence[tuple[str, Side]], width: int) -> None:
+def _columns(console: Console, pair: PairedGeneration, sides: Sequence[tuple[str, Continuation]], width: int) -> None:
     heads = [Text(f"{name}  ({_tail(side)})", style="bold") for name, side in sides]
     columns = [[head, *map(_styled, _wrapped(pair, side, width))] for head, (_, side) in zip(heads, sides, strict=True)]
     for left, right in zip_longest(*columns):
@@ -120,7 +120,7 @@ def _columns(console: Console, pair: Pair, sides: Sequence[tuple[str, Side]], wi
     console.print()
 
 
-def _wrapped(pair: Pair, side: Side, width: int) -> list[list[Tagged]]:
+def _wrapped(pair: PairedGeneration, side: Continuation, width: int) -> list[list[Tagged]]:
     changes = {step for step, _ in pair.edits if step} if side is pair.edited else set()
     return wrap(tagged(side, lambda said: said.p, pair.first_difference, changes), width)
 
@@ -129,7 +129,7 @@ def _styled(line: Sequence[Tagged]) -> Text:
     return Text.assemble(*((part.text, STYLES[part.role]) for part in line))
 
 
-def _legend(pair: Pair) -> Text:
+def _legend(pair: PairedGeneration) -> Text:
     """What the styles say, in those styles."""
     found = Text("probability: ")
     for each in BINS:

@@ -16,7 +16,7 @@ from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Model, Outside, run_options, takes
 
 if TYPE_CHECKING:
-    from tpe_core.transfer import Landing, Mask
+    from tpe_core.transfer import Mask, TransferResult
 
 __all__ = ["transfer"]
 
@@ -48,19 +48,19 @@ def transfer(
     typed = None if stdin is None else stdin.read()  # once, for every model
     if mask.left_out:
         say(f"the file steers tokens, too ({mask.left_out}): only its mask is transferred.")
-    home: Landing | None = None
+    home: TransferResult | None = None
     if measure_home:
         home = _landed(mask, replace(options, model=mask.model, revision=mask.revision), ood, seeds, typed)
     wanted: list[str | None] = list(revisions or ()) or [None]
-    landings = tuple(_landed(mask, replace(options, revision=each), ood, seeds, typed) for each in wanted)
-    result = Transfer(mask, measured if home is None else home, landings)
+    targets = tuple(_landed(mask, replace(options, revision=each), ood, seeds, typed) for each in wanted)
+    result = Transfer(mask, measured if home is None else home, targets)
     if json_:
         print_json(result.to_dict())
     else:
         print_transfer(result)
 
 
-def _landed(mask: Mask, options: RunOptions, ood: list[str] | None, draws: int, typed: bytes | None) -> Landing:
+def _landed(mask: Mask, options: RunOptions, ood: list[str] | None, draws: int, typed: bytes | None) -> TransferResult:
     """Analyse one model and put the mask on it; the model is let go afterwards."""
     from tpe_core.analysis import analyze
     from tpe_core.models.loading import load_steps

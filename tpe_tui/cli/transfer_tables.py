@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tpe_core.manifest.schema import MeasuredText
     from tpe_core.pruning.sweep import Cost
-    from tpe_core.transfer import Landing, Transfer
+    from tpe_core.transfer import Transfer, TransferResult
 
 __all__ = ["print_transfer"]
 
@@ -22,7 +22,7 @@ NAME = 34
 
 def print_transfer(result: Transfer) -> None:
     """The mask, its cost at home, and a block of lines for every model."""
-    from tpe_core.transfer import Landing
+    from tpe_core.transfer import TransferResult
 
     mask = result.mask
     width, way = mask.edit.hidden_size, mask.edit.intervention.replacement
@@ -31,7 +31,7 @@ def print_transfer(result: Transfer) -> None:
     line(f"{'':<{NAME}}  {TITLES['heldout']:<{len(FIGURES) + 2}}{TITLES['ood']}")
     line(f"{'':<{NAME}}{FIGURES}  {FIGURES}")
     home = _named(mask.model, mask.revision)
-    if isinstance(result.home, Landing):
+    if isinstance(result.home, TransferResult):
         _block(f"{home} (home)", result.home, at_home=True)
     elif result.home:
         line(f"{home} (home, as the file says)")
@@ -39,31 +39,29 @@ def print_transfer(result: Transfer) -> None:
         line(_row("  the mask", {domain: _after(each) for domain, each in result.home.items()}))
     else:
         line(f"{home} (home): the file holds no costs of the mask alone; --measure-home finds them")
-    for landing in result.landings:
+    for target in result.targets:
         line()
-        _block(_named(landing.model, landing.revision), landing)
+        _block(_named(target.model, target.revision), target)
 
 
 def _named(model: str, revision: str | None) -> str:
     return model if revision is None else f"{model} @ {revision}"
 
 
-def _block(title: str, landing: Landing, at_home: bool = False) -> None:
+def _block(title: str, target: TransferResult, at_home: bool = False) -> None:
     line(title)
     for domain, name in TITLES.items():
-        line(f"  {name + ':':<15} {landing.positions[domain]:,} positions of {landing.texts[domain]}")
-    line(_row("  unpruned", _texts(landing.baseline)))
-    line(
-        _row("  the mask" if at_home or not landing.refitted else "  the mask, its own numbers", _texts(landing.costs))
-    )
-    if landing.refitted and not at_home:
-        line(_row("  the mask, fitted again here", _texts(landing.refitted)))
-    line(_row(f"  its own by slope ({landing.shared:,} shared)", _texts(landing.own)))
-    means = {domain: landing.random.mean(domain).costs[0] for domain in TITLES}
-    draws = len(landing.random.draws["heldout"])
+        line(f"  {name + ':':<15} {target.positions[domain]:,} positions of {target.texts[domain]}")
+    line(_row("  unpruned", _texts(target.baseline)))
+    line(_row("  the mask" if at_home or not target.refitted else "  the mask, its own numbers", _texts(target.costs)))
+    if target.refitted and not at_home:
+        line(_row("  the mask, fitted again here", _texts(target.refitted)))
+    line(_row(f"  its own by slope ({target.shared:,} shared)", _texts(target.own)))
+    means = {domain: target.random.mean(domain).costs[0] for domain in TITLES}
+    draws = len(target.random.draws["heldout"])
     line(_row(f"  random, {draws} draw{'s' if draws > 1 else ''}", _texts(means)))
     if draws > 1:
-        bands = [" to ".join(map(four_decimals, landing.random.band(domain)[0])) for domain in TITLES]
+        bands = [" to ".join(map(four_decimals, target.random.band(domain)[0])) for domain in TITLES]
         line(f"{'    KL over draws':<{NAME}}  {bands[0]:<{len(FIGURES)}}  {bands[1]}")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tpe_core.errors import TpeError
-from tpe_tui.dynamics.reader import DYNAMICS, EXPORT, DynamicsDesk, Reader
+from tpe_tui.dynamics.reader import DYNAMICS, EXPORT, DynamicsReader, ReadTrajectory
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.dynamics.state import SHAPES
 from tpe_tui.engine.messages import Answer, JobUpdate
@@ -33,7 +33,7 @@ class DynamicsApp(EngineApp):
     def __init__(
         self,
         names: Sequence[str],
-        reader: Reader,
+        reader: ReadTrajectory,
         words: Sequence[str] = (),
         *,
         state_dir: Path | None = None,
@@ -45,15 +45,15 @@ class DynamicsApp(EngineApp):
             raise TpeError(f"a screen tells {len(SHAPES)} sources apart, not {len(names)}: leave some out.")
         super().__init__(state_dir, keys_file, clock)
         strip = JobStrip(clock, self.keymap.shown("run.cancel"))
-        self.desk = DynamicsDesk(self.host, strip, self.keymap, reader, names=names, words=words)
+        self.reader = DynamicsReader(self.host, strip, self.keymap, reader, names=names, words=words)
 
     def get_default_screen(self) -> DynamicsScreen:
         """The one screen."""
-        return DynamicsScreen(self.desk, base=True)
+        return DynamicsScreen(self.reader, base=True)
 
     def begin(self) -> None:
         """Read."""
-        self.desk.start()
+        self.reader.start()
         self._show()
 
     def _show(self) -> None:
@@ -64,29 +64,29 @@ class DynamicsApp(EngineApp):
     def on_job_update(self, message: JobUpdate) -> None:
         """The reading job took a step, or ended."""
         if message.name == DYNAMICS:
-            self.desk.update(message)
+            self.reader.update(message)
             self._show()
 
     def on_answer(self, message: Answer) -> None:
         """The data are written, or could not be."""
         if message.kind == EXPORT:
-            self.desk.answer(message)
+            self.reader.answer(message)
             self._show()
 
     def losses(self) -> list[str]:
         """A job that reads checkpoints; what a log says stays in the log."""
-        strip, sources = self.desk.strip, self.desk.state.sources
+        strip, sources = self.reader.strip, self.reader.state.sources
         reading = strip.job is not None and any(source.status == "reading" for source in sources)
         return ["Checkpoints are being read; what was read would be dropped."] if reading else []
 
     def leave(self, code: int | None = None) -> None:
         """End the app: with `code`, or 1 where nothing could be read, else 0."""
-        self.problem = self.desk.problem
+        self.problem = self.reader.problem
         super().leave(code)
 
 
 def run_dynamics(
-    names: Sequence[str], reader: Reader, words: Sequence[str] = (), leave: Callable[[int], object] = os._exit
+    names: Sequence[str], reader: ReadTrajectory, words: Sequence[str] = (), leave: Callable[[int], object] = os._exit
 ) -> int:
     """Run the screen in this terminal, then `leave` with its exit code: see `run_in_terminal`."""
     return run_in_terminal(DynamicsApp(names, reader, words), leave)

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from tpe_core.options import DEMO
 from tpe_tui.cells import count, escape_controls
-from tpe_tui.dynamics.reader import DynamicsDesk
+from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.state import Source, is_log
 
 __all__ = ["explanation", "facts"]
 
 
-def explanation(desk: DynamicsDesk, key: Callable[[str], str]) -> tuple[str, ...]:
+def explanation(reader: DynamicsReader, key: Callable[[str], str]) -> tuple[str, ...]:
     """Why nothing is drawn, and what to press; `key` gives the keys in force."""
-    state = desk.state
+    state = reader.state
     keys = f"{key('run.rerun')} reads · {key('run.open')} adds a source · {key('run.cancel')} stops, what is read stays"
     if not state.sources:
         return ("No source is open.", "", f"{key('run.open')} adds one: a folder of checkpoints, a log, a hub id.")

@@ -1,6 +1,6 @@
 """Figures against the training step, on the braille canvas: marks at the checkpoints, half-way steps, a cursor.
 
-A pure function of a `StepPicture` and a size. On a logarithmic axis step 0 has a place of its own at the left edge,
+A pure function of a `StepFigure` and a size. On a logarithmic axis step 0 has a place of its own at the left edge,
 with a gap and no line behind it: it lies infinitely far from the others.
 """
 
@@ -16,7 +16,7 @@ from tpe_tui.cells import tick
 from tpe_tui.sweep.curve_plot import CURSOR, CURVE_ROLES
 from tpe_tui.widgets.canvas import GUTTER, Series, draw, ticks
 from tpe_tui.widgets.line_widget import Line
-from tpe_tui.widgets.plot_base import PicturePlot
+from tpe_tui.widgets.plot_base import FigurePlot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 else:
     np = Deferred("numpy")
 
-__all__ = ["DUPLICATE", "HALF", "SKIPPED", "StepAxis", "StepCurve", "StepPicture", "TrajectoryPlot", "step_lines"]
+__all__ = ["DUPLICATE", "HALF", "SKIPPED", "StepAxis", "StepCurve", "StepFigure", "TrajectoryPlot", "step_lines"]
 
 DUPLICATE, HALF, SKIPPED = "=", "½", "!"
 ROOM = 0.04  # of the range, above and below the curves
@@ -99,7 +99,7 @@ class StepCurve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepPicture:
+class StepFigure:
     """Everything drawn; the last curve covers the others and has the cursor's mark."""
 
     axis: StepAxis
@@ -109,7 +109,7 @@ class StepPicture:
     skipped: tuple[int, ...] = ()  # steps of checkpoints that were left out
 
 
-def step_lines(picture: StepPicture, width: int, height: int) -> list[Line]:
+def step_lines(picture: StepFigure, width: int, height: int) -> list[Line]:
     """`height` lines of `width` cells."""
     axis = picture.axis
     values = np.array([value for curve in picture.curves for value in curve.values], float)
@@ -212,17 +212,17 @@ def _marks(y0: float, y1: float, log: bool, height: int) -> list[tuple[float, st
     return [(place, tick(value, GUTTER)) for place, value in places if y0 <= place <= y1]
 
 
-class TrajectoryPlot(PicturePlot):
-    """Draws a `StepPicture`, or says in a few lines why there is none."""
+class TrajectoryPlot(FigurePlot):
+    """Draws a `StepFigure`, or says in a few lines why there is none."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = CURVE_ROLES | {"line--rule", "line--here"}
 
     def __init__(self, id: str) -> None:
         """An empty plot."""
         super().__init__(id)
-        self.picture: StepPicture | None = None
+        self.picture: StepFigure | None = None
 
-    def show(self, picture: StepPicture | None, text: tuple[str, ...] = ()) -> None:
+    def show(self, picture: StepFigure | None, text: tuple[str, ...] = ()) -> None:
         """Another picture, or a text in its place."""
         self.picture = picture
         self.renew(text)

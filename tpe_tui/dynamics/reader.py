@@ -21,7 +21,7 @@ from tpe_tui.engine.messages import Answer, Failure, JobUpdate
 from tpe_tui.keymap import Keymap
 from tpe_tui.widgets.job_strip import JobStrip
 
-__all__ = ["DYNAMICS", "EXPORT", "DynamicsDesk", "Reader", "Report", "gather"]
+__all__ = ["DYNAMICS", "EXPORT", "DynamicsReader", "ReadTrajectory", "Report", "gather"]
 
 DYNAMICS = "training dynamics"
 """The name of the job."""
@@ -31,7 +31,7 @@ EXPORT = "dynamics-export"
 
 UNDER_WAY = ("reading", "following")
 
-Reader = Callable[[str], Steps[Trajectory]]
+ReadTrajectory = Callable[[str], Steps[Trajectory]]
 """Makes the job that reads a source; called on the engine thread."""
 
 
@@ -46,7 +46,7 @@ class Report:
     failure: Failure | None = None
 
 
-def gather(names: Sequence[str], reader: Reader) -> Steps[None]:
+def gather(names: Sequence[str], reader: ReadTrajectory) -> Steps[None]:
     """Read sources one after the other, those that can grow last and in turns; reports are the `partial` of its steps.
 
     A source that fails is reported and the others go on.
@@ -81,7 +81,7 @@ def _step(name: str, steps: Steps[Trajectory]) -> tuple[Progress, Report]:
     return progress, Report(name=name, status=status, budget=str(progress.partial or ""))
 
 
-class DynamicsDesk:
+class DynamicsReader:
     """The state of one screen, and the job that fills it. `strip` says what the engine does.
 
     `words` are the options on a command line that mean what `reader` does.
@@ -92,7 +92,7 @@ class DynamicsDesk:
         host: EngineHost,
         strip: JobStrip,
         keymap: Keymap,
-        reader: Reader,
+        reader: ReadTrajectory,
         *,
         names: Iterable[str] = (),
         words: Sequence[str] = (),

@@ -1,6 +1,6 @@
 """The dynamics screen: when the encoding comes and when the parameters do, step by step, for several runs at once.
 
-It shows a `DynamicsDesk`'s state and changes how it is looked at; the desk's job reads. It needs no model.
+It shows a `DynamicsReader`'s state and changes how it is looked at; the reader's job reads. It needs no model.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.error import TextScreen
 from tpe_tui.dialogs.saving import ask_where
 from tpe_tui.dynamics.explanation import explanation, facts
-from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepPicture, TrajectoryPlot
-from tpe_tui.dynamics.reader import DynamicsDesk
+from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepFigure, TrajectoryPlot
+from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.state import FAMILIES, DynamicsState, Source, quantity
 from tpe_tui.dynamics.table import DynamicsTable
 from tpe_tui.inspector.status_bar import Field
 from tpe_tui.sizes import short_name
 from tpe_tui.study import StudyScreen, bindings
-from tpe_tui.widgets.plot_base import PicturePlot
+from tpe_tui.widgets.plot_base import FigurePlot
 
 __all__ = ["DynamicsScreen"]
 
@@ -81,19 +81,19 @@ class DynamicsScreen(StudyScreen):
     SHOWN: ClassVar[dict[str, str]] = {**StudyScreen.SHOWN, "minus": "-"}
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
-    def __init__(self, desk: DynamicsDesk, base: bool = False) -> None:
+    def __init__(self, reader: DynamicsReader, base: bool = False) -> None:
         """Build the panes."""
-        super().__init__(desk.strip)
-        self.desk = desk
+        super().__init__(reader.strip)
+        self.reader = reader
         self.base = base
         self.plots = (TrajectoryPlot("encoding"), TrajectoryPlot("beside"))
-        self.dynamics_table = DynamicsTable(desk.state)
+        self.dynamics_table = DynamicsTable(reader.state)
         self._exported = ""
 
     @property
     def state(self) -> DynamicsState:
         """What is shown."""
-        return self.desk.state
+        return self.reader.state
 
     @property
     def subject(self) -> str:
@@ -128,7 +128,7 @@ class DynamicsScreen(StudyScreen):
         for at, plot in enumerate(self.plots):
             plot.display = at == 0 or (two and there)
             if not there:
-                plot.show(None, explanation(self.desk, self.key))
+                plot.show(None, explanation(self.reader, self.key))
                 plot.border_title = Content("")
             elif plot.display:
                 families = self._families(at, two)
@@ -180,7 +180,7 @@ class DynamicsScreen(StudyScreen):
             Field(f"of {sources} sources" if sources > 1 else "", 5, "muted"),
         )
 
-    def _picture(self, families: tuple[str, ...]) -> StepPicture:
+    def _picture(self, families: tuple[str, ...]) -> StepFigure:
         """The drawn quantities of some families, that under the cursor last."""
         state = self.state
         rows = [row for row in state.quantities if row.key in state.drawn and row.family.key in families]
@@ -193,9 +193,7 @@ class DynamicsScreen(StudyScreen):
         skipped = [entry.step for found in trajectories for entry in found.skipped if entry.step is not None]
         axis = StepAxis([*state.steps, *skipped], state.log)
         shares = FAMILIES[families[0]].scale == "share"
-        return StepPicture(
-            axis=axis, curves=curves, cursor=state.at, shares=shares, skipped=tuple(sorted(set(skipped)))
-        )
+        return StepFigure(axis=axis, curves=curves, cursor=state.at, shares=shares, skipped=tuple(sorted(set(skipped))))
 
     @staticmethod
     def _curve(source: Source, key: str, mark: str, role: str) -> StepCurve:
@@ -213,7 +211,7 @@ class DynamicsScreen(StudyScreen):
 
     def say(self, text: str, role: str = "row") -> None:
         """A sentence in the strip."""
-        self.desk.strip.say(text, role)
+        self.reader.strip.say(text, role)
 
     def action_row(self, rows: int) -> None:
         """Another quantity."""
@@ -268,7 +266,7 @@ class DynamicsScreen(StudyScreen):
 
         def add(text: str | None) -> None:
             if text is not None:
-                self.desk.add(os.path.expanduser(text.strip()))
+                self.reader.add(os.path.expanduser(text.strip()))
                 self.show()
 
         hint = "a folder of checkpoints, a probe's .jsonl (followed while it grows), a hub id, demo"
@@ -276,7 +274,7 @@ class DynamicsScreen(StudyScreen):
 
     def action_drop(self) -> None:
         """Remove the source from the screen."""
-        self.desk.drop()
+        self.reader.drop()
         self.show()
 
     def action_facts(self) -> None:
@@ -298,7 +296,7 @@ class DynamicsScreen(StudyScreen):
 
         def write(path: Path, replace: bool) -> None:
             self._exported = str(path)
-            self.desk.export(path, replace)
+            self.reader.export(path, replace)
 
         hint = "everything as .json, or a checkpoint a line as .csv; every source read so far"
         source = self.state.source
@@ -307,12 +305,12 @@ class DynamicsScreen(StudyScreen):
 
     def action_start(self) -> None:
         """Read the sources."""
-        self.desk.again()
+        self.reader.again()
         self.show()
 
     def action_cancel(self) -> None:
         """Stop reading."""
-        self.desk.cancel()
+        self.reader.cancel()
         self.show()
 
     def action_back(self) -> None:
@@ -332,7 +330,7 @@ class DynamicsScreen(StudyScreen):
 
     def headless(self) -> str:
         """The command lines that measure what is shown."""
-        return dynamics_lines([source.name for source in self.state.sources], self.desk.words)
+        return dynamics_lines([source.name for source in self.state.sources], self.reader.words)
 
     @on(DynamicsTable.Picked)
     def _picked(self, event: DynamicsTable.Picked) -> None:
@@ -343,8 +341,8 @@ class DynamicsScreen(StudyScreen):
             self.state.selected = event.source
         self.show()
 
-    @on(PicturePlot.Pointed)
-    def _pointed(self, event: PicturePlot.Pointed) -> None:
+    @on(FigurePlot.Pointed)
+    def _pointed(self, event: FigurePlot.Pointed) -> None:
         event.stop()
         picture = self.plots[0].picture
         if picture is not None:

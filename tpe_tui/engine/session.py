@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tpe_core.edit_history import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
 from tpe_core.edits.intervention import Intervention
-from tpe_core.generation.paired import Controls, Pair, PairRequest
+from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.pruning.results import SweepRequest, SweepResult
-from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, MostAffected, TextsRead
 
 if TYPE_CHECKING:
     from tpe_core.models.hub import CachedModel
@@ -82,10 +82,10 @@ class Session(Protocol):
     def calibrated(self, request: DoseRequest) -> Calibrated:
         """What to ask of the tokens so that they achieve their ratios."""
 
-    def who_paid(self, request: DoseRequest) -> Steps[WhoPaid]:
+    def most_affected(self, request: DoseRequest) -> Steps[MostAffected]:
         """A job: the tokens that lose what the edit gives."""
 
-    def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[Pair]:
+    def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[PairedGeneration]:
         """A job: a prompt continued without and with the controls' edit; its progress carries the pair so far."""
 
     def find_token(self, query: str) -> int:

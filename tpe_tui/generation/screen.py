@@ -19,7 +19,7 @@ from textual.timer import Timer
 
 from tpe_core.edit_history import EncodingTable
 from tpe_core.errors import TpeError
-from tpe_core.generation.paired import Side, pair_files
+from tpe_core.generation.paired import Continuation, pair_files
 from tpe_tui.cells import number
 from tpe_tui.cli.generate_tables import edit_text, plain_lines
 from tpe_tui.command_line import default_name, generate_lines
@@ -131,7 +131,7 @@ class GenerateScreen(StudyScreen):
         self.dims.border_title = Content.assemble((" Dims ", "bold"), f"· {self.dims.title()} ")
         self.show_bars(self._fields(), {"pause": "Stop" if state.job is not None else "Go on"})
 
-    def _how_far(self, side: Side | None) -> str:
+    def _how_far(self, side: Continuation | None) -> str:
         if side is None or not side.ended:
             return ""
         return f"· ended at {len(side.tokens)} "

@@ -11,7 +11,7 @@ from typing import Any
 
 from tpe_core.errors import TpeError
 from tpe_core.generation.decoding import Decoding
-from tpe_core.generation.paired import Mailbox, Pair, Said
+from tpe_core.generation.paired import GeneratedToken, Mailbox, PairedGeneration
 
 __all__ = ["GENERATE", "PACES", "SAVE", "GenerateState", "drawn_text"]
 
@@ -37,7 +37,7 @@ class GenerateState:
 
     decoding: Decoding = field(default_factory=lambda: Decoding(LENGTH))
     pace: float = 12.0
-    pair: Pair | None = None
+    pair: PairedGeneration | None = None
     job: int | None = None
     at: int | None = None
     by_base: bool = False  # the edited side is coloured by what the unedited head gives its tokens
@@ -53,7 +53,7 @@ class GenerateState:
 
     def grow(self, pair: object) -> bool:
         """Take what is written by now; whether anything is new."""
-        if not isinstance(pair, Pair) or pair is self.pair:
+        if not isinstance(pair, PairedGeneration) or pair is self.pair:
             return False
         new = self.pair is None or pair.steps != self.pair.steps
         self.pair = pair
@@ -74,7 +74,7 @@ class GenerateState:
         to = max(0, self.step + steps)
         self.at = None if to >= self.steps - 1 else to
 
-    def p(self, said: Said) -> float:
+    def p(self, said: GeneratedToken) -> float:
         """The probability that a token is coloured by."""
         return said.p_base if self.by_base else said.p
 

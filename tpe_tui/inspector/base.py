@@ -1,6 +1,6 @@
 """The inspect screen's frame: panes and their layout, what the engine answers, the status line.
 
-It owns the `Inspector` on the UI thread and shows it; what keys change is in `screens.inspect`.
+It owns the `EditHistory` on the UI thread and shows it; what keys change is in `screens.inspect`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from textual.widgets import Static
 from tpe_core.edit_history import (
     SORT_KEYS,
     DimensionDetail,
+    EditHistory,
     EncodingTable,
-    Inspector,
     ModelInfo,
     NextTokens,
     PruningForecast,
@@ -39,7 +39,7 @@ from tpe_tui.inspector.plot_pane import PLOTS, Plot
 from tpe_tui.inspector.status_bar import Field, Footer, PromptBar, StatusBar
 from tpe_tui.keymap import BY_ID, FOOTER
 from tpe_tui.shell.sized import NeedsRoom
-from tpe_tui.shell.view_memory import Remembered
+from tpe_tui.shell.view_memory import SavedView
 from tpe_tui.sizes import inspect_fields, short_name
 from tpe_tui.study import StudyScreen
 from tpe_tui.widgets.dim_table import DimTable
@@ -67,7 +67,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
         super().__init__()
         self.session: Session | None = None
         self.table_drawn: EncodingTable | None = None
-        self.inspector = Inspector()
+        self.inspector = EditHistory()
         self.dims = DimTable()
         self.tokens = TokenBars()
         self.plot = Plot()
@@ -90,7 +90,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
         self._answered = ""  # the last prompt that had an answer
         self._refused: tuple[str, Intervention] | None = None  # the prompt and edit that have none
         self._titles: dict[int, str] = {}
-        self._left: dict[tuple[str, str | None, int, int], tuple[Inspector, object]] = {}  # by model, while we run
+        self._left: dict[tuple[str, str | None, int, int], tuple[EditHistory, object]] = {}  # by model, while we run
 
     @property
     def tpe(self) -> TpeApp:
@@ -231,7 +231,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
             kept = next((name for name in READY if name == view.replacement), READY[0])
             prompt = self.tpe.prompt or view.prompt or session.default_prompt
             start = Intervention(replacement=kept)
-            self.inspector = Inspector(
+            self.inspector = EditHistory(
                 prompt=prompt, hidden_size=info.hidden_size, vocab_rows=info.vocab_rows, method=method, start=start
             )
             if (left := self._left.pop(_identity(info), None)) is not None:
@@ -264,10 +264,10 @@ class BenchScreen(NeedsRoom, Screen[None]):
             if inspector.is_unsaved
         ]
 
-    def view(self) -> Remembered:
+    def view(self) -> SavedView:
         """What to restore at the next start: of a prompt that has no answer, the last one that had."""
         edit = self.inspector.intervention
-        return Remembered(
+        return SavedView(
             prompt=self.inspector.prompt if self._refused is None else self._answered,
             sort=self.dims.sort,
             descending=self.dims.descending,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from textual import events
 
-from tpe_core.edit_history import Inspector
+from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import METHODS, READY, Intervention
 from tpe_core.errors import TpeError
 from tpe_core.options import DEMO
@@ -21,7 +21,7 @@ from tpe_tui.cells import escape_controls, number, shown_prompt, typed_prompt
 from tpe_tui.command_line import command_lines, mask_name
 from tpe_tui.dialogs.error import TextScreen
 from tpe_tui.dialogs.saving import ask_where
-from tpe_tui.dynamics.reader import DynamicsDesk
+from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.edit_words import change_between
 from tpe_tui.engine.messages import Answer, Failure, JobUpdate
@@ -53,8 +53,8 @@ class InspectScreen(PruneBench):
         """Nothing was exported yet."""
         super().__init__()
         self._exported = ""
-        self._exporting: tuple[Inspector, Intervention] | None = None
-        self.dynamics: DynamicsDesk | None = None
+        self._exporting: tuple[EditHistory, Intervention] | None = None
+        self.dynamics: DynamicsReader | None = None
 
     def opened(self, session: Session) -> None:
         """What was read of another model's training is dropped."""
@@ -252,7 +252,7 @@ class InspectScreen(PruneBench):
         options, first = self.tpe.options, self.dynamics is None
         if self.dynamics is None:
             reader = self.tpe.dynamics_reader(options)
-            self.dynamics = DynamicsDesk(self.tpe.host, self.strip, self.tpe.keymap, reader, names=[options.model])
+            self.dynamics = DynamicsReader(self.tpe.host, self.strip, self.tpe.keymap, reader, names=[options.model])
         self.tpe.push_screen(DynamicsScreen(self.dynamics))
         if first and options.model == DEMO:
             self.dynamics.start()  # what comes with the package costs nothing; anything else is read when asked for

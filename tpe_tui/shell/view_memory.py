@@ -12,13 +12,13 @@ from typing import Any
 
 from tpe_core.json_text import json_text, parse_json
 
-__all__ = ["Memory", "Remembered", "default_state_dir"]
+__all__ = ["SavedView", "ViewMemory", "default_state_dir"]
 
 MAX_MODELS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered:
+class SavedView:
     """One model's view. Values are checked by whoever uses them."""
 
     prompt: str = ""
@@ -36,7 +36,7 @@ def default_state_dir() -> Path:
     return Path(user_state_dir("tpe"))
 
 
-class Memory:
+class ViewMemory:
     """The file ``inspector.json`` of a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -45,16 +45,16 @@ class Memory:
         self.problem = ""  # why the last view could not be kept, in a sentence
         self.set_aside = ""  # a sentence, where what was there could not be read
 
-    def recall(self, model: str) -> Remembered:
+    def recall(self, model: str) -> SavedView:
         """What is remembered of a model; defaults where nothing usable is."""
         entry = self._read().get(model)
         if not isinstance(entry, dict):
-            return Remembered()
-        defaults = asdict(Remembered())
+            return SavedView()
+        defaults = asdict(SavedView())
         kept = {key: value for key, value in entry.items() if key in defaults and type(value) is type(defaults[key])}
-        return Remembered(**{key: _plain(value) for key, value in kept.items()})
+        return SavedView(**{key: _plain(value) for key, value in kept.items()})
 
-    def remember(self, model: str, view: Remembered) -> bool:
+    def remember(self, model: str, view: SavedView) -> bool:
         """Write atomically; False, with the reason in `problem`, where the folder or the disk refuses."""
         from tpe_core.store import write_file
 

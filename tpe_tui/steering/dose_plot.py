@@ -19,7 +19,7 @@ from tpe_tui.steering.state import METHOD_MARKS, SteerState
 from tpe_tui.sweep.curve_plot import CURSOR, CURVE_ROLES, ROOMY
 from tpe_tui.widgets.canvas import Series, draw
 from tpe_tui.widgets.line_widget import Line, LineWidget
-from tpe_tui.widgets.plot_base import PicturePlot
+from tpe_tui.widgets.plot_base import FigurePlot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +89,7 @@ def dose_lines(state: SteerState, width: int, height: int) -> list[Line]:
     )  # fmt: skip
 
 
-class DosePlot(PicturePlot):
+class DosePlot(FigurePlot):
     """Draws the state's dose-response, or says in a few lines why there is none."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = CURVE_ROLES | {"line--rule"}

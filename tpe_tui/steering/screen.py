@@ -15,7 +15,7 @@ from textual.binding import BindingType
 from textual.timer import Timer
 
 from tpe_core.edit_history import NextTokens
-from tpe_core.steering.results import Calibrated, DoseFigures, TextsRead, WhoPaid
+from tpe_core.steering.results import Calibrated, DoseFigures, MostAffected, TextsRead
 from tpe_tui.command_line import steer_lines
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.engine.messages import Answer, JobUpdate
@@ -147,7 +147,7 @@ class SteerScreen(SteerView):
                     for warning in read.warnings:
                         self.bench.strip.say(warning, "warn")
                     self.changed()
-                case WhoPaid() as paid:
+                case MostAffected() as paid:
                     self.state.paid = paid
         self.show()
 
@@ -155,7 +155,7 @@ class SteerScreen(SteerView):
         session, request = self.session, self.state.request
         idle = self._paying is None and self.bench.strip.job is None
         if idle and self.state.unpaid and not self.state.stale and request.edit.steering:
-            self._paying = self.tpe.host.job(WHO, lambda: session.who_paid(request))
+            self._paying = self.tpe.host.job(WHO, lambda: session.most_affected(request))
 
     def _stop_paying(self) -> None:
         job, self._paying = self._paying, None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from tpe_core.edits.intervention import METHODS, Intervention, Method
-from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, TextsRead, WhoPaid
+from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, MostAffected, TextsRead
 from tpe_tui.ratios import stepped
 
 __all__ = ["DOMAINS", "METHOD_MARKS", "READ", "WHO", "SteerState"]
@@ -38,7 +38,7 @@ class SteerState:
     added: dict[int, float] = field(default_factory=dict)
     read: TextsRead | None = None
     figures: DoseFigures | None = None
-    paid: WhoPaid | None = None
+    paid: MostAffected | None = None
     problem: str = ""  # why there are no figures of this token
 
     @staticmethod

@@ -1,6 +1,6 @@
 """Curves over the share of removed dimensions, on the braille canvas: lines, a band, marks at the points, a cursor.
 
-A pure function of a `Picture` and a size; every curve has a mark of its own, so that none is told by hue alone.
+A pure function of a `CurveFigure` and a size; every curve has a mark of its own, so that none is told by hue alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tpe_core.pruning.results import ROTATE
 from tpe_tui.cells import tick
 from tpe_tui.widgets.canvas import GUTTER, Series, draw, ticks
 from tpe_tui.widgets.line_widget import Line
-from tpe_tui.widgets.plot_base import PicturePlot
+from tpe_tui.widgets.plot_base import FigurePlot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
     np = Deferred("numpy")
 
-__all__ = ["CURVE_ROLES", "PALETTE", "REFERENCE", "CurvePlot", "Drawn", "Picture", "mark_of", "picture_lines"]
+__all__ = ["CURVE_ROLES", "PALETTE", "REFERENCE", "CurveFigure", "CurvePlot", "PlottedCurve", "figure_lines", "mark_of"]
 
 PALETTE = (
     ("●", "curve0"), ("◐", "curve0"), ("○", "curve1"), ("▼", "curve2"), ("▲", "curve2"), ("■", "curve3"),
@@ -54,7 +54,7 @@ def mark_of(name: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class PlottedCurve:
     """One curve: `y` [n] at the picture's points, `low` and `high` [n] where it is a mean of several."""
 
     name: str
@@ -64,19 +64,19 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class CurveFigure:
     """Everything drawn. The last curve covers the others; `cursor` is an index into `x`."""
 
     x: Floats  # [n] per cent
-    curves: tuple[Drawn, ...]
+    curves: tuple[PlottedCurve, ...]
     cursor: int
     log: bool
     base: float | None = None  # the unpruned head's value, as a line across
-    beside: tuple[Drawn, ...] = ()  # drawn in another picture on the same scale
+    beside: tuple[PlottedCurve, ...] = ()  # drawn in another picture on the same scale
     stale: bool = False
 
 
-def picture_lines(picture: Picture, width: int, height: int) -> list[Line]:
+def figure_lines(picture: CurveFigure, width: int, height: int) -> list[Line]:
     """`height` lines of `width` cells."""
 
     def place(values: Floats) -> Floats:
@@ -157,21 +157,21 @@ def _band(x: Floats, low: Floats, high: Floats, ys: tuple[float, float], size: t
     return Series(np.repeat(across, len(share)), wide.ravel(), kind="mark", role="band", glyph=BAND)
 
 
-class CurvePlot(PicturePlot):
-    """Draws a `Picture`, or says in a few lines why there is none."""
+class CurvePlot(FigurePlot):
+    """Draws a `CurveFigure`, or says in a few lines why there is none."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = CURVE_ROLES | {"line--band", "line--rule", "line--here"}
 
     def __init__(self, id: str) -> None:
         """An empty plot."""
         super().__init__(id)
-        self.picture: Picture | None = None
+        self.picture: CurveFigure | None = None
 
-    def show(self, picture: Picture | None, text: tuple[str, ...] = ()) -> None:
+    def show(self, picture: CurveFigure | None, text: tuple[str, ...] = ()) -> None:
         """Another picture, or a text in its place."""
         self.picture = picture
         self.renew(text)
 
     def paint(self, width: int, height: int) -> list[Line]:
         """The picture."""
-        return [] if self.picture is None else picture_lines(self.picture, width, height)
+        return [] if self.picture is None else figure_lines(self.picture, width, height)

@@ -20,7 +20,7 @@ from tpe_tui.cells import count
 from tpe_tui.command_line import sweep_lines
 from tpe_tui.inspector.status_bar import Field
 from tpe_tui.study import StudyScreen, bindings
-from tpe_tui.sweep.curve_plot import CurvePlot, Drawn, Picture
+from tpe_tui.sweep.curve_plot import CurveFigure, CurvePlot, PlottedCurve
 from tpe_tui.sweep.curve_table import CurveTable
 from tpe_tui.sweep.order_choice import OrderChoice
 from tpe_tui.sweep.state import DOMAINS, SweepState, figure, how_long
@@ -162,7 +162,7 @@ class SweepScreen(StudyScreen):
         text = f"{count(whole)} positions" if seen >= whole else f"{count(seen)} of {count(whole)} positions"
         return f"{text}, {state.ended}" if state.ended else text
 
-    def _picture(self, domain: str) -> Picture | None:
+    def _picture(self, domain: str) -> CurveFigure | None:
         state = self.state
         result = state.result
         if result is None or not state.removed:
@@ -173,11 +173,11 @@ class SweepScreen(StudyScreen):
         other = next(name for name in DOMAINS if name != domain)
         beside = self._drawn(other) if self.wide else ()
         share = 100 * np.array(state.removed) / result.width
-        return Picture(
+        return CurveFigure(
             x=share, curves=drawn, cursor=state.at, log=state.logarithmic, base=base, beside=beside, stale=state.stale
         )
 
-    def _drawn(self, domain: str) -> tuple[Drawn, ...]:
+    def _drawn(self, domain: str) -> tuple[PlottedCurve, ...]:
         """The curves that are drawn, the selected one last."""
         state, key = self.state, self.state.metric.key
         names = [name for name in state.names if name not in state.hidden]
@@ -191,7 +191,7 @@ class SweepScreen(StudyScreen):
                 draws = np.where(np.array(curve.removed) > 0, draws, 0.0)
             band = (draws.min(0), draws.max(0)) if len(draws) > 1 else (None, None)
             y = curve.mean(domain, key) if key == "perplexity" else draws.mean(0)
-            found.append(Drawn(name, y, *band))
+            found.append(PlottedCurve(name, y, *band))
         return tuple(found)
 
     def _explanation(self) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from tpe_tui.cells import fit
 from tpe_tui.widgets.canvas import GUTTER
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
-__all__ = ["PicturePlot"]
+__all__ = ["FigurePlot"]
 
 
-class PicturePlot(LineWidget):
+class FigurePlot(LineWidget):
     """Draws what `paint` gives. `text` stands in the place of a picture: a title and the lines below it."""
 
     class Pointed(Message):

@@ -14,7 +14,7 @@ import numpy as np
 
 from tpe_core.corpus.corpus import TextSource, tokenizer_fingerprint
 from tpe_core.detection.detection import detect
-from tpe_core.detection.reading import reading_of
+from tpe_core.detection.reading import corpus_spec
 from tpe_core.dynamics.measure.frequency import Frequencies
 from tpe_core.dynamics.suite.checkpoints import Checkpoint
 from tpe_core.dynamics.suite.head_reader import whole
@@ -51,7 +51,7 @@ class TextLoss:
         try:
             with _with_tokenizer(files.folder, self.tokenizer) as folder:
                 model = yield from load_steps(replace(self.options, model=str(folder), revision=None))
-                corpus = yield from reading_of(self.source, model, self.options.positions, part="all").corpus()
+                corpus = yield from corpus_spec(self.source, model, self.options.positions, part="all").corpus()
                 detection = yield from detect(model, corpus, sample_size=0)
         except (ModelError, NumericalError) as error:
             raise UnusableError(str(error).rstrip(".")) from error

@@ -39,8 +39,8 @@ def _only_kind(name: str, values: Mapping[str, float]) -> dict[str, float]:
 
 def parameter_names(weights: Weights, head: HeadName, own: str) -> Steps[dict[str, int]]:
     """A checkpoint's parameters and how many values each has: a job. `own` is the head's name there."""
-    places = yield from weights.places(weights.files)
-    sizes = {name: math.prod(place.shape) for name, place in places.items() if place.floating}
+    locations = yield from weights.locations(weights.files)
+    sizes = {name: math.prod(location.shape) for name, location in locations.items() if location.floating}
     again = {variant for name in head.names for variant in head.variants(name)} - {own}
     sizes = {name: size for name, size in sizes.items() if name not in again}
     known = {variant for name in head.others for variant in head.variants(name)} | {own}

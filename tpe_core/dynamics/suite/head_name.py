@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tpe_core.dynamics.suite.weight_files import Place, UnusableError, Weights
+from tpe_core.dynamics.suite.weight_files import TensorLocation, UnusableError, Weights
 from tpe_core.errors import ModelError, reason_of
 from tpe_core.models.head import Task
 from tpe_core.models.head_sites import find_site
@@ -44,8 +44,8 @@ class HeadName:
                     return variant
         known = {variant for name in self.others for variant in self.variants(name)}
         rest = [name for name in weights.files if name not in known]
-        places = yield from weights.places(rest)
-        alike = [name for name, place in places.items() if self._fits(place)]
+        locations = yield from weights.locations(rest)
+        alike = [name for name, location in locations.items() if self._fits(location)]
         if len(alike) == 1:
             return alike[0]
         raise UnusableError(
@@ -57,8 +57,8 @@ class HeadName:
         """A parameter's names in checkpoints saved from the whole model, or from the one below or above its head."""
         return name, name.removeprefix(self.prefix), self.prefix + name
 
-    def _fits(self, place: Place) -> bool:
-        return place.floating and place.shape == self.shape
+    def _fits(self, location: TensorLocation) -> bool:
+        return location.floating and location.shape == self.shape
 
 
 def head_name(config: Any, task: str | None, called: str, trust_remote_code: bool = False) -> HeadName:

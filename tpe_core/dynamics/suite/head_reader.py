@@ -96,8 +96,8 @@ class HeadReader:
         if _pickled(files):
             return sum(files.sizes[name] for name in (yield from weight_names(files)) if files.cached(name) is None)
         weights, name = yield from self.name(files)
-        place = (yield from weights.places([name]))[name]
-        return 0 if files.cached(place.file) is not None else place.stop - place.start
+        location = (yield from weights.locations([name]))[name]
+        return 0 if files.cached(location.file) is not None else location.stop - location.start
 
     def _fetch(self, files: Files) -> Steps[Tensor]:
         if isinstance(files, HubFiles) and self._folder is not None:

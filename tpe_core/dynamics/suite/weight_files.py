@@ -27,7 +27,7 @@ from tpe_core.progress import Steps
 __all__ = [
     "Files",
     "LocalFiles",
-    "Place",
+    "TensorLocation",
     "UnusableError",
     "Weights",
     "is_pickle",
@@ -135,7 +135,7 @@ class LocalFiles(Files):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class TensorLocation:
     """Where a tensor lies."""
 
     file: str
@@ -156,33 +156,35 @@ class Weights:
 
     where: Files
     files: dict[str, str]  # tensor: file
-    _places: dict[str, Place] = field(default_factory=dict)  # read so far
+    _locations: dict[str, TensorLocation] = field(default_factory=dict)  # read so far
 
-    def places(self, names: Iterable[str]) -> Steps[dict[str, Place]]:
+    def locations(self, names: Iterable[str]) -> Steps[dict[str, TensorLocation]]:
         """Where tensors lie, from the headers of the files that have them: a job. Of a pickle, no bytes are told."""
         wanted = list(names)
-        for file in dict.fromkeys(self.files[name] for name in wanted if name not in self._places):
-            self._places.update((yield from _read_places(self.where, file)))
+        for file in dict.fromkeys(self.files[name] for name in wanted if name not in self._locations):
+            self._locations.update((yield from _read_locations(self.where, file)))
         for name in wanted:
-            if name not in self._places:
+            if name not in self._locations:
                 raise UnusableError(f"{self.files[name]} lacks the tensor {name} that the index says it has")
-        return {name: self._places[name] for name in wanted}
+        return {name: self._locations[name] for name in wanted}
 
     def tensor(self, name: str) -> Steps[Tensor]:
         """One tensor: a job that reads its bytes alone."""
-        place = (yield from self.places([name]))[name]
-        if is_pickle(place.file):
-            return _unpickled(self.where, place.file)[name]
-        data = yield from self.where.part(place.file, place.start, place.stop)
-        return tensor_of(data, place)
+        location = (yield from self.locations([name]))[name]
+        if is_pickle(location.file):
+            return _unpickled(self.where, location.file)[name]
+        data = yield from self.where.part(location.file, location.start, location.stop)
+        return tensor_of(data, location)
 
 
-def tensor_of(data: bytearray, place: Place) -> Tensor:
+def tensor_of(data: bytearray, location: TensorLocation) -> Tensor:
     """The tensor whose bytes `data` are."""
-    kind = DTYPES.get(place.dtype)
+    kind = DTYPES.get(location.dtype)
     if kind is None:
-        raise UnusableError(f"it is stored as {place.dtype}, not as floating-point numbers")
-    return torch.frombuffer(data, dtype=kind).reshape(place.shape) if data else torch.empty(place.shape, dtype=kind)
+        raise UnusableError(f"it is stored as {location.dtype}, not as floating-point numbers")
+    return (
+        torch.frombuffer(data, dtype=kind).reshape(location.shape) if data else torch.empty(location.shape, dtype=kind)
+    )
 
 
 def open_weights(where: Files) -> Steps[Weights]:
@@ -193,8 +195,8 @@ def open_weights(where: Files) -> Steps[Weights]:
     name = where.weights
     if name.endswith(".index.json"):
         return Weights(where, (yield from shards_of(where)))
-    places = yield from _read_places(where, name)
-    return Weights(where, dict.fromkeys(places, name), places)
+    locations = yield from _read_locations(where, name)
+    return Weights(where, dict.fromkeys(locations, name), locations)
 
 
 def shards_of(where: Files) -> Steps[dict[str, str]]:
@@ -208,13 +210,13 @@ def shards_of(where: Files) -> Steps[dict[str, str]]:
     return entries
 
 
-def _read_places(where: Files, file: str) -> Steps[dict[str, Place]]:
+def _read_locations(where: Files, file: str) -> Steps[dict[str, TensorLocation]]:
     """The tensors of one weight file."""
     if not is_pickle(file):
         return (yield from _header(where, file))
     names = {kind: name for name, kind in DTYPES.items()}
     return {
-        name: Place(
+        name: TensorLocation(
             file=file,
             dtype=names.get(tensor.dtype, str(tensor.dtype)),
             shape=tuple(tensor.shape),
@@ -225,7 +227,7 @@ def _read_places(where: Files, file: str) -> Steps[dict[str, Place]]:
     }
 
 
-def _header(where: Files, file: str) -> Steps[dict[str, Place]]:
+def _header(where: Files, file: str) -> Steps[dict[str, TensorLocation]]:
     """The tensors of a safetensors file: its first 8 bytes say how long the header is, which is JSON."""
     size = where.sizes[file]
     if size < 8:
@@ -238,21 +240,23 @@ def _header(where: Files, file: str) -> Steps[dict[str, Place]]:
     document = _object(bytes((yield from where.part(file, 8, 8 + length))), file)
     document.pop("__metadata__", None)
     try:
-        places = {}
+        locations = {}
         for name, entry in document.items():
             start, stop = (8 + length + at for at in entry["data_offsets"])
-            places[name] = Place(file=file, dtype=entry["dtype"], shape=tuple(entry["shape"]), start=start, stop=stop)
+            locations[name] = TensorLocation(
+                file=file, dtype=entry["dtype"], shape=tuple(entry["shape"]), start=start, stop=stop
+            )
     except (KeyError, TypeError) as error:
         raise UnusableError(f"{file} is broken: its header does not describe tensors ({error})") from error
-    for name, place in places.items():
-        sound = 8 + length <= place.start <= place.stop
-        if sound and place.floating:
-            sound = place.stop - place.start == math.prod(place.shape) * DTYPES[place.dtype].itemsize
+    for name, location in locations.items():
+        sound = 8 + length <= location.start <= location.stop
+        if sound and location.floating:
+            sound = location.stop - location.start == math.prod(location.shape) * DTYPES[location.dtype].itemsize
         if not sound:
             raise UnusableError(f"{file} is broken: the shape of {name} does not go with its bytes")
-        if place.stop > size:
-            raise UnusableError(f"{file} is broken: it ends at byte {size:,} and {name} at {place.stop:,}")
-    return places
+        if location.stop > size:
+            raise UnusableError(f"{file} is broken: it ends at byte {size:,} and {name} at {location.stop:,}")
+    return locations
 
 
 def _object(data: bytes, name: str) -> dict[str, Any]:
