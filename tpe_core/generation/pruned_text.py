@@ -10,7 +10,7 @@ from tpe_core.edits.basis import EditStatistics
 from tpe_core.errors import TpeError
 from tpe_core.generation.generation import Decoding, heldout_prompts, logits_under
 from tpe_core.generation.quality import GenerationQuality, baseline, quality_of
-from tpe_core.progress import Steps
+from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.curves import PruningResult, mask_of
 from tpe_core.pruning.fitting import POSITIONS
 from tpe_core.pruning.refit import refit_basis
@@ -49,6 +49,8 @@ def pruned_texts(
     """Sample text after `prompts` beginnings of held-out blocks at every point that a mask can name: a job.
 
     A random order's first draw is taken; components, rotation and distilled heads are no masks and are left out.
+    Progress carries those so far in `partial`.
+
     Raises `TpeError` where there are too few prompts, or the model is not causal.
     """
     if prompts < FEWEST:
@@ -57,9 +59,11 @@ def pruned_texts(
     basis = EditStatistics.of(analysis.encoding.slope, analysis.detection)
     beginnings = yield from heldout_prompts(model, analysis.source, prompts, PROMPT_TOKENS)
     against = yield from baseline(model, beginnings, Decoding(length=LENGTH, seed=seed))
-    found = []
+    found: list[PrunedText] = []
+    points = sum(len(curve.mean().removed) for curve in result.curves)
     for curve in result.curves:
         for removed in curve.mean().removed:
+            yield Progress("texts", len(found), points, note=f"{curve.order}, {curve.replace}", partial=tuple(found))
             try:
                 edit = yield from mask_of(analysis, curve.order, curve.replace, removed, seed=seed, store=store)
             except TpeError:

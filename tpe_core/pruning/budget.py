@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tpe_core.analysis import Analysis
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import Samples
 from tpe_core.errors import TpeError
-from tpe_core.progress import Steps
+from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.pruning.curves import ROTATE, Measured, figures_of, path_of, planned
 from tpe_core.pruning.saliency import gather_evidence
 from tpe_core.pruning.sweep import Cost, sweep
@@ -162,33 +162,44 @@ def search(
 ) -> Steps[BudgetResult]:
     """`largest_under` for every order and replacement on held-out text, `seeds` draws of a random one: a job.
 
+    Progress carries the `BudgetResult` so far in `partial`.
+
     Raises `TpeError` where none of them has a mask under the budget.
     """
-    found, refused = [], []
-    for name, way, draw in planned(orders, replacements, seeds):
-        try:
-            one = yield from largest_under(
-                analysis, samples.heldout, name, way, budget,
-                metric=metric, ood=samples.ood, draw=draw, seed=seed, store=store,
-            )  # fmt: skip
-        except NoMaskError as error:
-            refused.append(str(error))
-        else:
-            found.append(one)
-    if not found:
-        raise NoMaskError(refused[0])
     head, base = analysis.model.head, {}
     for domain, sample in (("heldout", samples.heldout), ("ood", samples.ood)):
         base[domain] = (yield from sweep(head, {}, (), sample)).base
-    return BudgetResult(
-        found=tuple(found),
-        refused=tuple(refused),
-        metric=metric,
-        budget=budget,
-        baseline=base,
-        positions={"heldout": len(samples.heldout), "ood": len(samples.ood)},
-        model=analysis.model.name,
-        revision=analysis.model.revision,
-        width=head.hidden_size,
-        texts={"heldout": samples.heldout_text, "ood": samples.ood_text},
-    )
+    found: list[Largest] = []
+    refused: list[str] = []
+
+    def so_far() -> BudgetResult:
+        return BudgetResult(
+            found=tuple(found),
+            refused=tuple(refused),
+            metric=metric,
+            budget=budget,
+            baseline=base,
+            positions={"heldout": len(samples.heldout), "ood": len(samples.ood)},
+            model=analysis.model.name,
+            revision=analysis.model.revision,
+            width=head.hidden_size,
+            texts={"heldout": samples.heldout_text, "ood": samples.ood_text},
+        )
+
+    plan = planned(orders, replacements, seeds)
+    for done, (name, way, draw) in enumerate(plan):
+        partial = so_far() if found else None
+        yield Progress("budget", done, len(plan), note=f"{name}, {way}", partial=partial)
+        steps = largest_under(
+            analysis, samples.heldout, name, way, budget,
+            metric=metric, ood=samples.ood, draw=draw, seed=seed, store=store,
+        )  # fmt: skip
+        try:
+            largest = yield from relayed(steps, lambda event: replace(event, partial=None))
+        except NoMaskError as error:
+            refused.append(str(error))
+        else:
+            found.append(largest)
+    if not found:
+        raise NoMaskError(refused[0])
+    return so_far()

@@ -7,8 +7,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+import typer
+
+from tpe_core.errors import INTERRUPTED
 from tpe_core.json_text import json_text, nulled
 
 if TYPE_CHECKING:
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "drive",
+    "drive_until_stopped",
+    "leave_stopped",
     "line",
     "load",
     "no_terminal",
@@ -49,6 +55,32 @@ def drive(steps: Steps[T], keep: Callable[[object], object] | None = None) -> T:
         except BaseException:
             shown.close()
             raise
+
+
+def drive_until_stopped(steps: Steps[T], is_result: Callable[[object], bool]) -> tuple[T | None, bool]:
+    """(The result, False) of a job; where Ctrl-C or SIGTERM ends it, (the last result so far or None, True).
+
+    Of what comes with its progress, that counts which `is_result`.
+    """
+    latest: list[Any] = []
+
+    def keep(partial: object) -> None:
+        if is_result(partial):
+            latest[:] = [partial]
+
+    try:
+        with stopped_by_signals():
+            return drive(steps, keep), False
+    except KeyboardInterrupt:
+        return (latest[0] if latest else None), True
+
+
+def leave_stopped(sentence: str, save: Path | None = None) -> NoReturn:
+    """Say that a job was stopped, and that nothing is saved where that was asked for; leave with exit code 130."""
+    say(f"stopped: {sentence}")
+    if save is not None:
+        say(f"{save} is not written.")
+    raise typer.Exit(INTERRUPTED)
 
 
 def load(options: RunOptions) -> LanguageModel:

@@ -11,7 +11,7 @@ import typer
 from tpe_core.dynamics.recorded import is_recorded, read_recorded
 from tpe_core.options import RunOptions
 from tpe_tui.cli.completion import complete_model
-from tpe_tui.cli.console import drive, on_terminal, print_json, say
+from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, on_terminal, print_json, say
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, run_options, takes
 
 if TYPE_CHECKING:
@@ -93,8 +93,15 @@ def dynamics(
         raise typer.Exit(_screen(source, options, asked))
     for name in filter(is_recorded, source) if words else ():
         say(f"{name} was measured already: {words[0]} is for the other sources.")
-    found = [_follow(name, json_) if follow else _measure(name, options, asked) for name in source]
-    _print(found, json_, headed=not follow)
+    found, stopped = [], False
+    for name in source:
+        one, stopped = (_follow(name, json_), False) if follow else _measure(name, options, asked)
+        found += [] if one is None else [one]
+        if stopped:
+            break
+    _print(found, json_, headed=not follow, stopped=stopped)
+    if stopped:
+        leave_stopped(f"the {sum(len(one.points) for one in found)} checkpoints that were measured are printed.")
     if strict and any(one.warnings or one.skipped for one in found):
         raise typer.Exit(FAILED)
 
@@ -120,17 +127,18 @@ def _words(options: RunOptions, asked: dict[str, Any]) -> list[str]:
     return words + [f"--{name}" for name in ("weights", "loss") if asked[name]]
 
 
-def _measure(name: str, options: RunOptions, asked: dict[str, Any]) -> Trajectory:
-    """One source, after saying what it will cost where that is anything."""
+def _measure(name: str, options: RunOptions, asked: dict[str, Any]) -> tuple[Trajectory | None, bool]:
+    """(One source, whether that was stopped), after saying what it will cost where that is anything."""
     from dataclasses import replace
 
     if is_recorded(name):
-        return read_recorded(name)
+        return read_recorded(name), False
     from tpe_core.dynamics.plan import DynamicsOptions, plan_dynamics
+    from tpe_core.dynamics.trajectory import Trajectory
 
     plan = drive(plan_dynamics(DynamicsOptions(replace(options, model=name), **asked)))
     say(f"{name}: {plan.budget}.")
-    return drive(plan.run())
+    return drive_until_stopped(plan.run(), lambda partial: isinstance(partial, Trajectory) and bool(partial.points))
 
 
 def _follow(name: str, quiet: bool) -> Trajectory:
@@ -160,7 +168,7 @@ def _follow(name: str, quiet: bool) -> Trajectory:
     return found
 
 
-def _print(found: list[Trajectory], as_json: bool, headed: bool) -> None:
+def _print(found: list[Trajectory], as_json: bool, headed: bool, stopped: bool) -> None:
     from tpe_core.dynamics.trajectory_file import document
     from tpe_tui.cli.dynamics_tables import TrajectoryTable, print_halfway, print_source
 
@@ -170,7 +178,7 @@ def _print(found: list[Trajectory], as_json: bool, headed: bool) -> None:
         for warning in one.warnings:
             say(warning)
     if as_json:
-        print_json(document(found))
+        print_json(document(found) | ({"stopped": True} if stopped else {}))
         return
     for one in found:
         if headed:

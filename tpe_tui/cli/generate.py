@@ -9,7 +9,7 @@ import typer
 
 from tpe_core.options import DEMO
 from tpe_core.outputs import shown_path
-from tpe_tui.cli.console import drive, load, print_json, say
+from tpe_tui.cli.console import drive_until_stopped, leave_stopped, load, print_json, say
 from tpe_tui.cli.options import LOADING, OUTPUT, Force, Model, refuse_existing, run_options, takes
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def generate(
     decoding = Decoding(
         length or LENGTH, seed=seed, temperature=temperature, top_p=top_p, stop=not no_stop, top_k=top_k
     )
-    from tpe_core.generation.paired import PairRequest, pair_files, save_pair
+    from tpe_core.generation.paired import PairedGeneration, PairRequest, pair_files, save_pair
     from tpe_core.manifest.manifest import read_edit
 
     if save is not None:
@@ -66,15 +66,20 @@ def generate(
     if intervention is None:
         say("no --intervention is given, so both texts are the base's.")
     request = PairRequest(prompt or starting_prompt(loaded), decoding)
-    pair = drive(pair_texts(loaded, fitting(loaded, request) if length is None else request, lambda: edit))
+    steps = pair_texts(loaded, fitting(loaded, request) if length is None else request, lambda: edit)
+    pair, stopped = drive_until_stopped(steps, lambda partial: isinstance(partial, PairedGeneration))
+    if pair is None:
+        leave_stopped("no token was drawn yet.", save)
     made_with = None if intervention is None else str(intervention)
     document = {"schema": 1, "model": loaded.name, "revision": loaded.revision, "intervention": made_with}
-    document |= pair.to_dict()
+    document |= pair.to_dict() | ({"stopped": True} if stopped else {})
     width = loaded.head.hidden_size
     if json_:
         print_json(document)
     else:
         print_pair(pair, loaded.name, width)
+    if stopped:
+        leave_stopped(f"the {pair.steps} tokens that were drawn are printed.", save)
     if save is not None:
         written = save_pair(save, document, plain_lines(pair, loaded.name, width), replace=force)
         say(f"wrote {shown_path(written[0])} and {written[1].name}.")

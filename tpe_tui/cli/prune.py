@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from tpe_core.edits.intervention import REPLACEMENTS
-from tpe_core.errors import INTERRUPTED
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.results import ROTATE
 from tpe_tui.cli.completion import one_of
-from tpe_tui.cli.console import drive, print_json, say, stopped_by_signals, warn_if_busy
+from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, print_json, say, warn_if_busy
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import (
     LOADING,
@@ -199,17 +198,12 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
         analysis, opened.samples, asked.orders, asked.replacements, asked.fractions,
         seeds=asked.draws, seed=seed, store=store, fit_positions=asked.fit_positions,
     )  # fmt: skip
-    done: list[PruningResult] = []
-
-    def keep(partial: object) -> None:
-        if isinstance(partial, PruningResult) and partial.curves and not partial.is_rough:
-            done[:] = [partial]
-
-    try:
-        with stopped_by_signals():
-            result, saved = drive(steps, keep), None
-    except KeyboardInterrupt:
-        raise _stopped(done[-1] if done else None, asked, quiet) from None
+    result, stopped = drive_until_stopped(
+        steps, lambda partial: isinstance(partial, PruningResult) and bool(partial.curves) and not partial.is_rough
+    )
+    if stopped or result is None:
+        _stopped(result, asked, quiet)
+    saved = None
     if not quiet:
         print_curves(result)
     if asked.save is not None:
@@ -225,37 +219,39 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
         from tpe_core.generation.pruned_text import pruned_texts
         from tpe_tui.cli.prune_tables import print_texts
 
-        texts = drive(
-            pruned_texts(analysis, result, asked.prompts, fit_positions=asked.fit_positions, seed=seed, store=store)
+        texts, stopped = drive_until_stopped(
+            pruned_texts(analysis, result, asked.prompts, fit_positions=asked.fit_positions, seed=seed, store=store),
+            lambda partial: isinstance(partial, tuple),
         )
+        texts = texts or ()
         document["generation"] = [each.to_dict() for each in texts]
-        if not quiet:
+        if not quiet and texts:
             print_texts(texts)
+        if stopped:
+            if quiet:
+                print_json({**document, "stopped": True})
+            leave_stopped(f"the curves and the texts of {len(texts)} points are printed.", asked.save)
     return document, saved
 
 
-def _stopped(result: PruningResult | None, asked: _Asked, quiet: bool) -> typer.Exit:
-    """Print the points that were done before a sweep was stopped, and say so; what leaves with exit code 130."""
+def _stopped(result: PruningResult | None, asked: _Asked, quiet: bool) -> NoReturn:
+    """Print the points that were done before a sweep was stopped, and say so; leaves with exit code 130."""
     from tpe_tui.cli.prune_tables import print_curves
 
     if result is None:
-        say("stopped before any curve was done.")
+        leave_stopped("no curve was done.", asked.save)
+    if quiet:
+        print_json({**result.to_dict(), "stopped": True})
     else:
-        if quiet:
-            print_json({**result.to_dict(), "stopped": True})
-        else:
-            print_curves(result)
-        points = sum(len(curve.mean().removed) for curve in result.curves)
-        say(f"stopped: the {points} points that were done are printed, the others were not measured.")
-    if asked.save is not None:
-        say(f"{asked.save} is not written: the sweep was stopped.")
-    return typer.Exit(INTERRUPTED)
+        print_curves(result)
+    points = sum(len(curve.mean().removed) for curve in result.curves)
+    leave_stopped(f"the {points} points that were done are printed, the others were not measured.", asked.save)
 
 
 def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
     """(JSON document, what to save) of a budget search; prints its table unless `quiet`."""
     from tpe_core.manifest.making import costs_on_texts
-    from tpe_core.pruning.budget import search
+    from tpe_core.pruning.budget import BudgetResult, search
     from tpe_core.pruning.curves import pruned_intervention
     from tpe_tui.cli.prune_tables import print_largest
 
@@ -263,11 +259,18 @@ def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any]
         opened.session.analysis, opened.samples, asked.orders, asked.replacements, asked.budget or 0.0,
         metric=asked.metric, seeds=asked.draws, seed=opened.seed, store=opened.store,
     )  # fmt: skip
-    result, saved = drive(steps), None
+    result, stopped = drive_until_stopped(steps, lambda partial: isinstance(partial, BudgetResult))
+    if result is None:
+        leave_stopped("no mask was found yet.", asked.save)
     for sentence in result.refused:
         say(sentence)
     if not quiet:
         print_largest(result)
+    if stopped:
+        if quiet:
+            print_json({**result.to_dict(), "stopped": True})
+        leave_stopped(f"the {len(result.found)} masks that were found are printed.", asked.save)
+    saved = None
     if asked.save is not None:
         first = result.found[0]
         mask = pruned_intervention(first.order, first.replace, first.dims)

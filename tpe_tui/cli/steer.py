@@ -11,7 +11,7 @@ from tpe_core.edits.intervention import METHODS, Method, check_steering
 from tpe_core.options import DEMO
 from tpe_core.outputs import shown_path
 from tpe_tui.cli.completion import one_of
-from tpe_tui.cli.console import drive, print_json, say, warn_if_busy
+from tpe_tui.cli.console import drive, load, print_json, say
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, Model, check_save, run_options, takes
 
@@ -69,7 +69,6 @@ def steer(
 
     from tpe_core.analysis import analyze
     from tpe_core.manifest.making import steered_on_texts
-    from tpe_core.models.loading import load_steps
     from tpe_core.printable import token_texts
     from tpe_core.session import LiveSession
     from tpe_core.steering.study import Plan, study
@@ -78,8 +77,7 @@ def steer(
     from tpe_tui.cli.steer_tables import print_study
 
     options = run_options(context)
-    loaded = drive(load_steps(options))
-    warn_if_busy(str(loaded.device))
+    loaded = load(options)
     index = TokenIndex(token_texts(loaded.tokenizer, loaded.head.vocab_rows), loaded.tokenizer)
     named = [index.resolve(query) for query in token or []]
     analysis = drive(analyze(options, model=loaded))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tpe_core.options import DEMO, RunOptions
-from tpe_tui.cli.console import drive, print_json, say
+from tpe_tui.cli.console import drive, leave_stopped, load, print_json, say, stopped_by_signals
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Model, Outside, run_options, takes
 
@@ -52,22 +52,32 @@ def transfer(
     if measure_home:
         home = _landed(mask, replace(options, model=mask.model, revision=mask.revision), ood, seeds, typed)
     wanted: list[str | None] = list(revisions or ()) or [None]
-    targets = tuple(_landed(mask, replace(options, revision=each), ood, seeds, typed) for each in wanted)
-    result = Transfer(mask, measured if home is None else home, targets)
+    targets: list[TransferResult] = []
+    try:
+        with stopped_by_signals():
+            for each in wanted:
+                targets.append(_landed(mask, replace(options, revision=each), ood, seeds, typed))
+        stopped = False
+    except KeyboardInterrupt:
+        stopped = True
+    if not targets:
+        leave_stopped("no revision was done.")
+    result = Transfer(mask, measured if home is None else home, tuple(targets))
     if json_:
-        print_json(result.to_dict())
+        print_json(result.to_dict() | ({"stopped": True} if stopped else {}))
     else:
         print_transfer(result)
+    if stopped:
+        leave_stopped(f"{len(targets)} of {len(wanted)} revisions are printed, the others were not measured.")
 
 
 def _landed(mask: Mask, options: RunOptions, ood: list[str] | None, draws: int, typed: bytes | None) -> TransferResult:
     """Analyse one model and put the mask on it; the model is let go afterwards."""
     from tpe_core.analysis import analyze
-    from tpe_core.models.loading import load_steps
     from tpe_core.transfer import transfer as put
 
     store, stdin = open_store(options), None if typed is None else BytesIO(typed)
-    loaded = drive(load_steps(options))
+    loaded = load(options)
     mask.check_fits(loaded.name, loaded.head.hidden_size)  # before its text is read
     analysis = drive(analyze(options, store, stdin, loaded))
     samples = read_texts(analysis, options, ood, store)
