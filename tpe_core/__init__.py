@@ -2,6 +2,17 @@
 
 The engine under the inspector, usable headless or from a notebook. Importing it is cheap: the names below are
 resolved on first use, so that ``import tpe_core`` costs no torch and no transformers.
+
+The examples of their docstrings go on from these lines::
+
+    from pathlib import Path
+
+    import numpy as np
+
+    import tpe_core as tpe
+
+    live = tpe.run(tpe.open_session(tpe.RunOptions("demo")))
+    analysis, model = live.analysis, live.analysis.model
 """
 
 from __future__ import annotations

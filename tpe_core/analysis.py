@@ -41,7 +41,14 @@ SAMPLE_CHUNK = 64  # positions whose logits are made at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """Everything measured about one model on one text. What stands below `rows_excluded` is computed when asked for."""
+    """Everything measured about one model on one text. What costs time is computed on first use.
+
+    Example:
+        >>> analysis.encoding.slope.shape == (model.head.hidden_size,)
+        True
+        >>> sorted(analysis.to_dict())[:2]
+        ['components', 'components_weighted']
+    """
 
     model: LanguageModel
     source: TextSource  # what was read
@@ -247,6 +254,19 @@ def analyze(
 
     `store` defaults to the user's cache, unless `options.cache` is off; a `model` already loaded is used as it is.
     Raises `TpeError` subclasses in one sentence.
+
+    Args:
+        options: What to load and to read.
+        store: Where detections are kept.
+        stdin: What ``-`` in `options.text` reads.
+        model: A model that is loaded already.
+
+    Returns:
+        A job; `run` drives it to its `Analysis`.
+
+    Example:
+        >>> analysis = tpe.run(tpe.analyze(tpe.RunOptions("demo")))  # doctest: +SKIP
+        >>> analysis.encoding.r2_adjusted  # doctest: +SKIP
     """
     source = text_source(options.text, stdin)
     if model is None:

@@ -167,7 +167,23 @@ class TokenDetail:
 
 @dataclass(kw_only=True)
 class EditHistory:
-    """What the user is doing. Every change of the edit goes through `apply` and can be undone, back to `start`."""
+    """A prompt and an intervention with undo. Every change of the edit goes through `apply`, back to `start`.
+
+    Args:
+        prompt: What is typed.
+        hidden_size: Dimensions of the head, d.
+        vocab_rows: Rows of the head in use.
+        method: The steering method of `steer`.
+        start: The intervention to begin with; nothing is edited where None.
+        saved: The intervention that a file holds.
+
+    Example:
+        >>> history = tpe.EditHistory(prompt="Return the", hidden_size=64, vocab_rows=1000)
+        >>> history.toggle([3, 14])
+        True
+        >>> history.intervention.pruned, history.undo(), history.intervention.pruned
+        ((3, 14), True, ())
+    """
 
     prompt: str = ""
     hidden_size: int = 0

@@ -33,7 +33,15 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class TpeError(Exception):
-    """Any failure that a user can act on. ``str(error)`` is the sentence to show."""
+    """Any failure that a user can act on. ``str(error)`` is the sentence to show.
+
+    Example:
+        >>> try:
+        ...     tpe.Steering(633, -1.0)
+        ... except tpe.TpeError as error:
+        ...     print(error)
+        a steering ratio must be a finite number above 0, not -1.0: 2 doubles, 0.5 halves.
+    """
 
 
 class ModelError(TpeError):

@@ -40,7 +40,7 @@ def apply(model: Any, edit: ResolvedEdit | Intervention | Path | str, *, force: 
     """Edit the logits of `model` while the block runs: ``with apply(model, edit): model.generate(...)``.
 
     `model` is a `LanguageModel` or any transformers model with an output head that `tpe check` accepts; a bare one's
-    head is measured first (a few short forwards). `edit` is an `ResolvedEdit`, the file of an exported one, or an
+    head is measured first (a few short forwards). `edit` is a `ResolvedEdit`, the file of an exported one, or an
     `Intervention` that needs no measured numbers (pruning to zero, steering by ``bias``). A file is applied to the
     head it was made for; `force` takes another head of the same shape, and its tokens as they are numbered.
 
@@ -53,6 +53,14 @@ def apply(model: Any, edit: ResolvedEdit | Intervention | Path | str, *, force: 
     Raises `TpeError` in one sentence, before anything is hooked, where the head is of another width, has no such
     token or is not supported; code that multiplies with the head's weights without calling its module (a fused loss)
     is not reached.
+
+    Example:
+        >>> inputs = model.example_inputs()
+        >>> before = model.hf(**inputs).logits
+        >>> with tpe.apply(model, live.resolved(tpe.Intervention((3, 14), "mean"))):
+        ...     after = model.hf(**inputs).logits
+        >>> bool((before == after).all()), bool((model.hf(**inputs).logits == before).all())
+        (False, True)
     """
     target = _open(model)
     chosen = _edit_for(target, edit, force)
@@ -69,7 +77,14 @@ def apply(model: Any, edit: ResolvedEdit | Intervention | Path | str, *, force: 
 
 
 class Applied:
-    """One edit that is at work on a model: the value of an `apply` block."""
+    """One edit that is at work on a model: the value of an `apply` block.
+
+    Example:
+        >>> with tpe.apply(model, tpe.Intervention((3,))) as applied:
+        ...     applied.change(tpe.Intervention((3, 14)))
+        ...     applied.edit.removed
+        (3, 14)
+    """
 
     def __init__(self, target: _Target, edit: ResolvedEdit) -> None:
         self._target = target

@@ -20,6 +20,11 @@ class RunOptions:
     (None: torch's choice). `task` says what the model predicts: ``causal`` (the next token), ``masked`` (masked
     tokens) or ``seq2seq`` (the decoder's next token); None takes it from the checkpoint. `device_map` places a model
     over several devices (``auto``), `quantize` loads its body in ``8bit`` or ``4bit``.
+
+    Example:
+        >>> options = tpe.RunOptions("demo", positions=2000, cache=False)
+        >>> options.model, options.sample
+        ('demo', 4096)
     """
 
     model: str = DEMO

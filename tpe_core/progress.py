@@ -28,6 +28,10 @@ class Progress:
 
     `partial` is the result over what was done so far, from jobs that have one (a frozen value). `amount` is how
     `done` of `total` reads where plain numbers would not do (bytes).
+
+    Example:
+        >>> tpe.Progress("detect", 3, 8).done
+        3
     """
 
     label: str
@@ -79,7 +83,23 @@ def attendant() -> Iterator[Attend | None]:
 
 
 def run(steps: Steps[T], on_progress: Callable[[Progress], object] | None = None) -> T:
-    """Drive a job to its end and return its result, telling `on_progress` of every step."""
+    """Drive a job to its end and return its result, telling `on_progress` of every step.
+
+    Args:
+        steps: A job: a generator of `Progress`.
+        on_progress: What to call with every step.
+
+    Returns:
+        The job's result.
+
+    Example:
+        >>> def job():
+        ...     yield tpe.Progress("count", 1, 1)
+        ...     return 42
+        >>> tpe.run(job(), lambda progress: print(progress.label, progress.done))
+        count 1
+        42
+    """
     while True:
         try:
             event = next(steps)

@@ -49,13 +49,33 @@ __all__ = ["LiveSession", "open_session"]
 
 
 def open_session(options: RunOptions) -> Steps[LiveSession]:
-    """Analyse what `options` names and return a session on it: a job."""
+    """Analyse what `options` names and return a session on it: a job.
+
+    Args:
+        options: What to load and to read.
+
+    Returns:
+        A job; `run` drives it to a `LiveSession`. Raises `TpeError` subclasses in one sentence.
+
+    Example:
+        >>> live = tpe.run(tpe.open_session(tpe.RunOptions("demo")))  # doctest: +SKIP
+    """
     analysis = yield from analyze(options)
     return LiveSession(analysis, options)
 
 
 class LiveSession:
-    """One analysed model, one prompt at a time, any intervention."""
+    """One analysed model, one prompt at a time, any intervention.
+
+    Args:
+        analysis: What `analyze` returned.
+        options: Those of the analysis; sweeps take the sample's size, the seed and the cache from them.
+
+    Example:
+        >>> answer = live.evaluate("Return the", tpe.Intervention((3, 14), "least-squares"))
+        >>> answer.kl >= 0, len(answer.ids) == len(answer.base) == len(answer.now)
+        (True, True)
+    """
 
     def __init__(self, analysis: Analysis, options: RunOptions | None = None) -> None:
         """`options` are those of `analysis`; sweeps take the sample's size, the seed and the cache from them."""

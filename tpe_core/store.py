@@ -91,6 +91,14 @@ class Store:
     A key is 8 to 128 lower-case hexadecimal digits, with an optional suffix such as ``-partial`` for an
     unfinished result. Nothing about an entry's content is checked but that it is what was saved. What went wrong
     is told to `on_problem` in one sentence, or as a `StoreWarning` where that is None.
+
+    Example:
+        >>> store = tpe.Store(Path("cache"))
+        >>> store.save("0123456789abcdef", {"values": np.arange(3)}, {"note": "three"})
+        True
+        >>> arrays, note = store.load("0123456789abcdef")
+        >>> arrays["values"].tolist(), note
+        ([0, 1, 2], {'note': 'three'})
     """
 
     def __init__(self, root: Path | None = None, on_problem: Callable[[str], object] | None = None) -> None:

@@ -36,7 +36,13 @@ MANIFEST = "intervention.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Baked:
-    """A finished checkpoint: where it is, the form of the edit in it, what was verified and what is lost."""
+    """A finished checkpoint: where it is, the form of the edit in it, what was verified and what is lost.
+
+    Example:
+        >>> baked = tpe.run(tpe.bake(model, live.resolved(tpe.Intervention((3, 14))), Path("baked")))
+        >>> (baked.path / "config.json").is_file(), baked.loss is None
+        (True, True)
+    """
 
     path: Path
     model: str
@@ -93,6 +99,21 @@ def bake(
 
     Raises `TpeError` in one sentence where the folder, the head or the edit is none that can be baked, where the
     disk is full, and where the checkpoint as loaded back is not the edited model. Then nothing is written.
+
+    Args:
+        model: The loaded model.
+        edit: The edit with its numbers (`LiveSession.resolved`, `read_edit`).
+        out: The folder to write.
+        allow_lossy: Whether to write an edit that the architecture can only hold approximately.
+        manifest: The file that the edit was read from.
+        detection: What measures the loss of an approximation.
+
+    Returns:
+        A job; `run` drives it to a `Baked`.
+
+    Example:
+        >>> tpe.run(tpe.bake(model, live.resolved(tpe.Intervention((3, 14))), Path("edited"))).path.name
+        'edited'
     """
     yield Progress("plan the checkpoint", 0)
     target = check_target(out)

@@ -166,6 +166,11 @@ def text_source(paths: Sequence[str | Path], stdin: BinaryIO | None = None) -> T
 
     Nothing named means `BuiltinSource`. Files are taken in the order of their paths, each once. Raises `CorpusError`
     where a path is missing, is neither a file nor a folder, is empty, or is a folder without text files.
+
+    Example:
+        >>> written = Path("some.txt").write_text("Return the number of items.")
+        >>> tpe.text_source(["some.txt"]).label
+        'some.txt'
     """
     if not paths:
         return BuiltinSource()

@@ -52,7 +52,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
-    """Sums over N positions. ``a + b`` is the detection of both texts; the order does not matter beyond rounding."""
+    """Sums over N positions. ``a + b`` is the detection of both texts; the order does not matter beyond rounding.
+
+    Example:
+        >>> detection = analysis.detection
+        >>> detection.mean_hidden.shape == (model.head.hidden_size,)  # E[h]
+        True
+        >>> (detection + detection).positions == 2 * detection.positions
+        True
+    """
 
     positions: int
     p_sum: Floats  # [V_all] sum of p_x(w) over chunks where the row was representable
@@ -263,6 +271,26 @@ def detect(
     results are found again, and every `save_seconds` an unfinished one is saved, so that a killed pass goes on where
     it was: the result is the same to rounding of float64 sums. `refresh` starts anew all the same.
     Raises `NumericalError` on NaN or infinite hidden states or logits, `TpeError` where not even one block fits.
+
+    Args:
+        model: The model to run.
+        corpus: Blocks of token ids.
+        sample_size: How many positions keep their hidden state.
+        seed: Chooses them.
+        batch_size: Blocks per forward pass.
+        store: Where results are kept.
+        save_seconds: Time between two saves of an unfinished result.
+        refresh: Whether to ignore what `store` holds.
+
+    Returns:
+        A job; `run` drives it to a `Detection`.
+
+    Example:
+        >>> from tpe_core.detection.reading import corpus_spec
+        >>> corpus = tpe.run(corpus_spec(analysis.source, model, 500).corpus())
+        >>> detection = tpe.run(tpe.detect(model, corpus, sample_size=50))
+        >>> len(detection.sample)
+        50
     """
     head, sampling = model.head, model.sampling
     model.check_corpus(corpus)

@@ -33,6 +33,11 @@ class HiddenSample:
 
     Every position has a pseudo-random priority from its block's content and its place in it; the sample is
     the `size` positions with the smallest priorities, whatever the order in which text was read.
+
+    Example:
+        >>> sample = analysis.detection.sample
+        >>> sample.hidden.shape == (len(sample), model.head.hidden_size)
+        True
     """
 
     size: int

@@ -41,6 +41,11 @@ class DynamicsOptions:
     checkpoints, if there is one, else of the built-in text. `tokenizer` names a folder or hub model where the
     checkpoints have none. `weights` fetches the whole weights of hub revisions, to compare all parameters; those of
     a folder always are. `loss` runs every checkpoint on ``run.positions`` of the text.
+
+    Example:
+        >>> options = tpe.DynamicsOptions(tpe.RunOptions("EleutherAI/pythia-70m-deduped"), points=12)
+        >>> options.run.model, options.points
+        ('EleutherAI/pythia-70m-deduped', 12)
     """
 
     run: RunOptions
@@ -107,6 +112,13 @@ def plan_dynamics(asked: DynamicsOptions) -> Steps[Plan]:
     """Find the checkpoints, count the frequencies and add up what is to be downloaded: a job.
 
     Raises `TpeError` where there is no usable checkpoint, or text, counts and tokenizer do not go with them.
+
+    Returns:
+        A job; `run` drives it to a plan: checkpoints, frequencies, and what is to be downloaded.
+
+    Example:
+        >>> options = tpe.DynamicsOptions(tpe.RunOptions("runs/a"))
+        >>> plan = tpe.run(tpe.plan_dynamics(options))  # doctest: +SKIP
     """
     options = asked.run
     device_of(options)

@@ -95,6 +95,24 @@ class EncodingProbe(TrainerCallback):  # type: ignore[misc]  # transformers is n
     The cost is that of two fits per doubling of the steps; it is measured, and logged with every point as
     ``probe_seconds`` of ``training_seconds``. Main memory: two copies of the parameters, three while logging, unless
     `parameters` is False.
+
+    Args:
+        model: The model that is trained.
+        frequencies: Counts of the training text's tokens (`count_text`, `read_counts`).
+        path: The JSONL file to write.
+        steps: When to log; each doubling of the steps where None.
+        total: The last step, where it is known.
+        parameters: Whether to follow how far the parameters move.
+        weight: Finds W [V, d] in the model.
+        recall: Gives the weights of an earlier step to a resumed run.
+
+    Example:
+        >>> frequencies = tpe.Frequencies(analysis.detection.counts, "the detecting text")
+        >>> probe = tpe.EncodingProbe(model.hf, frequencies, "probe.jsonl", total=1)
+        >>> for step in range(2):
+        ...     probe.step(step, model.hf)
+        >>> [point.step for point in tpe.read_log(Path("probe.jsonl")).points]
+        [0, 1]
     """
 
     _open_logs: ClassVar[weakref.WeakValueDictionary[Path, EncodingProbe]] = weakref.WeakValueDictionary()

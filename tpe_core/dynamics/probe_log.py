@@ -135,7 +135,11 @@ def _log_in(content: bytes, path: Path) -> ProbeLog:
 
 
 def read_log(path: Path) -> Trajectory:
-    """A log's trajectory; how the run stands is one of its warnings where it is not finished. Raises `TpeError`."""
+    """Read the log of an `EncodingProbe`; a run that is not finished has a warning that says so. Raises `TpeError`.
+
+    Example:
+        >>> tpe.read_log(Path("probe.jsonl")).points  # doctest: +SKIP
+    """
     log = open_log(path)
     return log.trajectory(_state(log, _is_written(path)))
 
@@ -145,6 +149,16 @@ def follow(path: Path, poll: float = POLL_SECONDS) -> Steps[Trajectory]:
 
     It waits where the file is not there yet, and returns when the run has ended or died, which is then the
     trajectory's last warning unless the run finished. Raises `TpeError` where the file cannot become a log.
+
+    Args:
+        path: The log of an `EncodingProbe`.
+        poll: Seconds between two looks at it.
+
+    Returns:
+        A job; `run` drives it to the `Trajectory` of the whole run.
+
+    Example:
+        >>> trajectory = tpe.run(tpe.follow(Path("probe.jsonl")), print)  # doctest: +SKIP
     """
     if not path.parent.is_dir():
         raise TpeError(f"there is no folder {path.parent} to follow a run in: check the path.")

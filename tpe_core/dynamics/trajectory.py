@@ -28,6 +28,10 @@ class Point:
     The fit is -log frequency on the rows of the output embedding (Cho et al. 2025, section 5). By parameter group,
     ``convergence`` is |theta_t - theta_T| / |theta_0 - theta_T| (1 at the start, 0 at the end), ``change``
     |theta_t - theta_s| / |theta_s| with s the point before, ``travel`` |theta_t - theta_0| / |theta_0|.
+
+    Example:
+        >>> tpe.Point(name="step512", step=512, r2=0.5).to_dict()["r2"]
+        0.5
     """
 
     name: str
@@ -71,7 +75,14 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """The points of one source in order of steps, what was left out, and what the frequencies were counted on."""
+    """The points of one source in order of steps, what was left out, and what the frequencies were counted on.
+
+    Example:
+        >>> points = (tpe.Point(name="step0", step=0, r2=0.1), tpe.Point(name="step8", step=8, r2=0.9))
+        >>> trajectory = tpe.Trajectory(source="run", frequencies="9 tokens", tokens=9, unseen=0, points=points)
+        >>> trajectory.points[-1].step
+        8
+    """
 
     source: str
     frequencies: str  # which text or counts file, and the smoothing, for people

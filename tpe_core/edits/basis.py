@@ -27,6 +27,11 @@ class EditStatistics:
 
     `given` directions and a `given_rebuilt` (from a manifest) take precedence over the detection's: the directions
     whatever is pruned, the reconstruction where exactly its dimensions are. A refit can only be given.
+
+    Example:
+        >>> statistics = tpe.EditStatistics.of(analysis.encoding.slope, analysis.detection)
+        >>> statistics.resolve(tpe.Intervention((3, 14), "mean")).constant.shape
+        (2,)
     """
 
     slope: Floats  # [d]

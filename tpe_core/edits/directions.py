@@ -100,6 +100,13 @@ def steering_direction(method: Method, slope: Floats, detection: Detection, k: i
     smallest edit), ``top-k`` 1/k on the k largest |A|; ``least-squares`` is `LeastSquares`. Uniform Omega over all
     dimensions is not offered: it divides by slopes near 0. Raises `NumericalError` where the slopes are all 0, and
     for ``bias``, which is no direction.
+
+    Returns:
+        [d] in units of W for each nat.
+
+    Example:
+        >>> tpe.steering_direction("min-norm", np.array([3.0, 4.0]), analysis.detection).tolist()
+        [-0.12, -0.16]
     """
 
     def slopes() -> Floats:

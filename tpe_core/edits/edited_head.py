@@ -26,6 +26,12 @@ def edited_logits(head: OutputHead, intervention: Intervention, basis: EditStati
     """[..., V_all] logits of the edited head for hidden states [..., d], with the numbers that a basis gives.
 
     `EditedHead` follows this. Raises `TpeError` for a dimension or token the head does not have.
+
+    Example:
+        >>> edit = tpe.Intervention((3, 14), "mean")
+        >>> hidden = model.hidden(model.example_inputs())
+        >>> tpe.edited_logits(model.head, edit, live.basis(edit), hidden).shape[-1] == model.head.total_rows
+        True
     """
     intervention.check_fits(head.hidden_size, head.vocab_rows)
     return edit_logits(head, basis.resolve(intervention), h)
@@ -38,6 +44,17 @@ class EditedHead:
     float64, so that a thousand toggles leave no trace; every `REFRESH_EVERY` columns it is computed afresh all the
     same, and with nothing pruned it is the base itself, bit for bit. Under ``least-squares`` every toggle changes
     what stands in for all pruned dimensions, so each costs a solve and a full product, as taking up a refit does.
+
+    Args:
+        head: The head whose logits are followed.
+        basis: Replacement values and directions; `set_basis` changes them.
+
+    Example:
+        >>> edited = tpe.EditedHead(model.head, live.basis(tpe.Intervention()))
+        >>> edited.set_hidden(model.last_hidden("Return the")[0])
+        >>> before, after = (edited.distribution(tpe.Intervention(dims)) for dims in ((), (3, 14)))
+        >>> edited.logits(tpe.Intervention()).shape == (model.head.total_rows,)
+        True
     """
 
     def __init__(self, head: OutputHead, basis: EditStatistics) -> None:

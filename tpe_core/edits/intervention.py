@@ -60,6 +60,15 @@ class Steering:
 
     ``bias`` adds log(ratio) to its logit before any cap instead: no edit of a row, the ceiling of what one can do.
     Raises `TpeError` where the ratio is not a finite positive number or the method is unknown.
+
+    Args:
+        token_id: The token, a row of the head.
+        ratio: What its probability is to be multiplied by.
+        method: ``least-squares``, ``min-norm``, ``top-k`` or ``bias``.
+
+    Example:
+        >>> tpe.Intervention(steering=(tpe.Steering(633, 2.0, "bias"),)).ratio(633)
+        2.0
     """
 
     token_id: int
@@ -83,6 +92,17 @@ class Intervention:
 
     The edited logits are ``post(W' h' + b)``: W' has the steered rows moved, h' has the pruned
     dimensions replaced. Pruning acts on the moved rows too, exactly as zeroing W's columns would.
+
+    Args:
+        pruned: Dimensions of h, in any order.
+        replacement: What stands in for them: ``zero``, ``mean``, ``least-squares`` or ``refit``.
+        steering: One `Steering` for each steered token.
+        origin: Hash of the file that its numbers come from.
+
+    Example:
+        >>> edit = tpe.Intervention((14, 3), "mean").steer(633, 2).toggle([3])
+        >>> edit.pruned, edit.ratio(633)
+        ((14,), 2)
     """
 
     pruned: tuple[int, ...] = ()

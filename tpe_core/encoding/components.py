@@ -20,7 +20,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Components:
-    """Principal components of W (rows are tokens, centred) by variance; signs make the largest weight positive."""
+    """Principal components of W (rows are tokens, centred) by variance; signs make the largest weight positive.
+
+    Example:
+        >>> components = analysis.components
+        >>> bool(components.explained_variance_ratio[0] >= components.explained_variance_ratio[1])
+        True
+    """
 
     explained_variance_ratio: Floats  # [d] sums to 1
     correlations: Floats  # [d] Pearson, of the scores with -log alpha; 0 where a component has no variance but rounding
@@ -33,6 +39,15 @@ def principal_components(design: Design, r: Floats) -> Components:
 
     `r` [d] are the Pearson correlations of the raw columns with -log alpha (`Encoding.r`): with v a component of
     variance lambda, its scores' is ``sum_i v_i sd_i r_i / sqrt(lambda)``.
+
+    Returns:
+        The components, largest variance first.
+
+    Example:
+        >>> design = tpe.Design(model.head.columns[:, : model.head.vocab_rows], analysis.keep)
+        >>> components = tpe.principal_components(design, analysis.encoding.r)
+        >>> len(components.correlations) == len(components.explained_variance_ratio)
+        True
     """
     values, vectors = design.spectrum.values, design.spectrum.vectors
     signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(design.width)])

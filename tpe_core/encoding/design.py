@@ -32,6 +32,11 @@ class Design:
 
     `columns` is W transposed [d, V] in any floating dtype (a view is fine); `keep` [V] bool leaves rows out. `seed`
     draws the half of the rows on which the held-out-vocabulary fit is made.
+
+    Example:
+        >>> design = tpe.Design(model.head.columns[:, : model.head.vocab_rows], analysis.keep)
+        >>> design.mean.shape == (model.head.hidden_size,)
+        True
     """
 
     mean: Floats  # [d] of the rows

@@ -26,7 +26,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """A fitted log-linear law. Slopes are nats per unit of weight; all arrays are over dimensions [d] or rows [V]."""
+    """A fitted log-linear law. Slopes are nats per unit of weight; all arrays are over dimensions [d] or rows [V].
+
+    Example:
+        >>> encoding = analysis.encoding
+        >>> encoding.predicted.shape == encoding.surprisal.shape
+        True
+        >>> bool(encoding.r2 <= 1)
+        True
+    """
 
     slope: Floats  # [d] A
     intercept: float  # B
@@ -172,6 +180,15 @@ def fit_encoding(
 
     `offset` [V] is the head bias of those rows: it enters with coefficient -1, so ``-log alpha + b`` is fitted.
     `mean_hidden` [d] is E[h], for the two checks against it. Raises `NumericalError` where -log alpha is not finite.
+
+    Returns:
+        Slopes, standard errors and goodness of fit.
+
+    Example:
+        >>> design = tpe.Design(model.head.columns[:, : model.head.vocab_rows], analysis.keep)
+        >>> fitted = tpe.fit_encoding(design, analysis.surprisal[analysis.keep])
+        >>> bool(np.allclose(fitted.slope, analysis.encoding.slope))
+        True
     """
     if surprisal.shape != (design.rows,):
         raise NumericalError(f"-log alpha has {len(surprisal)} values for {design.rows} rows of W.")

@@ -17,6 +17,10 @@ class Decoding:
     `stop`, up to an end token.
 
     Raises `TpeError` for values that cannot be.
+
+    Example:
+        >>> tpe.Decoding(20, seed=1, temperature=0.8, top_p=0.95).length
+        20
     """
 
     length: int = 64

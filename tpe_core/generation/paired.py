@@ -62,6 +62,12 @@ class PairedGeneration:
 
     `edits` are the interventions with the step from which each was in force, of those that drew a token. `seconds`
     is the engine's time, waiting for a slower pace not included.
+
+    Example:
+        >>> request = tpe.PairRequest("Return the", tpe.Decoding(4, stop=False))
+        >>> pair = tpe.run(tpe.pair_texts(model, request, lambda: live.resolved(tpe.Intervention((3,)))))
+        >>> len(pair.base.tokens), len(pair.edited.tokens)
+        (4, 4)
     """
 
     prompt: str
@@ -129,7 +135,12 @@ def _edit_record(edit: Intervention) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class PairRequest:
-    """What to continue, and how; `after` is a pair of the same prompt that is to go on where it stopped."""
+    """What to continue, and how; `after` is a pair of the same prompt that is to go on where it stopped.
+
+    Example:
+        >>> tpe.PairRequest("Return the", tpe.Decoding(8)).decoding.length
+        8
+    """
 
     prompt: str
     decoding: Decoding = DEFAULT

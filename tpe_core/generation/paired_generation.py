@@ -53,6 +53,21 @@ def pair_texts(
 
     Raises `ModelError` for a model that is not causal, `TpeError` for a prompt that cannot be continued, an edit of
     another head or a pair to go on with that is another prompt's, `NumericalError` for logits of NaN or infinity.
+
+    Args:
+        model: A causal model.
+        request: The prompt, and how tokens are drawn.
+        edit: Gives the edit that is in force for the next token.
+        pace: Gives the most tokens a second.
+
+    Returns:
+        A job; `run` drives it to a `PairedGeneration`.
+
+    Example:
+        >>> edit = live.resolved(tpe.Intervention((3, 14)))
+        >>> pair = tpe.run(tpe.pair_texts(model, tpe.PairRequest("Return the", tpe.Decoding(3)), lambda: edit))
+        >>> len(pair.base.tokens) <= 3
+        True
     """
     check_causal(model)
     ids = text_prompts(model, [request.prompt])[0]

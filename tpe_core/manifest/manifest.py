@@ -205,6 +205,15 @@ def read_edit(path: Path) -> tuple[Manifest, ResolvedEdit]:
 
     The edit's ``origin`` is its arrays' hash. Raises `ManifestError`, one sentence. `check_fits` says whether a head
     is the one it was made for.
+
+    Returns:
+        (the document, the edit with its numbers).
+
+    Example:
+        >>> path = live.export(Path("mask.json"), tpe.Intervention((3, 14), "mean"), "Return the")
+        >>> manifest, edit = tpe.read_edit(path)
+        >>> manifest.pruned, edit.constant.shape
+        ((3, 14), (2,))
     """
     manifest, arrays = read_manifest(path)
     intervention, numbers = manifest.intervention(), EditArrays.read(arrays)

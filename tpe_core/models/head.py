@@ -93,6 +93,11 @@ class OutputHead:
     (what pruning touches) one contiguous read. It is the only copy of W: float32, or the model's own dtype where a
     float32 copy would not fit, widened a chunk at a time then. Rows from `vocab_rows` on are padding: part of the
     model's softmax, excluded from every fit and table. A bias of -inf marks tokens the model never predicts.
+
+    Example:
+        >>> head = model.head
+        >>> head.weight.shape == (head.total_rows, head.hidden_size)
+        True
     """
 
     columns: Tensor  # [d, V_all] scale * Wᵀ
@@ -158,7 +163,12 @@ class OutputHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadReport:
-    """The report card of a head (`tpe check`): what it is, and whether the engine is right about it."""
+    """The report card of a head (`tpe check`): what it is, and whether the engine is right about it.
+
+    Example:
+        >>> model.report.supported, model.report.post.kind
+        (True, 'identity')
+    """
 
     architecture: str
     head: str  # class of the head module

@@ -45,7 +45,15 @@ def bundled_path() -> Path:
 
 
 def load_model(options: RunOptions) -> LanguageModel:
-    """Load what `options` names and measure its head: `load_steps`, driven to its end."""
+    """Load what `options` names and measure its head: `load_steps`, driven to its end.
+
+    Returns:
+        The model with its tokenizer and its measured head. Raises `TpeError` subclasses in one sentence.
+
+    Example:
+        >>> tpe.load_model(tpe.RunOptions("demo")).report.supported
+        True
+    """
     return run(load_steps(options))
 
 

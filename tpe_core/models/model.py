@@ -33,7 +33,13 @@ __all__ = ["LanguageModel"]
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModel:
-    """A loaded model, its tokenizer, and its measured head (see `LanguageModel.head`)."""
+    """A loaded model, its tokenizer, and its measured head (see `LanguageModel.head`).
+
+    Example:
+        >>> hidden, tokens, dropped = model.last_hidden("Return the")
+        >>> model.head.logits(hidden).shape == (model.head.total_rows,)
+        True
+    """
 
     name: str
     revision: str | None

@@ -35,7 +35,13 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Frequencies:
-    """Counts of every token, and the smoothed frequencies that follow: (count + 1) / (tokens + V)."""
+    """Counts of every token, and the smoothed frequencies that follow: (count + 1) / (tokens + V).
+
+    Example:
+        >>> frequencies = tpe.Frequencies.of([5, 0, 3], "three tokens")
+        >>> frequencies.tokens, frequencies.unseen
+        (8, 1)
+    """
 
     counts: Ints  # [V]
     label: str  # what was counted, for people
@@ -147,6 +153,15 @@ def count_text(
 
     Documents are joined by the end-of-sequence token, which counts too. Raises `CorpusError` where the text is empty
     or cannot be read, or does not go with the tokenizer: ids beyond the head's rows, or mostly the unknown token.
+
+    Returns:
+        A job; `run` drives it to the `Frequencies`.
+
+    Example:
+        >>> written = Path("words.txt").write_text("Return the number of items. " * 500)
+        >>> counted = tpe.run(tpe.count_text(tpe.text_source(["words.txt"]), model.tokenizer, model.head.total_rows))
+        >>> counted.tokens > 500
+        True
     """
     rows = min(vocabulary_rows(tokenizer), head_rows)
     yield Progress("count tokens", 0)
@@ -184,6 +199,11 @@ def read_counts(path: Path) -> Frequencies:
     """Counts from a file: a NumPy array (``.npy``), a JSON list (``.json``), or one number a line (``.txt``).
 
     One number for every token, in order of token ids. Raises `CorpusError` where the file cannot be read as that.
+
+    Example:
+        >>> written = Path("counts.json").write_text("[5, 0, 3]")
+        >>> tpe.read_counts(Path("counts.json")).tokens
+        8
     """
     kinds = {".npy": _npy, ".json": _json, ".txt": _lines}
     read = kinds.get(path.suffix.lower())

@@ -32,7 +32,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadFit:
-    """The fit of -log frequency on the rows of W; the fields of `training.trajectory.Point` by the same names."""
+    """The fit of -log frequency on the rows of W; the fields of `tpe_core.dynamics.trajectory.Point` by the same names.
+
+    Example:
+        >>> frequencies = tpe.Frequencies(analysis.detection.counts, "the detecting text")
+        >>> fit = tpe.fit_head(model.head.weight, frequencies.surprisal)
+        >>> len(fit.top_dims), bool(fit.r2 <= 1)
+        (10, True)
+    """
 
     r2: float
     r2_adjusted: float
@@ -52,9 +59,17 @@ def fit_head(weight: Tensor, surprisal: Floats, seed: int = 0) -> HeadFit:
 
     Least squares with intercept (Cho et al. 2025, section 5); rows beyond V are padding. `seed` draws the half of
     the rows of the held-out fit. Rows that are all the same explain nothing: R2 is 0 then. A head's bias is no part
-    of it: it is exact in a model's own log probabilities (`law.encoding` takes it as an offset), while frequencies of
+    of it: it is exact in a model's own log probabilities (`fit_encoding` takes it as an offset), while frequencies of
     a corpus are the same for every checkpoint, whatever the bias takes over from the embedding. Raises
     `NumericalError` where W holds NaN or infinity, has fewer rows than V, or V is too small for d slopes.
+
+    Returns:
+        The fit's R2, its largest dimensions and how sparse it is.
+
+    Example:
+        >>> frequencies = tpe.Frequencies(analysis.detection.counts, "the detecting text")
+        >>> tpe.fit_head(model.head.weight, frequencies.surprisal).r2 < 1
+        True
     """
     with _blas().limit(limits=1) if _is_small(weight) else nullcontext():
         return run(_fit(weight, surprisal, seed))
