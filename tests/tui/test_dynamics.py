@@ -90,9 +90,9 @@ def strip(app: EngineApp) -> str:
 async def test_it_opens_over_the_inspector_with_the_models_own_dynamics(start: Start, reader: FakeReader) -> None:
     async with start(dynamics_reader=lambda _options: reader) as (app, pilot):
         await pilot.press("D")
-        reader = app.bench.dynamics
-        assert reader is not None
-        await until(pilot, lambda: reader.state.job is None)
+        dynamics = app.bench.dynamics
+        assert dynamics is not None
+        await until(pilot, lambda: dynamics.state.job is None)
         assert reader.read == ["demo"]
         assert "demo · 12 checkpoints" in lines(dynamics_screen(app).status)[0]
         assert "●" in drawn(app)
@@ -100,7 +100,7 @@ async def test_it_opens_over_the_inspector_with_the_models_own_dynamics(start: S
         await pilot.press("j", "escape")
         assert isinstance(app.screen, InspectScreen)
         await pilot.press("D")
-        assert reader.state.row == "r2", "it is as it was left"
+        assert dynamics.state.row == "r2", "it is as it was left"
         assert reader.read == ["demo"], "and read once"
         await pilot.press("q")
         assert isinstance(app.screen, InspectScreen)
