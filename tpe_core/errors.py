@@ -60,7 +60,6 @@ class ExistsError(TpeError):
     """What is to be written is there already, and nobody said that it may be replaced; `path` is the file."""
 
     def __init__(self, sentence: str, path: Path) -> None:
-        """Carry the file beside the sentence."""
         super().__init__(sentence)
         self.path = path
 

@@ -252,7 +252,7 @@ _HOOKED: WeakKeyDictionary[nn.Module, _Hooks] = WeakKeyDictionary()  # by the ho
 
 @contextmanager
 def _resting(hooks: _Hooks | None) -> Iterator[None]:
-    """Let a model act unedited, to be measured."""
+    """Suspend a head's hooks for the block, so that the unedited model can be measured."""
     if hooks is None:
         yield
         return

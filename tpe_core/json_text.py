@@ -1,4 +1,4 @@
-"""JSON as every reader takes it: NaN and infinity, which JSON does not have, are null or refused, never written.
+"""Strict JSON: NaN and infinity, which JSON does not have, are written as null or refused.
 
 And as strangers write it: whatever is wrong with a text is a `ValueError`.
 """

@@ -1,4 +1,4 @@
-"""A module that is imported when something of it is first asked for, for what has to be on screen before."""
+"""Deferred imports: a module that is imported on first use, so that the screen is drawn before."""
 
 from __future__ import annotations
 

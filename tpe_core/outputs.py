@@ -1,4 +1,4 @@
-"""The one rule for files that are written under a name the user gave: nothing is replaced unasked, and only its like.
+"""The rule for files written under a name the user gave: a file is replaced only if asked, and by its own kind only.
 
 An existing file of the kind that is written is replaced where the caller says so; a file of another kind never is.
 """

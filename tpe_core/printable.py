@@ -1,4 +1,4 @@
-"""How token text reaches a screen: every invisible or dangerous character becomes something to look at.
+"""Token text made printable: every invisible or dangerous character becomes a visible one.
 
 It never changes what a token is: the engine works with ids, and nothing here is parsed back.
 """

@@ -111,7 +111,7 @@ def run(steps: Steps[T], on_progress: Callable[[Progress], object] | None = None
 
 
 def relayed(steps: Steps[T], change: Callable[[Progress], Progress]) -> Steps[T]:
-    """The same job, its progress told in another one's terms."""
+    """Run a job with every `Progress` mapped by a function."""
     try:
         while True:
             try:
@@ -151,7 +151,7 @@ class TimeLeft:
         self._seen: deque[tuple[float, int]] = deque()  # (seconds, done), the oldest first
 
     def update(self, progress: Progress) -> None:
-        """The job took a step."""
+        """Take note of a step of the job."""
         now = self._clock()
         if (progress.label, progress.total) != (self._label, self._total):
             self._label, self._total = progress.label, progress.total

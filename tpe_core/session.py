@@ -174,7 +174,7 @@ class LiveSession:
         return self._forecast.of(edit, self.basis(edit))
 
     def _read(self) -> Steps[Samples]:
-        """The three texts' hidden states: a job, once."""
+        """Hidden states of the three texts: a job that reads them once."""
         analysis = self.analysis
         if self._samples is None:
             self._samples = yield from read_samples(
@@ -204,7 +204,7 @@ class LiveSession:
         return self._texts_read().calibrated(request)
 
     def most_affected(self, request: DoseRequest) -> Steps[MostAffected]:
-        """Who loses what an edit gives, once the texts are read: a job."""
+        """The unsteered tokens whose mean probability an edit changes most, once the texts are read: a job."""
         return (yield from self._texts_read().most_affected(request))
 
     def _texts_read(self) -> LiveSteering:
@@ -268,7 +268,7 @@ class LiveSession:
         return p, q
 
     def _distributions(self, prompt: str, intervention: Intervention) -> tuple[Distribution, Distribution]:
-        """(base, now), good until the next edit."""
+        """(base, now) distributions after a prompt; they hold until the next edit."""
         with torch.inference_mode():
             if self._base is None or prompt != self._prompt:
                 hidden, *size = self.analysis.model.last_hidden(prompt)
@@ -380,7 +380,7 @@ class LiveSession:
         return {origin: basis for origin, basis in self._bases.items() if origin}
 
     def take_up(self, carried: object) -> None:
-        """Take that from an earlier session on the same model."""
+        """Add what `carried` gave of an earlier session on the same model."""
         self._bases |= carried if isinstance(carried, dict) else {}
 
     def _measured(self, edit: Intervention) -> tuple[MeasuredText, ...]:

@@ -1,4 +1,4 @@
-"""How many of something a share of it is: one rule, so that 30 % is the same number wherever it is asked for."""
+"""Rounding of shares to counts: the same rule wherever a share is given."""
 
 from __future__ import annotations
 

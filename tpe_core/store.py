@@ -165,7 +165,7 @@ class Store:
         return entry
 
     def remove(self, key: str) -> None:
-        """Forget an entry; nothing happens where there is none or it cannot be removed."""
+        """Delete an entry; nothing happens where there is none or it cannot be removed."""
         with suppress(OSError):
             self.path(key).unlink(missing_ok=True)
 

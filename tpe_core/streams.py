@@ -23,7 +23,6 @@ class OutputError(TpeError):
     """Standard output takes nothing more; `is_reader_gone` where whoever read it left, which is no mistake of ours."""
 
     def __init__(self, sentence: str, is_reader_gone: bool = False) -> None:
-        """Says what happened in a sentence."""
         super().__init__(sentence)
         self.is_reader_gone = is_reader_gone
 

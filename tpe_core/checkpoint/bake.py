@@ -56,11 +56,11 @@ class Baked:
 
     @property
     def form(self) -> str:
-        """How the edit is stored, for people."""
+        """A sentence that says how the edit is stored."""
         return self.plan.sentence(self.untied)
 
     def record(self) -> dict[str, Any]:
-        """What stands in the checkpoint about itself."""
+        """The record of the edit that is saved inside the checkpoint."""
         form = {
             "constants": self.plan.carrier,
             "exact": self.plan.is_exact,

@@ -1,4 +1,4 @@
-"""A folder that appears under its name finished or not at all: written beside it, made durable, then renamed.
+"""Folders published atomically: written beside the target, made durable, then renamed.
 
 Never touches a folder that it did not write itself, nor one that somebody changed since.
 """

@@ -70,7 +70,7 @@ class Plan:
         return self.carrier not in ("best-guess", "left-out")
 
     def sentence(self, untied: bool) -> str:
-        """The form, for people."""
+        """A sentence that names the form."""
         form = FORM[self.carrier].format(dim=self.dim)
         if self.carrier in ("none", "left-out") and not self.moves_head:
             form = "nothing is edited" + (", the constants left out" if self.carrier == "left-out" else "")

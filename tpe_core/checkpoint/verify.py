@@ -1,4 +1,4 @@
-"""What an edited model says, and whether a checkpoint that was loaded back says the same.
+"""Verification of a checkpoint: the logits as loaded back against those of the edited model.
 
 Tensors are compared bit for bit with what was meant, float32 products of the loaded head with the edit's definition,
 whole forwards with the hooked model's, and with a manifest's self-test. Nothing here is written.

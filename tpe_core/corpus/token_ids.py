@@ -1,4 +1,4 @@
-"""From text to token ids, the one way: the text's own tokens told apart from what the tokenizer puts around them.
+"""From text to token ids: the text's own tokens, apart from what the tokenizer puts around them.
 
 A tokenizer may begin every text with special tokens and end it with others. A model that continues a text must have
 the former and never the latter: after an end token it says what begins the next text. Masked and encoder-decoder

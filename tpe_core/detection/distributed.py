@@ -193,7 +193,7 @@ def _all_finished(processes: Processes, positions: int) -> Steps[None]:
 
 
 def _nothing(head: OutputHead, sample_size: int) -> Detection:
-    """The detection of no text: what a process without blocks adds."""
+    """A detection of no positions, for a process without blocks."""
     rows, width = head.total_rows, head.hidden_size
     sample = HiddenSample.empty(sample_size, width)
     return Detection(
@@ -258,7 +258,7 @@ class _Group:
         return whole, int(counts[-1])
 
     def from_first(self, value: bool) -> bool:
-        """What the first process has."""
+        """The value of the first process, in every process."""
         shared = torch.tensor([int(value)])
         dist.broadcast(shared, 0)
         return bool(shared.item())

@@ -53,12 +53,12 @@ class HiddenSample:
 
     @staticmethod
     def empty(size: int, width: int) -> HiddenSample:
-        """Of nothing yet, for hidden states of `width` dimensions."""
+        """An empty sample of hidden states with `width` dimensions."""
         return HiddenSample(size, np.empty((0, width), np.float32), np.empty(0, np.int64), np.empty(0, np.uint64))
 
     @staticmethod
     def merged(samples: Sequence[HiddenSample]) -> HiddenSample:
-        """The sample of everything that these are samples of."""
+        """The sample of the union of these samples' positions."""
         size = max(some.size for some in samples)
         priority = np.concatenate([some.priority for some in samples])
         keep = np.argsort(priority, kind="stable")[:size]

@@ -16,7 +16,7 @@ BLOCK_LENGTH = 256  # tokens; shorter where the model's context is
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSpec:
-    """The text that a run detects on: named before anything is tokenised, and read only where it has to be."""
+    """Which text a model reads, in blocks of how many tokens, and the cache key that follows before it is tokenised."""
 
     source: TextSource
     model: LanguageModel
@@ -28,7 +28,10 @@ class CorpusSpec:
     key: str  # the corpus's fingerprint
 
     def corpus(self) -> Steps[Corpus]:
-        """Read it: a job. Raises `CorpusError` where it is too short, `ModelError` where a token of it has no row."""
+        """Tokenise the text: a job.
+
+        Raises `CorpusError` where it is too short, `ModelError` where a token of it has no row.
+        """
         corpus = yield from read_corpus(
             self.source,
             self.model.tokenizer,
@@ -43,7 +46,7 @@ class CorpusSpec:
 
 
 def corpus_spec(source: TextSource, model: LanguageModel, positions: int, part: Part = "detect") -> CorpusSpec:
-    """How a model reads a text: the same for every front end and every process, so that they find one detection.
+    """Choose blocks of a text for a model, alike in every front end and process, so that they share one detection.
 
     `positions` counts predictions; a masked or encoder-decoder model makes fewer of them than it reads tokens.
     Such models put their own special tokens around a block, so only a causal one's blocks begin with one.

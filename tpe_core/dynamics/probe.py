@@ -201,7 +201,7 @@ class EncodingProbe(TrainerCallback):  # type: ignore[misc]  # transformers is n
             self.close("it was stopped" if stopped else f"{kind.__name__}: {error}"[:300])
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """The Trainer's start, or where it resumes."""
+        """Begin with the Trainer, or take up its run where it resumes."""
         if state.is_world_process_zero:
             self._total = state.max_steps
             self._tell(state.global_step, others["model"])
@@ -215,12 +215,12 @@ class EncodingProbe(TrainerCallback):  # type: ignore[misc]  # transformers is n
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **others: Any) -> None:
-        """The loss that belongs to the point just logged."""
+        """Log the loss of the point just logged."""
         if self._writer is not None and state.global_step == self._logged and "loss" in (logs or {}):
             self._guard(self._writer.write, {"kind": "loss", "step": self._logged, "loss": (logs or {})["loss"]})
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """The end, as planned or early."""
+        """Close the log when the Trainer ends, as planned or early."""
         self.close("finished" if state.global_step >= state.max_steps else "the Trainer was stopped early")
 
     def _tell(self, step: int, model: nn.Module, loss: float | Tensor | None = None) -> None:
@@ -293,7 +293,7 @@ class EncodingProbe(TrainerCallback):  # type: ignore[misc]  # transformers is n
         return travel, change
 
     def _guard(self, work: Callable[..., object], *arguments: Any) -> None:
-        """Do it; what fails is said, and never ends hours of training."""
+        """Call a function; an exception becomes a warning, so that it never ends hours of training."""
         try:
             work(*arguments)
         except Exception as error:

@@ -337,7 +337,7 @@ class LogWriter:
             raise
 
     def close(self) -> None:
-        """Let others write."""
+        """Close the file, which releases the lock for the next writer."""
         if fcntl is not None and not self._stream.closed:
             with suppress(OSError):
                 fcntl.flock(self._stream, fcntl.LOCK_UN)  # a forked child may hold the file open

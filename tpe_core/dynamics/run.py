@@ -62,7 +62,7 @@ def _key(facts: Sequence[object]) -> str:
 
 
 def _as(told: Progress, steps: Steps[T]) -> Steps[T]:
-    """A part of a longer job: its steps as notes of one of the job's."""
+    """Run a part of a longer job: its progress becomes notes of one of that job's steps."""
 
     def note(event: Progress) -> Progress:
         share = "" if event.fraction is None else f"{event.fraction:.0%}"

@@ -1,6 +1,6 @@
 """How a model's frequency encoding and its parameters moved during training: one point for every checkpoint.
 
-Plain values without torch: what `training.dynamics` measures, what a training probe logs, what front ends draw.
+Plain values without torch: what `tpe_core.dynamics.plan` measures, what a training probe logs, what front ends draw.
 """
 
 from __future__ import annotations

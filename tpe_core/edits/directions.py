@@ -47,7 +47,7 @@ class LeastSquares:
         return np.tril(half) + np.tril(half, -1).T
 
     def direction(self, pruned: tuple[int, ...] = ()) -> Floats:
-        """[d] v, 0 at the `pruned` dimensions; remembered for the last few sets."""
+        """[d] v, 0 at the `pruned` dimensions; cached for the last few sets."""
         if pruned not in self._found:
             if len(self._found) >= KEPT_SETS:
                 del self._found[next(iter(self._found))]

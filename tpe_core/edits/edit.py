@@ -1,7 +1,7 @@
-"""An intervention with every number it needs, so that it can leave the session that made it.
+"""An intervention with the arrays that applying it needs, independent of the session that made it.
 
 `Intervention` says what is edited; what a pruned dimension becomes and where a steered row moves were measured
-on one model's text. An `ResolvedEdit` holds those arrays: files, hooks, checkpoints and generation all apply this one.
+on one model's text. A `ResolvedEdit` holds those arrays: files, hooks, checkpoints and generation all apply this one.
 """
 
 from __future__ import annotations

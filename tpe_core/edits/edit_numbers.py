@@ -1,4 +1,4 @@
-"""An edit's arrays as tensors, and what they do to hidden states and to logits: the one definition of an edit.
+"""An edit's arrays as tensors, and what they do to hidden states and to logits: the definition of an edit.
 
 Arithmetic is float64 (float32 on a device without it) and is rounded once, to the dtype that it is given.
 """

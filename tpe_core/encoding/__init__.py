@@ -1,1 +1,1 @@
-"""The log-linear law: the regression, principal components, and what stands beside them."""
+"""The log-linear law: the regression, principal components, outliers, static bias, under-trained tokens, geometry."""

@@ -94,7 +94,7 @@ class Undertrained:
 
 
 def untrained_rows(head: OutputHead, surprisal: Floats, mean_row: Floats) -> Untrained:
-    """Which rows stand for no training, and where they lie; only these are read.
+    """Find the rows that training hardly touched and their direction; only these rows are read.
 
     `surprisal` [V] is -log alpha of the rows in use, inf where never predicted; `mean_row` [d] that of the fitted ones.
     """

@@ -164,7 +164,7 @@ class Harness:
         return [_plain(answer) for answer in found]
 
     def _seed(self) -> None:
-        """Every pass draws the same few-shot examples."""
+        """Seed the harness, so that every pass draws the same few-shot examples."""
         import random
 
         import numpy as np

@@ -1,6 +1,6 @@
 """What an edit does to a model's scores on tasks: base and edited on the same items, with standard errors.
 
-The items, prompts and metrics are lm-evaluation-harness's (`sharing.harness`); the edit is applied by hooks. Because
+The items, prompts and metrics are lm-evaluation-harness's (`harness`); the edit is applied by hooks. Because
 both sides answer the same items, the difference has an error of its own, smaller than either side's.
 """
 

@@ -1,4 +1,4 @@
-"""How text is drawn: length, seed, temperature, top-k, top-p. Values only: a front end holds them without torch."""
+"""Sampling parameters: length, seed, temperature, top-k, top-p. Plain values without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prompt continued twice, by the model as it is and under an edit, on the same random numbers: the values of it.
+"""A prompt continued twice on the same random numbers, by the model as it is and under an edit: the dataclasses.
 
 Without torch, so that a front end can show a pair while the engine writes it (`tpe_core.generation.paired_generation`).
 """
@@ -52,7 +52,7 @@ class Continuation:
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text."""
         return "".join(said.text for said in self.tokens)
 
 
@@ -85,13 +85,13 @@ class PairedGeneration:
 
     @property
     def first_difference(self) -> int | None:
-        """The first step at which the two say different tokens; None while they agree."""
+        """The first step at which the two tokens differ; None while they agree."""
         both = zip(self.base.tokens, self.edited.tokens, strict=False)
         return next((step for step, (ours, theirs) in enumerate(both) if ours.token_id != theirs.token_id), None)
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to say: each side has ended or is as long as was asked."""
+        """Whether each continuation has ended or is as long as was asked."""
         return all(side.ended or len(side.tokens) >= self.decoding.length for side in (self.base, self.edited))
 
     @property
@@ -159,7 +159,6 @@ class Mailbox:
     """Controls for another thread: the last ones put in are those that are read, whole."""
 
     def __init__(self, controls: Controls | None = None) -> None:
-        """Begin with `controls`."""
         self._controls = controls or Controls()
 
     def put(self, controls: Controls) -> None:
@@ -167,7 +166,7 @@ class Mailbox:
         self._controls = controls  # one reference, so a reader sees either the old ones or the new
 
     def __call__(self) -> Controls:
-        """Read them."""
+        """The controls that were put in last."""
         return self._controls
 
 

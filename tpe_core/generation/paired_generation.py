@@ -123,7 +123,7 @@ def _waits(drawn: float, pace: Callable[[], float]) -> Iterator[None]:
 
 
 class _Text:
-    """One side as it grows."""
+    """One continuation while it is generated."""
 
     def __init__(self, model: LanguageModel, ids: tuple[int, ...], before: Continuation) -> None:
         self._pieces = Pieces(model.tokenizer, ids)
@@ -137,7 +137,7 @@ class _Text:
         return Continuation(tuple(self.said), self.ended)
 
     def whole(self) -> Continuation:
-        """With what was held back of a character that does not end."""
+        """The continuation with the bytes of an incomplete character at its end."""
         tokens = list(self.said)
         if tokens and (rest := self._pieces.rest()):
             tokens[-1] = replace(tokens[-1], text=tokens[-1].text + rest)

@@ -36,7 +36,7 @@ FEATURES: tuple[Feature, ...] = get_args(Feature)
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """What every edit is held against: two samples of the unedited model, and how alike they are."""
+    """Two samples of the unedited model and their MAUVE: what edited samples are compared with."""
 
     base: Generation
     other: Generation  # another seed

@@ -45,7 +45,7 @@ class SteeringPair:
 
     @property
     def same(self) -> bool:
-        """Whether both ask the same of it."""
+        """Whether ratio and method are the same in both."""
         return (self.a, self.method_a) == (self.b, self.method_b)
 
 

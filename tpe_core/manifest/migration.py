@@ -1,4 +1,4 @@
-"""Older documents of an intervention as today's: one small step for each schema that there ever was.
+"""Migration of older intervention documents to the current schema: one step for each earlier schema.
 
 Steps only add what a later schema has beside; what an older file never said stays null, and nothing is measured again.
 """

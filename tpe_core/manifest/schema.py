@@ -1,6 +1,6 @@
 """What the JSON of an intervention holds: schema 2, field by field, with the limits of every value.
 
-Pure records: no file is read or written here, and no field is guessed where one is missing. `manifest_migration`
+Pure records: no file is read or written here, and no field is guessed where one is missing. `migration`
 makes this schema's documents of older ones.
 """
 
@@ -303,7 +303,7 @@ class EditArrays:
 
     @staticmethod
     def read(arrays: Mapping[str, Floats]) -> EditArrays:
-        """Those of a file, by their names there."""
+        """Pick the arrays of a file by their names there."""
         directions = {method: arrays[DIRECTION + method] for method in METHODS if DIRECTION + method in arrays}
         return EditArrays(arrays.get(REPLACEMENT_VALUES), arrays.get(RECONSTRUCTION), directions)
 

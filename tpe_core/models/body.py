@@ -1,4 +1,4 @@
-"""What stands before the head, reading texts on and on: from the model's cache where that works, else anew each time.
+"""Incremental decoding: hidden states of growing texts, from the model's cache where that works, else anew each time.
 
 It gives hidden states only; no V-wide product is paid for here, and nothing is drawn.
 """
@@ -39,7 +39,7 @@ class IncrementalDecoder:
     """Reads a batch of equally long texts, some tokens at a time."""
 
     def __init__(self, model: LanguageModel, cached: bool) -> None:
-        """Nothing is read yet. `cached` is what `cache_works` says of the model."""
+        """Begin with no text; `cached` is the answer of `cache_works`."""
         self._model, self._device = model, model.device
         self._continuing = _Continuing(model.hf) if cached else None
         self._read = torch.empty(0, dtype=torch.int64)
@@ -66,7 +66,7 @@ class IncrementalDecoder:
         return self._model.hidden(self._read)
 
     def fork(self) -> IncrementalDecoder:
-        """Another reader of what was read so far; each goes its own way from here."""
+        """A second decoder with the same text so far, independent from here on."""
         other = IncrementalDecoder(self._model, False)
         if self._continuing is not None:
             other._continuing = _Continuing(self._model.hf, copy.deepcopy(self._continuing.cache))

@@ -45,7 +45,6 @@ class Transfer:
     """The download of some files, worked by background threads and read by whoever shows its progress."""
 
     def __init__(self) -> None:
-        """Nothing is known before `fetch`."""
         self.stop = threading.Event()
         self._lock = threading.Lock()
         self._done: dict[str, int] = {}
@@ -187,7 +186,7 @@ class Watched(Protocol):
     stop: threading.Event
 
     def progress(self) -> Progress:
-        """How far it is."""
+        """Progress so far."""
 
 
 def in_background(transfer: Watched, work: Callable[[], object]) -> Steps[None]:

@@ -51,7 +51,7 @@ class Footprint:
 
     @property
     def needed_bytes(self) -> int:
-        """Everything together."""
+        """Total bytes needed."""
         return self.body_bytes + self.head_float32_bytes + self.detection_bytes
 
     def __str__(self) -> str:

@@ -49,7 +49,7 @@ class Post:
         return z if self.cap is None else torch.where(torch.isneginf(z), z, self.cap * torch.tanh(z / self.cap))
 
     def apply_(self, z: Tensor) -> Tensor:
-        """The same in place."""
+        """Apply to z in place, and return z."""
         if self.cap is None:
             return z
         never = torch.isneginf(z)

@@ -24,7 +24,7 @@ def main_stream(h: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class HeadSite:
-    """Where h is taken. `module` is None where the head is not one matrix on one h; `reason` then says why."""
+    """Where h is captured. `module` is None where the head is not one matrix on one h; `reason` then says why."""
 
     module: nn.Module | None  # hooked for h
     _: KW_ONLY

@@ -75,17 +75,17 @@ class LanguageModel:
 
     @cached_property
     def site(self) -> HeadSite:
-        """Where h is taken."""
+        """The module whose input is h, and how to capture it."""
         return find_site(self.hf)
 
     @cached_property
     def sampling(self) -> Sampling:
-        """Which inputs it is given and which positions count. Raises `ModelError` where it cannot be asked."""
+        """Its inputs, and the positions that count. Raises `ModelError` where it cannot be asked."""
         return sampling_for(self.task, self.tokenizer, decoder_start(self.hf))
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs go."""
+        """The device of the model's inputs."""
         return input_device(self.hf)
 
     def hidden(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:

@@ -104,13 +104,13 @@ class Processes:
             return True
 
     def tell(self, key: str, value: str) -> None:
-        """Say something that the others can `hear`."""
+        """Publish a value under a key, for `hear` in the other processes."""
         if self.store is not None:
             with talking():
                 self.store.set(f"{key}/{self.rank}", value)
 
     def hear(self, key: str, rank: int) -> Steps[str]:
-        """Wait for what a process says: a job.
+        """Wait for a value that another process published with `tell`: a job.
 
         Raises `OtherFailedError` where one fails meanwhile, and `TpeError` where that process makes no progress for
         the timeout.

@@ -53,7 +53,7 @@ class Batch:
     targets: Ints  # [B, k] the tokens that were really there
 
     def select(self, hidden: Tensor) -> Tensor:
-        """[B, k, d] of h [B, L, d]."""
+        """[B, k, d] the positions of h [B, L, d] that count."""
         if self.at is None:
             return hidden
         at = self.at.to(hidden.device)
@@ -124,7 +124,7 @@ class NextToken:
 
     @property
     def example(self) -> str:
-        """The beginning of a sentence."""
+        """An example prompt: the beginning of a sentence."""
         return SENTENCE
 
     def room(self, context: int) -> int:
@@ -136,11 +136,11 @@ class NextToken:
         return block_length
 
     def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:
-        """The blocks as they are."""
+        """Inputs: the blocks as they are."""
         return Batch({"input_ids": _tensor(blocks)}, None, targets)
 
     def prompt(self, text: str, context: int) -> tuple[dict[str, Tensor], int, int, int]:
-        """The last position; an empty prompt is the start of a text, and one too long loses its first text tokens.
+        """Ask at the last position; an empty prompt starts a text, and one too long loses its first text tokens.
 
         Raises `ModelError` where the prompt is empty and the tokenizer has no token that starts a text.
         """
@@ -180,15 +180,15 @@ class MaskedToken:
         return f"{SENTENCE} {self.tokenizer.mask_token}."
 
     def room(self, context: int) -> int:
-        """What the special tokens leave."""
+        """Text tokens that fit beside the special tokens."""
         return context - len(self.prefix) - len(self.suffix)
 
     def count(self, block_length: int) -> int:
-        """`MASKED_SHARE` of them, at least one."""
+        """`MASKED_SHARE` of a block's tokens, at least one."""
         return max(1, round(MASKED_SHARE * block_length))
 
     def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:
-        """The blocks between their special tokens, masked."""
+        """Inputs: the blocks between their special tokens, masked."""
         length = blocks.shape[1]
         at = np.stack([_choice(value, length, self.count(length)) for value in hashes])
         answers = np.take_along_axis(blocks, at, 1)
@@ -198,7 +198,7 @@ class MaskedToken:
         return Batch(inputs, _tensor(at + len(self.prefix)), answers)
 
     def prompt(self, text: str, context: int) -> tuple[dict[str, Tensor], int, int, int]:
-        """The first mask in the prompt; a prompt without one gets it at its end."""
+        """Ask at the first mask of the prompt; a prompt without one gets it at its end."""
         ids = text_ids(self.tokenizer, text)
         if self.mask_id not in ids:
             ids.append(self.mask_id)
@@ -236,11 +236,11 @@ class _Decoder:
         return ()
 
     def room(self, context: int) -> int:
-        """What the source's special tokens and the decoder's start leave."""
+        """Text tokens that fit beside the source's special tokens and the decoder's start."""
         return context - max(len(self.prefix) + len(self.suffix), 1 + len(self._opening()))
 
     def prompt(self, text: str, context: int) -> tuple[dict[str, Tensor], int, int, int]:
-        """The decoder's next position. What follows `SEPARATOR` is what the decoder has said so far."""
+        """Ask at the decoder's next position. Text after `SEPARATOR` is the decoder's so far."""
         source, _, said = text.partition(SEPARATOR)
         source_ids, dropped = _cut(text_ids(self.tokenizer, source.strip()), self.room(context))
         spoken = [*self._opening(), *text_ids(self.tokenizer, said.strip())]
@@ -271,7 +271,7 @@ class Spans(_Decoder):
         return max(1, min(len(self.sentinels), round(MASKED_SHARE * block_length / SPAN), block_length // (2 * SPAN)))
 
     def count(self, block_length: int) -> int:
-        """The tokens of all spans."""
+        """Number of tokens in all spans."""
         return self._spans(block_length) * min(SPAN, block_length)
 
     def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:
@@ -338,11 +338,11 @@ class Continue(_Decoder):
         return f"{SENTENCE} Paris. {SEPARATOR}"
 
     def count(self, block_length: int) -> int:
-        """The second half."""
+        """Half of a block's tokens: the second half."""
         return block_length - block_length // 2
 
     def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:
-        """First halves as sources."""
+        """Inputs: the blocks' first halves as sources."""
         half = blocks.shape[1] // 2
         return Batch(self._inputs(blocks[:, :half], blocks[:, half:-1]), None, blocks[:, half:])
 

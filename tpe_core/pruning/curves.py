@@ -1,4 +1,4 @@
-"""How many dimensions can go, in which order, replaced by what, at what cost: curves beside each other.
+"""Pruning curves: the cost of removing dimensions, by number removed, order and replacement.
 
 Every curve is a nested sweep over stored hidden states (`pruning.sweep`) on held-out and on out-of-domain text;
 `random` is several draws, for the band that an order has to leave to mean anything.
@@ -83,7 +83,7 @@ def baseline_figures(base: Mapping[str, Cost]) -> dict[str, Any]:
 
 
 def _mean(costs: Sequence[Cost]) -> Cost:
-    """Metric by metric; perplexity is then that of the mean loss."""
+    """Mean costs, metric by metric; perplexity is then that of the mean loss."""
     return Cost.of(sum(getattr(cost, name) for cost in costs) / len(costs) for name in METRICS)
 
 
@@ -107,7 +107,7 @@ class PruningCurve:
         return [(min(each), max(each)) for each in values]
 
     def to_dict(self) -> dict[str, Any]:
-        """Order, replacement and points: held-out figures first, every other domain's under its name."""
+        """JSON-ready order, replacement and points: held-out figures first, every other domain's under its name."""
         first, points = next(iter(self.draws.values()))[0], []
         for at, removed in enumerate(first.removed):
             point: dict[str, Any] = {"fraction": removed / first.width, "removed": removed}
@@ -130,7 +130,7 @@ class Measured:
     texts: Mapping[str, str]
 
     def facts(self) -> dict[str, Any]:
-        """How the JSON documents of `tpe prune` begin."""
+        """The first fields of the JSON documents of `tpe prune`."""
         return {
             "schema": 1,
             "model": self.model,

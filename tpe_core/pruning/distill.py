@@ -53,7 +53,7 @@ class Columns(HeadParameterisation):
         return torch.addmm(constant, e, columns)
 
     def gradients(self, e: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
-        """By the columns and by the constant."""
+        """Gradients by the columns and by the constant."""
         towards = (self.weights[0] - self._start).mul_(self._prior)
         return towards.addmm_(e.T, slope), slope.sum(0)
 

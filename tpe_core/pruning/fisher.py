@@ -1,4 +1,4 @@
-"""What pruning will cost, known before it is done: the second-order expansion of the KL divergence.
+"""Forecast of what pruning will cost: the second-order expansion of the KL divergence.
 
 With a gate on every dimension of h, ``KL(P || P') ≈ ½ 1_Sᵀ M 1_S`` for the set S of gates that close, where
 ``M = E_x E_{y~p_x}[q qᵀ]``, ``q = h ⊙ u`` and ``u = W_y - E_p[W]``. One pass over stored hidden states makes M, and
@@ -211,7 +211,7 @@ class Forecast:
 
     @property
     def kl(self) -> float:
-        """Nats, of the mask as it is."""
+        """Forecast of the present mask, nats."""
         return 0.5 * self._total
 
     def toggle(self, dims: Iterable[int]) -> None:

@@ -91,7 +91,7 @@ class HeadParameterisation(ABC):
 
     @abstractmethod
     def gradients(self, e: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
-        """Those of a loss by the weights, from its gradient by the raw logits [n, V_all], already averaged."""
+        """Gradients of a loss by the weights, from its gradient by the raw logits [n, V_all], already averaged."""
 
 
 class Adam:

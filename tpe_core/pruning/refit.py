@@ -103,7 +103,7 @@ class StateMapWithBias(_OfState):
         return self._head.raw(torch.addmm(self._mean, e, rebuilding)).add_(constant)
 
     def gradients(self, e: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
-        """By Bᵀ and by c."""
+        """Gradients by Bᵀ and by c."""
         return e.T @ self._by_state(slope), slope.sum(0)
 
     def columns(self) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ class StateMap(_OfState):
         return self._head.raw(torch.addmm(self._mean + shift, e, rebuilding))
 
     def gradients(self, e: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
-        """By Bᵀ and by m."""
+        """Gradients by Bᵀ and by m."""
         by_state = self._by_state(slope)
         return e.T @ by_state, by_state.sum(0)
 

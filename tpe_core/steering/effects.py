@@ -225,7 +225,7 @@ def most_affected(
     edits: Sequence[tuple[tuple[int, ...], Tensor]],
     count: int = 5,
 ) -> Steps[list[tuple[AffectedToken, ...]]]:
-    """The `count` tokens that pay most for each edit, or gain most where it steers down: a job, a V-wide pass.
+    """The `count` unsteered tokens that lose most to each edit, or gain most where it steers down: a job.
 
     An edit is given as its tokens and log S [N] (`log_normaliser`), `log_z` [N] is that of the sample. A token u loses
     ``E_x[p_x(u) (1 - 1/S_x)]``.

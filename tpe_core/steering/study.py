@@ -1,4 +1,4 @@
-"""Steering with evidence: what was asked of a token beside what was achieved, on three texts, and what it cost.
+"""Steering studies: asked and achieved ratios of tokens on three texts, and what the edits cost.
 
 One V-wide pass over each text's stored hidden states answers for every token, method and ratio (`steered`); a second
 one over the held-out text says who pays.
@@ -305,7 +305,7 @@ def _results(
     tried: _Try,
     seen: Mapping[str, Effect],
 ) -> list[Result]:
-    """One result per token of an edit, without who paid."""
+    """One result per token of an edit, without the tokens most affected."""
     results = []
     for i, (token_id, asked, step) in enumerate(zip(tried.group, tried.asked, tried.steps, strict=True)):
         size = None

@@ -48,7 +48,7 @@ class Frequencies:
 
     @staticmethod
     def of(counts: Any, label: str) -> Frequencies:
-        """From anything that is one number for every token. Raises `CorpusError` where they are no counts."""
+        """Make them of one number for every token, in any array-like. Raises `CorpusError` where they are no counts."""
         array = np.asarray(counts)
         if array.ndim != 1 or array.dtype.kind not in "uif" or not len(array):
             raise CorpusError(f"{label} holds no counts: give one whole number for every token, in order of token ids.")

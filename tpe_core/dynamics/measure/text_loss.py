@@ -37,7 +37,7 @@ class TextLoss:
 
     @cached_property
     def key(self) -> str:
-        """Changes when the measurement does."""
+        """Cache key: sha256 (hex) of text, tokenizer, positions, dtype and task."""
         wanted = self.options
         facts = [self.source.fingerprint(), tokenizer_fingerprint(self.tokenizer)]
         return " ".join([*facts, str(wanted.positions), str(wanted.dtype), str(wanted.task)])

@@ -35,7 +35,7 @@ NAMES = "names must tell the step, like checkpoint-500 or step1000"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One step of a run."""
+    """One step of a training run: its name, step and files."""
 
     name: str
     step: int

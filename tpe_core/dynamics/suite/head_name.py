@@ -1,4 +1,4 @@
-"""Which tensor of a checkpoint is its output embedding: asked of the architecture itself, built without storage.
+"""Which tensor of a checkpoint is its output embedding, by the architecture itself, built without storage.
 
 No table of names: `get_output_embeddings` of a model on the meta device says which parameter it is, and what else a
 checkpoint holds tells it apart where it was saved under another name.

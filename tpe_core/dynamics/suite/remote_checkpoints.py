@@ -41,7 +41,7 @@ class HubFiles(Files):
 
     @property
     def fingerprint(self) -> str:
-        """The same for two commits only where their weight files are."""
+        """sha256 (hex) of the hub's hashes of the weight files: equal for two commits whose weight files are."""
         entries = {name: value for name, value in self._hashes.items() if is_weight(name) and self._counts(name)}
         return hashlib.sha256(json.dumps(entries, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
@@ -51,7 +51,7 @@ class HubFiles(Files):
 
     @property
     def weight_hashes(self) -> dict[str, str]:
-        """Those the hub tells, without indices."""
+        """Hashes of the weight files as the hub gives them, indices left out."""
         return {
             name: value
             for name, value in self._hashes.items()
@@ -59,18 +59,18 @@ class HubFiles(Files):
         }
 
     def digest(self, name: str) -> str:
-        """The hub's hash."""
+        """The hash of a file as the hub gives it."""
         return self._hashes[name]
 
     def cached(self, name: str) -> Path | None:
-        """Where the local cache has the file."""
+        """The path of a file in the local cache; None where it is not there."""
         from huggingface_hub import try_to_load_from_cache
 
         found = try_to_load_from_cache(self.repo, name, revision=self.commit)
         return Path(found) if isinstance(found, str) else None
 
     def part(self, name: str, start: int, stop: int) -> Steps[bytearray]:
-        """Asked of the hub by byte range, unless the file is in the local cache."""
+        """Fetch bytes of a file from the hub by range, or read them from the local cache: a job."""
         if (path := self.cached(name)) is not None:
             return (yield from LocalFiles(path.parent).part(name, start, stop))
         self._ask([name])
@@ -87,7 +87,7 @@ class HubFiles(Files):
             raise UnusableError(f"{names[0]} is not in the local cache and --offline was given")
 
     def document(self, name: str) -> Steps[dict[str, Any]]:
-        """Fetched whole: it is small."""
+        """Fetch a JSON file whole and parse it: a job."""
         yield from self.fetch([name])
         return (yield from super().document(name))
 

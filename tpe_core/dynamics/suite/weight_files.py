@@ -57,7 +57,7 @@ class Files(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes when a weight file does: sha256 (hex) of what is known of them without reading them."""
+        """sha256 (hex) of what is known of the weight files without reading them; it changes when one of them does."""
 
     @abstractmethod
     def part(self, name: str, start: int, stop: int) -> Steps[bytearray]:
@@ -104,7 +104,7 @@ class LocalFiles(Files):
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
     def part(self, name: str, start: int, stop: int) -> Steps[bytearray]:
-        """Read them at once."""
+        """Bytes `start` to `stop` (exclusive) of a file, read in one go."""
         data = bytearray(stop - start)
         try:
             with (self.folder / name).open("rb") as stream:
@@ -118,7 +118,7 @@ class LocalFiles(Files):
         return data
 
     def digest(self, name: str) -> str:
-        """sha256 (hex), read."""
+        """sha256 (hex) of a file's content."""
         try:
             return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
         except OSError as error:
@@ -136,7 +136,7 @@ class LocalFiles(Files):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorLocation:
-    """Where a tensor lies."""
+    """Byte range, dtype and shape of one tensor in a weight file."""
 
     file: str
     dtype: str  # as safetensors writes it
@@ -200,7 +200,7 @@ def open_weights(where: Files) -> Steps[Weights]:
 
 
 def shards_of(where: Files) -> Steps[dict[str, str]]:
-    """What an index says: the file of every tensor. Raises `UnusableError` where a file is not there."""
+    """Read an index: the file of every tensor. Raises `UnusableError` where a file is not there."""
     name = where.weights
     entries = (yield from where.document(name)).get("weight_map")
     if not isinstance(entries, dict) or not all(isinstance(file, str) for file in entries.values()):
