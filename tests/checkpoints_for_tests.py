@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.zoo.shrink import CONTEXT, VOCAB, tiny_model
 from tpe_core.edits.edit import ResolvedEdit
-from tpe_core.edits.intervention import Intervention, Replacement, Steering
+from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.models.capture import forward
 from tpe_core.models.head import Task
 from tpe_core.models.head_sites import find_site
@@ -57,7 +57,7 @@ def loaded(folder: Path, task: Task, model_type: str, dtype: str | None = None, 
 
 
 def random_edit(
-    width: int, replacement: Replacement = "zero", dims: int = 5, *, bias: bool = False, seed: int = 0
+    width: int, replacement: str = "zero", dims: int = 5, *, bias: bool = False, seed: int = 0
 ) -> ResolvedEdit:
     """Some pruned dimensions and two steered tokens, one of them by ``bias`` where that is asked for."""
     rng = np.random.default_rng(seed)

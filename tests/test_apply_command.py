@@ -20,7 +20,7 @@ from tests.conftest import save_tiny, text
 from tpe_core.checkpoint.bake import bake
 from tpe_core.checkpoint.folder import RECORD
 from tpe_core.edits.edit import ResolvedEdit
-from tpe_core.edits.intervention import Intervention, Replacement
+from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.manifest.manifest import read_edit, read_manifest
 from tpe_core.models.loading import load_model
@@ -265,7 +265,7 @@ def test_transformers_alone_reproduces_the_self_tests_of_the_bundled_model(
     session: LiveSession = run(open_session(options))
     weakest = np.argsort(np.abs(session.analysis.encoding.slope))[:80].tolist()
     tokens = [session.find_token("list"), session.find_token(" string")]
-    replacements: tuple[Replacement, ...] = ("zero", "mean", "least-squares")
+    replacements: tuple[str, ...] = ("zero", "mean", "least-squares")
     carriers: dict[str, Any] = {}
     for replacement in replacements:
         edit = Intervention(tuple(weakest), replacement).steer(tokens[0], 3.0).steer(tokens[1], 0.25, "top-k")

@@ -121,11 +121,11 @@ def test_files_and_numbers_are_left_to_the_shell(ask, line: str) -> None:  # typ
 
 
 def test_pruning_completes_every_order_and_replacement_that_it_takes(ask) -> None:  # type: ignore[no-untyped-def]
-    from tpe_core.pruning.curves import FITTED, SWEPT
+    from tpe_core.edits.replacements import REPLACEMENTS
     from tpe_core.pruning.orders import ORDERS
 
     assert ask("tpe prune --order ") == list(ORDERS)
-    assert sorted(ask("tpe prune --replace ")) == sorted((*SWEPT, *FITTED))
+    assert ask("tpe prune --replace ") == list(REPLACEMENTS)
 
 
 def test_few_words_are_completed_also_after_a_comma(ask) -> None:  # type: ignore[no-untyped-def]

@@ -17,8 +17,9 @@ from tpe_core.detection.detection import detect
 from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edited_head import REFRESH_EVERY, EditedHead, edited_logits
-from tpe_core.edits.intervention import METHODS, READY, Intervention, Steering
+from tpe_core.edits.intervention import METHODS, Intervention, Steering
 from tpe_core.edits.reconstruction import covariance
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.encoding.design import Design
 from tpe_core.encoding.encoding import fit_encoding
 from tpe_core.errors import TpeError
@@ -81,7 +82,7 @@ def whole_forward(
 interventions = st.builds(
     Intervention,
     pruned=st.lists(st.integers(0, WIDTH - 1), max_size=WIDTH).map(tuple),
-    replacement=st.sampled_from(READY),
+    replacement=st.sampled_from(REPLACEMENTS.ready),
     steering=st.dictionaries(
         st.integers(0, VOCAB - 1), st.tuples(st.floats(0.05, 20), st.sampled_from(METHODS)), max_size=3
     ).map(lambda found: tuple(Steering(token, ratio, method) for token, (ratio, method) in found.items())),
@@ -106,7 +107,7 @@ def test_any_edit_is_a_whole_forward_of_edited_weights(
     assert float((running - wanted).abs().max()) < 1e-5
 
 
-@pytest.mark.parametrize("replacement", READY)
+@pytest.mark.parametrize("replacement", REPLACEMENTS.ready)
 def test_a_thousand_toggles_leave_no_trace(fitted, replacement: str) -> None:
     model, basis = fitted("gpt2")
     rng = np.random.default_rng(4)

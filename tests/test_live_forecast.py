@@ -12,8 +12,9 @@ from tests.test_posts import build, wrapped
 from tpe_core.detection.detection import detect
 from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.edit_numbers import EditNumbers
-from tpe_core.edits.intervention import METHODS, READY, Intervention, Method, Replacement
+from tpe_core.edits.intervention import METHODS, Intervention, Method
 from tpe_core.edits.reconstruction import covariance
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
@@ -37,7 +38,7 @@ def test_any_path_to_a_mask_gives_its_own_forecast(known) -> None:
     spread, rng = covariance(detection), np.random.default_rng(0)
     basis = EditStatistics.of(rng.normal(size=WIDTH), detection)
     for step in range(60):
-        way = READY[step % len(READY)]
+        way = REPLACEMENTS.ready[step % len(REPLACEMENTS.ready)]
         dims = tuple(sorted(rng.choice(WIDTH, int(rng.integers(0, WIDTH)), replace=False).tolist()))
         mask = Intervention(dims, way)
         steered = live.of(mask.steer(1, 2.0), basis)
@@ -70,8 +71,8 @@ def test_the_forecast_of_steered_tokens_alone_is_what_they_cost(known, method: M
     assert live.of(edit, basis).kl == pytest.approx(measured, rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.parametrize("replacement", READY)
-def test_the_forecast_of_a_mask_with_steered_tokens_counts_both(session, replacement: Replacement) -> None:
+@pytest.mark.parametrize("replacement", REPLACEMENTS.ready)
+def test_the_forecast_of_a_mask_with_steered_tokens_counts_both(session, replacement: str) -> None:
     run(session.prepare_forecast())
     likely = np.argsort(-session.analysis.detection.log_alpha)
     mask = Intervention((3, 9), replacement)

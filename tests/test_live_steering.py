@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tpe_core.edits.edited_head import edited_logits
-from tpe_core.edits.intervention import METHODS, Intervention, Method, Replacement
+from tpe_core.edits.intervention import METHODS, Intervention, Method
 from tpe_core.errors import TpeError
 from tpe_core.progress import run
 from tpe_core.session import LiveSession
@@ -36,7 +36,7 @@ def test_the_figures_are_those_of_the_study(session: LiveSession) -> None:
 
 
 @pytest.mark.parametrize("replacement", ["zero", "mean", "least-squares"])
-def test_under_a_mask_the_pruned_head_is_steered(session: LiveSession, replacement: Replacement) -> None:
+def test_under_a_mask_the_pruned_head_is_steered(session: LiveSession, replacement: str) -> None:
     """Against whole softmaxes of the pruned head, and of the pruned and steered one."""
     below = Intervention((0, 3, 7), replacement)
     edit = below.steer(5, 3.0, "least-squares").steer(9, 0.5, "least-squares")

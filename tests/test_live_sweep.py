@@ -7,12 +7,12 @@ import pytest
 
 from tests.conftest import WIDTH
 from tpe_core.detection.samples import read_samples
+from tpe_core.edits.replacements import ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.progress import run
 from tpe_core.pruning import live_study as live_sweep
-from tpe_core.pruning.curves import ROTATE as PRUNING_ROTATE
 from tpe_core.pruning.curves import prune
-from tpe_core.pruning.results import ROTATE, SweepRequest, SweepResult
+from tpe_core.pruning.results import SweepRequest, SweepResult
 from tpe_core.pruning.sweep import Sweep
 from tpe_core.session import LiveSession
 
@@ -32,7 +32,7 @@ def test_the_figures_are_those_of_prune(session: LiveSession, result: SweepResul
     assert len(result.curves) == len(whole.curves) == 3 * len(REQUEST.orders) + 1
     assert result.complete
     for curve in whole.curves:
-        found = next(one for one in result.curves if (one.order == ROTATE) == (curve.replace == PRUNING_ROTATE)
+        found = next(one for one in result.curves if (one.order == ROTATE) == (curve.replace == ROTATE)
                      and one.replace == curve.replace and (one.order in (curve.order, ROTATE)))  # fmt: skip
         assert found.removed == curve.draws["heldout"][0].removed
         for domain in ("heldout", "ood"):

@@ -20,13 +20,14 @@ from tpe_core.analysis import Analysis, analyze
 from tpe_core.detection.reading import corpus_spec
 from tpe_core.detection.samples import Samples, read_sample, read_samples
 from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.replacements import ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, run
 from tpe_core.pruning import curves as module
 from tpe_core.pruning.budget import NoMaskError, check_budget, largest_under, search
 from tpe_core.pruning.coordinates import covariance
-from tpe_core.pruning.curves import ROTATE, PruningResult, coordinates_of, mask_of, planned, prune, pruned_intervention
+from tpe_core.pruning.curves import PruningResult, coordinates_of, mask_of, planned, prune, pruned_intervention
 from tpe_core.pruning.fitting import SPREAD, fitting_sample
 from tpe_core.pruning.saliency import gather_evidence, order_of
 from tpe_core.pruning.sweep import sweep

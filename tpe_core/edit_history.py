@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
-from tpe_core.edits.intervention import Intervention, Method, Replacement, Steering
+from tpe_core.edits.intervention import Intervention, Method, Steering
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
 from tpe_core.shares import count_of
@@ -125,7 +125,7 @@ class PruningForecast:
     """What an edit should cost over the detecting text: its mask by KL's second-order expansion, steering beside it."""
 
     pruned: tuple[int, ...]
-    replacement: Replacement
+    replacement: str
     steering: tuple[Steering, ...]
     kl: float  # nats, of both; trustworthy while it is small
     toggled: Floats | None  # [d] nats with each dimension toggled as well; None under least-squares
@@ -259,7 +259,7 @@ class EditHistory:
         """Undo every edit at once, as one undoable step."""
         return self.apply(self.intervention.clear())
 
-    def set_replacement(self, replacement: Replacement) -> bool:
+    def set_replacement(self, replacement: str) -> bool:
         """Choose what stands in for pruned dimensions."""
         return self.apply(self.intervention.with_replacement(replacement))
 

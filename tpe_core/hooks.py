@@ -23,6 +23,7 @@ from tpe_core.corpus.corpus import tokenizer_fingerprint
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import HeadError, TpeError
 from tpe_core.models.head import OutputHead, Task
 from tpe_core.models.head_sites import HeadSite, find_site
@@ -175,7 +176,7 @@ def _from_file(target: _Target, path: Path, force: bool) -> ResolvedEdit:
 
 def _without_basis(intervention: Intervention, width: int) -> ResolvedEdit:
     measured: list[str] = [entry.method for entry in intervention.steering if entry.method != "bias"]
-    if intervention.pruned and intervention.replacement != "zero":
+    if intervention.pruned and REPLACEMENTS[intervention.replacement].is_measured:
         measured.append(intervention.replacement)
     if measured:
         raise TpeError(

@@ -28,6 +28,7 @@ from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.edited_head import EditedHead, edited_logits
 from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.reconstruction import Reconstruction
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.encoding.static_bias import static_bias_of
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.generation.generation import starting_prompt
@@ -420,7 +421,9 @@ class LiveSession:
         origin, numbers = document.arrays.sha256, EditArrays.read(arrays)
         values, fold = numbers.values, numbers.reconstruction
         if values is None or fold is None:
-            basis = self._bases[""].overridden(intervention.pruned, values, numbers.directions)
+            basis = self._bases[""].overridden(
+                numbers.directions, dims=intervention.pruned, values=values, replacement=intervention.replacement
+            )
         else:
             kept = tuple(sorted(set(range(head.hidden_size)) - set(intervention.pruned)))
             rebuilt = Reconstruction(
@@ -428,8 +431,8 @@ class LiveSession:
                 kept=kept,
                 fold=fold,
                 constant=values,
-                is_refit=intervention.replacement == "refit",
+                is_refit=REPLACEMENTS[intervention.replacement].is_fitted,
             )
-            basis = self._bases[""].overridden((), None, numbers.directions, rebuilt)
+            basis = self._bases[""].overridden(numbers.directions, rebuilt=rebuilt)
         self._bases[origin] = basis
         return replace(intervention, origin=origin)

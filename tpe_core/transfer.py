@@ -18,6 +18,7 @@ from tpe_core.detection.samples import Samples
 from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
 from tpe_core.manifest.schema import Manifest, MeasuredText
 from tpe_core.models.head import OutputHead
@@ -184,9 +185,9 @@ def transfer(
     width, count, way = head.hidden_size, mask.removed, edit.intervention.replacement
     mask.check_fits(analysis.model.name, width)
     edits = {"given": edit}
-    if way != "zero":
+    if REPLACEMENTS[way].is_measured:
         basis = EditStatistics.of(analysis.encoding.slope, analysis.detection)
-        if way == "refit":
+        if REPLACEMENTS[way].is_fitted:
             basis = yield from refit_basis(analysis, edit.removed, basis, seed=seed, store=store)
         edits["refitted"] = basis.resolve(dataclasses.replace(edit.intervention, origin=""))
     costs: dict[str, dict[str, Cost]] = {name: {} for name in edits}

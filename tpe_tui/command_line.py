@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpe_core.edits.intervention import METHODS, Intervention
+from tpe_core.edits.replacements import ROTATE
 from tpe_core.generation.decoding import Decoding
 from tpe_core.options import RunOptions
-from tpe_core.pruning.results import ROTATE, SweepRequest
+from tpe_core.pruning.results import SweepRequest
 from tpe_core.steering.results import DoseRequest
 
 if TYPE_CHECKING:

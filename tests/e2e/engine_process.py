@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tpe_core.edits.intervention import READY, Intervention
+from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.session import LiveSession, open_session
@@ -30,7 +31,7 @@ def record(session: LiveSession, path: Path, edit: Intervention) -> dict[str, An
 def main(task: str, folder: Path, positions: int) -> None:
     session = run(open_session(RunOptions(positions=positions)))
     answer = {}
-    for replacement in READY:
+    for replacement in REPLACEMENTS.ready:
         path = folder / f"{replacement}.json"
         if task == "export":
             likely = int(session.evaluate(session.default_prompt, Intervention()).ids[3])

@@ -1,4 +1,4 @@
-"""One registration adds an order, a plot or a subcommand: the help, completion and the screens show it."""
+"""One registration adds an order, a replacement, a plot or a subcommand: help, completion and the screens show it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from tpe_core.edit_history import EncodingTable
-from tpe_core.errors import TpeError
+from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.replacements import REPLACEMENTS, Replacement
+from tpe_core.errors import ManifestError, TpeError
 from tpe_core.progress import run
 from tpe_core.pruning.evidence import Evidence
 from tpe_core.pruning.orders import ORDERS, Order
+from tpe_core.pruning.pruned_head import fold
 from tpe_core.pruning.results import SweepRequest
 from tpe_core.registry import Registry
 from tpe_core.session import LiveSession
@@ -100,14 +103,88 @@ async def test_an_order_is_chosen_and_drawn_on_the_sweep_screen(start: Start) ->
             assert any(row.startswith(f" {mark} last-first ") for row in table)
 
 
-def test_the_documentation_lists_every_order() -> None:
+def documented(heading: str) -> list[tuple[str, str]]:
+    """(name, about) of every row of the table under a heading of the page on the command line."""
     page = (DOCS / "command-line.md").read_text(encoding="utf-8")
-    rows = re.findall(
-        r"^\| `([a-z-]+)` \| (.*) \|$", page.partition("## Orders")[2].partition("\n## ")[0], re.MULTILINE
-    )
-    assert [(name, about.replace(r"\|", "|")) for name, about in rows] == [
-        (order.name, order.about) for order in ORDERS.values()
-    ]
+    part = page.partition(f"### {heading}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", part, re.MULTILINE)
+    return [(name, about.replace(r"\|", "|")) for name, about in rows]
+
+
+def test_the_documentation_lists_every_order() -> None:
+    assert documented("Orders") == [(order.name, order.about) for order in ORDERS.values()]
+
+
+DOUBLE_MEAN = Replacement(
+    name="double-mean",
+    about="twice their means",
+    they_become="twice their mean",
+    it_becomes="becomes twice its mean",
+    fill=lambda mean: 2 * mean,
+)
+PRUNED = (1, 4, 9)
+
+
+def test_a_replacement_is_an_edit_with_its_own_distribution_and_file(session: LiveSession, tmp_path: Path) -> None:
+    prompt, head, detection = session.default_prompt, session.analysis.model.head, session.analysis.detection
+    means = detection.mean_hidden[list(PRUNED)]
+    with REPLACEMENTS.registered(DOUBLE_MEAN):
+        edit = Intervention(PRUNED, "double-mean")
+        doubled = session.evaluate(prompt, edit)
+        np.testing.assert_allclose(session.resolved(edit).constant, 2 * means)
+        moved = fold(head, PRUNED, "double-mean", detection).constant - fold(head, PRUNED, "mean", detection).constant
+        np.testing.assert_allclose(moved.numpy(), head.columns[list(PRUNED)].double().T.numpy() @ means, atol=1e-5)
+        loaded = session.load(session.export(tmp_path / "mask.json", edit, prompt))
+        assert session.evaluate(prompt, loaded).kl == pytest.approx(doubled.kl, abs=1e-9)
+        assert session.resolved(loaded).constant.tolist() == session.resolved(edit).constant.tolist()
+        run(session.prepare_forecast())
+        assert session.forecast(edit).kl > 0
+    assert doubled.kl != pytest.approx(session.evaluate(prompt, Intervention(PRUNED, "mean")).kl, rel=1e-6)
+    with pytest.raises(ManifestError, match="input should be 'zero', 'mean', 'least-squares' or 'refit'"):
+        session.load(tmp_path / "mask.json")
+
+
+def test_a_replacement_is_swept(session: LiveSession) -> None:
+    request = SweepRequest(orders=("slope",), replacements=("double-mean", "mean"), reference=False, fractions=(0.5,))
+    with REPLACEMENTS.registered(DOUBLE_MEAN):
+        assert SweepRequest().replacements == ("zero", "mean", "least-squares", "double-mean")
+        result = run(session.sweep(request))
+    double, mean = (result.curve("slope", name) for name in request.replacements)
+    assert double is not None
+    assert mean is not None
+    assert double.mean("heldout", "kl")[0] > mean.mean("heldout", "kl")[0] > 0
+    assert SweepRequest().replacements == ("zero", "mean", "least-squares")
+
+
+def test_a_replacement_is_in_the_help_and_in_completion(read: Read, complete: Callable[[str], list[str]]) -> None:
+    with REPLACEMENTS.registered(DOUBLE_MEAN):
+        help_page = read("prune", "--help")
+        assert "zero, mean, least-squares, double-mean, refit or distill (fitted at every point), rotate" in help_page
+        assert complete("tpe prune --replace zero,do") == ["zero,double-mean"]
+    assert "double-mean" not in read("prune", "--help")
+    assert complete("tpe prune --replace do") == []
+
+
+async def test_a_replacement_is_chosen_in_the_inspector_and_on_the_sweep_screen(start: Start) -> None:
+    with REPLACEMENTS.registered(DOUBLE_MEAN):
+        async with start(size=(160, 48)) as (app, pilot):
+            await pilot.press("m", "m", "m")
+            assert app.bench.inspector.intervention.replacement == "double-mean"
+            assert "pruned dimensions become twice their mean" in lines(app.bench.strip)[0]
+            await pilot.press("w", "r")
+            await until(pilot, lambda: app.bench.sweep.job is None and app.bench.sweep.result)
+            await pilot.press("m", "m", "m")
+            assert app.bench.sweep.replacement == "double-mean"
+            await pilot.pause()
+            shown = "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+            assert "removed becomes twice its mean" in shown
+            await pilot.press("enter")
+            assert app.bench.inspector.intervention.replacement == "double-mean"
+            assert app.bench.inspector.intervention.pruned
+
+
+def test_the_documentation_lists_every_replacement() -> None:
+    assert documented("Replacements") == [(each.name, each.about) for each in REPLACEMENTS.values()]
 
 
 def diagonal(table: EncodingTable, pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:

@@ -11,10 +11,11 @@ import pytest
 from textual.content import Content
 from textual.pilot import Pilot
 
+from tpe_core.edits.replacements import ROTATE
 from tpe_core.errors import NumericalError
 from tpe_core.options import RunOptions
 from tpe_core.pruning.orders import ORDERS
-from tpe_core.pruning.results import ROTATE, SweepRequest
+from tpe_core.pruning.results import SweepRequest
 from tpe_tui.app import TpeApp
 from tpe_tui.command_line import sweep_lines
 from tpe_tui.dialogs.error import ErrorScreen, TextScreen

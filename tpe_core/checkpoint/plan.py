@@ -19,6 +19,7 @@ from tpe_core.checkpoint.norm import FinalAffine, final_affine
 from tpe_core.clamping import at_least, at_most
 from tpe_core.detection.detection import Detection
 from tpe_core.edits.edit import ResolvedEdit
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import HeadError, TpeError
 from tpe_core.models.capture import crafted_logits
 from tpe_core.models.model import LanguageModel
@@ -110,12 +111,13 @@ def choose(model: LanguageModel, edit: ResolvedEdit, detection: Detection | None
     """
     head = check_bakeable(model)
     check_edit(model, edit)
-    pruned, mean = bool(edit.removed), edit.intervention.replacement == "mean"
+    pruned = bool(edit.removed)
+    is_filled = pruned and REPLACEMENTS[edit.intervention.replacement].fill is not None
     moves = pruned or bool(edit.rows)
     if not bool(edit.constant.any()) and not edit.biases:
         return Plan(carrier="none", moves_head=moves)
     norm = final_affine(model)
-    if mean and norm is not None and not edit.biases:
+    if is_filled and norm is not None and not edit.biases:
         return Plan(carrier="norm", moves_head=bool(edit.rows), norm=norm)
     if head.bias is not None:
         return Plan(carrier="head-bias", moves_head=moves)

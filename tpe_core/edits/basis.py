@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from tpe_core.detection.detection import Detection
 from tpe_core.edits.directions import Directions
 from tpe_core.edits.edit import ResolvedEdit
-from tpe_core.edits.intervention import REBUILT, Intervention, Method, Replacement
+from tpe_core.edits.intervention import Intervention, Method
 from tpe_core.edits.reconstruction import Reconstruction, reconstruct
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
 
 __all__ = ["EditStatistics"]
@@ -25,8 +26,8 @@ Floats = NDArray[np.float64]
 class EditStatistics:
     """What edits are made of, as measured: E[h] and the reconstruction for replacements, directions for steering.
 
-    `given` directions and a `given_rebuilt` (from a manifest) take precedence over the detection's: the directions
-    whatever is pruned, the reconstruction where exactly its dimensions are. A refit can only be given.
+    `given` directions, `given_fills` and a `given_rebuilt` (from a manifest) take precedence over the detection's: the
+    directions whatever is pruned, the reconstruction where exactly its dimensions are. A refit can only be given.
 
     Example:
         >>> statistics = tpe.EditStatistics.of(analysis.encoding.slope, analysis.detection)
@@ -39,6 +40,7 @@ class EditStatistics:
     mean_hidden: Floats  # [d]
     given: Mapping[Method, Floats] = field(default_factory=dict)
     directions: Directions | None = None  # made of the slope and the detection where None
+    given_fills: Mapping[str, Floats] = field(default_factory=dict)  # [d] by replacement
     given_rebuilt: Reconstruction | None = None
     _rebuilt: Reconstruction | None = None  # the last one made
 
@@ -55,12 +57,19 @@ class EditStatistics:
             self.directions = Directions(self.slope, self.detection)
         return self.directions.of(method, pruned)
 
-    def reconstruction(self, pruned: tuple[int, ...], replacement: Replacement = "least-squares") -> Reconstruction:
+    def fill(self, replacement: str) -> Floats | None:
+        """[d] the constants that stand in for dimensions, each where it is pruned; None where no constant does."""
+        fill = REPLACEMENTS[replacement].fill
+        if fill is None or replacement in self.given_fills:
+            return self.given_fills.get(replacement)
+        return fill(self.mean_hidden)
+
+    def reconstruction(self, pruned: tuple[int, ...], replacement: str = "least-squares") -> Reconstruction:
         """How the `pruned` dimensions, or under ``refit`` all, are guessed from the others.
 
         Raises `TpeError` for a refit of dimensions that this basis was not given one of.
         """
-        given, refitted = self.given_rebuilt, replacement == "refit"
+        given, refitted = self.given_rebuilt, REPLACEMENTS[replacement].is_fitted
         if given is not None and given.removed == pruned and given.is_refit == refitted:
             return given
         if refitted:
@@ -80,11 +89,11 @@ class EditStatistics:
         d, pruned = len(self.mean_hidden), intervention.pruned
         intervention.check_fits(d, 1 << 31)
         constant, fold = np.zeros(len(pruned)), None
-        if pruned and intervention.replacement in REBUILT:
+        if pruned and REPLACEMENTS[intervention.replacement].rebuilds:
             rebuilt = self.reconstruction(pruned, intervention.replacement)
             constant, fold = rebuilt.constant, rebuilt.fold
-        elif intervention.replacement == "mean":
-            constant = self.mean_hidden[list(pruned)]
+        elif (fill := self.fill(intervention.replacement)) is not None:
+            constant = fill[list(pruned)]
         rows, biases = {}, {}
         for entry in intervention.steering:
             direction = self.direction(entry.method, pruned)
@@ -98,20 +107,24 @@ class EditStatistics:
 
     def overridden(
         self,
-        dims: tuple[int, ...],
-        values: Floats | None,
         directions: Mapping[Method, Floats],
+        *,
+        dims: tuple[int, ...] = (),
+        values: Floats | None = None,
+        replacement: str = "mean",
         rebuilt: Reconstruction | None = None,
     ) -> EditStatistics:
-        """This basis with replacement values of `dims`, directions and a reconstruction taken from a manifest."""
-        mean = self.mean_hidden.copy()
-        if values is not None:
-            mean[list(dims)] = values
+        """This basis with directions, `values` of `dims` under a replacement, and a reconstruction from a manifest."""
+        given = dict(self.given_fills)
+        if values is not None and (fill := self.fill(replacement)) is not None:
+            given[replacement] = fill.copy()
+            given[replacement][list(dims)] = values
         return EditStatistics(
             slope=self.slope,
             detection=self.detection,
-            mean_hidden=mean,
+            mean_hidden=self.mean_hidden,
             given=dict(directions),
             directions=self.directions,
+            given_fills=given,
             given_rebuilt=rebuilt,
         )

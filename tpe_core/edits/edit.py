@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
 
 __all__ = ["ResolvedEdit"]
@@ -61,7 +62,7 @@ class ResolvedEdit:
     @property
     def written(self) -> tuple[int, ...]:
         """S, the dimensions of h' that are not those of h: the removed ones, and under ``refit`` the kept ones too."""
-        whole = self.intervention.replacement == "refit" and self.removed
+        whole = REPLACEMENTS[self.intervention.replacement].is_fitted and self.removed
         return tuple(range(self.hidden_size)) if whole else self.removed
 
     @property

@@ -14,7 +14,8 @@ from torch import Tensor
 from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edit_numbers import EditNumbers, edit_logits
-from tpe_core.edits.intervention import REBUILT, Intervention
+from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.models.head import OutputHead
 
 __all__ = ["EditedHead", "edited_logits"]
@@ -117,15 +118,15 @@ class EditedHead:
             self._reset()
             return
         self._columns += len(changed)
-        if self._columns > REFRESH_EVERY or intervention.replacement in REBUILT:
+        if self._columns > REFRESH_EVERY or REPLACEMENTS[intervention.replacement].rebuilds:
             self._refresh(intervention)
             return
+        fill = self.basis.fill(intervention.replacement)
         for dim in changed:
             if dim in present:
                 amount = -self._removed.pop(dim)
             else:
-                fill = float(self.basis.mean_hidden[dim]) if intervention.replacement == "mean" else 0.0
-                amount = float(self._hidden[dim]) - fill
+                amount = float(self._hidden[dim]) - (0.0 if fill is None else float(fill[dim]))
                 self._removed[dim] = amount
             self._z.add_(self.head.columns[dim], alpha=-amount)
 

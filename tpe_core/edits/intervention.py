@@ -11,33 +11,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
 
 __all__ = [
     "METHODS",
-    "READY",
-    "REBUILT",
-    "REPLACEMENTS",
     "Intervention",
     "Method",
-    "Replacement",
     "Steering",
     "check_steering",
 ]
 
-Replacement = Literal["zero", "mean", "least-squares", "refit"]
-"""What stands in for a pruned dimension of h: 0 (the paper), its mean E[h_i] over the detecting text, or the best
-linear guess from the dimensions that are kept. Under ``refit`` all of h is made anew from the kept dimensions, at the
-least KL (`tpe_core.pruning.refit`): numbers that were fitted for one mask and belong to no other."""
-
 Method = Literal["least-squares", "min-norm", "top-k", "bias"]
 """Which direction moves a steered token's row (`tpe_core.edits.directions`); ``bias`` adds to its logit instead."""
 
-REPLACEMENTS: tuple[Replacement, ...] = get_args(Replacement)
-READY: tuple[Replacement, ...] = ("zero", "mean", "least-squares")
-"""The replacements that every mask has at once, without a fit of its own."""
-REBUILT: tuple[Replacement, ...] = ("least-squares", "refit")
-"""Those that make dimensions of the kept ones: by a matrix, which belongs to one mask."""
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
@@ -106,7 +93,7 @@ class Intervention:
     """
 
     pruned: tuple[int, ...] = ()
-    replacement: Replacement = "zero"
+    replacement: str = "zero"
     steering: tuple[Steering, ...] = field(default=())
     origin: str = ""
 
@@ -115,8 +102,8 @@ class Intervention:
         object.__setattr__(self, "steering", tuple(sorted(self.steering)))
         if self.pruned and self.pruned[0] < 0:
             raise TpeError(f"a dimension cannot be negative, got {self.pruned[0]}.")
-        if self.replacement not in REPLACEMENTS:
-            raise TpeError(f"unknown replacement {self.replacement!r}: choose one of {', '.join(REPLACEMENTS)}.")
+        if self.replacement not in (masks := REPLACEMENTS.masks):
+            raise TpeError(f"unknown replacement {self.replacement!r}: choose one of {', '.join(masks)}.")
         ids = [entry.token_id for entry in self.steering]
         if len(set(ids)) < len(ids):
             raise TpeError("a token is steered twice: give every token one ratio.")
@@ -155,10 +142,10 @@ class Intervention:
     def only(self, dims: Iterable[int]) -> Intervention:
         """Prune exactly `dims`."""
         wanted = set(dims)
-        stays = self.replacement != "refit" or wanted == set(self.pruned)
+        stays = not REPLACEMENTS[self.replacement].is_fitted or wanted == set(self.pruned)
         return replace(self, pruned=tuple(wanted), replacement=self.replacement if stays else "least-squares")
 
-    def with_replacement(self, replacement: Replacement) -> Intervention:
+    def with_replacement(self, replacement: str) -> Intervention:
         """The same edit with another replacement."""
         return replace(self, replacement=replacement)
 
@@ -174,4 +161,4 @@ class Intervention:
 
     def clear(self) -> Intervention:
         """Nothing pruned, nothing steered; the replacement stays chosen, but for a refit, which was the mask's."""
-        return Intervention(replacement=self.replacement if self.replacement in READY else "least-squares")
+        return Intervention(replacement=self.replacement if self.replacement in REPLACEMENTS.ready else "least-squares")

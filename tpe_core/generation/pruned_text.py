@@ -7,6 +7,7 @@ from typing import Any
 
 from tpe_core.analysis import Analysis
 from tpe_core.edits.basis import EditStatistics
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
 from tpe_core.generation.generation import Decoding, heldout_prompts, logits_under
 from tpe_core.generation.quality import GenerationQuality, baseline, quality_of
@@ -69,7 +70,7 @@ def pruned_texts(
             except TpeError:
                 break
             own = basis
-            if edit.replacement == "refit" and edit.pruned:
+            if REPLACEMENTS[edit.replacement].is_fitted and edit.pruned:
                 own = yield from refit_basis(analysis, edit.pruned, basis, fit_positions, seed=seed, store=store)
             quality = yield from quality_of(model, logits_under(model, edit, own), against)
             found.append(PrunedText(curve.order, curve.replace, removed, quality))

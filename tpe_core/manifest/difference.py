@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.edits.edit import ResolvedEdit
-from tpe_core.edits.intervention import REBUILT
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.manifest.schema import DOMAINS, Manifest, MeasuredText
 
 __all__ = ["Difference", "Figure", "Pair", "SteeringPair", "difference"]
@@ -162,7 +162,7 @@ def _constants(edit: ResolvedEdit, another: ResolvedEdit) -> float | None:
     shared = set(edit.written) & set(another.written)
     if not shared or replaced != another.intervention.replacement:
         return None
-    if replaced in REBUILT and edit.removed != another.removed:
+    if REPLACEMENTS[replaced].rebuilds and edit.removed != another.removed:
         return None  # what is guessed from other dimensions has another constant
     constants = [side.constant[[dim in shared for dim in side.written]] for side in (edit, another)]
     found = _largest(*constants)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tpe_core.edits.intervention import REBUILT
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.manifest.schema import (
     DOMAINS,
     Achieved,
@@ -92,11 +92,12 @@ def manifest_of(
 def arrays_of(edit: Intervention, basis: EditStatistics) -> dict[str, NDArray[np.float64]]:
     """What applying an edit needs beside its manifest, by the names of `Manifest.needed_arrays`."""
     values, fold = None, None
-    if edit.pruned and edit.replacement == "mean":
-        values = basis.mean_hidden[list(edit.pruned)]
-    elif edit.pruned and edit.replacement in REBUILT:
+    replacement = REPLACEMENTS[edit.replacement]
+    if edit.pruned and replacement.rebuilds:
         rebuilt = basis.reconstruction(edit.pruned, edit.replacement)
         values, fold = rebuilt.constant, rebuilt.fold
+    elif edit.pruned and replacement.is_measured and (fill := basis.fill(edit.replacement)) is not None:
+        values = fill[list(edit.pruned)]
     methods = dict.fromkeys(entry.method for entry in edit.steering)
     directions = {method: basis.direction(method, edit.pruned) for method in methods}
     measured = {method: direction for method, direction in directions.items() if direction is not None}

@@ -15,9 +15,19 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from tpe_core.edits.intervention import METHODS, REBUILT, Intervention, Method, Replacement, Steering
+from tpe_core.edits.intervention import METHODS, Intervention, Method, Steering
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.outputs import INTERVENTION
 from tpe_core.printable import printable_token
 
@@ -221,6 +231,18 @@ class ArraysFile(_Record):
         return name
 
 
+def _is_replacement(name: str) -> str:
+    if name not in (masks := REPLACEMENTS.masks):
+        *names, last = map(repr, masks)
+        raise ValueError(f"input should be {', '.join(names)} or {last}")
+    return name
+
+
+ReplacementName = Annotated[
+    str, AfterValidator(_is_replacement), WithJsonSchema({"enum": list(REPLACEMENTS.masks), "type": "string"})
+]
+
+
 class Manifest(_Record):
     """An intervention, what it was made on and how it was measured.
 
@@ -230,7 +252,7 @@ class Manifest(_Record):
     schema_version: Literal[2] = Field(default=2, alias="schema")
     kind: Literal["tpe.intervention"] = "tpe.intervention"
     pruned: Annotated[tuple[Index, ...], Field(json_schema_extra={"uniqueItems": True})]
-    replacement: Replacement
+    replacement: ReplacementName
     steering: tuple[SteeredToken, ...]
     made_on: MadeOn
     made_by: Text | None  # what chose it, for people
@@ -283,10 +305,11 @@ class Manifest(_Record):
     def needed_arrays(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the float64 arrays that applying this edit needs."""
         needed: dict[str, tuple[int, ...]] = {}
-        written = self.made_on.hidden_size if self.replacement == "refit" else len(self.pruned)
-        if self.pruned and self.replacement != "zero":
+        replacement = REPLACEMENTS[self.replacement]
+        written = self.made_on.hidden_size if replacement.is_fitted else len(self.pruned)
+        if self.pruned and replacement.is_measured:
             needed[REPLACEMENT_VALUES] = (written,)
-        if self.pruned and self.replacement in REBUILT:
+        if self.pruned and replacement.rebuilds:
             needed[RECONSTRUCTION] = (written, self.made_on.hidden_size - len(self.pruned))
         for method in sorted({entry.method for entry in self.steering} - {"bias"}):
             needed[DIRECTION + method] = (self.made_on.hidden_size,)

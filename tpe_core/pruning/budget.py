@@ -10,9 +10,10 @@ from typing import Any
 from tpe_core.analysis import Analysis
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import Samples
+from tpe_core.edits.replacements import ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, Steps, relayed
-from tpe_core.pruning.curves import ROTATE, Measured, figures_of, path_of, planned
+from tpe_core.pruning.curves import Measured, figures_of, path_of, planned
 from tpe_core.pruning.saliency import gather_evidence
 from tpe_core.pruning.sweep import Cost, sweep
 from tpe_core.shares import count_of

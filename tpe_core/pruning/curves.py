@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
 from tpe_core.detection.samples import Samples
-from tpe_core.edits.intervention import REPLACEMENTS, Intervention
+from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.pruning.coordinates import Coordinates, along, least_squares, rotated
@@ -30,10 +31,8 @@ from tpe_core.pruning.sweep import METRICS, Cost, Curve, Sweep, counts_of, measu
 from tpe_core.store import Store
 
 __all__ = [
-    "FITTED",
+    "FITS",
     "FRACTIONS",
-    "ROTATE",
-    "SWEPT",
     "Measured",
     "PruningCurve",
     "PruningResult",
@@ -53,12 +52,8 @@ Order = NDArray[np.int64]
 
 FRACTIONS = (0.1, 0.3, 0.5, 0.6, 0.7)
 DRAWS = 5  # of `random`
-ROTATE = "rotate"
-SWEPT: tuple[str, ...] = ("zero", "mean", "least-squares", ROTATE)
-"""What replaces a removed dimension in a sweep; ``rotate`` has directions and an order of its own: a reference."""
-
-FITTED: Mapping[str, Callable[..., Steps[Any]]] = {"refit": refit, "distill": distill}
-"""Heads fitted at every point, least free first (`pruning.refit`, `pruning.distill`): minutes instead of seconds."""
+FITS: Mapping[str, Callable[..., Steps[Any]]] = {"refit": refit, "distill": distill}
+"""What fits a head at every point, by replacement (`pruning.refit`, `pruning.distill`)."""
 
 COLUMNS_BYTES = 256 * 2**20  # of coordinates' columns held at once
 SHOWN = ("kl", "js", "top1", "perplexity", "entropy")
@@ -164,14 +159,15 @@ class PruningResult(Measured):
 def coordinates_of(analysis: Analysis, name: str, order: Order, replacement: str) -> Coordinates:
     """What a sweep of `order` [d], made by the order `name`, runs along. Raises `TpeError` for a wrong replacement."""
     head, detection = analysis.model.head, analysis.detection
-    if replacement not in SWEPT:
-        raise TpeError(f"unknown replacement {replacement!r}: choose one of {', '.join(SWEPT)}.")
+    chosen = REPLACEMENTS.choose(replacement)
+    if chosen.is_fitted:
+        raise TpeError(f"{replacement} is fitted at every point, so that it has no path: choose another replacement.")
     components = analysis.components
     basis = components.directions
     if replacement == ROTATE:
         return rotated(head, (basis * components.explained_variance_ratio) @ basis.T, detection)
-    if replacement != "least-squares":
-        centre = detection.mean_hidden if replacement == "mean" else None
+    if not chosen.rebuilds:
+        centre = None if chosen.fill is None or not chosen.is_measured else chosen.fill(detection.mean_hidden)
         return along(head, order, centre, basis if ORDERS[name].of_components else None)
     if not ORDERS[name].of_components:
         return least_squares(head, order, detection)
@@ -193,11 +189,11 @@ def planned(orders: Sequence[str], replacements: Sequence[str], draws: int = 1) 
     A fitted random order is drawn once: each of its points takes minutes. Raises `TpeError` for an unknown name, for
     fitting along components, or where nothing is left to measure.
     """
-    for kind, names, known in (("order", orders, tuple(ORDERS)), ("replacement", replacements, (*SWEPT, *FITTED))):
-        for name in names:
-            if name not in known:
-                raise TpeError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}.")
-    for way in FITTED:
+    for name in orders:
+        ORDERS.choose(name)
+    for name in replacements:
+        REPLACEMENTS.choose(name)
+    for way in REPLACEMENTS.fitted:
         if way in replacements and any(ORDERS[name].of_components for name in orders):
             raise TpeError(f"{way} keeps dimensions, not principal components: choose another order for it.")
     if draws < 1:
@@ -206,7 +202,7 @@ def planned(orders: Sequence[str], replacements: Sequence[str], draws: int = 1) 
         (name, way, draw)
         for way in replacements
         for name in (orders if way != ROTATE else [ROTATE])
-        for draw in range(draws if way not in (ROTATE, *FITTED) and ORDERS[name].is_drawn else 1)
+        for draw in range(draws if way != ROTATE and not REPLACEMENTS[way].is_fitted and ORDERS[name].is_drawn else 1)
     ]
     if not keys:
         raise TpeError("nothing is asked for: name at least one order and one replacement.")
@@ -272,7 +268,7 @@ def prune(
         )
 
     at_once = max(1, COLUMNS_BYTES // (4 * head.hidden_size * head.total_rows))
-    swept = [key for key in plan if key[1] not in FITTED]
+    swept = [key for key in plan if not REPLACEMENTS[key[1]].is_fitted]
     total, done = len(swept) * sum(len(sample) for sample in by_domain.values()), 0
     for first in range(0, len(swept), at_once):
         group = swept[first : first + at_once]
@@ -289,7 +285,7 @@ def prune(
                 found[key][domain] = measured.curves[_name(key)]
             done += len(group) * len(sample)
         yield Progress("prune", done, total, partial=so_far())
-    fitted = [key for key in plan if key[1] in FITTED]
+    fitted = [key for key in plan if REPLACEMENTS[key[1]].is_fitted]
     for domain, sample in by_domain.items():
         if domain not in base:  # nothing was swept, so that the unpruned head was not measured beside it
             base[domain] = (yield from sweep(head, {}, removed, sample)).base
@@ -300,7 +296,7 @@ def prune(
         costs: dict[str, tuple[Cost, ...]] = dict.fromkeys(by_domain, ())
         for count in removed:
             dims = order[:count].tolist()
-            way = FITTED[key[1]]
+            way = FITS[key[1]]
             small = (yield from way(head, dims, analysis.detection, material, seed=seed, store=store)).head
             for domain, sample in by_domain.items():
                 costs[domain] += ((yield from measure(head, small, sample)),)
@@ -322,12 +318,9 @@ def pruned_intervention(order: str, replacement: str, dims: Sequence[int]) -> In
     if of_components or replacement == ROTATE:
         what = "principal components" if of_components else "rotated directions"
         raise TpeError(f"a mask of {what} cannot be saved: a mask names dimensions; choose another order.")
-    for known in REPLACEMENTS:
-        if replacement == known:
-            return Intervention(pruned=tuple(dims), replacement=known)
-    raise TpeError(
-        f"a mask that is replaced by {replacement} cannot be saved as one: choose {' or '.join(REPLACEMENTS)}."
-    )
+    if replacement not in (masks := REPLACEMENTS.masks):
+        raise TpeError(f"a mask that is replaced by {replacement} cannot be saved as one: choose {' or '.join(masks)}.")
+    return Intervention(pruned=tuple(dims), replacement=replacement)
 
 
 def mask_of(
@@ -339,6 +332,6 @@ def mask_of(
     """
     pruned_intervention(order, replacement, ())
     evidence = yield from gather_evidence([order], analysis, seed=seed, store=store)
-    ordered = replace(evidence, replacement="least-squares" if replacement in FITTED else replacement)
+    ordered = replace(evidence, replacement="least-squares" if REPLACEMENTS[replacement].is_fitted else replacement)
     dims = order_of(order, ordered)[:removed]
     return pruned_intervention(order, replacement, dims.tolist())

@@ -20,6 +20,7 @@ from scipy.linalg import blas
 from torch import Tensor
 
 from tpe_core.detection.hidden import HiddenSample
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.head import CHUNK_ROWS, OutputHead
 from tpe_core.pauses import pause
@@ -61,7 +62,7 @@ class Fisher:
 
     def gates(self, replacement: str) -> Floats:
         """M for a replacement: by zero, or by anything centred on the mean."""
-        return self.zero if replacement == "zero" else self.mean
+        return self.zero if REPLACEMENTS[replacement].gates == "zero" else self.mean
 
 
 def widened(head: OutputHead) -> Iterator[tuple[slice, Tensor]]:

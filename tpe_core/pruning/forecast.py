@@ -15,8 +15,9 @@ from tpe_core.detection.hidden import HiddenSample
 from tpe_core.edit_history import PruningForecast
 from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.edit_numbers import EditNumbers
-from tpe_core.edits.intervention import REBUILT, Intervention
+from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.reconstruction import covariance
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Steps
 from tpe_core.pruning.fisher import Fisher, Forecast, fisher_information, forecast_least_squares
@@ -49,12 +50,13 @@ class LiveForecast:
     def of(self, edit: Intervention, basis: EditStatistics) -> PruningForecast:
         """The forecast of an edit whose numbers `basis` gives."""
         more = self._steering.of(edit, basis) if edit.steering else 0.0
-        if edit.replacement in REBUILT:
+        replacement = REPLACEMENTS[edit.replacement]
+        if replacement.rebuilds:
             kl = forecast_least_squares(self._fisher.metric, self._covariance, edit.pruned)
             return PruningForecast(
                 pruned=edit.pruned, replacement=edit.replacement, steering=edit.steering, kl=kl + more, toggled=None
             )
-        gates = self._gates[edit.replacement]
+        gates = self._gates[replacement.gates]
         gates.set(edit.pruned)
         kl, toggled = at_least(0.0, gates.kl) + more, np.maximum(0.0, gates.toggled()) + more
         return PruningForecast(

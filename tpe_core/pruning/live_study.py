@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from tpe_core.analysis import Analysis
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import Samples
+from tpe_core.edits.replacements import ROTATE
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps, run
 from tpe_core.pruning.curves import path_of, planned
 from tpe_core.pruning.evidence import Evidence
 from tpe_core.pruning.orders import ORDERS
-from tpe_core.pruning.results import FIGURES, ROTATE, SweepRequest, SweepResult, SweptCurve
+from tpe_core.pruning.results import FIGURES, SweepRequest, SweepResult, SweptCurve
 from tpe_core.pruning.saliency import gather_evidence
 from tpe_core.pruning.sweep import Cost, counts_of, sweep
 from tpe_core.store import Store

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tpe_core.detection.detection import Detection
 from tpe_core.edits.reconstruction import reconstruct
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead, Post
 
@@ -64,13 +65,16 @@ def fold(head: OutputHead, removed: Sequence[int], replacement: str, detection: 
     columns, constant = head.columns[torch.from_numpy(kept)].float(), torch.zeros(head.total_rows)
     constant = constant.to(columns) if head.bias is None else head.bias.clone()
     lost = head.columns[gone].double()
-    if replacement == "mean":
-        constant += (torch.from_numpy(detection.mean_hidden[gone]).to(lost) @ lost).float()
-    elif replacement == "least-squares":
+    chosen = REPLACEMENTS[replacement]
+    if chosen.fill is not None:
+        constant += (torch.from_numpy(chosen.fill(detection.mean_hidden[gone])).to(lost) @ lost).float()
+    elif chosen.rebuilds and not chosen.is_fitted:
         rebuilt = reconstruct(gone, detection)
         columns = (columns.double() + torch.from_numpy(rebuilt.fold.T.copy()).to(lost) @ lost).float()
         constant += (torch.from_numpy(rebuilt.constant).to(lost) @ lost).float()
-    elif replacement != "zero":
-        raise TpeError(f"the replacement {replacement!r} has no closed form: choose zero, mean or least-squares.")
+    else:
+        raise TpeError(
+            f"the replacement {replacement!r} has no closed form: choose one of {', '.join(REPLACEMENTS.ready)}."
+        )
     where = torch.from_numpy(kept).to(columns.device)
     return PrunedHead(where, columns.contiguous(), constant, head.post, width)

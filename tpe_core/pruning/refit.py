@@ -192,7 +192,7 @@ def refit_basis(
         raise TpeError("nothing is pruned, so there is nothing to refit: prune dimensions first.")
     sample = yield from fitting_sample(analysis, positions, seed=seed, store=store)
     found = yield from refit(analysis.model.head, pruned, analysis.detection, sample, seed=seed, store=store)
-    return basis.overridden((), None, basis.given, found.reconstruction)
+    return basis.overridden(basis.given, rebuilt=found.reconstruction)
 
 
 def _holds(entry: tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]], width: int, kept: int) -> bool:

@@ -6,10 +6,10 @@ Plain values without torch, so that a front end can draw them while the engine m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tpe_core.edits.intervention import READY, Replacement
+from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.lazy import Deferred
 from tpe_core.pruning.orders import ORDERS
 
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 else:
     np = Deferred("numpy")
 
-__all__ = ["ROTATE", "SweepRequest", "SweepResult", "SweptCurve"]
-
-ROTATE = "rotate"
-"""The reference curve, order and replacement in one: directions instead of dimensions, the same beside everything."""
+__all__ = ["SweepRequest", "SweepResult", "SweptCurve"]
 
 STEPS = 20
 FIGURES = ("kl", "js", "top1", "nll", "entropy")
@@ -35,7 +32,7 @@ class SweepRequest:
     """Orders to compare and replacements to compare them under, those that matter first."""
 
     orders: tuple[str, ...] = ("slope", "random", "activation", "fisher", "fisher-obs")
-    replacements: tuple[Replacement, ...] = READY
+    replacements: tuple[str, ...] = field(default_factory=lambda: REPLACEMENTS.ready)
     reference: bool = True  # measure `ROTATE` as well
     draws: int = 5  # of the order random
     fractions: tuple[float, ...] = tuple(step / STEPS for step in range(STEPS))

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_tui.cells import escape_controls, fit, four_decimals, number, percent
 from tpe_tui.cli.console import line
 
@@ -28,12 +29,6 @@ HASH = 12  # characters of a hash printed; --json has all 64
 CELL = 22  # cells of a token and its logit
 STEERED = 20  # tokens printed; --json has them all
 DOMAINS = {"prompt": "the prompt", "local": "local", "heldout": "held-out", "ood": "out of domain"}
-REPLACED = {
-    "zero": "zero",
-    "mean": "their means",
-    "least-squares": "the best linear guess from the others",
-    "refit": "a refit: all of h made anew from the others, at the least KL",
-}
 FIGURES = {"kl": "KL", "js": "JS", "top1": "top-1", "perplexity": "perplexity", "entropy": "entropy"}
 
 
@@ -96,7 +91,7 @@ def print_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def _replaced(manifest: Manifest) -> str:
-    return REPLACED[manifest.replacement]
+    return REPLACEMENTS[manifest.replacement].about
 
 
 def _tied(tied: bool) -> str:

@@ -36,18 +36,17 @@ __all__ = [
 class NamesOption(OptionInfo):
     """An option that takes names out of a table: its help and its completion list what the table holds when asked.
 
-    `text` is the help, with ``{names}`` where the names stand.
+    `text` makes the help.
     """
 
-    def __init__(self, names: Iterable[str], text: str) -> None:
-        self._names, self._text = names, text
+    def __init__(self, names: Iterable[str], text: Callable[[], str]) -> None:
+        self._text = text
         super().__init__(default=..., autocompletion=one_of(names))
 
     @property
     def help(self) -> str:
-        """The help with the names in it."""
-        *names, last = self._names
-        return self._text.format(names=f"{', '.join(names)} or {last}" if names else last)
+        """The help, with the names in it."""
+        return self._text()
 
     @help.setter
     def help(self, _unused: str | None) -> None:

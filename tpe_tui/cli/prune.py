@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from tpe_core.edits.intervention import REPLACEMENTS
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.orders import ORDERS
-from tpe_core.pruning.results import ROTATE
-from tpe_tui.cli.completion import one_of
 from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, print_json, say, warn_if_busy
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import (
@@ -43,16 +42,24 @@ Words = list[str] | None
 
 NAMED = {"kl": "KL", "perplexity": "perplexity"}
 
+
+def _listed(names: Iterable[str]) -> str:
+    *before, last = names
+    return f"{', '.join(before)} or {last}" if before else last
+
+
 Order = Annotated[
     Words,
-    NamesOption(ORDERS, "{names}; repeatable. Default: slope and random."),
+    NamesOption(ORDERS, lambda: f"{_listed(ORDERS)}; repeatable. Default: slope and random."),
 ]
 Replace = Annotated[
     Words,
-    typer.Option(
-        help="zero, mean, least-squares, refit or distill (fitted at every point), rotate (a reference). "
-        "Default: zero.",
-        autocompletion=one_of(*REPLACEMENTS, "distill", ROTATE),
+    NamesOption(
+        REPLACEMENTS,
+        lambda: (
+            f"{', '.join(REPLACEMENTS.ready)}, {_listed(REPLACEMENTS.fitted)} (fitted at every point), "
+            f"{_listed(REPLACEMENTS.references)} (a reference). Default: zero."
+        ),
     ),
 ]
 Fractions = Annotated[Words, typer.Option(help="Shares of dimensions to remove. Default: 0.1,0.3,0.5,0.6,0.7.")]
@@ -209,7 +216,7 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
     if asked.save is not None:
         curve = result.curves[0]
         mask = drive(mask_of(analysis, curve.order, curve.replace, curve.mean().removed[0], seed=seed, store=store))
-        if mask.replacement == "refit" and mask.pruned:
+        if REPLACEMENTS[mask.replacement].is_fitted and mask.pruned:
             mask = drive(opened.session.refit(mask, asked.fit_positions))
         costs = {domain: draws[0].costs[0] for domain, draws in curve.draws.items()}
         measured = costs_on_texts(result.texts, result.positions, costs, result.baseline)

@@ -27,7 +27,8 @@ from tpe_core.edit_history import (
     PruningForecast,
     TokenDetail,
 )
-from tpe_core.edits.intervention import METHODS, READY, Intervention
+from tpe_core.edits.intervention import METHODS, Intervention
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.progress import Progress
 from tpe_tui.dialogs.error import ErrorScreen
 from tpe_tui.edit_words import edit_sizes
@@ -228,7 +229,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
             self.dims.forget()
             view = self.tpe.memory.recall(self.tpe.options.model)
             method = next((name for name in METHODS if name == view.method), METHODS[0])
-            kept = next((name for name in READY if name == view.replacement), READY[0])
+            kept = view.replacement if view.replacement in REPLACEMENTS.ready else REPLACEMENTS.ready[0]
             prompt = self.tpe.prompt or view.prompt or session.default_prompt
             start = Intervention(replacement=kept)
             self.inspector = EditHistory(

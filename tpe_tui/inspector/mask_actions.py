@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from tpe_core.edits.intervention import READY, Intervention
+from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
 from tpe_core.pruning.results import SweptCurve
 from tpe_tui.engine.messages import Answer, JobUpdate
@@ -97,7 +98,7 @@ class PruneBench(GenerateBench):
         session, state = self.session, self.sweep
         if not self._ready() or session is None or self._busy():
             return
-        names = (state.replacement, *(name for name in READY if name != state.replacement))
+        names = (state.replacement, *(name for name in REPLACEMENTS.ready if name != state.replacement))
         request = replace(state.request, replacements=names)
         state.begin(self.tpe.host.job(SWEEP, lambda: session.sweep(request)))
         self.strip.say("")
@@ -128,13 +129,12 @@ class PruneBench(GenerateBench):
     def apply_point(self, curve: SweptCurve, dims: tuple[int, ...]) -> None:
         """Prune exactly `dims`, by the replacement of the curve that they are a point of."""
         edit, at = self.inspector.intervention, self.sweep.at
-        way = next(name for name in READY if name == curve.replace)
         # The curve was measured with this detection's means, not with those of a file that was imported before.
         origin = edit.origin if edit.steering else ""
-        pruned = replace(edit, pruned=dims, replacement=way, origin=origin)
+        pruned = replace(edit, pruned=dims, replacement=curve.replace, origin=origin)
         kl = figure("kl", float(curve.mean("heldout", "kl")[at]))
         undo = self.tpe.keymap.shown("mask.undo")
-        said = f"pruned {len(dims)} by {curve.order}, {way}: KL {kl} held-out; {undo} undoes"
+        said = f"pruned {len(dims)} by {curve.order}, {curve.replace}: KL {kl} held-out; {undo} undoes"
         self._edit(lambda: self.inspector.apply(pruned), said, "that mask is in force already")
 
     # refit
@@ -146,7 +146,7 @@ class PruneBench(GenerateBench):
             return
         if not edit.pruned:
             self.strip.say("nothing is pruned: a refit belongs to a mask", "warn")
-        elif edit.replacement == "refit":
+        elif REPLACEMENTS[edit.replacement].is_fitted:
             self.strip.say("this mask is refitted already")
         else:
             job = self.tpe.host.job(REFIT, lambda: session.refit(edit))

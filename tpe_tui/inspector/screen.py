@@ -13,7 +13,8 @@ from pathlib import Path
 from textual import events
 
 from tpe_core.edit_history import EditHistory
-from tpe_core.edits.intervention import METHODS, READY, Intervention
+from tpe_core.edits.intervention import METHODS, Intervention
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
 from tpe_core.options import DEMO
 from tpe_core.outputs import check_intervention, shown_path
@@ -143,9 +144,9 @@ class InspectScreen(PruneBench):
     def action_mask_replacement(self) -> None:
         """See the key table."""
         current = self.inspector.intervention.replacement
-        other = READY[(READY.index(current) + 1) % len(READY)] if current in READY else READY[0]
-        meanings = {"zero": "0", "mean": "their mean over the text", "least-squares": "a guess from the kept ones"}
-        meaning = meanings[other]
+        ready = REPLACEMENTS.ready
+        other = ready[(ready.index(current) + 1) % len(ready)] if current in ready else ready[0]
+        meaning = REPLACEMENTS[other].they_become
         self._edit(lambda: self.inspector.set_replacement(other), f"pruned dimensions become {meaning}")
 
     # steer

@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from tpe_core.edits.replacements import ROTATE
 from tpe_core.lazy import Deferred
 from tpe_core.pruning.orders import ORDERS
-from tpe_core.pruning.results import ROTATE
 from tpe_tui.cells import tick
 from tpe_tui.widgets.canvas import GUTTER, Series, draw, ticks
 from tpe_tui.widgets.line_widget import Line

@@ -13,9 +13,9 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 
+from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
-from tpe_core.pruning.results import ROTATE
 from tpe_tui.cells import count
 from tpe_tui.command_line import sweep_lines
 from tpe_tui.inspector.status_bar import Field
@@ -35,7 +35,6 @@ else:
 __all__ = ["SweepScreen"]
 
 FAR = 1 << 20
-MEANINGS = {"zero": "becomes 0", "mean": "becomes its mean", "least-squares": "is guessed from the kept"}
 
 KEYS: tuple[tuple[str, str, str], ...] = (
     ("move.down", "select(1)", "next curve (tab as well)"),
@@ -145,7 +144,7 @@ class SweepScreen(StudyScreen):
         if state.result is None:
             return ()
         return (
-            Field(f"removed {MEANINGS[state.replacement]}", 2),
+            Field(f"removed {REPLACEMENTS[state.replacement].it_becomes}", 2),
             Field(self._measured(), 1, "warn" if state.stale else "muted"),
             Field(state.result.texts.get("heldout", ""), 5, "muted"),
         )
@@ -249,7 +248,8 @@ class SweepScreen(StudyScreen):
         missing = state.result is not None and not any(state.curve(name) for name in state.request.orders)
         later = "comes later in this run" if state.job is not None else f"{self.key('run.rerun')} measures it"
         self.bench.strip.say(
-            f"what is removed {MEANINGS[state.replacement]}{f': not measured yet, {later}' if missing else ''}"
+            f"what is removed {REPLACEMENTS[state.replacement].it_becomes}"
+            f"{f': not measured yet, {later}' if missing else ''}"
         )
         self.show()
 

@@ -9,10 +9,10 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from tpe_core.edits.intervention import READY, Replacement
+from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.pruning.orders import ORDERS
-from tpe_core.pruning.results import ROTATE, SweepRequest, SweepResult, SweptCurve
+from tpe_core.pruning.results import SweepRequest, SweepResult, SweptCurve
 from tpe_tui.cells import duration, four_decimals, number
 
 __all__ = ["DOMAINS", "METRICS", "SWEEP", "SWEEP_SECONDS", "Metric", "SweepState", "figure", "how_long"]
@@ -71,7 +71,7 @@ class SweepState:
     selected: str = "slope"
     at: int = 6  # the point under the cursor: 30 % on the usual grid
     metric: Metric = METRICS[0]
-    replacement: Replacement = "zero"
+    replacement: str = "zero"
     hidden: frozenset[str] = frozenset()
     log: bool = True
     domain: str = "heldout"  # the one that is drawn where only one fits
@@ -147,7 +147,7 @@ class SweepState:
         curve = self.curve(self.selected)
         if curve is None:
             raise TpeError(f"{self.selected} is not measured with {self.replacement} yet: wait, or run the sweep.")
-        if not curve.dims or curve.replace not in READY:
+        if not curve.dims or not REPLACEMENTS[curve.replace].can_be_mask:
             what = f"{self.selected} removes directions and no dimensions"
             raise TpeError(f"{what}, so no mask can say it: choose another curve.")
         return curve, curve.dims[: curve.removed[self.at]]
