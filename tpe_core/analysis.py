@@ -272,22 +272,22 @@ def analyze(
     if model is None:
         model = yield from load_steps(options)
     head = model.head
-    said: list[str] = []
+    warnings: list[str] = []
     if store is None and options.cache:
-        store = Store(on_problem=said.append)
+        store = Store(on_problem=warnings.append)
     spec = corpus_spec(source, model, options.positions)
-    found = None
+    stored = None
     if not options.refresh:
-        found = load_detection(store, detection_key(model, spec.key, options.sample, options.seed), head)
-    if found is not None:
-        detection = found[0]
+        stored = load_detection(store, detection_key(model, spec.key, options.sample, options.seed), head)
+    if stored is not None:
+        detection = stored[0]
     else:
         corpus = yield from spec.corpus()
         detection = yield from detect(
             model, corpus, sample_size=options.sample, seed=options.seed, store=store, refresh=options.refresh
         )
     if detection.positions < options.positions:
-        said.append(
+        warnings.append(
             f"the text has only {detection.positions:,} of the {options.positions:,} positions asked for "
             f"(beside the {HELDOUT_SHARE:.0%} held out for evaluation): add text for steadier slopes."
         )
@@ -300,7 +300,7 @@ def analyze(
     if not head.post.is_linear:
         encoding = replace(encoding, jensen_correlation=_jensen_under_a_cap(head, detection.sample, surprisal, keep))
     if encoding.warning is not None:
-        said.append(encoding.warning)
+        warnings.append(encoding.warning)
     yield Progress("components", 0)
     components = principal_components(design, encoding.r)
     return Analysis(
@@ -313,5 +313,5 @@ def analyze(
         encoding=encoding,
         components=components,
         mean_row=design.mean,
-        warnings=(*model.warnings, *said),
+        warnings=(*model.warnings, *warnings),
     )

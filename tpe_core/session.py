@@ -152,11 +152,11 @@ class LiveSession:
 
     def cost(self, edit: Intervention) -> Steps[dict[str, Cost]]:
         """What an edit costs on local, held-out and out-of-domain text, by these names: a job."""
-        head, numbers, found = self.analysis.model.head, EditNumbers(self.resolved(edit)), {}
+        head, numbers, costs = self.analysis.model.head, EditNumbers(self.resolved(edit)), {}
         samples = yield from self._read()
         for name, sample in samples.items():
-            found[name] = yield from measure(head, lambda h: numbers.logits(head, h), sample)
-        return found
+            costs[name] = yield from measure(head, lambda h: numbers.logits(head, h), sample)
+        return costs
 
     def prepare_forecast(self) -> Steps[None]:
         """What `forecast` needs, from the detecting text's stored hidden states: a job, once."""
@@ -317,15 +317,15 @@ class LiveSession:
         base, now = self._distributions(prompt, intervention)
         surprisal, analysis = self.table.surprisal, self.analysis
         row = analysis.model.head.columns[:, token_id].double().cpu().numpy()
-        own, predicted = float(surprisal[token_id]), float(self.table.predicted[token_id])
+        token_surprisal, predicted = float(surprisal[token_id]), float(self.table.predicted[token_id])
         return TokenDetail(
             token_id=token_id,
             text=self.table.tokens[token_id],
-            alpha=math.exp(-own),
-            surprisal=own,
+            alpha=math.exp(-token_surprisal),
+            surprisal=token_surprisal,
             predicted=predicted,
-            residual=own - predicted,
-            rank=1 + int((surprisal < own).sum()),
+            residual=token_surprisal - predicted,
+            rank=1 + int((surprisal < token_surprisal).sum()),
             count=int(analysis.detection.counts[token_id]),
             base=float(base.at(token_id)),
             now=float(now.at(token_id)),
@@ -365,8 +365,8 @@ class LiveSession:
                 if prompt not in self._tested:
                     self._tested[prompt] = analysis.model.last_hidden(prompt)[0]
                 logits = edited_logits(analysis.model.head, intervention, basis, self._tested[prompt])
-            found: NDArray[np.float64] = logits.double().cpu().numpy()
-            return found
+            values: NDArray[np.float64] = logits.double().cpu().numpy()
+            return values
 
         self_test = record(analysis.model, edited, analysis.tokens, steered)
         document = making.manifest_of(analysis, shown, texts or self._measured(intervention), self_test, made_by)

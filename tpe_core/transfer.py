@@ -149,8 +149,8 @@ def _from_file(mask: Mask, measured: Mapping[str, MeasuredText]) -> dict[str, An
 
 def _figures(costs: Costs) -> dict[str, Any]:
     """Held-out figures first, every other domain's under its name, as in the document of `tpe prune`."""
-    found = {domain: figures_of([cost]) for domain, cost in costs.items()}
-    return {**found.pop("heldout", {}), **found}
+    figures = {domain: figures_of([cost]) for domain, cost in costs.items()}
+    return {**figures.pop("heldout", {}), **figures}
 
 
 def mask_to_transfer(manifest: Manifest, edit: ResolvedEdit) -> tuple[Mask, dict[str, MeasuredText]]:

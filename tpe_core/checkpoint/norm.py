@@ -47,7 +47,7 @@ def final_affine(model: LanguageModel) -> FinalAffine | None:
     if weight is None or bias is None or not weight.shape == bias.shape == (model.head.hidden_size,):
         return None
     named = [parameter for _, parameter in hf.named_parameters(remove_duplicate=False)]
-    if any(sum(found is parameter for found in named) != 1 for parameter in (weight, bias)):
+    if any(sum(candidate is parameter for candidate in named) != 1 for parameter in (weight, bias)):
         return None
     calls: list[int] = []
     handle = module.register_forward_hook(lambda *_: calls.append(1))

@@ -165,17 +165,17 @@ def _offset(model: LanguageModel) -> str:
     for name, buffer in hf.named_buffers():
         if name not in saved or buffer.numel() != rows or not buffer.is_floating_point():
             continue
-        prefix, _, own = name.rpartition(".")
+        prefix, _, attribute = name.rpartition(".")
         holder: Any = hf.get_submodule(prefix)
         ramp = torch.linspace(-1, 1, rows, device=buffer.device).to(buffer.dtype).reshape(buffer.shape)
         zeros = torch.zeros(head.out_features, device=model.device)
         seen = []
         for value in (torch.zeros_like(ramp), ramp):
-            setattr(holder, own, value)
+            setattr(holder, attribute, value)
             try:
                 seen.append(crafted_logits(hf, head, inputs, zeros).float())
             finally:
-                setattr(holder, own, buffer)
+                setattr(holder, attribute, buffer)
         moved = (seen[1] - seen[0]).nan_to_num()  # masked tokens stay at -inf
         never = seen[0].isinf()
         if bool(torch.where(never, 0.0, moved - ramp.float().reshape(-1).to(moved.device)).abs().max() < 1e-2):

@@ -114,24 +114,24 @@ def verify(model: LanguageModel, edited: EditedCopy, loaded: LanguageModel, mani
     edit, exact = edited.edit, edited.plan.is_exact
     if not loaded.report.supported:
         raise _different(f"its head is not what was written ({loaded.report.reason.rstrip('.')})")
-    meant, found = edited.hf.state_dict(), loaded.hf.state_dict()
+    meant, stored = edited.hf.state_dict(), loaded.hf.state_dict()
     for name, tensor in meant.items():
-        if name not in found or not torch.equal(tensor, found[name].to(tensor.device)):
+        if name not in stored or not torch.equal(tensor, stored[name].to(tensor.device)):
             raise _different(f"its tensor {name} is not what was to be written")
     head_error = head_limit = model_error = model_limit = 0.0
     positions, eps = 0, torch.finfo(loaded.hf.dtype).eps
     for inputs in _inputs(model):
         with apply(model, edit) if exact else nullcontext():
             theirs = (model.logits(inputs) if exact else forward(edited.hf, inputs).logits).float()
-        own, h = loaded.logits(inputs).float(), loaded.hidden(inputs).float()
+        logits, h = loaded.logits(inputs).float(), loaded.hidden(inputs).float()
         wanted = edit_logits(model.head, edit, model.hidden(inputs)) if exact else theirs
         rounding = _rounding(loaded.head, h)
         limit = rounding * (4 * eps + 16 * torch.finfo(torch.float32).eps)
         coarse = limit + 8 * eps * float(theirs[theirs.isfinite()].abs().max())
         head_limit, model_limit = max(head_limit, limit if exact else coarse), max(model_limit, coarse)
         head_error = max(head_error, _difference(wanted, loaded.head.logits(h)))
-        model_error = max(model_error, _difference(theirs, own))
-        positions += own[..., 0].numel()
+        model_error = max(model_error, _difference(theirs, logits))
+        positions += logits[..., 0].numel()
     for error, limit, what in ((head_error, head_limit, "head"), (model_error, model_limit, "model")):
         if not error <= limit:
             raise _different(f"logits of the {what} differ by {error:.3g}, and rounding explains {limit:.2g}")
@@ -170,11 +170,11 @@ def _rounding(head: OutputHead, h: Tensor) -> float:
     return math.sqrt(max(float((squares @ columns.float() ** 2).max()) for columns in chunks))
 
 
-def _difference(wanted: Tensor, found: Tensor) -> float:
+def _difference(wanted: Tensor, actual: Tensor) -> float:
     """The largest difference; tokens that are never predicted must be so on both sides."""
-    found = found.to(wanted.device)
-    same = wanted == found  # -inf on both sides
-    return float(torch.where(same, 0.0, (wanted - found).abs()).nan_to_num(nan=float("inf")).max())
+    actual = actual.to(wanted.device)
+    same = wanted == actual  # -inf on both sides
+    return float(torch.where(same, 0.0, (wanted - actual).abs()).nan_to_num(nan=float("inf")).max())
 
 
 def _check_self_test(loaded: LanguageModel, manifest: Manifest) -> None:

@@ -63,11 +63,11 @@ def edited_copy(model: LanguageModel, edit: ResolvedEdit, plan: Plan) -> EditedC
     if plan.carrier == "head-bias":
         _replace(hf, head.bias, head.bias.detach().double() + constants)
     elif plan.carrier == "token-offset":
-        prefix, _, own = plan.offset.rpartition(".")
+        prefix, _, attribute = plan.offset.rpartition(".")
         holder: Any = hf.get_submodule(prefix)
-        old = getattr(holder, own)
+        old = getattr(holder, attribute)
         added = (constants * scale)[: old.numel()].reshape(old.shape)
-        setattr(holder, own, (old.double() + added.to(old.device)).to(old.dtype))
+        setattr(holder, attribute, (old.double() + added.to(old.device)).to(old.dtype))
     elif plan.norm is not None:
         dims = [plan.dim] if plan.carrier == "freed-column" else list(edit.removed)
         values = torch.ones(1) if plan.carrier == "freed-column" else torch.from_numpy(edit.constant)
@@ -186,11 +186,11 @@ def _separate(hf: Any) -> None:
 
     first: dict[int, str] = {}
     for prefix, module in hf.named_modules(remove_duplicate=False):
-        for own, parameter in _own_parameters(module):
-            name = f"{prefix}.{own}" if prefix else own
+        for attribute, parameter in _own_parameters(module):
+            name = f"{prefix}.{attribute}" if prefix else attribute
             other = first.setdefault(id(parameter), name)
             if root(other) != root(name):
-                module._parameters[own] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+                module._parameters[attribute] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
 
 
 def _own_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -262,7 +262,7 @@ def _encode(tokenizer: Tokenizer, batch: list[tuple[str, bool]], separator: list
 def _no_blocks(source: TextSource, part: Part, tokens: int, blocks: int, sizes: tuple[int, int]) -> CorpusError:
     block_length, needed = sizes
     if blocks:
-        found = f"{blocks} blocks of {block_length} positions, none of them in the {part!r} part"
+        problem = f"{blocks} blocks of {block_length} positions, none of them in the {part!r} part"
     else:
-        found = f"{tokens} tokens, but one block of {block_length} positions needs {needed}"
-    return CorpusError(f"the text ({source.label}) has {found}: give more text.")
+        problem = f"{tokens} tokens, but one block of {block_length} positions needs {needed}"
+    return CorpusError(f"the text ({source.label}) has {problem}: give more text.")

@@ -195,10 +195,10 @@ def _files(path: Path) -> list[Path]:
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     if stat.S_ISDIR(mode):
-        found = list(_walk(path))
-        kept = [file for file in found if file.stat().st_size > 0]
+        files = list(_walk(path))
+        kept = [file for file in files if file.stat().st_size > 0]
         if not kept:
-            what = f"only {len(found)} empty files" if found else f"no {' '.join(sorted(SUFFIXES))} file"
+            what = f"only {len(files)} empty files" if files else f"no {' '.join(sorted(SUFFIXES))} file"
             raise CorpusError(f"the folder {path} holds {what}: name files one by one, or another folder.")
         return kept
     if not stat.S_ISREG(mode):

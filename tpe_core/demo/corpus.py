@@ -117,13 +117,13 @@ def docstrings(file: SourceFile) -> list[str]:
             tree = ast.parse(file.path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError, RecursionError):
         return []
-    found = []
+    documented = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node)
             if text and len(text) >= MIN_LENGTH:
-                found.append(text)
-    return found
+                documented.append(text)
+    return documented
 
 
 def _unique(files: list[SourceFile], skip: set[str]) -> Iterator[str]:

@@ -74,10 +74,10 @@ def claim(folder: Path, recipe: Recipe) -> None:
             if other := next(folder.iterdir(), None):
                 raise TpeError(f"{folder} holds no run and is not empty ({other.name}): choose another folder.")
             write(path, mine)
-        found = path.read_bytes()
+        recorded = path.read_bytes()
     except OSError as error:
         raise TpeError(f"{folder} cannot hold a run ({error.strerror or error}): choose another folder.") from error
-    if found != mine:
+    if recorded != mine:
         raise TpeError(f"{folder} holds a run of another recipe: choose another folder, or remove this one.")
 
 

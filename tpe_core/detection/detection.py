@@ -216,13 +216,13 @@ class _Accumulator:
         column_sum[low.to(self.device)] = 0.0
         self.p_sum += column_sum
         pause()
-        for some in low.split(4096):
+        for rows in low.split(4096):
             pause()
-            wide = h.double() @ head.columns[:, some].double()
+            wide = h.double() @ head.columns[:, rows].double()
             if head.bias is not None:
-                wide += head.bias[some].double()
+                wide += head.bias[rows].double()
             rescued = torch.logsumexp(head.post(wide) - log_z, 0).to(self.device)
-            at = some.to(self.device)
+            at = rows.to(self.device)
             self.log_rescued[at] = torch.logaddexp(self.log_rescued[at], rescued)
         self.log_z_sum += log_z.sum().to(self.device)
         self.nll_sum += (log_z[:, 0] - target).sum().to(self.device)
@@ -310,11 +310,11 @@ def detect(
     while at < blocks:
         yield Progress("detect", at * count, blocks * count, note=note)
         with torch.inference_mode():
-            hidden, asked, found = hidden_batch(model, corpus, at, batch)
-            sums.add(hidden, asked.targets, corpus.block_hash[at : at + found])
-        if found < min(batch, blocks - at):
-            batch, note = found, f"out of memory: {found} blocks at a time"
-        at += found
+            hidden, chosen, read = hidden_batch(model, corpus, at, batch)
+            sums.add(hidden, chosen.targets, corpus.block_hash[at : at + read])
+        if read < min(batch, blocks - at):
+            batch, note = read, f"out of memory: {read} blocks at a time"
+        at += read
         if store is not None and at < blocks and time.monotonic() - saved >= save_seconds:
             so_far = sums.freeze() if before is None else before + sums.freeze()
             store.save(partial_key, so_far.to_arrays(), {"next_block": at})
@@ -334,10 +334,10 @@ def load_detection(store: Store | None, key: str, head: OutputHead) -> tuple[Det
         return None
     arrays, meta = entry
     try:
-        found = Detection.from_arrays(arrays)
+        stored = Detection.from_arrays(arrays)
         at = int(meta["next_block"])
     except (KeyError, TypeError, ValueError):
         return None
-    fits = found.p_sum.shape == (head.total_rows,) and found.hh_sum.shape == (head.hidden_size, head.hidden_size)
-    finite = all(np.isfinite(sums).all() for sums in (found.log_z_sum, found.h_sum, found.sample.hidden))
-    return (found, at) if fits and finite else None
+    fits = stored.p_sum.shape == (head.total_rows,) and stored.hh_sum.shape == (head.hidden_size, head.hidden_size)
+    finite = all(np.isfinite(sums).all() for sums in (stored.log_z_sum, stored.h_sum, stored.sample.hidden))
+    return (stored, at) if fits and finite else None

@@ -89,8 +89,8 @@ def detect_together(
         raise CorpusError("standard input reaches one process only: save the text to a file and pass that as --text.")
     source = text_source(options.text, stdin)
     model = yield from load_steps(replace(options, device=processes.device(options.device)))
-    said: list[str] = []
-    store = Store(on_problem=said.append) if options.cache else None
+    warnings: list[str] = []
+    store = Store(on_problem=warnings.append) if options.cache else None
     spec = corpus_spec(source, model, options.positions)
     key = detection_key(model, spec.key, options.sample, options.seed)
     ready = load_detection(store, key, model.head) if processes.first and not options.refresh else None
@@ -103,20 +103,20 @@ def detect_together(
             found=True,
             cached=True,
             resumed=0,
-            warnings=tuple(said),
+            warnings=tuple(warnings),
         )
     corpus = yield from spec.corpus()
     share = share_of(corpus, processes.rank, processes.size, blocks_per_forward(model, corpus.block_length))
-    own, resumed = yield from _detect_share(
+    own_share, resumed = yield from _detect_share(
         model, share, options=options, processes=processes, store=store, save_seconds=save_seconds
     )
-    whole: Detection | None = own
+    whole: Detection | None = own_share
     cached = store is not None
     if processes.size > 1:
-        yield from _all_finished(processes, own.positions)
+        yield from _all_finished(processes, own_share.positions)
         own_key = detection_key(model, share.fingerprint, options.sample, options.seed)
         with talking(), _Group(processes, model.device) as group:
-            whole, resumed = group.total(own, resumed)
+            whole, resumed = group.total(own_share, resumed)
             if whole is not None and store is not None:
                 cached = store.save(key, whole.to_arrays(), {"next_block": len(corpus.blocks)})
             cached = group.from_first(cached)
@@ -130,17 +130,17 @@ def detect_together(
         found=False,
         cached=cached,
         resumed=resumed,
-        warnings=tuple(said),
+        warnings=tuple(warnings),
     )
 
 
-def _agree(processes: Processes, key: str, found: bool) -> Steps[bool]:
+def _agree(processes: Processes, key: str, is_stored: bool) -> Steps[bool]:
     """Whether the first process found the detection; raises `TpeError` where another one would make another."""
     if processes.size == 1:
-        return found
+        return is_stored
     if processes.first:
-        processes.tell("run", f"{key} {int(found)}")
-        return found
+        processes.tell("run", f"{key} {int(is_stored)}")
+        return is_stored
     first_key, first_found = (yield from processes.hear("run", 0)).split()
     if first_key != key:
         raise TpeError(
@@ -234,13 +234,13 @@ class _Group:
             dist.all_reduce(torch.zeros(1))  # nobody leaves, and takes the store away, before all are done
         dist.destroy_process_group()
 
-    def total(self, own: Detection, resumed: int) -> tuple[Detection | None, int]:
+    def total(self, share: Detection, resumed: int) -> tuple[Detection | None, int]:
         """(the sum over all processes, in the first; over all the positions resumed)."""
-        sums = [self._sum(values) for values in (own.p_sum, own.h_sum, own.hh_sum)]
-        scalars = self._sum(np.array([own.log_z_sum, own.nll_sum]))
-        counts = self._sum(np.concatenate([own.counts, [own.positions, resumed]]))
-        log_rescued = self._log_sum(own.log_rescued)
-        sample = self._sample(own.sample)
+        sums = [self._sum(values) for values in (share.p_sum, share.h_sum, share.hh_sum)]
+        scalars = self._sum(np.array([share.log_z_sum, share.nll_sum]))
+        counts = self._sum(np.concatenate([share.counts, [share.positions, resumed]]))
+        log_rescued = self._log_sum(share.log_rescued)
+        sample = self._sample(share.sample)
         if not self.processes.first:
             return None, 0
         p_sum, h_sum, hh_sum = sums
@@ -279,23 +279,23 @@ class _Group:
         dist.reduce(terms, 0)
         return self._array(terms.log() + top)
 
-    def _sample(self, own: HiddenSample) -> HiddenSample:
+    def _sample(self, sample: HiddenSample) -> HiddenSample:
         """The sample of everything, in the first process: merged one by one, so that two are held at most."""
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.processes.size)]
-        dist.all_gather(sizes, torch.tensor([len(own)]))
+        dist.all_gather(sizes, torch.tensor([len(sample)]))
         if not self.processes.first:
-            if len(own):
-                for part in (own.hidden, own.next_ids, own.priority.view(np.int64)):
+            if len(sample):
+                for part in (sample.hidden, sample.next_ids, sample.priority.view(np.int64)):
                     dist.send(torch.from_numpy(np.ascontiguousarray(part)), 0)
-            return own
-        merged = own
+            return sample
+        merged = sample
         for rank, count in enumerate(int(size) for size in sizes):
             if rank and count:
-                hidden = torch.empty(count, own.hidden.shape[1])
+                hidden = torch.empty(count, sample.hidden.shape[1])
                 next_ids, priority = (torch.empty(count, dtype=torch.int64) for _ in range(2))
                 for tensor in (hidden, next_ids, priority):
                     dist.recv(tensor, rank)
-                merged += HiddenSample(own.size, hidden.numpy(), next_ids.numpy(), priority.numpy().view(np.uint64))
+                merged += HiddenSample(sample.size, hidden.numpy(), next_ids.numpy(), priority.numpy().view(np.uint64))
         return merged
 
     @staticmethod

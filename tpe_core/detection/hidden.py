@@ -59,13 +59,13 @@ class HiddenSample:
     @staticmethod
     def merged(samples: Sequence[HiddenSample]) -> HiddenSample:
         """The sample of the union of these samples' positions."""
-        size = max(some.size for some in samples)
-        priority = np.concatenate([some.priority for some in samples])
+        size = max(sample.size for sample in samples)
+        priority = np.concatenate([sample.priority for sample in samples])
         keep = np.argsort(priority, kind="stable")[:size]
         return HiddenSample(
             size,
-            np.concatenate([some.hidden for some in samples])[keep],
-            np.concatenate([some.next_ids for some in samples])[keep],
+            np.concatenate([sample.hidden for sample in samples])[keep],
+            np.concatenate([sample.next_ids for sample in samples])[keep],
             priority[keep],
         )
 
@@ -94,8 +94,8 @@ class SampleBuilder:
         rows = np.flatnonzero(priority < limit)
         if len(rows):
             pick = torch.from_numpy(rows).to(h.device)
-            found = h[pick].float().cpu().numpy(), next_ids[pick.to(next_ids.device)].cpu().numpy()
-            self._candidates.append(HiddenSample(size, *found, priority[rows]))
+            part = h[pick].float().cpu().numpy(), next_ids[pick.to(next_ids.device)].cpu().numpy()
+            self._candidates.append(HiddenSample(size, *part, priority[rows]))
         # Merging copies the whole sample, so candidates wait until there are enough of them.
         if sum(len(some) for some in self._candidates) >= max(size // 4, 1):
             self.sample()
@@ -123,14 +123,14 @@ def hidden_batch(model: LanguageModel, corpus: Corpus, at: int, batch: int) -> t
     while True:
         part = slice(at, at + batch)
         with torch.inference_mode():
-            asked = model.sampling.batch(corpus.blocks[part], corpus.targets[part], corpus.block_hash[part])
+            chosen = model.sampling.batch(corpus.blocks[part], corpus.targets[part], corpus.block_hash[part])
             try:
-                hidden = _hidden(model, asked)
+                hidden = _hidden(model, chosen)
             except NotFiniteError as error:
                 place = f" at position {error.position + 1} of block {at + error.row + 1} of the text ({corpus.label})"
                 raise error.placed(place) from None
         if hidden is not None:
-            return hidden, asked, len(corpus.block_hash[part])
+            return hidden, chosen, len(corpus.block_hash[part])
         if batch == 1:
             raise TpeError(
                 f"one block of {corpus.block_length} positions does not fit in the memory of {model.device}: "
@@ -139,10 +139,10 @@ def hidden_batch(model: LanguageModel, corpus: Corpus, at: int, batch: int) -> t
         batch //= 2
 
 
-def _hidden(model: LanguageModel, asked: Batch) -> Tensor | None:
+def _hidden(model: LanguageModel, chosen: Batch) -> Tensor | None:
     """[B, k, d] h at the positions asked; None where the forward pass does not fit in memory."""
     try:
-        return asked.select(model.hidden(asked.inputs))
+        return chosen.select(model.hidden(chosen.inputs))
     except (RuntimeError, MemoryError) as error:  # a CPU allocation fails with a plain RuntimeError
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise

@@ -47,14 +47,14 @@ class Samples:
 def gather(model: LanguageModel, corpus: Corpus, size: int, seed: int = 0) -> Steps[HiddenSample]:
     """h and the next token at `size` positions of a corpus, or at all it has: a job without any V-wide product."""
     batch, at = blocks_per_forward(model, corpus.block_length), 0
-    found = SampleBuilder(size, model.head.hidden_size, seed)
+    builder = SampleBuilder(size, model.head.hidden_size, seed)
     while at < len(corpus.blocks):
         yield Progress("read hidden states", at, len(corpus.blocks))
         hidden, asked, count = hidden_batch(model, corpus, at, batch)
         next_ids = torch.from_numpy(np.ascontiguousarray(asked.targets, dtype=np.int64)).flatten()
-        found.add(hidden.flatten(0, 1), next_ids, corpus.block_hash[at : at + count])
+        builder.add(hidden.flatten(0, 1), next_ids, corpus.block_hash[at : at + count])
         batch, at = min(batch, count), at + count
-    return found.sample()
+    return builder.sample()
 
 
 def read_samples(
@@ -73,16 +73,21 @@ def read_samples(
     as far as it goes, with a warning. Raises `CorpusError` where one has no block at all.
     """
     other: TextSource = text_source(ood) if ood else BuiltinCode()
-    said: list[str] = []
+    warnings: list[str] = []
     heldout = yield from read_sample(model, corpus_spec(source, model, size, "heldout"), size, seed, store)
     outside = yield from read_sample(model, corpus_spec(other, model, size, "all"), size, seed, store)
-    for name, found in (("local", local), ("held-out", heldout), ("out-of-domain", outside)):
-        if len(found) < size:
-            said.append(
-                f"the {name} text has only {len(found):,} of the {size:,} positions wanted: figures are noisier."
+    for name, sample in (("local", local), ("held-out", heldout), ("out-of-domain", outside)):
+        if len(sample) < size:
+            warnings.append(
+                f"the {name} text has only {len(sample):,} of the {size:,} positions wanted: figures are noisier."
             )
     return Samples(
-        local=local, heldout=heldout, ood=outside, heldout_text=source.label, ood_text=other.label, warnings=tuple(said)
+        local=local,
+        heldout=heldout,
+        ood=outside,
+        heldout_text=source.label,
+        ood_text=other.label,
+        warnings=tuple(warnings),
     )
 
 
@@ -99,9 +104,9 @@ def read_sample(
         if whole and arrays["hidden"].shape[1:] == (model.head.hidden_size,) and np.isfinite(arrays["hidden"]).all():
             return HiddenSample(size, arrays["hidden"], arrays["next"], arrays["priority"])
     corpus = yield from spec.corpus()
-    found = yield from gather(model, corpus, size, seed)
-    if not len(found):
+    sample = yield from gather(model, corpus, size, seed)
+    if not len(sample):
         raise CorpusError(f"the text ({spec.source.label}) has no positions to measure on: give more text.")
     if store is not None:
-        store.save(key, {"hidden": found.hidden, "next": found.next_ids, "priority": found.priority}, {})
-    return found
+        store.save(key, {"hidden": sample.hidden, "next": sample.next_ids, "priority": sample.priority}, {})
+    return sample

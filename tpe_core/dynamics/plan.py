@@ -97,18 +97,18 @@ class Plan:
         return (yield from self.measurement.measure())
 
 
-def dynamics(asked: DynamicsOptions) -> Steps[Trajectory]:
+def dynamics(options: DynamicsOptions) -> Steps[Trajectory]:
     """The trajectory of any source: a job, from planning to its end. Raises `TpeError` in one sentence."""
-    source = asked.run.model
+    source = options.run.model
     if is_recorded(source):
         yield Progress("read the record", 0)
         return read_recorded(source)
-    plan = yield from plan_dynamics(asked)
+    plan = yield from plan_dynamics(options)
     yield Progress("training dynamics", 0, note=str(plan.budget), partial=plan.budget)
     return (yield from plan.run())
 
 
-def plan_dynamics(asked: DynamicsOptions) -> Steps[Plan]:
+def plan_dynamics(options: DynamicsOptions) -> Steps[Plan]:
     """Find the checkpoints, count the frequencies and add up what is to be downloaded: a job.
 
     Raises `TpeError` where there is no usable checkpoint, or text, counts and tokenizer do not go with them.
@@ -120,46 +120,46 @@ def plan_dynamics(asked: DynamicsOptions) -> Steps[Plan]:
         >>> options = tpe.DynamicsOptions(tpe.RunOptions("runs/a"))
         >>> plan = tpe.run(tpe.plan_dynamics(options))  # doctest: +SKIP
     """
-    options = asked.run
-    device_of(options)
-    counts = None if asked.counts is None else read_counts(asked.counts)
-    source = text_source(options.text)
-    store = Store() if options.cache else None
-    suite = yield from open_suite(options.model, options, asked.revisions, asked.points, store)
-    if counts is None and not options.text and (beside := _counts_beside(suite)) is not None:
+    run_options = options.run
+    device_of(run_options)
+    counts = None if options.counts is None else read_counts(options.counts)
+    source = text_source(run_options.text)
+    store = Store() if run_options.cache else None
+    suite = yield from open_suite(run_options.model, run_options, options.revisions, options.points, store)
+    if counts is None and not run_options.text and (beside := _counts_beside(suite)) is not None:
         counts = read_counts(beside)
-    tokenizer = yield from suite_tokenizer(suite, options, asked.tokenizer, store)
-    if tokenizer is None and (counts is None or asked.loss):
+    tokenizer = yield from suite_tokenizer(suite, run_options, options.tokenizer, store)
+    if tokenizer is None and (counts is None or options.loss):
         raise ModelError(
-            f"no tokenizer is beside the checkpoints of {options.model}: name the model's with --tokenizer"
-            + ("." if asked.loss else ", or give counts with --counts.")
+            f"no tokenizer is beside the checkpoints of {run_options.model}: name the model's with --tokenizer"
+            + ("." if options.loss else ", or give counts with --counts.")
         )
     rows = suite.head.shape[0]
     if counts is None:
         counts = yield from count_text(source, tokenizer, rows, store)
     known = None if tokenizer is None else vocabulary_rows(tokenizer)
     frequencies = counts.for_rows(rows, known)
-    said = []
+    warnings = []
     if known is not None and known < KNOWN_SHARE * rows:
-        said.append(
+        warnings.append(
             f"the tokenizer has {known:,} tokens and the head {rows:,} rows: make sure that it is this model's."
         )
-    every = asked.weights or all(isinstance(one.files, LocalFiles) for one in suite.checkpoints)
-    reader = HeadReader(suite.head, default_root().parent / "heads" if options.cache else None)
+    every = options.weights or all(isinstance(one.files, LocalFiles) for one in suite.checkpoints)
+    reader = HeadReader(suite.head, default_root().parent / "heads" if run_options.cache else None)
     measurement = TrajectoryRun(
         suite,
         frequencies,
         reader,
         store,
         every=every,
-        text=TextLoss(source, tokenizer, options) if asked.loss else None,
-        seed=options.seed,
-        warnings=said,
+        text=TextLoss(source, tokenizer, run_options) if options.loss else None,
+        seed=run_options.seed,
+        warnings=warnings,
     )
-    return Plan(measurement, (yield from _budget(asked, measurement)))
+    return Plan(measurement, (yield from _budget(options, measurement)))
 
 
-def _budget(asked: DynamicsOptions, measurement: TrajectoryRun) -> Steps[Budget]:
+def _budget(options: DynamicsOptions, measurement: TrajectoryRun) -> Steps[Budget]:
     """What the unfinished checkpoints cost; equal weights are counted once, heads by the first one's size."""
     checkpoints = measurement.suite.checkpoints
     todo = {one.files.fingerprint: one.files for one in checkpoints if measurement.needs(one)}
@@ -176,7 +176,7 @@ def _budget(asked: DynamicsOptions, measurement: TrajectoryRun) -> Steps[Budget]
             if names[-1].endswith(".bin"):
                 pickled += bool(whole)
                 download += sum(whole)
-            elif asked.weights or asked.loss:
+            elif options.weights or options.loss:
                 download += sum(whole)
             elif whole and not measurement.reader.kept(files):
                 if head_bytes is None:

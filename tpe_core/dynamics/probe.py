@@ -249,23 +249,23 @@ class EncodingProbe(TrainerCallback):  # type: ignore[misc]  # transformers is n
             return
         self._open_logs[place] = self
         self._abandoned = weakref.finalize(self, _end, self._writer, self._clock, ABANDONED)
-        found = self._writer.found
-        if found is None or not found.points or found.points[0].step >= step:
+        earlier = self._writer.found
+        if earlier is None or not earlier.points or earlier.points[0].step >= step:
             return
         self._resumed = True
-        self._clock.probe_seconds += found.probe_seconds
-        self._clock.earlier_seconds = found.training_seconds
-        self._again = {point.step for point in found.points if point.step >= step}
+        self._clock.probe_seconds += earlier.probe_seconds
+        self._clock.earlier_seconds = earlier.training_seconds
+        self._again = {point.step for point in earlier.points if point.step >= step}
         if self._parameters:
-            kept = [point.step for point in found.points if point.step < step]
+            kept = [point.step for point in earlier.points if point.step < step]
             self._guard(self._remember, kept[0], kept[-1])
             if self._first is None:
                 self._say(f"resumed at step {step} without the run's first weights: travel is not measured from there.")
 
     def _remember(self, first: int, previous: int) -> None:
         if self._recall is not None:
-            found, before = self._recall(first), self._recall(previous)
-            self._first = None if found is None else _Weights.of(found)
+            first_weights, before = self._recall(first), self._recall(previous)
+            self._first = None if first_weights is None else _Weights.of(first_weights)
             self._previous = None if before is None else _Weights.of(before)
 
     def _log(self, step: int, model: nn.Module, loss: float | Tensor | None, entered: float) -> None:

@@ -61,12 +61,12 @@ def _key(facts: Sequence[object]) -> str:
     return hashlib.sha256(json_text(["dynamics 1", *facts]).encode()).hexdigest()
 
 
-def _as(told: Progress, steps: Steps[T]) -> Steps[T]:
+def _as(step: Progress, steps: Steps[T]) -> Steps[T]:
     """Run a part of a longer job: its progress becomes notes of one of that job's steps."""
 
     def note(event: Progress) -> Progress:
         share = "" if event.fraction is None else f"{event.fraction:.0%}"
-        return replace(told, note=" ".join(filter(None, (f"{told.note}: {event.label}", event.amount or share))))
+        return replace(step, note=" ".join(filter(None, (f"{step.note}: {event.label}", event.amount or share))))
 
     return relayed(steps, note)
 
@@ -125,26 +125,26 @@ class TrajectoryRun:
         self.reader.pin(last)
         for done, checkpoint in enumerate(order):
             yield Progress(LABEL, done, len(order), note=checkpoint.name, partial=self._trajectory({}))
-            told = Progress(LABEL, done, len(order), note=checkpoint.name)
-            if checkpoint is not last and not (yield from _as(told, self._fit(checkpoint))):
+            step = Progress(LABEL, done, len(order), note=checkpoint.name)
+            if checkpoint is not last and not (yield from _as(step, self._fit(checkpoint))):
                 continue
             if first is None:
                 first = checkpoint
                 self.reader.pin(first)
             others = [other for other in (last, first, before) if other is not None]
-            yield from _as(told, self._compare(checkpoint, others))
+            yield from _as(step, self._compare(checkpoint, others))
             if self._text is not None:
-                yield from _as(told, self._loss(checkpoint, self._text))
+                yield from _as(step, self._loss(checkpoint, self._text))
             before = checkpoint
         same = yield from self._duplicates()
-        own = [checkpoint for checkpoint in self._fitted if checkpoint.name not in same]
-        for earlier, later in itertools.pairwise(own):  # where a duplicate stood in between
+        distinct = [checkpoint for checkpoint in self._fitted if checkpoint.name not in same]
+        for earlier, later in itertools.pairwise(distinct):  # where a duplicate stood in between
             yield from self._compare(later, [earlier])
         points = self._trajectory(same).points
-        hashes = {checkpoint.name: checkpoint.files.weight_hashes for checkpoint in own}
-        found = suspicions(points, self._apart(), hashes)
-        self._warnings += warn_duplicates(same, len(points)) + [one.sentence for one in found]
-        self._suspected = frozenset(name for one in found for name in one.names) - {points[-1].name}
+        hashes = {checkpoint.name: checkpoint.files.weight_hashes for checkpoint in distinct}
+        suspected = suspicions(points, self._apart(), hashes)
+        self._warnings += warn_duplicates(same, len(points)) + [one.sentence for one in suspected]
+        self._suspected = frozenset(name for one in suspected for name in one.names) - {points[-1].name}
         yield Progress(LABEL, len(order), len(order))
         return self._trajectory(same)
 
@@ -242,12 +242,12 @@ class TrajectoryRun:
 
     def _away(self) -> dict[str, float]:
         """How far each checkpoint's head is from the last one's, where it was measured."""
-        found = {}
+        distances = {}
         for name, values in self._apart().items():
             kind = next((kind for kind in ("head", "embedding") if kind in values), "all")
-            found[name] = values.get(kind, 0.0)
+            distances[name] = values.get(kind, 0.0)
         last = self._fitted[-1].files.fingerprint
-        return found | {each.name: 0.0 for each in self._fitted if each.files.fingerprint == last}
+        return distances | {each.name: 0.0 for each in self._fitted if each.files.fingerprint == last}
 
     def _apart(self) -> dict[str, dict[str, float]]:
         """How far each checkpoint with weights of its own is from the last one by group, where it was measured."""

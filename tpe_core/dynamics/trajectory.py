@@ -97,11 +97,11 @@ class Trajectory:
 
         Duplicates of another checkpoint do not count, nor what may hold weights of another step.
         """
-        own = [point for point in self.points if point.duplicate_of is None and not point.suspected]
-        fitted = [point for point in own if point.r2_adjusted is not None]
+        distinct = [point for point in self.points if point.duplicate_of is None and not point.suspected]
+        fitted = [point for point in distinct if point.r2_adjusted is not None]
         half = (fitted[-1].r2_adjusted or 0.0) / 2 if fitted else 0.0
         encoding = [point.step for point in fitted if half > 0 and (point.r2_adjusted or 0.0) >= half]
-        parameters = [point.step for point in own if point.convergence.get("all", 1.0) <= 0.5]
+        parameters = [point.step for point in distinct if point.convergence.get("all", 1.0) <= 0.5]
         return {"encoding": encoding[0] if encoding else None, "parameters": parameters[0] if parameters else None}
 
     def to_dict(self) -> dict[str, Any]:

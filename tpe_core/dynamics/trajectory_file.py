@@ -30,10 +30,10 @@ def figures(point: Point) -> dict[str, float]:
 
     What was not measured, or is no finite number, is left out.
     """
-    found = {name: getattr(point, name) for name in SINGLE}
-    found |= {f"pc_correlation.{at}": value for at, value in enumerate(point.pc_correlations, 1)}
-    found |= {f"{kind}.{group}": value for kind in GROUPED for group, value in getattr(point, kind).items()}
-    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+    values = {name: getattr(point, name) for name in SINGLE}
+    values |= {f"pc_correlation.{at}": value for at, value in enumerate(point.pc_correlations, 1)}
+    values |= {f"{kind}.{group}": value for kind in GROUPED for group, value in getattr(point, kind).items()}
+    return {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
 def document(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
@@ -50,12 +50,12 @@ def table(trajectories: Sequence[Trajectory]) -> str:
     Numbers have every digit they were measured with.
     """
     rows = [(one.source, point, figures(point)) for one in trajectories for point in one.points]
-    names = list(dict.fromkeys(name for *_, found in rows for name in found))
+    names = list(dict.fromkeys(name for *_, values in rows for name in values))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["source", "name", "step", "duplicate_of", "suspected", *names])
-    for source, point, found in rows:
-        cells = [repr(found[name]) if name in found else "" for name in names]
+    for source, point, values in rows:
+        cells = [repr(values[name]) if name in values else "" for name in names]
         suspected = "yes" if point.suspected else ""
         writer.writerow([source, point.name, point.step, point.duplicate_of or "", suspected, *cells])
     return stream.getvalue()

@@ -57,10 +57,10 @@ class Distribution:
 
     def expectation(self, values: Tensor) -> float:
         """sum_w p_w values_w of values [V_all]; tokens of probability 0 contribute nothing, even against -inf."""
-        found = float(self.weights.dot(values))
-        if math.isnan(found):
-            found = float(torch.where(self.weights > 0, self.weights * values, 0.0).sum())
-        return found / self.total
+        total = float(self.weights.dot(values))
+        if math.isnan(total):
+            total = float(torch.where(self.weights > 0, self.weights * values, 0.0).sum())
+        return total / self.total
 
     @cached_property
     def mean_logit(self) -> float:

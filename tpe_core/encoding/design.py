@@ -182,12 +182,12 @@ def _product(left: Tensor, right: Floats) -> Floats:
     On a CPU by SciPy's BLAS, as the Gram matrix: a second pool of threads would get in the way of the first.
     """
     if left.is_cuda:
-        found: Floats = (left @ torch.from_numpy(right).to(left.device)).cpu().numpy()
+        product: Floats = (left @ torch.from_numpy(right).to(left.device)).cpu().numpy()
     elif left.is_contiguous():
-        found = blas.dgemm(1.0, left.numpy().T, right, trans_a=1)
+        product = blas.dgemm(1.0, left.numpy().T, right, trans_a=1)
     else:
-        found = blas.dgemm(1.0, left.numpy(), right)
-    return found
+        product = blas.dgemm(1.0, left.numpy(), right)
+    return product
 
 
 def _about_the_mean(moments: Floats, centre: Floats) -> tuple[Floats, Floats]:

@@ -93,13 +93,13 @@ class Solver:
         while first < len(order):
             factor, sound = _cholesky(rest, self._tolerance)
             top = factor[:sound, :sound]
-            found = scipy.linalg.solve_triangular(top, wanted[:sound], lower=True, check_finite=False)
-            parts[first : first + sound] = found**2
+            solved = scipy.linalg.solve_triangular(top, wanted[:sound], lower=True, check_finite=False)
+            parts[first : first + sound] = solved**2
             first += sound + 1
             if first >= len(order):
                 break
             beside = scipy.linalg.solve_triangular(top, rest[:sound, sound + 1 :], lower=True, check_finite=False)
-            wanted = wanted[sound + 1 :] - beside.T @ found
+            wanted = wanted[sound + 1 :] - beside.T @ solved
             rest = rest[sound + 1 :, sound + 1 :] - beside.T @ beside
         return np.cumsum(parts)
 

@@ -45,8 +45,8 @@ class OutlierDimensions:
     @property
     def dims(self) -> NDArray[np.int64]:
         """The outliers, largest rms first."""
-        found = np.flatnonzero(self.flags)
-        result: NDArray[np.int64] = found[np.argsort(-self.rms[found], kind="stable")]
+        outliers = np.flatnonzero(self.flags)
+        result: NDArray[np.int64] = outliers[np.argsort(-self.rms[outliers], kind="stable")]
         return result
 
     def to_dict(self) -> dict[str, Any]:

@@ -105,9 +105,9 @@ def _correlations(scores: Floats, target: Floats, weights: Floats) -> Floats:
     A direction is found by float32 products: one without variance keeps up to some 1e-7 of the others' scores.
     """
     x, y = scores - weights @ scores, target - weights @ target
-    own, other = weights @ x**2, float(weights @ y**2)
-    real = own > NO_VARIANCE * own.max(initial=0.0)
+    variances, other = weights @ x**2, float(weights @ y**2)
+    real = variances > NO_VARIANCE * variances.max(initial=0.0)
     real &= bool(varies(np.sqrt([other]), np.abs(target).max(keepdims=True)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        result: Floats = np.where(real, (weights * y) @ x / np.sqrt(own * other), 0.0)
+        result: Floats = np.where(real, (weights * y) @ x / np.sqrt(variances * other), 0.0)
     return result

@@ -82,18 +82,18 @@ def find_tasks(names: Sequence[str], folder: Path | None = None, *, offline: boo
         if offline:
             datasets.config.HF_HUB_OFFLINE = True  # where they were imported before
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        found: Sequence[str] = ()
+        matching: Sequence[str] = ()
         try:
             if folder is not None:  # alone, it is read in a moment: the harness's own are thousands of files
                 manager = TaskManager(include_path=str(folder), include_defaults=False)
-                found = _matching(manager, names)
-            if not found:
+                matching = _matching(manager, names)
+            if not matching:
                 manager = TaskManager(include_path=None if folder is None else str(folder))
-                found = _matching(manager, names)
+                matching = _matching(manager, names)
         except Exception as error:
             raise TpeError(f"the tasks in {folder} cannot be read ({reason_of(error).rstrip('.')}).") from error
-    if found:
-        return Tasks(tuple(found), manager, str(lm_eval.__version__))
+    if matching:
+        return Tasks(tuple(matching), manager, str(lm_eval.__version__))
     missing = next(name for name in names if not manager.match_tasks([name]))
     near = difflib.get_close_matches(missing, manager.all_tasks, 3)
     advice = f"did you mean {' or '.join(near)}?" if near else "see `lm-eval ls tasks` for the names."
@@ -138,9 +138,9 @@ class Harness:
 
         The questions are of one kind. Raises `TpeError` where a task does not run, or asks something new every time.
         """
-        asked: list[Question] = []
+        questions: list[Question] = []
         for kind in KINDS:
-            setattr(self._lm, kind, self._replay(kind, answers, asked))
+            setattr(self._lm, kind, self._replay(kind, answers, questions))
         with _quiet(), _told(f"the tasks {', '.join(self._tasks.names)} cannot be run"):
             import lm_eval
 
@@ -148,9 +148,11 @@ class Harness:
             try:
                 result = lm_eval.evaluate(self._lm, self._loaded, limit=self._limit, bootstrap_iters=BOOTSTRAPS)
             except _Unanswered:
-                if any(kind in {question[0] for question in answers} for kind in {question[0] for question in asked}):
+                if any(
+                    kind in {question[0] for question in answers} for kind in {question[0] for question in questions}
+                ):
                     raise TpeError("a task asks other questions when it is run again: it cannot be compared.") from None
-                return asked, []
+                return questions, []
         return [], _scores(result)
 
     def answer(self, questions: Sequence[Question]) -> list[Any]:
@@ -160,8 +162,8 @@ class Harness:
         torch.manual_seed(SEED)
         with _quiet(), _told("the model cannot be asked"):
             kind = questions[0][0]
-            found = self._run[kind]([self._instances[question] for question in questions], disable_tqdm=True)
-        return [_plain(answer) for answer in found]
+            answered = self._run[kind]([self._instances[question] for question in questions], disable_tqdm=True)
+        return [_plain(answer) for answer in answered]
 
     def _seed(self) -> None:
         """Seed the harness, so that every pass draws the same few-shot examples."""
@@ -174,7 +176,7 @@ class Harness:
         for task in self._loaded["tasks"].values():
             task.set_fewshot_seed(seed=SEED)
 
-    def _replay(self, kind: str, answers: Answers, asked: list[Question]) -> Callable[..., list[Any]]:
+    def _replay(self, kind: str, answers: Answers, unanswered: list[Question]) -> Callable[..., list[Any]]:
         def known(instances: Sequence[Any], **_: Any) -> list[Any]:
             seen: dict[str, int] = {}
             questions = []
@@ -184,10 +186,10 @@ class Harness:
                 seen[text] = question[2] + 1
                 questions.append(question)
                 self._instances[question] = instance
-            asked.extend(question for question in questions if question not in answers)
-            if asked:
+            unanswered.extend(question for question in questions if question not in answers)
+            if unanswered:
                 raise _Unanswered
-            return [tuple(found) if isinstance(found := answers[each], list) else found for each in questions]
+            return [tuple(answer) if isinstance(answer := answers[each], list) else answer for each in questions]
 
         return known
 
@@ -205,7 +207,7 @@ def _checked(model: LanguageModel, forward: Callable[..., Any]) -> Callable[...,
 def _scores(result: Mapping[str, Any]) -> list[Scored]:
     """Every metric of every task and group of tasks in the harness's results."""
     samples, sizes = result.get("samples", {}), result.get("n-samples", {})
-    found = []
+    scores = []
     for task, figures in result["results"].items():
         items = sizes.get(task, {}).get("effective") or figures.get("sample_len") or 0
         for name, value in figures.items():
@@ -217,7 +219,7 @@ def _scores(result: Mapping[str, Any]) -> list[Scored]:
             each = tuple(_plain(row[metric]) for row in rows if metric in row)
             better = result.get("higher_is_better", {}).get(task, {}).get(metric)
             number = float(error) if isinstance(error, int | float) else None
-            found.append(
+            scores.append(
                 Scored(
                     task=task,
                     metric=metric,
@@ -229,7 +231,7 @@ def _scores(result: Mapping[str, Any]) -> list[Scored]:
                     higher_is_better=better,
                 )
             )
-    return found
+    return scores
 
 
 def _document(row: Mapping[str, Any]) -> int:

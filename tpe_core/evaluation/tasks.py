@@ -125,20 +125,20 @@ def evaluate_tasks(
     keys = {side: _facts(model, each, batch, tasks.version) for side, each in sides.items()}
     answers: dict[str, dict[Question, Any]] = {side: {} for side in sides}
     while True:
-        asked, base = harness.ask(answers["base"])
-        if not asked:
+        questions, base = harness.ask(answers["base"])
+        if not questions:
             break
-        total = len(sides) * len(asked)
+        total = len(sides) * len(questions)
         for number, (side, each) in enumerate(sides.items()):
-            for first in range(0, len(asked), AT_ONCE):
-                part = asked[first : first + AT_ONCE]
-                yield Progress("answer tasks", number * len(asked) + first, total, note=side)
-                found = _known(store, keys[side], part)
-                if found is None:
+            for first in range(0, len(questions), AT_ONCE):
+                part = questions[first : first + AT_ONCE]
+                yield Progress("answer tasks", number * len(questions) + first, total, note=side)
+                known = _known(store, keys[side], part)
+                if known is None:
                     with apply(model, each):
-                        found = harness.answer(part)
-                    _keep(store, keys[side], part, found)
-                answers[side].update(zip(part, found, strict=True))
+                        known = harness.answer(part)
+                    _keep(store, keys[side], part, known)
+                answers[side].update(zip(part, known, strict=True))
     yield Progress("score tasks", 0)
     scores = _compared(base, harness.ask(answers["edited"])[1])
     return TaskScores(
@@ -148,26 +148,26 @@ def evaluate_tasks(
 
 def _compared(base: Sequence[Scored], edited: Sequence[Scored]) -> tuple[TaskScore, ...]:
     other = {(each.task, each.metric, each.filter): each for each in edited}
-    found = []
-    for one in base:
-        two = other[one.task, one.metric, one.filter]
-        left, right = (_influence(each) for each in (one, two))
+    scores = []
+    for score in base:
+        two = other[score.task, score.metric, score.filter]
+        left, right = (_influence(each) for each in (score, two))
         error = _error(right - left) if left is not None and right is not None and len(left) == len(right) else None
-        difference = WithError(two.value - one.value, error)
-        was, now = _with_error(one, left), _with_error(two, right)
-        found.append(
+        difference = WithError(two.value - score.value, error)
+        was, now = _with_error(score, left), _with_error(two, right)
+        scores.append(
             TaskScore(
-                task=one.task,
-                metric=one.metric,
-                filter=one.filter,
-                items=one.items,
+                task=score.task,
+                metric=score.metric,
+                filter=score.filter,
+                items=score.items,
                 base=was,
                 edited=now,
                 difference=difference,
-                higher_is_better=one.higher_is_better,
+                higher_is_better=score.higher_is_better,
             )
         )
-    return tuple(found)
+    return tuple(scores)
 
 
 def _with_error(scored: Scored, pulls: Floats | None) -> WithError:
@@ -227,10 +227,10 @@ def _key(facts: str, part: Sequence[Question]) -> str:
 
 def _known(store: Store | None, facts: str, part: Sequence[Question]) -> list[Any] | None:
     entry = store.load(_key(facts, part)) if store is not None else None
-    found = None if entry is None else entry[1].get("answers")
-    return found if isinstance(found, list) and len(found) == len(part) else None
+    answers = None if entry is None else entry[1].get("answers")
+    return answers if isinstance(answers, list) and len(answers) == len(part) else None
 
 
-def _keep(store: Store | None, facts: str, part: Sequence[Question], found: Answers | list[Any]) -> None:
+def _keep(store: Store | None, facts: str, part: Sequence[Question], answers: Answers | list[Any]) -> None:
     if store is not None and not any(SAMPLED in question[1] for question in part):
-        store.save(_key(facts, part), {}, {"answers": found})
+        store.save(_key(facts, part), {}, {"answers": answers})

@@ -105,9 +105,9 @@ def starting_prompt(model: LanguageModel) -> str:
 
 def end_ids(model: LanguageModel) -> frozenset[int]:
     """The tokens that end a text: the generation config's, else the tokenizer's."""
-    found = getattr(getattr(model.hf, "generation_config", None), "eos_token_id", None)
-    found = model.tokenizer.eos_token_id if found is None else found
-    return frozenset() if found is None else frozenset(found if isinstance(found, list | tuple) else [found])
+    ids = getattr(getattr(model.hf, "generation_config", None), "eos_token_id", None)
+    ids = model.tokenizer.eos_token_id if ids is None else ids
+    return frozenset() if ids is None else frozenset(ids if isinstance(ids, list | tuple) else [ids])
 
 
 def logits_under(model: LanguageModel, intervention: Intervention, basis: EditStatistics | None = None) -> Logits:

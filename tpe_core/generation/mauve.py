@@ -160,8 +160,8 @@ def _clusters(joint: Floats, bins: int, seed: int) -> tuple[Ints, int]:
     from sklearn.decomposition import PCA
 
     reduced = PCA(EXPLAINED, svd_solver="full").fit_transform(joint)
-    found = KMeans(bins, n_init=RESTARTS, max_iter=500, random_state=seed).fit_predict(reduced)
-    return found.astype(np.int64), int(reduced.shape[1])
+    labels = KMeans(bins, n_init=RESTARTS, max_iter=500, random_state=seed).fit_predict(reduced)
+    return labels.astype(np.int64), int(reduced.shape[1])
 
 
 def mauve(

@@ -120,10 +120,10 @@ class PairedGeneration:
 
 def _side_record(side: Continuation, edited: bool) -> dict[str, Any]:
     tokens = []
-    for said in side.tokens:
-        record: dict[str, Any] = {"token_id": said.token_id, "text": said.text, "p": said.p}
+    for token in side.tokens:
+        record: dict[str, Any] = {"token_id": token.token_id, "text": token.text, "p": token.p}
         if edited:
-            record |= {"p_base": said.p_base, "kl": said.kl if math.isfinite(said.kl) else None}
+            record |= {"p_base": token.p_base, "kl": token.kl if math.isfinite(token.kl) else None}
         tokens.append(record)
     return {"text": side.text, "ended": side.ended, "tokens": tokens}
 

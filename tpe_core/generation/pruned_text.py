@@ -60,18 +60,18 @@ def pruned_texts(
     basis = EditStatistics.of(analysis.encoding.slope, analysis.detection)
     beginnings = yield from heldout_prompts(model, analysis.source, prompts, PROMPT_TOKENS)
     against = yield from baseline(model, beginnings, Decoding(length=LENGTH, seed=seed))
-    found: list[PrunedText] = []
+    texts: list[PrunedText] = []
     points = sum(len(curve.mean().removed) for curve in result.curves)
     for curve in result.curves:
         for removed in curve.mean().removed:
-            yield Progress("texts", len(found), points, note=f"{curve.order}, {curve.replace}", partial=tuple(found))
+            yield Progress("texts", len(texts), points, note=f"{curve.order}, {curve.replace}", partial=tuple(texts))
             try:
                 edit = yield from mask_of(analysis, curve.order, curve.replace, removed, seed=seed, store=store)
             except TpeError:
                 break
-            own = basis
+            statistics = basis
             if REPLACEMENTS[edit.replacement].is_fitted and edit.pruned:
-                own = yield from refit_basis(analysis, edit.pruned, basis, fit_positions, seed=seed, store=store)
-            quality = yield from quality_of(model, logits_under(model, edit, own), against)
-            found.append(PrunedText(curve.order, curve.replace, removed, quality))
-    return tuple(found)
+                statistics = yield from refit_basis(analysis, edit.pruned, basis, fit_positions, seed=seed, store=store)
+            quality = yield from quality_of(model, logits_under(model, edit, statistics), against)
+            texts.append(PrunedText(curve.order, curve.replace, removed, quality))
+    return tuple(texts)

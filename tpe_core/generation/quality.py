@@ -86,8 +86,8 @@ def features(model: LanguageModel, generation: Generation, feature: Feature = "m
     """
     if feature not in FEATURES:
         raise TpeError(f"unknown feature {feature!r}: choose one of {', '.join(FEATURES)}.")
-    whole = [prompt + said for prompt, said in zip(generation.prompts, generation.tokens, strict=True)]
-    found, done = np.empty((len(whole), model.head.hidden_size)), 0
+    whole = [prompt + generated for prompt, generated in zip(generation.prompts, generation.tokens, strict=True)]
+    features_of_rows, done = np.empty((len(whole), model.head.hidden_size)), 0
     for rows in batches(list(map(len, whole)), blocks_per_forward(model, max(map(len, whole)))):
         yield Progress("read samples", done, len(whole))
         try:
@@ -96,10 +96,10 @@ def features(model: LanguageModel, generation: Generation, feature: Feature = "m
             place = f" at token {error.position + 1} of generated sample {rows[error.row] + 1}"
             raise error.placed(place) from None
         for row, h in zip(rows, hidden, strict=True):
-            said = h[len(generation.prompts[row]) :]
-            found[row] = (said.mean(0) if feature == "mean" else said[-1]).numpy()
+            generated = h[len(generation.prompts[row]) :]
+            features_of_rows[row] = (generated.mean(0) if feature == "mean" else generated[-1]).numpy()
         done += len(rows)
-    return found
+    return features_of_rows
 
 
 def baseline(
@@ -137,12 +137,12 @@ def quality_of(
     """The text of any head `logits` against the model's own, on the baseline's prompts and noise: a job."""
     base = against.base
     edited = yield from continuations(model, logits, base.prompts, base.decoding, batch=batch)
-    found = yield from features(model, edited, against.feature)
+    edited_features = yield from features(model, edited, against.feature)
     pairs = list(zip(base.tokens, edited.tokens, strict=True))
     return GenerationQuality(
         base=text_quality(base.tokens, base.ended),
         edited=text_quality(edited.tokens, edited.ended),
-        mauve=mauve(against.other_features, found),
+        mauve=mauve(against.other_features, edited_features),
         ceiling=against.ceiling,
         identical=sum(ours == theirs for ours, theirs in pairs) / len(pairs),
         agreement=sum(_shared(ours, theirs) / len(ours) for ours, theirs in pairs) / len(pairs),

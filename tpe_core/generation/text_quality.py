@@ -36,8 +36,8 @@ def distinct(samples: Sequence[Tokens], n: int) -> float | None:
     Source: Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models" (there for
     n = 1 and 2, over words).
     """
-    found = [gram for sample in samples for gram in ngrams(sample, n)]
-    return len(set(found)) / len(found) if found else None
+    grams = [gram for sample in samples for gram in ngrams(sample, n)]
+    return len(set(grams)) / len(grams) if grams else None
 
 
 def repetition(samples: Sequence[Tokens], n: int) -> float | None:
@@ -46,7 +46,7 @@ def repetition(samples: Sequence[Tokens], n: int) -> float | None:
     ``1 - different n-grams / n-grams`` for each sample of at least n tokens; None where there is none.
     Source: "seq-rep-n" of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training" (there for n = 4).
     """
-    shares = [1 - len(set(found)) / len(found) for sample in samples if (found := ngrams(sample, n))]
+    shares = [1 - len(set(grams)) / len(grams) for sample in samples if (grams := ngrams(sample, n))]
     return sum(shares) / len(shares) if shares else None
 
 

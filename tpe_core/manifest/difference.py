@@ -165,10 +165,10 @@ def _constants(edit: ResolvedEdit, another: ResolvedEdit) -> float | None:
     if REPLACEMENTS[replaced].rebuilds and edit.removed != another.removed:
         return None  # what is guessed from other dimensions has another constant
     constants = [side.constant[[dim in shared for dim in side.written]] for side in (edit, another)]
-    found = _largest(*constants)
+    difference = _largest(*constants)
     if edit.fold is not None and another.fold is not None and edit.fold.shape == another.fold.shape:
-        found = max(found, _largest(edit.fold, another.fold))
-    return found
+        difference = max(difference, _largest(edit.fold, another.fold))
+    return difference
 
 
 def _rows(edit: ResolvedEdit, another: ResolvedEdit) -> float | None:
@@ -177,20 +177,20 @@ def _rows(edit: ResolvedEdit, another: ResolvedEdit) -> float | None:
     alike = [entry.token_id for entry in another.intervention.steering if wanted.get(entry.token_id) == entry]
     if edit.hidden_size != another.hidden_size:
         return None
-    found = [_largest(edit.rows[i], another.rows[i]) for i in alike if i in edit.rows]
-    return max(found, default=None)
+    differences = [_largest(edit.rows[i], another.rows[i]) for i in alike if i in edit.rows]
+    return max(differences, default=None)
 
 
 def _largest(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     with np.errstate(over="ignore"):
-        found = float(np.abs(a - b).max(initial=0.0))
-    return min(found, sys.float_info.max)  # never infinite, whatever a file holds: JSON could not say it
+        largest = float(np.abs(a - b).max(initial=0.0))
+    return min(largest, sys.float_info.max)  # never infinite, whatever a file holds: JSON could not say it
 
 
 def _figures(one: Manifest, other: Manifest) -> list[Figure]:
     a, b = one.measured, other.measured
     same = a is not None and b is not None and a.prompt == b.prompt
-    found = [
+    figures = [
         Figure(where="prompt", name=name, a=getattr(a, name, None), b=getattr(b, name, None), same_text=same)
         for name in ("kl", "js")
     ]
@@ -202,12 +202,12 @@ def _figures(one: Manifest, other: Manifest) -> list[Figure]:
         same = _same_text(texts[0], texts[1])
         for name in FIGURES:
             values = [getattr(text, name, None) for text in texts]
-            found.append(Figure(where=domain, name=name, a=values[0], b=values[1], same_text=same))
+            figures.append(Figure(where=domain, name=name, a=values[0], b=values[1], same_text=same))
         achieved = [{each.token_id: each.ratio for each in text.achieved} if text else {} for text in texts]
         for token_id in sorted(achieved[0].keys() | achieved[1].keys()):
             values = [each.get(token_id) for each in achieved]
-            found.append(Figure(where=domain, name=f"ratio of #{token_id}", a=values[0], b=values[1], same_text=same))
-    return [figure for figure in found if figure.a is not None or figure.b is not None]
+            figures.append(Figure(where=domain, name=f"ratio of #{token_id}", a=values[0], b=values[1], same_text=same))
+    return [figure for figure in figures if figure.a is not None or figure.b is not None]
 
 
 def _same_text(a: MeasuredText | None, b: MeasuredText | None) -> bool:

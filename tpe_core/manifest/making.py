@@ -190,5 +190,5 @@ def _finite(value: float) -> float | None:
 
 def _versions() -> dict[str, str]:
     packages = {"tpe": "tpe-tui", "torch": "torch", "transformers": "transformers"}
-    found = {name: importlib.metadata.version(package) for name, package in packages.items()}
-    return {**found, "python": platform.python_version()}
+    installed = {name: importlib.metadata.version(package) for name, package in packages.items()}
+    return {**installed, "python": platform.python_version()}

@@ -276,10 +276,10 @@ def _read_arrays(path: Path, sha256: str, needed: Mapping[str, tuple[int, ...]])
     from safetensors.numpy import load as deserialize
 
     data = read_bytes(path, "the arrays file", min(MAX_ARRAYS, _size(needed)) + HEADER)
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
         raise ManifestError(
-            f"{path} is not the file that the intervention was saved with (sha256 {found[:12]}, not {sha256[:12]}): "
+            f"{path} is not the file that the intervention was saved with (sha256 {digest[:12]}, not {sha256[:12]}): "
             "copy both files together, or export again."
         )
     try:

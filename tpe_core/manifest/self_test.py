@@ -63,8 +63,8 @@ def prompt_logits(model: LanguageModel) -> Callable[[str], NDArray[np.float64]]:
 
     def logits(prompt: str) -> NDArray[np.float64]:
         inputs, at, *_ = model.sampling.prompt(prompt, model.context)
-        found: NDArray[np.float64] = model.logits(inputs)[0, at].double().cpu().numpy()
-        return found
+        values: NDArray[np.float64] = model.logits(inputs)[0, at].double().cpu().numpy()
+        return values
 
     return logits
 
@@ -110,17 +110,17 @@ def check(
     relative to the largest recorded logit (1 where it is less), None what the coarser of the recorded dtype and the
     `dtype` that the model runs in now allows. A manifest without a self-test has nothing to compare: no mismatch.
     """
-    found: list[Mismatch] = []
+    mismatches: list[Mismatch] = []
     test = manifest.self_test
     if test is None:
-        return found
+        return mismatches
     known = [TOLERANCES.get(each, TOLERANCES["float32"]) for each in (test.dtype, dtype)]
     relative = max(known) if tolerance is None else tolerance
     rows = manifest.made_on.vocab_rows
     for each in test.prompts:
         logits = np.asarray(logits_of_prompt(each.prompt), np.float64)
         if logits.ndim != 1 or len(logits) < rows:
-            found.append(
+            mismatches.append(
                 Mismatch(
                     prompt=each.prompt,
                     token_id=-1,
@@ -130,18 +130,18 @@ def check(
                 )
             )
             continue
-        found += _compare(each, logits[:rows], relative)
-    return found
+        mismatches += _compare(each, logits[:rows], relative)
+    return mismatches
 
 
 def _compare(test: TestPrompt, logits: NDArray[np.float64], relative: float) -> list[Mismatch]:
     recorded = [*test.top, *test.steered]
     limit = relative * max(1.0, *(abs(entry.logit) for entry in recorded))
-    found = []
+    mismatches = []
     for entry in recorded:
         value = float(logits[entry.token_id]) if entry.token_id < len(logits) else float("nan")
         if not abs(value - entry.logit) <= limit:
-            found.append(
+            mismatches.append(
                 Mismatch(
                     prompt=test.prompt, token_id=entry.token_id, token=entry.token, expected=entry.logit, found=value
                 )
@@ -151,7 +151,7 @@ def _compare(test: TestPrompt, logits: NDArray[np.float64], relative: float) -> 
     highest, lowest = int(np.argmax(np.nan_to_num(others, nan=np.inf))), test.top[-1].logit
     unexpected = "another token"
     if not others[highest] <= lowest + limit:
-        found.append(
+        mismatches.append(
             Mismatch(
                 prompt=test.prompt,
                 token_id=highest,
@@ -160,4 +160,4 @@ def _compare(test: TestPrompt, logits: NDArray[np.float64], relative: float) -> 
                 found=float(others[highest]),
             )
         )
-    return found
+    return mismatches

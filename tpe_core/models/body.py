@@ -87,8 +87,8 @@ def cache_works(model: LanguageModel) -> bool:
         try:
             body = IncrementalDecoder(model, True)
             for part in ids.split([ids.shape[1] - 1, 1], 1):
-                found = body.last(part)
+                hidden = body.last(part)
         except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
             return False
-    allowed = CACHE_ERROR.get(found.dtype, CACHE_ERROR_NARROW)
-    return float((found.float() - wanted).norm()) <= allowed * float(wanted.norm())
+    allowed = CACHE_ERROR.get(hidden.dtype, CACHE_ERROR_NARROW)
+    return float((hidden.float() - wanted).norm()) <= allowed * float(wanted.norm())

@@ -148,9 +148,9 @@ def _weight_files(folder: Path) -> list[Path]:
     ):
         if (folder / single).is_file():
             return [folder / single]
-        found = sorted(folder.glob(shards))
-        if found:
-            return found
+        shard_files = sorted(folder.glob(shards))
+        if shard_files:
+            return shard_files
     return []
 
 

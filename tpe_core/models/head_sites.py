@@ -103,12 +103,12 @@ def _projection_of(model: Any, embedding: nn.Embedding) -> HeadSite:
     shape = embedding.weight.shape
     alike = [child for child in model.modules() if isinstance(child, nn.Linear) and child.weight.shape == shape]
     shared = [linear for linear in alike if linear.weight is embedding.weight]
-    found = shared or alike
-    if len(found) == 1:
-        return HeadSite(found[0])
+    candidates = shared or alike
+    if len(candidates) == 1:
+        return HeadSite(candidates[0])
     return _refuse(
         f"{type(model).__name__} names an input embedding as its output embedding, "
-        f"and {len(found)} linear layers of its shape {tuple(shape)}: which one gives the logits cannot be told."
+        f"and {len(candidates)} linear layers of its shape {tuple(shape)}: which one gives the logits cannot be told."
     )
 
 

@@ -82,20 +82,20 @@ def fetch(name: str, options: RunOptions) -> Steps[Source]:
             return _from_cache(name, options)
         except Exception as error:
             raise explain(error, options) from error
-    transfer, found = Transfer(), []
+    transfer, sources = Transfer(), []
     try:
         yield Progress("look up the model", 0)
-        yield from in_background(transfer, lambda: found.append(_fetch(name, options, transfer)))
+        yield from in_background(transfer, lambda: sources.append(_fetch(name, options, transfer)))
     except Exception as error:
         raise explain(error, options) from error
-    return found[0]
+    return sources[0]
 
 
 def _fetch(name: str, options: RunOptions, transfer: Transfer) -> Source:
     from huggingface_hub import HfApi, constants, errors, hf_hub_download, try_to_load_from_cache
 
     try:
-        found = HfApi().model_info(
+        info = HfApi().model_info(
             name, revision=options.revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
         )
     except (errors.RevisionNotFoundError, errors.HFValidationError):
@@ -107,11 +107,11 @@ def _fetch(name: str, options: RunOptions, transfer: Transfer) -> Source:
             if isinstance(refused, errors.HfHubHTTPError) and refused.response.status_code < 500:
                 raise refused from None
             raise
-    sizes = {entry.rfilename: int(entry.size or 0) for entry in found.siblings or ()}
+    sizes = {entry.rfilename: int(entry.size or 0) for entry in info.siblings or ()}
     if "config.json" not in sizes and ADAPTER in sizes:
         base = adapter_of(Path(hf_hub_download(name, ADAPTER, revision=options.revision)).parent)
         raise ModelError(adapter_sentence(name, base or "another model"))
-    commit = str(found.sha)
+    commit = str(info.sha)
     folder = Path(hf_hub_download(name, "config.json", revision=options.revision)).parent
     weights = _weights_of(sizes)
     if not weights:
@@ -188,17 +188,17 @@ def missing_weights(folder: Path) -> str:
 
     A link that leads nowhere is no file.
     """
-    found = _weights_of(path.name for path in folder.iterdir())
-    if not found:
+    weights = _weights_of(path.name for path in folder.iterdir())
+    if not weights:
         return "model.safetensors"
-    return next((name for name in (*found, *weight_names(folder)) if not (folder / name).is_file()), "")
+    return next((name for name in (*weights, *weight_names(folder)) if not (folder / name).is_file()), "")
 
 
 def weight_names(folder: Path) -> list[str]:
     """The files that hold a model's tensors: those its index names, or the one there is."""
-    found = _weights_of(path.name for path in folder.iterdir())
-    indexed = bool(found) and found[0].endswith(".index.json") and (folder / found[0]).is_file()
-    return _shards(folder / found[0]) if indexed else found
+    weights = _weights_of(path.name for path in folder.iterdir())
+    indexed = bool(weights) and weights[0].endswith(".index.json") and (folder / weights[0]).is_file()
+    return _shards(folder / weights[0]) if indexed else weights
 
 
 def cached_models() -> list[CachedModel]:
@@ -217,14 +217,14 @@ def cached_models() -> list[CachedModel]:
             repo.last_accessed,
             tuple(
                 sorted(
-                    {ref for one in repo.revisions for ref in one.refs or {one.commit_hash}},
+                    {ref for revision in repo.revisions for ref in revision.refs or {revision.commit_hash}},
                     key=lambda ref: (ref != "main", ref),
                 )
             ),
         )
         for repo in repos
         if repo.repo_type == "model"
-        and any(file.file_name == "config.json" for one in repo.revisions for file in one.files)
+        and any(file.file_name == "config.json" for revision in repo.revisions for file in revision.files)
     ]
     return sorted(models, key=lambda model: (-model.last_used, model.id))
 

@@ -76,7 +76,7 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
         torch.set_num_threads(options.threads)
     device = device_of(options)
     dtype = dtype_of(options, device)
-    told = placement(options, device, dtype)
+    placed = placement(options, device, dtype)
     source = yield from _source(options)
     common: dict[str, Any] = {
         "revision": source.revision,
@@ -94,11 +94,11 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
         yield Progress("load model", 0, note=str(memory))
         tokenizer = _tokenizer(source, options, common)
         hf, info = auto_class(config, task).from_pretrained(
-            source.name, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **told, **common
+            source.name, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **placed, **common
         )
         check_shapes(info["mismatched_keys"], source.folder, weights, options.model)
         _check_missing(info["missing_keys"], task, options.model)
-        if "device_map" not in told and device is not None:
+        if "device_map" not in placed and device is not None:
             hf = hf.to(device)
     except TpeError:
         raise

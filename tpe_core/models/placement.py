@@ -72,13 +72,13 @@ def placement(options: RunOptions, device: torch.device | None, dtype: torch.dty
 
     Raises `ModelError` where `options.device_map` or `options.quantize` cannot be followed.
     """
-    told: dict[str, Any] = {"dtype": "auto" if dtype is None else dtype}
+    arguments: dict[str, Any] = {"dtype": "auto" if dtype is None else dtype}
     if options.device_map is not None:
-        told |= {"device_map": _device_map(options.device_map), "offload_folder": str(_offload_folder())}
+        arguments |= {"device_map": _device_map(options.device_map), "offload_folder": str(_offload_folder())}
     if options.quantize is not None:
-        told["quantization_config"] = _quantizer(options.quantize, dtype)
-        told.setdefault("device_map", {"": str(device)})
-    return told
+        arguments["quantization_config"] = _quantizer(options.quantize, dtype)
+        arguments.setdefault("device_map", {"": str(device)})
+    return arguments
 
 
 def _device_map(text: str) -> str | dict[str, Any]:
@@ -118,14 +118,14 @@ def _offload_folder() -> Path:
     It is removed when the process ends; those of processes that were killed are removed here.
     """
     root = default_root().parent / "offload"
-    own = root / str(os.getpid())
+    folder = root / str(os.getpid())
     if root.is_dir() and os.name == "posix":  # elsewhere nobody knows which processes live
         for old in root.iterdir():
-            if old.name.isdigit() and old != own and not is_alive(int(old.name)):
+            if old.name.isdigit() and old != folder and not is_alive(int(old.name)):
                 shutil.rmtree(old, ignore_errors=True)
-    own.mkdir(parents=True, exist_ok=True)
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return own
+    folder.mkdir(parents=True, exist_ok=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def values(model: Any) -> Iterator[tuple[str, Tensor]]:
@@ -136,7 +136,7 @@ def values(model: Any) -> Iterator[tuple[str, Tensor]]:
             continue
         from accelerate.utils import align_module_device
 
-        prefix, _, own = name.rpartition(".")
+        prefix, _, attribute = name.rpartition(".")
         module = model.get_submodule(prefix)
         with align_module_device(module, execution_device="cpu"):
-            yield name, getattr(module, own)
+            yield name, getattr(module, attribute)

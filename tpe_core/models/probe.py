@@ -101,24 +101,26 @@ def open_head(
         known = getattr(model.get_input_embeddings(), "num_embeddings", vocab_size)
         inputs = probe_inputs(task, min(vocab_size, known), context, input_device(model), decoder_start or 0)
         hidden, output = capture(model, site, inputs, stop=False)
-        own: Tensor = output.logits
+        logits: Tensor = output.logits
     except (HeadError, NotFiniteError) as refusal:
         return None, replace(report, reason=str(refusal))
     except RUN_ERRORS as failure:
         reason = f"{report.architecture} does not run on token ids alone ({type(failure).__name__}: {failure})."
         return None, replace(report, reason=" ".join(reason.split())[:400])
-    if not hidden.is_floating_point() or hidden.ndim != 3 or own.shape[:-1] != hidden.shape[:-1]:
+    if not hidden.is_floating_point() or hidden.ndim != 3 or logits.shape[:-1] != hidden.shape[:-1]:
         reason = (
             f"the head's input is {hidden.dtype} of shape {tuple(hidden.shape)} for logits of shape "
-            f"{tuple(own.shape)}: not one hidden state per position."
+            f"{tuple(logits.shape)}: not one hidden state per position."
         )
         return None, replace(report, reason=reason)
-    if not bool(own.isfinite().any(-1).all()) or bool(own.isnan().any() or own.isposinf().any()):
+    if not bool(logits.isfinite().any(-1).all()) or bool(logits.isnan().any() or logits.isposinf().any()):
         return None, replace(report, reason=_not_finite(model, report.dtype))
-    dtype = max(own.dtype, hidden.dtype, key=lambda kind: torch.finfo(kind).eps)  # some widen logits after the product
+    dtype = max(
+        logits.dtype, hidden.dtype, key=lambda kind: torch.finfo(kind).eps
+    )  # some widen logits after the product
     eps = torch.finfo(dtype).eps
     try:
-        measured = _probe(model, site, inputs, own, dtype)
+        measured = _probe(model, site, inputs, logits, dtype)
     except RUN_ERRORS as failure:
         measured = f"the model fails where its head returns crafted values ({type(failure).__name__}: {failure})"
     if isinstance(measured, str):
@@ -148,7 +150,7 @@ def open_head(
         bias=has_bias,
         post=post,
     )
-    return _verified(head, report, hidden, own, eps)
+    return _verified(head, report, hidden, logits, eps)
 
 
 def _not_finite(model: nn.Module, dtype: str) -> str:
@@ -158,10 +160,10 @@ def _not_finite(model: nn.Module, dtype: str) -> str:
 
 
 def _probe(
-    model: nn.Module, site: HeadSite, inputs: Mapping[str, Tensor], own: Tensor, dtype: torch.dtype
+    model: nn.Module, site: HeadSite, inputs: Mapping[str, Tensor], logits: Tensor, dtype: torch.dtype
 ) -> Measured | str:
     """Three forwards with head outputs crafted in `dtype`, the coarsest on their way (one more sees their width)."""
-    head, rows, heads_rows = site.head, own.shape[-1], []
+    head, rows, heads_rows = site.head, logits.shape[-1], []
     assert head is not None  # noqa: S101 - callers check the reason first
     handle = head.register_forward_hook(lambda _, args, output: heads_rows.append(int(output.shape[-1])))
     try:
@@ -172,7 +174,7 @@ def _probe(
         return f"{type(head).__name__} is never called"
     if heads_rows[0] < rows:
         return f"the head has {heads_rows[0]} rows but the model gives {rows} logits"
-    ramped = ramp(heads_rows[0], dtype, own.device)
+    ramped = ramp(heads_rows[0], dtype, logits.device)
     zero, up, down = (
         crafted_logits(model, head, inputs, crafted).flatten(0, -2).float()
         for crafted in (torch.zeros_like(ramped), ramped, ramped.flip(0))
@@ -184,11 +186,11 @@ def _verified(
     head: OutputHead, report: HeadReport, hidden: Tensor, logits: Tensor, eps: float
 ) -> tuple[OutputHead | None, HeadReport]:
     """The head, if it reproduces the model's own logits [B, L, V] from h [B, L, d] to the precision they have."""
-    own, ours = logits.float(), head.logits(hidden).to(logits.device)
-    masked = (own <= NEVER) & (ours <= NEVER)
-    difference = float((own - ours).masked_fill(masked, 0.0).abs().max())
+    theirs, ours = logits.float(), head.logits(hidden).to(logits.device)
+    masked = (theirs <= NEVER) & (ours <= NEVER)
+    difference = float((theirs - ours).masked_fill(masked, 0.0).abs().max())
     report = replace(report, max_abs_error=difference)
-    scale = float(own.masked_fill(masked, 0.0).abs().max())
+    scale = float(theirs.masked_fill(masked, 0.0).abs().max())
     tolerance = max(RELATIVE_TOLERANCE, 4 * eps) * max(scale, 1e-3)
     if difference <= tolerance:
         return head, replace(report, supported=True)

@@ -77,11 +77,11 @@ class Processes:
         """Whether this process collects, saves and prints."""
         return self.rank == 0
 
-    def device(self, asked: str | None) -> str | None:
+    def device(self, requested: str | None) -> str | None:
         """The device of this process: a GPU of its own. Raises `ModelError` where there are too few."""
         if self.size == 1:
-            return asked
-        kind = asked or ("cuda" if torch.cuda.is_available() else "cpu")
+            return requested
+        kind = requested or ("cuda" if torch.cuda.is_available() else "cpu")
         if not kind.startswith("cuda"):
             return kind
         if kind != "cuda":

@@ -287,9 +287,9 @@ class Spans(_Decoder):
             kept[starts] = sentinels
             gone = np.setdiff1d(missing, starts)
             sources.append(np.delete(kept, gone))
-            found = block[missing].reshape(spans, wide)
-            spoken.append(np.concatenate([sentinels[:, None], found], 1).ravel()[:-1])
-            answers.append(found.ravel())
+            masked = block[missing].reshape(spans, wide)
+            spoken.append(np.concatenate([sentinels[:, None], masked], 1).ravel()[:-1])
+            answers.append(masked.ravel())
         # [start] s0 a b c s1 d e f ...: the position of s_i predicts its span's first token.
         at = 1 + (np.arange(spans)[:, None] * (wide + 1) + np.arange(wide)).ravel()
         inputs = self._inputs(np.stack(sources), np.stack(spoken))

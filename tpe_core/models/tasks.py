@@ -32,19 +32,19 @@ ENDINGS: dict[Task, tuple[str, ...]] = {
 NAMES: dict[Task, str] = {"causal": "causal", "masked": "masked", "seq2seq": "encoder-decoder"}
 
 
-def task_of(config: Any, asked: str | None, name: str = "the model") -> Task:
+def task_of(config: Any, requested: str | None, name: str = "the model") -> Task:
     """The task of a transformers `config`, or the one asked for where transformers can load it so.
 
     `name` is what messages call the model. Raises `ModelError` for an unknown task, for a checkpoint that was saved
     without a language-model head, and for a task that its architecture does not have.
     """
-    if asked is not None:
+    if requested is not None:
         for task in get_args(Task):
-            if task == asked and _classes(config, task):
+            if task == requested and _classes(config, task):
                 return task  # type: ignore[no-any-return]
-        if asked in get_args(Task):
-            raise ModelError(f"{name} is a {config.model_type} model, which transformers cannot load as {asked}.")
-        raise ModelError(f"unknown task {asked!r}: choose one of {', '.join(get_args(Task))}.")
+        if requested in get_args(Task):
+            raise ModelError(f"{name} is a {config.model_type} model, which transformers cannot load as {requested}.")
+        raise ModelError(f"unknown task {requested!r}: choose one of {', '.join(get_args(Task))}.")
     saved = tuple(getattr(config, "architectures", None) or ())
     order = _order(config)
     for task in order:
@@ -91,8 +91,8 @@ def _classes(config: Any, task: Task) -> tuple[str, ...]:
 
     names: list[str] = []
     for _, table in TABLES[task]:
-        found = getattr(modeling_auto, table).get(config.model_type, ())
-        names += [found] if isinstance(found, str) else found
+        classes = getattr(modeling_auto, table).get(config.model_type, ())
+        names += [classes] if isinstance(classes, str) else classes
     return (*names, *(_remote(config, task)))
 
 

@@ -31,10 +31,10 @@ def check_ids(ids: Any, rows: int | None, part: str, name: str, tokenizer: Any) 
 
     `name` is the model's. Nothing is checked where `rows` is None.
     """
-    found = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
-    if rows is None or not found.size or (found.min() >= 0 and found.max() < rows):
+    values = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+    if rows is None or not values.size or (values.min() >= 0 and values.max() < rows):
         return
-    wrong = int(found.max() if found.max() >= rows else found.min())
+    wrong = int(values.max() if values.max() >= rows else values.min())
     raise ModelError(
         f"{_named(wrong, tokenizer)} has no row in the {part} of {name}, which has {rows:,} (ids 0 to {rows - 1}): "
         "leave it out of the text, name the model that this tokenizer belongs to, or resize this one to its tokenizer "

@@ -145,10 +145,15 @@ def fisher_information(
             pause()
             mean += _gram(u * (h - centre))
     drawn = len(sample) * draws
-    found = {"zero": _symmetric(zero, drawn), "mean": _symmetric(mean, drawn), "metric": metric.value(), "log_z": log_z}
+    moments = {
+        "zero": _symmetric(zero, drawn),
+        "mean": _symmetric(mean, drawn),
+        "metric": metric.value(),
+        "log_z": log_z,
+    }
     # In single precision, so that a result found in the cache is the same one, half as large.
     with np.errstate(over="ignore"):
-        arrays = {name: value.astype(np.float32) for name, value in found.items()}
+        arrays = {name: value.astype(np.float32) for name, value in moments.items()}
     if not all(np.isfinite(value).all() for value in arrays.values()):
         raise NumericalError("the Fisher information overflows float32: the hidden states or weights are too large.")
     if store is not None:

@@ -182,7 +182,7 @@ def fit(
             f"a pruned head cannot be fitted: its KL is {before} before the first step, as logits overflow: remove "
             "fewer dimensions, or check the checkpoint."
         )
-    chosen, found = [each.clone() for each in parameterisation.weights], 0
+    chosen, best_step = [each.clone() for each in parameterisation.weights], 0
     adam, batches = Adam(parameterisation, steps), _batches(shuffled[held:], seed)
     for step in range(1, steps + 1):
         yield Progress(label, step - 1, steps, note=f"KL {best:.4f}")
@@ -195,12 +195,12 @@ def fit(
         if step % CHECK_EVERY == 0 or step == steps:
             now = _divergence(head, parameterisation, white, checked)
             if now < best:
-                best, found = now, step
+                best, best_step = now, step
                 for kept, each in zip(chosen, parameterisation.weights, strict=True):
                     kept.copy_(each)
     for kept, each in zip(chosen, parameterisation.weights, strict=True):
         each.copy_(kept)
-    return Outcome(before, best, found)
+    return Outcome(before, best, best_step)
 
 
 def _batches(positions: NDArray[np.int64], seed: int) -> Iterator[NDArray[np.int64]]:

@@ -83,10 +83,10 @@ class _OfState(HeadParameterisation):
 
     def _by_state(self, slope: Tensor) -> Tensor:
         """[n, d] a gradient by the h rebuilt, from that by the raw logits [n, V_all]."""
-        found = torch.zeros(len(slope), self._head.hidden_size, device=slope.device)
+        gradient = torch.zeros(len(slope), self._head.hidden_size, device=slope.device)
         for rows, columns in widened(self._head):
-            found += slope[:, rows] @ columns.T
-        return found
+            gradient += slope[:, rows] @ columns.T
+        return gradient
 
 
 class StateMapWithBias(_OfState):
@@ -191,8 +191,8 @@ def refit_basis(
     if not pruned:
         raise TpeError("nothing is pruned, so there is nothing to refit: prune dimensions first.")
     sample = yield from fitting_sample(analysis, positions, seed=seed, store=store)
-    found = yield from refit(analysis.model.head, pruned, analysis.detection, sample, seed=seed, store=store)
-    return basis.overridden(basis.given, rebuilt=found.reconstruction)
+    refitted = yield from refit(analysis.model.head, pruned, analysis.detection, sample, seed=seed, store=store)
+    return basis.overridden(basis.given, rebuilt=refitted.reconstruction)
 
 
 def _holds(entry: tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]], width: int, kept: int) -> bool:
@@ -267,10 +267,10 @@ def refit_order(
             parameterisation.weights[0].double().cpu().numpy().T @ white.inverse,
             parameterisation.weights[1],
         )
-    found = np.array([*order, *kept.tolist()], dtype=np.int64)
+    order_of_all = np.array([*order, *kept.tolist()], dtype=np.int64)
     if store is not None:
-        store.save(key, {"order": found}, {})
-    return found
+        store.save(key, {"order": order_of_all}, {})
+    return order_of_all
 
 
 def _drawn(sample: HiddenSample, rng: np.random.Generator, head: OutputHead) -> Tensor:

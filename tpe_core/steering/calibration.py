@@ -37,8 +37,10 @@ class Calibration:
     reached: tuple[bool, ...]  # [m] whether they are those asked for
 
 
-def calibrate(observed: Observed, token_ids: Sequence[int], asked: Sequence[float], unit: Tensor) -> Calibration:
-    """Steps of m tokens steered at once, so that their mean probabilities over the sample are `asked` [m].
+def calibrate(
+    observed: Observed, token_ids: Sequence[int], probabilities: Sequence[float], unit: Tensor
+) -> Calibration:
+    """Steps of m tokens steered at once, so that their mean probabilities over the sample are `probabilities` [m].
 
     alpha' rises with the step where `unit` [N] (h.v) is above 0 everywhere; otherwise it can turn back before it gets
     there. Several tokens share each context's probability, so they are solved in turn until all hold at once.
@@ -46,7 +48,7 @@ def calibrate(observed: Observed, token_ids: Sequence[int], asked: Sequence[floa
     rows = observed.rows(token_ids)
     log_p = observed.log_p[rows]
     rest = (1 - log_p.exp().sum(0)).clamp_min(0).log()
-    wanted = [math.log(p) if p > 0 else -math.inf for p in asked]
+    wanted = [math.log(p) if p > 0 else -math.inf for p in probabilities]
     steps = [0.0] * len(rows)
 
     def moved(i: int, step: float) -> Tensor:
@@ -87,12 +89,12 @@ def _solve(error: Callable[[float], float], start: float) -> float:
     tried, width = [(start, abs(here))], 0.25
     while abs(tried[-1][0]) < LONGEST:
         low, high = tried[-1][0], tried[-1][0] - side * width
-        found = side * error(high)
-        if found <= 0:
+        error_there = side * error(high)
+        if error_there <= 0:
             return _root(error, low, high)
-        if not math.isfinite(found):
+        if not math.isfinite(error_there):
             break
-        tried.append((high, found))
+        tried.append((high, error_there))
         width *= 2
     best = min(range(len(tried)), key=lambda i: tried[i][1])
     if not 0 < best < len(tried) - 1:

@@ -230,22 +230,22 @@ def most_affected(
     An edit is given as its tokens and log S [N] (`log_normaliser`), `log_z` [N] is that of the sample. A token u loses
     ``E_x[p_x(u) (1 - 1/S_x)]``.
     """
-    found: list[tuple[AffectedToken, ...]] = []
+    affected: list[tuple[AffectedToken, ...]] = []
     device, batch = head.columns.device, max(1, SUM_VALUES // head.total_rows)
     normaliser = log_z.float().to(device)
     for first in range(0, len(edits), batch):
-        some = edits[first : first + batch]
-        taken = torch.stack([-torch.expm1(-log_s) for _, log_s in some]) / len(sample)
+        edit_batch = edits[first : first + batch]
+        taken = torch.stack([-torch.expm1(-log_s) for _, log_s in edit_batch]) / len(sample)
         weights = taken.float().to(device)  # [E, N]
-        lost = torch.zeros(len(some), head.total_rows, dtype=torch.float32, device=device)
+        lost = torch.zeros(len(edit_batch), head.total_rows, dtype=torch.float32, device=device)
         with torch.inference_mode():
             for part, logits in logit_chunks(head, sample.hidden):
-                yield Progress("who pays", first * len(sample) + part.start * len(some), len(edits) * len(sample))
+                yield Progress("who pays", first * len(sample) + part.start * len(edit_batch), len(edits) * len(sample))
                 lost.addmm_(weights[:, part], logits.sub_(normaliser[part, None]).exp_())
-        for row, (token_ids, _) in zip(lost[:, : head.vocab_rows], some, strict=True):
+        for row, (token_ids, _) in zip(lost[:, : head.vocab_rows], edit_batch, strict=True):
             row[list(token_ids)] = 0.0
             sign = 1.0 if float(row.sum()) >= 0 else -1.0
             top = (sign * row).topk(min(count, len(row)))
             pairs = zip(top.indices.tolist(), (sign * top.values).tolist(), strict=True)
-            found.append(tuple(AffectedToken(token_id, value) for token_id, value in pairs if value))
-    return found
+            affected.append(tuple(AffectedToken(token_id, value) for token_id, value in pairs if value))
+    return affected

@@ -48,7 +48,7 @@ def detections(head: OutputHead, sample: HiddenSample, counts: Sequence[int]) ->
 
     log alpha is summed in the log domain, so that no token of a short text has none.
     """
-    found: list[Detection] = []
+    prefixes: list[Detection] = []
     width = head.hidden_size
     total = torch.full((head.total_rows,), -torch.inf, dtype=torch.float64, device=head.columns.device)
     h_sum, hh_sum = np.zeros(width), np.zeros((width, width))
@@ -69,7 +69,7 @@ def detections(head: OutputHead, sample: HiddenSample, counts: Sequence[int]) ->
         log_alpha = total.cpu().numpy().copy()
         seen = np.bincount(sample.next_ids[:count], minlength=head.total_rows)
         part_of = HiddenSample(count, sample.hidden[:count], sample.next_ids[:count], sample.priority[:count])
-        found.append(
+        prefixes.append(
             Detection(
                 positions=count,
                 p_sum=np.zeros(head.total_rows),
@@ -82,15 +82,15 @@ def detections(head: OutputHead, sample: HiddenSample, counts: Sequence[int]) ->
                 sample=part_of,
             )
         )
-    return found
+    return prefixes
 
 
-def _slopes(analysis: Analysis, found: Sequence[Detection]) -> Floats:
+def _slopes(analysis: Analysis, prefixes: Sequence[Detection]) -> Floats:
     """[m, d] slopes A fitted to each detection's -log alpha, over the rows that the analysis fitted."""
     head, keep = analysis.model.head, analysis.keep
     design = Design(head.columns[:, : head.vocab_rows], keep)
     bias = 0.0 if head.bias is None else head.bias[: head.vocab_rows].double().cpu().numpy()[keep]
-    y = np.stack([-some.log_alpha[: head.vocab_rows][keep] + bias for some in found])
+    y = np.stack([-some.log_alpha[: head.vocab_rows][keep] + bias for some in prefixes])
     result: Floats = Solver(design.gram).solve(design.cross(y)).T
     return result
 
@@ -113,8 +113,8 @@ def few_shot(
     most = len(detection.sample)
     doubling = (FEWEST * 2**i for i in range(32))
     wanted = tuple(counts) or (*takewhile(lambda count: count < most, doubling), most)
-    found = yield from detections(analysis.model.head, detection.sample, wanted)
-    made = [Directions(slope, some) for slope, some in zip(_slopes(analysis, found), found, strict=True)]
+    prefixes = yield from detections(analysis.model.head, detection.sample, wanted)
+    made = [Directions(slope, some) for slope, some in zip(_slopes(analysis, prefixes), prefixes, strict=True)]
     made.append(Directions(analysis.encoding.slope, detection))
     steps = np.log(np.array(ratios))[:, None]
     points: list[FewShotPoint] = []

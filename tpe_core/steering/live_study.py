@@ -70,29 +70,29 @@ class LiveSteering:
         """
         ids, grid = request.token_ids, request.grid
         observed = self._observe(request)
-        asked = np.log(request.ratios)
-        curve = np.repeat(asked[None, :], len(grid), 0)
+        log_ratios = np.log(request.ratios)
+        curve = np.repeat(log_ratios[None, :], len(grid), 0)
         curve[:, 0] = np.log(grid)
         columns = self.head.columns[:, list(ids)].double().cpu().numpy()
         rows = np.linalg.norm(columns, axis=0)
         methods, alpha = {}, {}
         for method in METHODS:
-            found = {}
+            effects_by_text = {}
             for name, seen in observed.items():
-                steps = np.vstack([asked, curve]) if name == "heldout" else asked[None, :]
-                found[name] = effects(seen, ids, steps, self._unit(name, method))
+                steps = np.vstack([log_ratios, curve]) if name == "heldout" else log_ratios[None, :]
+                effects_by_text[name] = effects(seen, ids, steps, self._unit(name, method))
             direction = self.basis.direction(method, self.below.pruned)
             sizes: tuple[float | None, ...] = (None,) * len(ids)
             if direction is not None:
-                sizes = tuple((np.abs(asked) * np.linalg.norm(direction) / rows).tolist())
+                sizes = tuple((np.abs(log_ratios) * np.linalg.norm(direction) / rows).tolist())
             methods[method] = Dosed(
-                curve=tuple(point.achieved[0] for point in found["heldout"][1:]),
-                achieved={name: points[0].achieved for name, points in found.items()},
-                kl={name: points[0].kl for name, points in found.items()},
-                js={name: points[0].js for name, points in found.items()},
+                curve=tuple(point.achieved[0] for point in effects_by_text["heldout"][1:]),
+                achieved={name: points[0].achieved for name, points in effects_by_text.items()},
+                kl={name: points[0].kl for name, points in effects_by_text.items()},
+                js={name: points[0].js for name, points in effects_by_text.items()},
                 relative_edit=sizes,
             )
-            alpha = {name: points[0].alpha for name, points in found.items()}
+            alpha = {name: points[0].alpha for name, points in effects_by_text.items()}
         attainable = tuple(observed["local"].attainable(token_id) for token_id in ids)
         return DoseFigures(request=request, asked=grid, alpha=alpha, attainable=attainable, methods=methods)
 
@@ -102,12 +102,12 @@ class LiveSteering:
         seen = self._observe(request)["local"]
         alpha = [float(seen.log_p[row].exp().mean()) for row in seen.rows(ids)]
         asked = [before * ratio for before, ratio in zip(alpha, request.ratios, strict=True)]
-        found = calibrate(seen, ids, asked, self._unit("local", request.method))
+        solution = calibrate(seen, ids, asked, self._unit("local", request.method))
         return Calibrated(
             request,
-            tuple(math.exp(step) for step in found.steps),
-            tuple(after / before for after, before in zip(found.alpha, alpha, strict=True)),
-            found.reached,
+            tuple(math.exp(step) for step in solution.steps),
+            tuple(after / before for after, before in zip(solution.alpha, alpha, strict=True)),
+            solution.reached,
         )
 
     def most_affected(self, request: DoseRequest) -> Steps[MostAffected]:
@@ -125,8 +125,8 @@ class LiveSteering:
         return {name: observe_again(self.head, seen, request.token_ids) for name, seen in self.observed.items()}
 
     def _unit(self, name: str, method: Method) -> Tensor:
-        found = self._units.get((name, method))
-        if found is None:
+        unit_shift = self._units.get((name, method))
+        if unit_shift is None:
             direction = self.basis.direction(method, self.below.pruned)
-            found = self._units[name, method] = unit(self.observed[name], direction)
-        return found
+            unit_shift = self._units[name, method] = unit(self.observed[name], direction)
+        return unit_shift

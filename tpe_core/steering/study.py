@@ -165,11 +165,11 @@ class Study:
 
     def summary(self) -> list[dict[str, Any]]:
         """Over the tokens of each method and asked ratio: geometric mean achieved, and the deviation of its log."""
-        found: dict[tuple[Method, float, bool], list[Result]] = {}
+        groups: dict[tuple[Method, float, bool], list[Result]] = {}
         for result in self.results:
-            found.setdefault((result.method, result.asked, result.calibrated), []).append(result)
+            groups.setdefault((result.method, result.asked, result.calibrated), []).append(result)
         rows = []
-        for (method, asked, calibrated), group in found.items():
+        for (method, asked, calibrated), group in groups.items():
             logs = {name: np.log([result.achieved[name] for result in group]) for name in self.positions}
             rows.append({
                 "method": method,
@@ -245,26 +245,26 @@ def study(analysis: Analysis, samples: Samples, plan: Plan) -> Steps[Study]:
         yield Progress("steer", at, len(plan.groups) * len(plan.methods))
         along = {name: units[name, method] for name in observed}
         tries = _tries(plan, observed["local"], group, method, along["local"])
-        steps = np.array([some.steps for some in tries])
-        found = {name: effects(observed[name], group, steps, along[name]) for name in observed}
+        steps = np.array([tried.steps for tried in tries])
+        measured = {name: effects(observed[name], group, steps, along[name]) for name in observed}
         normalisers = log_normaliser(observed["heldout"], group, steps, along["heldout"])
         edits += [(group, row) for row in normalisers]
-        for index, some in enumerate(tries):
-            seen = {name: rows[index] for name, rows in found.items()}
-            results += _results(analysis, observed["local"], moves[method], some, seen)
+        for index, tried in enumerate(tries):
+            seen = {name: rows[index] for name, rows in measured.items()}
+            results += _results(analysis, observed["local"], moves[method], tried, seen)
         if plan.dose:
             curve = np.repeat(np.log(DOSE)[:, None], len(group), 1)
-            found = {name: effects(observed[name], group, curve, along[name]) for name in observed}
+            measured = {name: effects(observed[name], group, curve, along[name]) for name in observed}
             dose += [
                 DosePoint(
                     token_id=token_id,
                     method=method,
-                    asked=asked,
-                    achieved={name: rows[index].achieved[i] for name, rows in found.items()},
-                    js={name: rows[index].js for name, rows in found.items()},
+                    asked=dose_ratio,
+                    achieved={name: rows[index].achieved[i] for name, rows in measured.items()},
+                    js={name: rows[index].js for name, rows in measured.items()},
                 )
                 for i, token_id in enumerate(group)
-                for index, asked in enumerate(DOSE)
+                for index, dose_ratio in enumerate(DOSE)
             ]
     who = yield from most_affected(
         analysis.model.head, samples.heldout, observed["heldout"].log_z, edits, AFFECTED_TOKENS
@@ -287,14 +287,16 @@ def study(analysis: Analysis, samples: Samples, plan: Plan) -> Steps[Study]:
 
 def _tries(plan: Plan, local: Observed, group: tuple[int, ...], method: Method, along: Tensor) -> list[_Try]:
     alpha = [local.alpha(token_id) for token_id in group]
-    asked = [tuple(ratio for _ in group) for ratio in plan.ratios]
-    asked += [tuple(target / own for own in alpha) for target in plan.targets]
+    ratio_sets = [tuple(ratio for _ in group) for ratio in plan.ratios]
+    ratio_sets += [tuple(target / probability for probability in alpha) for target in plan.targets]
     tries: list[_Try] = []
-    for ratios in asked:
+    for ratios in ratio_sets:
         tries.append(_Try(group=group, method=method, asked=ratios, steps=tuple(math.log(ratio) for ratio in ratios)))
         if plan.calibrate:
-            found = calibrate(local, group, [r * own for r, own in zip(ratios, alpha, strict=True)], along)
-            tries.append(_Try(group=group, method=method, asked=ratios, steps=found.steps, reached=found.reached))
+            solution = calibrate(
+                local, group, [r * probability for r, probability in zip(ratios, alpha, strict=True)], along
+            )
+            tries.append(_Try(group=group, method=method, asked=ratios, steps=solution.steps, reached=solution.reached))
     return tries
 
 

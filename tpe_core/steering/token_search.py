@@ -46,11 +46,11 @@ class TokenIndex:
 
         `query` is a text as typed or as tables show it (``·the`` is `` the``), or ``#123`` for an id.
         """
-        found: dict[int, Candidate] = {}
+        candidates: dict[int, Candidate] = {}
 
         def add(ids: Sequence[int], how: How) -> None:
             for token_id in ids:
-                found.setdefault(token_id, Candidate(token_id, self.texts[token_id], how))
+                candidates.setdefault(token_id, Candidate(token_id, self.texts[token_id], how))
 
         if not query:
             return []
@@ -64,11 +64,11 @@ class TokenIndex:
             add(self._ids.get(text, []), "space")
         for text in (*spellings, *spaced):
             add(self._folded.get(text.casefold(), []), "case")
-        if len(found) < limit:
+        if len(candidates) < limit:
             parts = {text.casefold() for text in (query, *spellings)}
             holding = [ids for text, ids in self._folded.items() if any(part in text for part in parts)]
             add(sorted((i for ids in holding for i in ids), key=lambda i: (len(self.texts[i]), i)), "part")
-        return list(found.values())[:limit]
+        return list(candidates.values())[:limit]
 
     def resolve(self, query: str) -> int:
         """The id of the token that `query` is. Raises `TpeError` where it is several tokens, none, or ambiguous."""
@@ -104,10 +104,10 @@ class TokenIndex:
         return f"no token here (it becomes {self._listed(ids)})" if ids else "no token here"
 
     def _offer(self, query: str) -> str:
-        found = [candidate.token_id for candidate in self.search(query, OFFERED)]
-        if not found:
+        token_ids = [candidate.token_id for candidate in self.search(query, OFFERED)]
+        if not token_ids:
             return "no token contains it, so choose another text"
-        return f"choose one token, such as {self._listed(found)}"
+        return f"choose one token, such as {self._listed(token_ids)}"
 
     def _listed(self, ids: Sequence[int]) -> str:
         names = [f"#{i} {fit(self.texts[i], 24)!r}" if i < len(self.texts) else f"#{i}" for i in ids[:OFFERED]]

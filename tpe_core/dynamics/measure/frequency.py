@@ -167,9 +167,9 @@ def count_text(
     yield Progress("count tokens", 0)
     facts = ["frequencies 1", source.fingerprint(), tokenizer_fingerprint(tokenizer), rows]
     key = hashlib.sha256(json_text(facts).encode()).hexdigest()
-    found = None if store is None else store.load(key)
-    if found is not None and found[0]["counts"].shape == (rows,):
-        return Frequencies.of(found[0]["counts"], source.label)
+    stored = None if store is None else store.load(key)
+    if stored is not None and stored[0]["counts"].shape == (rows,):
+        return Frequencies.of(stored[0]["counts"], source.label)
     counts = np.zeros(rows, dtype=np.int64)
     read = _Read(source)
     for ids in token_stream(read, tokenizer):

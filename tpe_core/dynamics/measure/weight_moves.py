@@ -37,13 +37,13 @@ def _only_kind(name: str, values: Mapping[str, float]) -> dict[str, float]:
     return {kind: values[kind]}
 
 
-def parameter_names(weights: Weights, head: HeadName, own: str) -> Steps[dict[str, int]]:
-    """A checkpoint's parameters and how many values each has: a job. `own` is the head's name there."""
+def parameter_names(weights: Weights, head: HeadName, head_tensor: str) -> Steps[dict[str, int]]:
+    """A checkpoint's parameters and how many values each has: a job. `head_tensor` is the head's name there."""
     locations = yield from weights.locations(weights.files)
     sizes = {name: math.prod(location.shape) for name, location in locations.items() if location.floating}
-    again = {variant for name in head.names for variant in head.variants(name)} - {own}
+    again = {variant for name in head.names for variant in head.variants(name)} - {head_tensor}
     sizes = {name: size for name, size in sizes.items() if name not in again}
-    known = {variant for name in head.others for variant in head.variants(name)} | {own}
+    known = {variant for name in head.others for variant in head.variants(name)} | {head_tensor}
     named = {name: size for name, size in sizes.items() if name in known}
     return named if sum(named.values()) >= MOSTLY * sum(sizes.values()) else sizes
 

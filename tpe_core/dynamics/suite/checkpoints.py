@@ -78,15 +78,15 @@ def open_suite(
     refs: Mapping[str, Files | str]  # by name: files, or a commit whose files are yet to be asked for
     if path.is_dir():
         where = f"in the folder {source}"
-        refs, found = _in_folder(path, patterns)
+        refs, listed = _in_folder(path, patterns)
     elif source.startswith((".", "/", "~")) or source.count("/") > 1 or path.is_file():
         raise ModelError(f"{source} is no folder of checkpoints, hub model or probe log (.jsonl): check the path.")
     else:
         where = f"among the revisions of {source}"
         refs = (yield from revisions(source, store, options.offline)) or cached_revisions(source)
-        found = _matching(refs, patterns, loose=bool(patterns))
+        listed = _matching(refs, patterns, loose=bool(patterns))
         points = HUB_POINTS if points is None and wild else points
-    names, skipped = found
+    names, skipped = listed
     steps, doubled = _by_step(names)
     skipped += doubled
     if not steps:
@@ -176,15 +176,15 @@ def _alike(
     often = Counter(head for _, head in readable)
     last = readable[-1][1]
     head = max(often, key=lambda one: (often[one], one == last))
-    for checkpoint, own in readable:
-        if own != head:
+    for checkpoint, tensor in readable:
+        if tensor != head:
             reason = (
-                f"it is another model than most ({own}, not {head})"
-                if str(own) != str(head)
-                else (f"it is another model than most: {len(own.others ^ head.others)} parameters are not the same")
+                f"it is another model than most ({tensor}, not {head})"
+                if str(tensor) != str(head)
+                else (f"it is another model than most: {len(tensor.others ^ head.others)} parameters are not the same")
             )
             skipped.append(Skipped(checkpoint.name, checkpoint.step, reason))
-    return [checkpoint for checkpoint, own in readable if own == head], head
+    return [checkpoint for checkpoint, tensor in readable if tensor == head], head
 
 
 def _config(files: Files, options: RunOptions) -> Steps[Any]:
@@ -199,10 +199,10 @@ def _config(files: Files, options: RunOptions) -> Steps[Any]:
             name, revision=revision, trust_remote_code=options.trust_remote_code
         )
     except Exception as error:  # whatever transformers raises
-        told = explain(error, RunOptions(model=name, revision=revision))
-        if options.trust_remote_code or "trust-remote-code" not in str(told):
+        problem = explain(error, RunOptions(model=name, revision=revision))
+        if options.trust_remote_code or "trust-remote-code" not in str(problem):
             raise UnusableError(f"its config cannot be used ({reason_of(error, 160)})") from error
-        raise told from error
+        raise problem from error
 
 
 def _order(checkpoints: Sequence[Checkpoint]) -> Steps[list[str]]:
@@ -224,11 +224,11 @@ def _order(checkpoints: Sequence[Checkpoint]) -> Steps[list[str]]:
 def _none(where: str, skipped: Sequence[Skipped], there: Sequence[str]) -> ModelError:
     """Why no checkpoint is left."""
     if skipped:
-        some = "; ".join(f"{entry.name}: {entry.reason}" for entry in skipped[:NAMED])
+        examples = "; ".join(f"{entry.name}: {entry.reason}" for entry in skipped[:NAMED])
         rest = f"; and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
         named = any(entry.reason == NAMELESS for entry in skipped)
         what = f": {NAMES}" if named else ""
-        return ModelError(f"there is no usable checkpoint {where} ({some}{rest}){what}.")
+        return ModelError(f"there is no usable checkpoint {where} ({examples}{rest}){what}.")
     if "config.json" in there:
         return ModelError(f"there is one model and no checkpoint {where}: name the folder that its checkpoints are in.")
     instead = f" (there are {', '.join(there[:NAMED])})" if there else ""

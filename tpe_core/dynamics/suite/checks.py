@@ -28,15 +28,15 @@ def duplicates(groups: Iterable[Sequence[str]], order: Sequence[str], away: Mapp
     That is the run's last where it is among them, else the one whose distance to the end (`away`) fits best between
     its neighbours in `order`; the earliest where nothing tells.
     """
-    found: dict[str, str] = {}
+    original_of: dict[str, str] = {}
     for group in sorted(groups, key=lambda names: order[-1] not in names):  # the sure ones first
-        own = (
+        original = (
             order[-1]
             if order[-1] in group
-            else min(group, key=lambda name: _misfit(name, {*group, *found}, order, away))
+            else min(group, key=lambda name: _misfit(name, {*group, *original_of}, order, away))
         )
-        found |= {name: own for name in group if name != own}
-    return found
+        original_of |= {name: original for name in group if name != original}
+    return original_of
 
 
 def _misfit(name: str, doubtful: AbstractSet[str], order: Sequence[str], away: Mapping[str, float]) -> float:
@@ -54,10 +54,10 @@ def warn_duplicates(same: Mapping[str, str], count: int) -> list[str]:
     """What duplicates mean for who reads the trajectory."""
     if not same:
         return []
-    some = ", ".join(f"{name} those of {own}" for name, own in list(same.items())[:NAMED])
+    examples = ", ".join(f"{name} those of {own}" for name, own in list(same.items())[:NAMED])
     more = f", and {len(same) - NAMED} more" if len(same) > NAMED else ""
     return [
-        f"{len(same)} of {count} checkpoints hold the weights of another ({some}{more}): "
+        f"{len(same)} of {count} checkpoints hold the weights of another ({examples}{more}): "
         "not all of these steps can be right."
     ]
 
@@ -80,14 +80,14 @@ def suspicions(
     `apart` is each checkpoint's distance to the last by parameter group, `hashes` those of its weight files by name,
     where they are known without reading them. Duplicates of other checkpoints are left to `duplicates`.
     """
-    own = [point for point in points if point.duplicate_of is None]
-    sure = list(_shared_with_the_last(own, apart))
+    distinct = [point for point in points if point.duplicate_of is None]
+    sure = list(_shared_with_the_last(distinct, apart))
     named = {name for one in sure for name in one.names}
     return [
         *sure,
-        *_out_of_order([point for point in own[:-1] if point.name not in named], apart),
-        *_shared_with_the_one_before(own),
-        *_shared_files([point.name for point in own], hashes),
+        *_out_of_order([point for point in distinct[:-1] if point.name not in named], apart),
+        *_shared_with_the_one_before(distinct),
+        *_shared_files([point.name for point in distinct], hashes),
     ]
 
 
@@ -134,10 +134,10 @@ def _out_of_order(own: Sequence[Point], apart: Mapping[str, Mapping[str, float]]
             )
 
 
-def _shared_with_the_one_before(own: Sequence[Point]) -> Iterable[Suspicion]:
+def _shared_with_the_one_before(points: Sequence[Point]) -> Iterable[Suspicion]:
     """Neighbours of which a part is exactly the same and another is not, though that part moves later."""
-    for at, (point, later) in enumerate(itertools.pairwise(own[:-1])):
-        rest = [each.change for each in own[at + 2 :]]
+    for at, (point, later) in enumerate(itertools.pairwise(points[:-1])):
+        rest = [each.change for each in points[at + 2 :]]
         groups = [
             group
             for group in _same_parts(later.change)
@@ -153,7 +153,7 @@ def _shared_with_the_one_before(own: Sequence[Point]) -> Iterable[Suspicion]:
 
 def _shared_files(names: Sequence[str], hashes: Mapping[str, Mapping[str, str]]) -> Iterable[Suspicion]:
     """Checkpoints that have a weight file in common with a later one, though it changed in between."""
-    told = set()
+    reported = set()
     for file in sorted({file for known in hashes.values() for file in known}):
         series = [(name, hashes[name][file]) for name in names if file in hashes.get(name, {})]
         if len({value for _, value in series}) < 2 or len(series) < 3:
@@ -162,11 +162,11 @@ def _shared_files(names: Sequence[str], hashes: Mapping[str, Mapping[str, str]])
             again = [other for other in range(at + 1, len(series)) if series[other][1] == value]
             split = [other for other in again if any(series[k][1] != value for k in range(at + 1, other))]
             alone = again == [len(series) - 1] and at == len(series) - 2  # the last but one, and it alone
-            if not (split or alone) or (name, file) in told:
+            if not (split or alone) or (name, file) in reported:
                 continue
             last = series[-1][1] == value
             others = (name,) if last else (name, series[split[0]][0])
-            told |= {(other, file) for other in others}
+            reported |= {(other, file) for other in others}
             whose = "the last one" if last else series[split[0]][0]
             yield Suspicion(
                 others,

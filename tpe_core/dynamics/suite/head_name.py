@@ -79,14 +79,14 @@ def head_name(config: Any, task: str | None, called: str, trust_remote_code: boo
     if weight is None or site.weights is not None:
         raise ModelError(f"{called} has no single output matrix: {site.reason or 'its head is kept in pieces.'}")
     every = list(model.named_parameters(remove_duplicate=False))
-    own = [name for name, parameter in every if parameter is weight]
+    own_names = [name for name, parameter in every if parameter is weight]
     mine = {id(module): name for name, module in model.named_modules()}[id(site.module)]
-    names = sorted(own, key=lambda name: name != f"{mine}.weight")
+    names = sorted(own_names, key=lambda name: name != f"{mine}.weight")
     return HeadName(
         architecture=config.model_type,
         names=tuple(names),
         shape=tuple(weight.shape),
-        others=frozenset(_others(every, own)),
+        others=frozenset(_others(every, own_names)),
         prefix=f"{model.base_model_prefix}.",
         task=kind,
     )

@@ -66,8 +66,8 @@ class HubFiles(Files):
         """The path of a file in the local cache; None where it is not there."""
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(self.repo, name, revision=self.commit)
-        return Path(found) if isinstance(found, str) else None
+        path = try_to_load_from_cache(self.repo, name, revision=self.commit)
+        return Path(path) if isinstance(path, str) else None
 
     def part(self, name: str, start: int, stop: int) -> Steps[bytearray]:
         """Fetch bytes of a file from the hub by range, or read them from the local cache: a job."""
@@ -182,19 +182,19 @@ def revisions(repo: str, store: Store | None, offline: bool) -> Steps[dict[str, 
     if offline:
         entry = None if store is None else store.load(key)
         return {} if entry is None else dict(entry[1])
-    found: dict[str, str] = {}
+    commits: dict[str, str] = {}
 
     def ask() -> None:
         refs = HfApi().list_repo_refs(repo)
-        found.update({ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)})
+        commits.update({ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)})
 
     try:
         yield from in_background(_Questions(0), ask)
     except Exception as error:
         raise explain(error, RunOptions(model=repo)) from error
     if store is not None:
-        store.save(key, {}, found)
-    return found
+        store.save(key, {}, commits)
+    return commits
 
 
 def look_up(repo: str, commits: Sequence[str], store: Store | None, offline: bool) -> Steps[dict[str, HubFiles]]:
@@ -208,17 +208,17 @@ def look_up(repo: str, commits: Sequence[str], store: Store | None, offline: boo
     for commit in commits:
         if store is not None and (entry := store.load(_key("commit", repo, commit))) is not None:
             known[commit] = entry[1]
-    asked = _Questions(len(commits))
+    questions = _Questions(len(commits))
 
     def ask(commit: str) -> None:
-        if asked.stop.is_set():
+        if questions.stop.is_set():
             return
         info = HfApi().model_info(repo, revision=commit, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
         known[commit] = {
             entry.rfilename: (int(entry.size or 0), str(entry.lfs.sha256 if entry.lfs is not None else entry.blob_id))
             for entry in info.siblings or ()
         }
-        asked.done, asked.last = len(known), commit[:8]
+        questions.done, questions.last = len(known), commit[:8]
 
     def work() -> None:
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="tpe-look-up") as pool:
@@ -227,7 +227,7 @@ def look_up(repo: str, commits: Sequence[str], store: Store | None, offline: boo
 
     if not offline and len(known) < len(commits):
         try:
-            yield from in_background(asked, work)
+            yield from in_background(questions, work)
         except Exception as error:
             raise explain(error, RunOptions(model=repo)) from error
         if store is not None:
@@ -249,12 +249,12 @@ def cached_revisions(repo: str) -> dict[str, LocalFiles]:
         repos = [entry for entry in scan_cache_dir().repos if entry.repo_id == repo and entry.repo_type == "model"]
     except CacheNotFound:
         repos = []
-    found = {
+    commits = {
         ref: LocalFiles(Path(revision.snapshot_path))
         for entry in repos
         for revision in entry.revisions
         for ref in revision.refs
     }
-    if not found:
+    if not commits:
         raise ModelError(f"no revision of {repo} is in the local cache and --offline was given: connect once.")
-    return found
+    return commits

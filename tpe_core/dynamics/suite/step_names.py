@@ -30,8 +30,8 @@ def step_of(name: str, loose: bool = True) -> int | None:
     ``20k`` is 20,000. Without `loose` a bare number is none: it may be a version. None where nothing tells.
     """
     for pattern in NAMED:
-        if found := pattern.search(name):
-            return int(found[1]) * POWERS[found[2].lower()]
+        if match := pattern.search(name):
+            return int(match[1]) * POWERS[match[2].lower()]
     numbers = ANY.findall(name) if loose and len(re.findall(r"\d+", name)) == 1 else []
     return int(numbers[0][0]) * POWERS[numbers[0][1].lower()] if numbers else None
 

@@ -29,20 +29,22 @@ def suite_tokenizer(suite: Suite, options: RunOptions, named: str | None, store:
     Raises `ModelError` where none can be loaded from what was named.
     """
     if named is not None:
-        found, reason = _load(os.path.expanduser(named), options)
-        if found is None:
+        tokenizer, reason = _load(os.path.expanduser(named), options)
+        if tokenizer is None:
             raise ModelError(f"no tokenizer can be loaded from {named} ({reason}): name a folder or a hub model.")
-        return found
+        return tokenizer
     last = suite.last.files
     if isinstance(last, LocalFiles):
-        return next((found for folder in _around(last.folder) if (found := _load(str(folder), options)[0])), None)
-    found = yield from _fetched(last, options)
-    if found is None:
+        return next(
+            (tokenizer for folder in _around(last.folder) if (tokenizer := _load(str(folder), options)[0])), None
+        )
+    tokenizer = yield from _fetched(last, options)
+    if tokenizer is None:
         commit = (yield from revisions(options.model, store, options.offline)).get(MAIN)
         if commit is not None:
             main = yield from look_up(options.model, [commit], store, options.offline)
-            found = yield from _fetched(main[commit], options)
-    return found
+            tokenizer = yield from _fetched(main[commit], options)
+    return tokenizer
 
 
 def _around(folder: Path) -> Iterator[Path]:
@@ -68,11 +70,11 @@ def _load(place: str, options: RunOptions) -> tuple[Any, str]:
     import transformers
 
     try:
-        found = transformers.AutoTokenizer.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
             place, trust_remote_code=options.trust_remote_code, local_files_only=options.offline
         )
     except Exception as error:  # whatever transformers and the hub raise
         return None, reason_of(error, 160)
-    if len(found.get_vocab()) <= len(set(found.all_special_ids)):
+    if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):
         return None, "its vocabulary is empty"
-    return found, ""
+    return tokenizer, ""

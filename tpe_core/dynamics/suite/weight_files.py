@@ -261,12 +261,12 @@ def _header(where: Files, file: str) -> Steps[dict[str, TensorLocation]]:
 
 def _object(data: bytes, name: str) -> dict[str, Any]:
     try:
-        found = parse_json(data)
+        document = parse_json(data)
     except ValueError as error:
         raise UnusableError(f"{name} is broken: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise UnusableError(f"{name} is broken: it holds no JSON object")
-    return found
+    return document
 
 
 def is_weight(name: str) -> bool:
