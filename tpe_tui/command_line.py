@@ -83,16 +83,16 @@ def sweep_lines(options: RunOptions, state: SweepState) -> str:
     words, request = ["tpe", "prune", *common_options(options)], state.request
     ways = [*request.replacements, *([ROTATE] if request.reference else [])]
     steps = ",".join(f"{fraction:g}" for fraction in request.fractions)
-    asked = ["--order", ",".join(request.orders), "--replace", ",".join(ways), "--fractions", steps]
+    all_curves = ["--order", ",".join(request.orders), "--replace", ",".join(ways), "--fractions", steps]
     if request.draws != SweepRequest().draws:
-        asked += ["--seeds", str(request.draws)]
-    lines = ["# every curve, as tables or with --json", shlex.join([*words, *asked])]
+        all_curves += ["--seeds", str(request.draws)]
+    lines = ["# every curve, as tables or with --json", shlex.join([*words, *all_curves])]
     if state.selected != ROTATE:
         fraction = f"{request.fractions[min(state.at, len(request.fractions) - 1)]:g}"
-        one = ["--order", state.selected, "--replace", state.replacement, "--fractions", fraction]
+        one_point = ["--order", state.selected, "--replace", state.replacement, "--fractions", fraction]
         lines += [
             "# the point under the cursor, and its mask",
-            shlex.join([*words, *one, "--save", mask_name(options)]),
+            shlex.join([*words, *one_point, "--save", mask_name(options)]),
         ]
     return "\n".join(lines)
 
@@ -122,10 +122,10 @@ def generate_lines(
         words += ["--intervention", mask_name(options)]
     if changed:
         lines.append("# the edit has changed since the first token; there the one in force holds from then on")
-    asked = {"length": decoding.length, "temperature": decoding.temperature, "top-k": decoding.top_k}
-    asked |= {"top-p": decoding.top_p, "seed": decoding.seed}
+    settings = {"length": decoding.length, "temperature": decoding.temperature, "top-k": decoding.top_k}
+    settings |= {"top-p": decoding.top_p, "seed": decoding.seed}
     plain = {"temperature": 1.0, "top-k": 0, "top-p": 1.0, "seed": 0}
-    for name, value in asked.items():
+    for name, value in settings.items():
         words += [f"--{name}", str(value)] if value != plain.get(name) else []
     return "\n".join([*lines, shlex.join(words)])
 
@@ -133,20 +133,20 @@ def generate_lines(
 def steer_lines(options: RunOptions, request: DoseRequest) -> str:
     """The commands that measure what the steering study shows, and write its edit where one command can."""
     words, ratios = ["tpe", "steer", *common_options(options)], request.ratios
-    asked: dict[float, list[str]] = {}
+    tokens_by_ratio: dict[float, list[str]] = {}
     for token_id, ratio in zip(request.token_ids, ratios, strict=True):
-        asked.setdefault(ratio, []).extend(["--token", f"#{token_id}"])
+        tokens_by_ratio.setdefault(ratio, []).extend(["--token", f"#{token_id}"])
     lines = ["# asked and achieved by every method, with the dose-response, as tables or with --json"]
-    for ratio, tokens in asked.items():
+    for ratio, tokens in tokens_by_ratio.items():
         together = ["--together"] if len(tokens) > 2 else []
-        said = [*words, *tokens, "--ratio", f"{ratio:.6g}", *together]
-        lines.append(shlex.join([*said, "--method", ",".join(METHODS), "--dose"]))
-        if len(asked) == 1:
+        command = [*words, *tokens, "--ratio", f"{ratio:.6g}", *together]
+        lines.append(shlex.join([*command, "--method", ",".join(METHODS), "--dose"]))
+        if len(tokens_by_ratio) == 1:
             lines += [
                 "# this edit, by the method in force",
-                shlex.join([*said, "--method", request.method, "--save", mask_name(options)]),
+                shlex.join([*command, "--method", request.method, "--save", mask_name(options)]),
             ]
-    if len(asked) > 1:
+    if len(tokens_by_ratio) > 1:
         lines.append("# tokens at different ratios are measured one ratio at a time there")
     if request.edit.pruned:
         lines.append("# the figures there are of the whole head, without what is pruned here")

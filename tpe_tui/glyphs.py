@@ -121,11 +121,11 @@ def _tmux_utf8(environment: Mapping[str, str]) -> bool | None:
     """Whether tmux's client takes UTF-8; None where it does not say."""
     import subprocess
 
-    asked = ["tmux", "display-message", "-p", "#{client_utf8}"]
+    command = ["tmux", "display-message", "-p", "#{client_utf8}"]
     try:
-        told = subprocess.run(  # noqa: S603
-            asked, env=dict(environment), capture_output=True, text=True, timeout=1, check=False
+        answer = subprocess.run(  # noqa: S603
+            command, env=dict(environment), capture_output=True, text=True, timeout=1, check=False
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"1": True, "0": False}.get(told.stdout.strip())
+    return {"1": True, "0": False}.get(answer.stdout.strip())

@@ -209,10 +209,10 @@ class Keymap:
 
     def groups(self) -> dict[str, list[Action]]:
         """The actions by group, in the table's order."""
-        found: dict[str, list[Action]] = {}
+        groups: dict[str, list[Action]] = {}
         for action in ACTIONS:
-            found.setdefault(action.group, []).append(action)
-        return found
+            groups.setdefault(action.group, []).append(action)
+        return groups
 
 
 def default_keys_file() -> Path:

@@ -56,16 +56,16 @@ def tagged(
     side: Continuation, p: Callable[[GeneratedToken], float], differs: int | None = None, changes: Collection[int] = ()
 ) -> Iterator[Tagged]:
     """A side's text in stretches: a mark before step `differs`, one before each step of `changes`, one at its end."""
-    for step, said in enumerate(side.tokens):
-        role, body = bin_of(p(said)).role, said.text.lstrip(" ")
-        if body and body != said.text:  # a space before a word is no part of what was unlikely
-            yield Tagged(" " * (len(said.text) - len(body)), "row")
+    for step, token in enumerate(side.tokens):
+        role, body = bin_of(p(token)).role, token.text.lstrip(" ")
+        if body and body != token.text:  # a space before a word is no part of what was unlikely
+            yield Tagged(" " * (len(token.text) - len(body)), "row")
         if step in changes:
             yield Tagged(CHANGED, END_ROLE)
         if step == differs:
             yield Tagged(DIFFERS, MARK_ROLE)
-        if said.text:
-            yield Tagged(body or said.text, role, step)
+        if token.text:
+            yield Tagged(body or token.text, role, step)
     if side.ended:
         yield Tagged(END, END_ROLE, len(side.tokens) - 1)
 

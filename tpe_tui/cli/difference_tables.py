@@ -19,18 +19,18 @@ NAME, SIDE = 28, 22  # cells of a column of names, and of a column of A or B
 STEERED = 40  # tokens printed; --json has them all
 
 
-def print_difference(paths: tuple[Path, Path], found: Difference) -> None:
+def print_difference(paths: tuple[Path, Path], difference: Difference) -> None:
     """What differs: dimensions, replacement, steering, what both were made on, then figures of both."""
     for name, path in zip("AB", paths, strict=True):
         row(name, str(path))
     line()
-    row("edit", "the same in both" if found.same_edit else "not the same")
-    _print_dims(found)
-    _print_numbers(found)
-    _print_steering(found.steering)
-    _print_facts(found.facts)
-    _print_figures(found.figures)
-    _print_next_tokens(found.next_tokens)
+    row("edit", "the same in both" if difference.same_edit else "not the same")
+    _print_dims(difference)
+    _print_numbers(difference)
+    _print_steering(difference.steering)
+    _print_facts(difference.facts)
+    _print_figures(difference.figures)
+    _print_next_tokens(difference.next_tokens)
 
 
 def _sides(name: str, a: str, b: str, more: str = "") -> None:
@@ -38,17 +38,17 @@ def _sides(name: str, a: str, b: str, more: str = "") -> None:
     line(" ".join((fit(name, NAME - 1), fit(a, SIDE - 1), fit(b, SIDE - 1), more)))
 
 
-def _print_dims(found: Difference) -> None:
-    both = len(found.both)
-    a, b = len(found.only_a) + both, len(found.only_b) + both
+def _print_dims(difference: Difference) -> None:
+    both = len(difference.both)
+    a, b = len(difference.only_a) + both, len(difference.only_b) + both
     if not a and not b:
         row("pruned", "nothing in either")
         return
     row("pruned", f"{a:,} dimensions in A, {b:,} in B, {both:,} of them in both")
-    for label, dims in (("only in A", found.only_a), ("only in B", found.only_b)):
+    for label, dims in (("only in A", difference.only_a), ("only in B", difference.only_b)):
         if dims:
             row(label, dims_text(dims))
-    ways = found.replacement
+    ways = difference.replacement
     if a and b:
         row("replaced by", str(ways.a) if ways.a == ways.b else f"{ways.a} in A, {ways.b} in B")
 

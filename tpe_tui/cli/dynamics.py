@@ -77,7 +77,7 @@ def dynamics(
     if follow and len(source) > 1 and not screen:
         raise typer.BadParameter("--follow watches one log where there is no terminal to draw several on.")
     options = run_options(context)
-    asked: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "counts": counts,
         "revisions": tuple(word.strip() for some in revisions or () for word in some.split(",") if word.strip()),
         "points": points,
@@ -85,49 +85,50 @@ def dynamics(
         "weights": weights,
         "loss": loss,
     }
-    if (words := _words(options, asked)) and all(map(is_recorded, source)):
+    if (words := _words(options, settings)) and all(map(is_recorded, source)):
         raise typer.BadParameter(
             f"{words[0]} is for measuring checkpoints, and {source[0]} was measured: leave it out."
         )
     if screen:
-        raise typer.Exit(_screen(source, options, asked))
+        raise typer.Exit(_screen(source, options, settings))
     for name in filter(is_recorded, source) if words else ():
         say(f"{name} was measured already: {words[0]} is for the other sources.")
-    found, stopped = [], False
+    trajectories, stopped = [], False
     for name in source:
-        one, stopped = (_follow(name, json_), False) if follow else _measure(name, options, asked)
-        found += [] if one is None else [one]
+        trajectory, stopped = (_follow(name, json_), False) if follow else _measure(name, options, settings)
+        trajectories += [] if trajectory is None else [trajectory]
         if stopped:
             break
-    _print(found, json_, headed=not follow, stopped=stopped)
+    _print(trajectories, json_, headed=not follow, stopped=stopped)
     if stopped:
-        leave_stopped(f"the {sum(len(one.points) for one in found)} checkpoints that were measured are printed.")
-    if strict and any(one.warnings or one.skipped for one in found):
+        points = sum(len(trajectory.points) for trajectory in trajectories)
+        leave_stopped(f"the {points} checkpoints that were measured are printed.")
+    if strict and any(trajectory.warnings or trajectory.skipped for trajectory in trajectories):
         raise typer.Exit(FAILED)
 
 
-def _screen(names: list[str], options: RunOptions, asked: dict[str, Any]) -> int:
+def _screen(names: list[str], options: RunOptions, settings: dict[str, Any]) -> int:
     from dataclasses import replace
 
     from tpe_tui.dynamics.app import run_dynamics
     from tpe_tui.engine.host import read_dynamics
 
     trusted = replace(options, model=names[0])  # code of several sources is run by none
-    reader = read_dynamics(trusted if len(names) == 1 else options, **asked)
-    return run_dynamics(names, reader, _words(options, asked))
+    reader = read_dynamics(trusted if len(names) == 1 else options, **settings)
+    return run_dynamics(names, reader, _words(options, settings))
 
 
-def _words(options: RunOptions, asked: dict[str, Any]) -> list[str]:
+def _words(options: RunOptions, settings: dict[str, Any]) -> list[str]:
     """The options as they were given, for a command line that repeats them."""
     words = [word for path in options.text for word in ("--text", path)]
     words += ["--seed", str(options.seed)] if options.seed != type(options)().seed else []
-    words += [word for pattern in asked["revisions"] for word in ("--revisions", pattern)]
+    words += [word for pattern in settings["revisions"] for word in ("--revisions", pattern)]
     for name in ("counts", "points", "tokenizer"):
-        words += [f"--{name}", str(asked[name])] if asked[name] is not None else []
-    return words + [f"--{name}" for name in ("weights", "loss") if asked[name]]
+        words += [f"--{name}", str(settings[name])] if settings[name] is not None else []
+    return words + [f"--{name}" for name in ("weights", "loss") if settings[name]]
 
 
-def _measure(name: str, options: RunOptions, asked: dict[str, Any]) -> tuple[Trajectory | None, bool]:
+def _measure(name: str, options: RunOptions, settings: dict[str, Any]) -> tuple[Trajectory | None, bool]:
     """(One source, whether that was stopped), after saying what it will cost where that is anything."""
     from dataclasses import replace
 
@@ -136,7 +137,7 @@ def _measure(name: str, options: RunOptions, asked: dict[str, Any]) -> tuple[Tra
     from tpe_core.dynamics.plan import DynamicsOptions, plan_dynamics
     from tpe_core.dynamics.trajectory import Trajectory
 
-    plan = drive(plan_dynamics(DynamicsOptions(replace(options, model=name), **asked)))
+    plan = drive(plan_dynamics(DynamicsOptions(replace(options, model=name), **settings)))
     say(f"{name}: {plan.budget}.")
     return drive_until_stopped(plan.run(), lambda partial: isinstance(partial, Trajectory) and bool(partial.points))
 
@@ -154,7 +155,7 @@ def _follow(name: str, quiet: bool) -> Trajectory:
             try:
                 event = next(steps)
             except StopIteration as stop:
-                found: Trajectory = stop.value
+                trajectory: Trajectory = stop.value
                 break
             if isinstance(event.partial, Trajectory) and not quiet and table.has_new(event.partial):
                 line.close()
@@ -164,24 +165,24 @@ def _follow(name: str, quiet: bool) -> Trajectory:
         line.close()
         steps.close()
     if not quiet:
-        table.print_new(found)
-    return found
+        table.print_new(trajectory)
+    return trajectory
 
 
-def _print(found: list[Trajectory], as_json: bool, headed: bool, stopped: bool) -> None:
+def _print(trajectories: list[Trajectory], as_json: bool, headed: bool, stopped: bool) -> None:
     from tpe_core.dynamics.trajectory_file import document
     from tpe_tui.cli.dynamics_tables import TrajectoryTable, print_halfway, print_source
 
-    for one in found:
-        for entry in one.skipped:
+    for trajectory in trajectories:
+        for entry in trajectory.skipped:
             say(f"{entry.name} is left out: {entry.reason.rstrip('.')}.")
-        for warning in one.warnings:
+        for warning in trajectory.warnings:
             say(warning)
     if as_json:
-        print_json(document(found) | ({"stopped": True} if stopped else {}))
+        print_json(document(trajectories) | ({"stopped": True} if stopped else {}))
         return
-    for one in found:
+    for trajectory in trajectories:
         if headed:
-            print_source(one)
-            TrajectoryTable(one).print_new(one)
-        print_halfway(one)
+            print_source(trajectory)
+            TrajectoryTable(trajectory).print_new(trajectory)
+        print_halfway(trajectory)

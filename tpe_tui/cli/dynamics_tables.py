@@ -33,29 +33,29 @@ LEGEND = {
 NOT_LIVE = ("top dims", "left", "KL")  # against the last checkpoint, or of a text: no probe's log has them
 
 
-def print_source(found: Trajectory) -> None:
+def print_source(trajectory: Trajectory) -> None:
     """What was measured, on which frequencies."""
-    unseen = "" if found.unseen is None else f"; {count(found.unseen)} of the vocabulary never seen"
-    line(f"{found.source}: {len(found.points)} checkpoints")
-    line(f"frequencies of {found.frequencies}{unseen}")
-    titles = [title for (title, _), wanted in zip(COLUMNS, _shown(found), strict=True) if wanted]
-    for title in titles if found.points else ():
+    unseen = "" if trajectory.unseen is None else f"; {count(trajectory.unseen)} of the vocabulary never seen"
+    line(f"{trajectory.source}: {len(trajectory.points)} checkpoints")
+    line(f"frequencies of {trajectory.frequencies}{unseen}")
+    titles = [title for (title, _), wanted in zip(COLUMNS, _shown(trajectory), strict=True) if wanted]
+    for title in titles if trajectory.points else ():
         line(f"  {title:<9}  {LEGEND[title]}")
     line()
 
 
-def print_halfway(found: Trajectory) -> None:
+def print_halfway(trajectory: Trajectory) -> None:
     """The steps at which encoding and parameters were half-way."""
-    half = found.halfway()
+    half = trajectory.halfway()
     encoding, parameters = half["encoding"], half["parameters"]
     line()
     if encoding is not None:
         line(f"R2 passes half of its last value at step {count(encoding)}")
-    elif any(point.r2_adjusted is not None for point in found.points):
+    elif any(point.r2_adjusted is not None for point in trajectory.points):
         line("the last R2 is not above 0, so there is no half-way step")
     if parameters is not None:
         line(f"all parameters are half-way to their last values at step {count(parameters)}")
-    suspected = sum(point.suspected for point in found.points)
+    suspected = sum(point.suspected for point in trajectory.points)
     if suspected:
         line(f"(without {suspected} suspected checkpoint{'' if suspected == 1 else 's'}: see the warnings)")
 
@@ -67,13 +67,13 @@ class TrajectoryTable:
         self._printed: set[int] = set()
         self._shown = [title not in NOT_LIVE for title, _ in COLUMNS] if whole is None else _shown(whole)
 
-    def has_new(self, found: Trajectory) -> bool:
+    def has_new(self, trajectory: Trajectory) -> bool:
         """Whether there are points that were not printed."""
-        return any(point.step not in self._printed for point in found.points)
+        return any(point.step not in self._printed for point in trajectory.points)
 
-    def print_new(self, found: Trajectory) -> None:
+    def print_new(self, trajectory: Trajectory) -> None:
         """The points that were not printed, under a head before the first of them."""
-        for point in found.points:
+        for point in trajectory.points:
             if point.step in self._printed:
                 continue
             if not self._printed:
@@ -91,9 +91,9 @@ class TrajectoryTable:
         line(f"{step:>9}{''.join(shown)}{note}")
 
 
-def _shown(found: Trajectory) -> list[bool]:
+def _shown(trajectory: Trajectory) -> list[bool]:
     """Of `COLUMNS`: whether any checkpoint has the figure."""
-    rows = [_figures(point) for point in found.points]
+    rows = [_figures(point) for point in trajectory.points]
     return [any(row[at] is not None for row in rows) for at in range(len(COLUMNS))]
 
 

@@ -42,7 +42,7 @@ def evaluate(
 
     read_edit(file)  # what can be refused before anything is loaded
     names = [name.strip() for some in tasks for name in some.split(",") if name.strip()]
-    found = find_tasks(names, tasks_path, offline=offline)
+    matching = find_tasks(names, tasks_path, offline=offline)
 
     from tpe_core.evaluation.tasks import evaluate_tasks
     from tpe_tui.cli.eval_tables import print_scores
@@ -51,7 +51,7 @@ def evaluate(
     loaded = load(options)
     store = open_store(options)
     scores = drive(
-        evaluate_tasks(loaded, file, found, force=force, limit=limit, shots=fewshot, batch=batch_size, store=store)
+        evaluate_tasks(loaded, file, matching, force=force, limit=limit, shots=fewshot, batch=batch_size, store=store)
     )
     if json_:
         print_json(scores.to_dict())

@@ -131,11 +131,11 @@ def _styled(line: Sequence[Tagged]) -> Text:
 
 def _legend(pair: PairedGeneration) -> Text:
     """What the styles say, in those styles."""
-    found = Text("probability: ")
+    legend = Text("probability: ")
     for each in BINS:
-        found.append(each.label, style=STYLES[each.role]).append("  ")
+        legend.append(each.label, style=STYLES[each.role]).append("  ")
     if pair.first_difference is not None:
-        found.append(DIFFERS, style=STYLES["differs"]).append(" first difference  ")
+        legend.append(DIFFERS, style=STYLES["differs"]).append(" first difference  ")
     if pair.base.ended or pair.edited.ended:
-        found.append(END, style="dim").append(" end of text")
-    return found
+        legend.append(END, style="dim").append(" end of text")
+    return legend

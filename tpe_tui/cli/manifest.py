@@ -51,15 +51,17 @@ def show(
     from tpe_tui.cli.manifest_tables import print_manifest, print_mismatches
 
     manifest, _ = read_edit(file)
-    found = None if on is None else _tested(file, manifest, replace(run_options(context), model=on))
+    mismatches = None if on is None else _tested(file, manifest, replace(run_options(context), model=on))
     if json_:
         document = manifest.model_dump(mode="json", by_alias=True)
-        print_json(document if found is None else {**document, "mismatches": [asdict(each) for each in found]})
+        print_json(
+            document if mismatches is None else {**document, "mismatches": [asdict(each) for each in mismatches]}
+        )
     else:
         print_manifest(file, manifest)
-        if found is not None:
-            print_mismatches(file, on or "", manifest, found)
-    if found:
+        if mismatches is not None:
+            print_mismatches(file, on or "", manifest, mismatches)
+    if mismatches:
         raise typer.Exit(1)
 
 
@@ -83,10 +85,10 @@ def diff(
     from tpe_core.manifest.difference import difference
     from tpe_core.manifest.manifest import read_edit
 
-    found = difference(read_edit(first), read_edit(second))
+    compared = difference(read_edit(first), read_edit(second))
     if json_:
-        print_json({"schema": 1, "a": str(first), "b": str(second), **found.to_dict()})
+        print_json({"schema": 1, "a": str(first), "b": str(second), **compared.to_dict()})
         return
     from tpe_tui.cli.difference_tables import print_difference
 
-    print_difference((first, second), found)
+    print_difference((first, second), compared)

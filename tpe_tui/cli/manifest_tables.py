@@ -167,14 +167,14 @@ def _print_self_test(manifest: Manifest) -> None:
             line(f"{'':<{LABEL}}{''.join(cells[at : at + across])}")
 
 
-def print_mismatches(path: Path, model: str, manifest: Manifest, found: Sequence[Mismatch]) -> None:
+def print_mismatches(path: Path, model: str, manifest: Manifest, mismatches: Sequence[Mismatch]) -> None:
     """Whether a model reproduces the self-test under the edit; each logit that is not the recorded one."""
     prompts = 0 if manifest.self_test is None else len(manifest.self_test.prompts)
     line()
     if not prompts:
         line(f"{path} has no self-test to run on {model}: it was saved by an older tpe")
         return
-    verdict = "reproduced" if not found else f"{len(found):,} logits differ"
+    verdict = "reproduced" if not mismatches else f"{len(mismatches):,} logits differ"
     line(f"self-test on {model}: {prompts} prompts, {verdict}")
-    for mismatch in found[:STEERED]:
+    for mismatch in mismatches[:STEERED]:
         line(f"  {mismatch}")

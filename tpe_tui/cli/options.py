@@ -137,7 +137,7 @@ def takes(names: Set[str]) -> Callable[[Callable[..., None]], Callable[..., None
 
     def extend(command: Callable[..., None]) -> Callable[..., None]:
         declared = inspect.signature(command, eval_str=True)
-        own = [each for each in declared.parameters.values() if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+        positional = [each for each in declared.parameters.values() if each.kind is not inspect.Parameter.KEYWORD_ONLY]
 
         @functools.wraps(command)
         def run(**given: Any) -> None:
@@ -147,7 +147,7 @@ def takes(names: Set[str]) -> Callable[[Callable[..., None]], Callable[..., None
                     raise typer.BadParameter(f"{option} takes a whole number from 0 to {LARGEST}, not {value}.")
             command(**{name: value for name, value in given.items() if name in declared.parameters})
 
-        run.__signature__ = declared.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]  # typer reads it
+        run.__signature__ = declared.replace(parameters=[*positional, *shared])  # type: ignore[attr-defined]  # typer reads it
         return run
 
     return extend

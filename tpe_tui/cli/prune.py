@@ -129,7 +129,7 @@ def prune(
         raise typer.BadParameter("give one of --fractions, --budget and --budget-perplexity.")
     from tpe_core.pruning.curves import FRACTIONS
 
-    asked = _Asked(
+    request = _Asked(
         orders=_words(order) or ["slope", "random"],
         replacements=_words(replace) or ["zero"],
         fractions=_numbers(fractions) or list(FRACTIONS),
@@ -142,15 +142,15 @@ def prune(
         force=force,
         prompts=generate,
     )
-    asked.check()
-    opened = _opened(run_options(context), asked)
-    document, saved = (_sweep if asked.budget is None else _search)(asked, opened, json_)
+    request.check()
+    opened = _opened(run_options(context), request)
+    document, saved = (_sweep if request.budget is None else _search)(request, opened, json_)
     if json_:
         print_json(document)
-    if asked.save is not None and saved is not None:
+    if request.save is not None and saved is not None:
         session = opened.session
         written = session.export(
-            asked.save, saved.mask, session.default_prompt, saved.by, saved.texts, replace_file=force
+            request.save, saved.mask, session.default_prompt, saved.by, saved.texts, replace_file=force
         )
         say(f"wrote {shown_path(written)}.")
 
@@ -186,15 +186,15 @@ class _Saved:
     texts: tuple[MeasuredText, ...]
 
 
-def _opened(options: RunOptions, asked: _Asked) -> _Opened:
+def _opened(options: RunOptions, request: _Asked) -> _Opened:
     from tpe_core.session import open_session
 
     session, store = drive(open_session(options)), open_store(options)
     warn_if_busy(session.table.info.device)
-    return _Opened(session, read_texts(session.analysis, options, asked.ood, store), store, options.seed)
+    return _Opened(session, read_texts(session.analysis, options, request.ood, store), store, options.seed)
 
 
-def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
+def _sweep(request: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
     """(JSON document, what to save) of a sweep; prints its table unless `quiet`."""
     from tpe_core.manifest.making import costs_on_texts
     from tpe_core.pruning.curves import PruningResult, mask_of, prune
@@ -202,32 +202,34 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
 
     analysis, seed, store = opened.session.analysis, opened.seed, opened.store
     steps = prune(
-        analysis, opened.samples, asked.orders, asked.replacements, asked.fractions,
-        seeds=asked.draws, seed=seed, store=store, fit_positions=asked.fit_positions,
+        analysis, opened.samples, request.orders, request.replacements, request.fractions,
+        seeds=request.draws, seed=seed, store=store, fit_positions=request.fit_positions,
     )  # fmt: skip
     result, stopped = drive_until_stopped(
         steps, lambda partial: isinstance(partial, PruningResult) and bool(partial.curves) and not partial.is_rough
     )
     if stopped or result is None:
-        _stopped(result, asked, quiet)
+        _stopped(result, request, quiet)
     saved = None
     if not quiet:
         print_curves(result)
-    if asked.save is not None:
+    if request.save is not None:
         curve = result.curves[0]
         mask = drive(mask_of(analysis, curve.order, curve.replace, curve.mean().removed[0], seed=seed, store=store))
         if REPLACEMENTS[mask.replacement].is_fitted and mask.pruned:
-            mask = drive(opened.session.refit(mask, asked.fit_positions))
+            mask = drive(opened.session.refit(mask, request.fit_positions))
         costs = {domain: draws[0].costs[0] for domain, draws in curve.draws.items()}
         measured = costs_on_texts(result.texts, result.positions, costs, result.baseline)
         saved = _Saved(mask, f"tpe prune, order {curve.order}", measured)
     document = result.to_dict()
-    if asked.prompts is not None:
+    if request.prompts is not None:
         from tpe_core.generation.pruned_text import pruned_texts
         from tpe_tui.cli.prune_tables import print_texts
 
         texts, stopped = drive_until_stopped(
-            pruned_texts(analysis, result, asked.prompts, fit_positions=asked.fit_positions, seed=seed, store=store),
+            pruned_texts(
+                analysis, result, request.prompts, fit_positions=request.fit_positions, seed=seed, store=store
+            ),
             lambda partial: isinstance(partial, tuple),
         )
         texts = texts or ()
@@ -237,25 +239,25 @@ def _sweep(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any],
         if stopped:
             if quiet:
                 print_json({**document, "stopped": True})
-            leave_stopped(f"the curves and the texts of {len(texts)} points are printed.", asked.save)
+            leave_stopped(f"the curves and the texts of {len(texts)} points are printed.", request.save)
     return document, saved
 
 
-def _stopped(result: PruningResult | None, asked: _Asked, quiet: bool) -> NoReturn:
+def _stopped(result: PruningResult | None, request: _Asked, quiet: bool) -> NoReturn:
     """Print the points that were done before a sweep was stopped, and say so; leaves with exit code 130."""
     from tpe_tui.cli.prune_tables import print_curves
 
     if result is None:
-        leave_stopped("no curve was done.", asked.save)
+        leave_stopped("no curve was done.", request.save)
     if quiet:
         print_json({**result.to_dict(), "stopped": True})
     else:
         print_curves(result)
     points = sum(len(curve.mean().removed) for curve in result.curves)
-    leave_stopped(f"the {points} points that were done are printed, the others were not measured.", asked.save)
+    leave_stopped(f"the {points} points that were done are printed, the others were not measured.", request.save)
 
 
-def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
+def _search(request: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
     """(JSON document, what to save) of a budget search; prints its table unless `quiet`."""
     from tpe_core.manifest.making import costs_on_texts
     from tpe_core.pruning.budget import BudgetResult, search
@@ -263,12 +265,12 @@ def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any]
     from tpe_tui.cli.prune_tables import print_largest
 
     steps = search(
-        opened.session.analysis, opened.samples, asked.orders, asked.replacements, asked.budget or 0.0,
-        metric=asked.metric, seeds=asked.draws, seed=opened.seed, store=opened.store,
+        opened.session.analysis, opened.samples, request.orders, request.replacements, request.budget or 0.0,
+        metric=request.metric, seeds=request.draws, seed=opened.seed, store=opened.store,
     )  # fmt: skip
     result, stopped = drive_until_stopped(steps, lambda partial: isinstance(partial, BudgetResult))
     if result is None:
-        leave_stopped("no mask was found yet.", asked.save)
+        leave_stopped("no mask was found yet.", request.save)
     for sentence in result.refused:
         say(sentence)
     if not quiet:
@@ -276,9 +278,9 @@ def _search(asked: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any]
     if stopped:
         if quiet:
             print_json({**result.to_dict(), "stopped": True})
-        leave_stopped(f"the {len(result.found)} masks that were found are printed.", asked.save)
+        leave_stopped(f"the {len(result.found)} masks that were found are printed.", request.save)
     saved = None
-    if asked.save is not None:
+    if request.save is not None:
         first = result.found[0]
         mask = pruned_intervention(first.order, first.replace, first.dims)
         costs = {"heldout": first.cost} | ({} if first.ood is None else {"ood": first.ood})

@@ -42,10 +42,10 @@ def _head(result: PruningResult | BudgetResult) -> None:
     line(_row("unpruned", "", (0, result.width), result.baseline))
 
 
-def _row(order: str, way: str, share: tuple[int, int], costs: Mapping[str, Cost]) -> str:
+def _row(order: str, replacement: str, share: tuple[int, int], costs: Mapping[str, Cost]) -> str:
     removed, width = share
     both = "  ".join(figures(costs[domain]) for domain in TITLES)
-    return f"{order:<14}{way:<14}{removed:>8,}{removed / width:>z7.1%}{both}"
+    return f"{order:<14}{replacement:<14}{removed:>8,}{removed / width:>z7.1%}{both}"
 
 
 def print_curves(result: PruningResult) -> None:
@@ -72,17 +72,21 @@ def print_largest(result: BudgetResult) -> None:
     """The largest mask of every order, what it costs, and what one more dimension would."""
     _head(result)
     line()
-    for one in result.found:
-        order = f"{one.order} {one.draw + 1}" if one.order in ORDERS and ORDERS[one.order].is_drawn else one.order
-        costs = {"heldout": one.cost} | ({} if one.ood is None else {"ood": one.ood})
-        line(_row(order, one.replace, (one.removed, one.width), costs) + _following(one))
+    for largest in result.found:
+        order = (
+            f"{largest.order} {largest.draw + 1}"
+            if largest.order in ORDERS and ORDERS[largest.order].is_drawn
+            else largest.order
+        )
+        costs = {"heldout": largest.cost} | ({} if largest.ood is None else {"ood": largest.ood})
+        line(_row(order, largest.replace, (largest.removed, largest.width), costs) + _following(largest))
 
 
-def _following(one: Largest) -> str:
-    if one.following is None:
+def _following(largest: Largest) -> str:
+    if largest.following is None:
         return ""
-    name = {"kl": "KL", "perplexity": "perplexity"}[one.metric]
-    return f"   one more: {name} {four_decimals(getattr(one.following, one.metric))}"
+    name = {"kl": "KL", "perplexity": "perplexity"}[largest.metric]
+    return f"   one more: {name} {four_decimals(getattr(largest.following, largest.metric))}"
 
 
 def print_texts(texts: Sequence[PrunedText]) -> None:
@@ -106,8 +110,8 @@ def print_texts(texts: Sequence[PrunedText]) -> None:
         line(_text_row(each.order, each.replace, each.removed, each.quality.mauve, each.quality.edited))
 
 
-def _text_row(order: str, way: str, removed: int, score: Mauve, text: TextQuality) -> str:
+def _text_row(order: str, replacement: str, removed: int, score: Mauve, text: TextQuality) -> str:
     mark = "" if score.told_apart else "~"
     shown = f"{mark}{score.value:z.3f}" if score.enough else "-"
     pairs, repeats = ("-" if value is None else f"{value:z.3f}" for value in (text.distinct[1], text.repetition[3]))
-    return f"{order:<14}{way:<14}{removed:>8,}{shown:>8}{pairs:>12}{repeats:>10}"
+    return f"{order:<14}{replacement:<14}{removed:>8,}{shown:>8}{pairs:>12}{repeats:>10}"

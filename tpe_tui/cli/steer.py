@@ -96,28 +96,33 @@ def steer(
     if save is not None:
         plan.check_single()
     samples = read_texts(analysis, options, ood, open_store(options))
-    found = drive(study(analysis, samples, plan))
-    for problem in dict.fromkeys(result.problem for result in found.results if result.problem):
+    results = drive(study(analysis, samples, plan))
+    for problem in dict.fromkeys(result.problem for result in results.results if result.problem):
         say(problem)
     if save is not None:
         session = LiveSession(analysis)
         written = session.export(
-            save, found.intervention(), session.default_prompt, "tpe steer", steered_on_texts(found), replace_file=force
+            save,
+            results.intervention(),
+            session.default_prompt,
+            "tpe steer",
+            steered_on_texts(results),
+            replace_file=force,
         )
         say(f"wrote {shown_path(written)}.")
     if json_:
         head = {"schema": 1, "model": analysis.model.name, "revision": analysis.model.revision}
-        print_json({**head, **found.to_dict()})
+        print_json({**head, **results.to_dict()})
     else:
-        print_study(analysis.model.name, plan, found)
+        print_study(analysis.model.name, plan, results)
 
 
 def _numbers(entries: Sequence[str], option: str) -> tuple[float, ...]:
     """The numbers of an option that is repeated or holds several between commas."""
-    found: list[float] = []
+    numbers: list[float] = []
     for part in ",".join(entries).split(","):
         try:
-            found.append(float(part))
+            numbers.append(float(part))
         except ValueError:
             raise typer.BadParameter(f"{option} takes numbers, such as 0.5 or 2,5, not {part.strip()!r}.") from None
-    return tuple(found)
+    return tuple(numbers)

@@ -123,7 +123,7 @@ def print_analysis(analysis: Analysis) -> None:
 def _neighbours(analysis: Analysis) -> list[str]:
     """The neighbouring results: weighted components, static bias, outliers, geometry, suspicious tokens."""
     weighted, static, outliers = analysis.components_weighted, analysis.static_bias, analysis.outliers
-    shape, found, tokens = analysis.geometry, analysis.undertrained, analysis.tokens
+    shape, undertrained, tokens = analysis.geometry, analysis.undertrained, analysis.tokens
     lines = [
         "rows weighted by alpha",
         "  PC correlation     " + "  ".join(f"{i}: {r:+z.2f}" for i, r in enumerate(weighted.correlations_weighted, 1)),
@@ -154,9 +154,9 @@ def _neighbours(analysis: Analysis) -> list[str]:
         f"{shape.null_space} dimensions, {shape.null_space_hidden:z.2%} of h's variance" if shape.null_space else "none"
     )
     lines.append(f"common drift of W {shape.common_drift:z.3f}   rank {shape.rank}   effective null space: {null}")
-    near = [f"{tokens[i]} {found.distance[i]:z.2f}" for i in found.nearest[:TOKENS]]
-    worst = [f"{tokens[i]} {found.residual[i]:+z.2f}" for i in found.worst_fitted[:TOKENS]]
-    lines.append(f"nearest the {found.untrained.reference} (cosine distance): {'  '.join(near)}")
+    near = [f"{tokens[i]} {undertrained.distance[i]:z.2f}" for i in undertrained.nearest[:TOKENS]]
+    worst = [f"{tokens[i]} {undertrained.residual[i]:+z.2f}" for i in undertrained.worst_fitted[:TOKENS]]
+    lines.append(f"nearest the {undertrained.untrained.reference} (cosine distance): {'  '.join(near)}")
     lines.append(f"worst fitted (residual): {'  '.join(worst)}")
     return lines
 

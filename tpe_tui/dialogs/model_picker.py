@@ -77,9 +77,9 @@ class ModelList(MatchList):
     def find(self, text: str) -> None:
         """Keep what contains `text`; the cursor goes to what is called so, else to the text itself."""
         wanted = text.strip()
-        found = [row for row in self._known if wanted.lower() in row.name.lower()]
-        exact = any(row.name == wanted for row in found)
-        self._rows = found if not wanted or exact else [_Row(parse_choice(wanted), wanted, "", "typed"), *found]
+        matching = [row for row in self._known if wanted.lower() in row.name.lower()]
+        exact = any(row.name == wanted for row in matching)
+        self._rows = matching if not wanted or exact else [_Row(parse_choice(wanted), wanted, "", "typed"), *matching]
         self.top = 0
         self.cursor = next((index for index, row in enumerate(self._rows) if row.name == wanted), 0)
         self.go(self.cursor, quiet=True)

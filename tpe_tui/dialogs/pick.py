@@ -91,9 +91,9 @@ class Picking(Dialog[Chosen | None], Generic[Chosen]):
     @on(TextLine.Submitted)
     def accept(self, event: TextLine.Submitted) -> None:
         """Enter."""
-        found = self.chosen(event.value)
-        if found is not None:
-            self.dismiss(found)
+        choice = self.chosen(event.value)
+        if choice is not None:
+            self.dismiss(choice)
 
     @on(ListPane.Moved)
     def _moved(self, event: ListPane.Moved) -> None:

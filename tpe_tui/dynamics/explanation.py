@@ -43,28 +43,37 @@ def explanation(reader: DynamicsReader, key: Callable[[str], str]) -> tuple[str,
 
 def facts(source: Source) -> str:
     """Where the figures come from, and everything that is not among them, in lines."""
-    found = source.trajectory
-    if found is None:
+    trajectory = source.trajectory
+    if trajectory is None:
         return "\n".join(["not read yet", *([source.problem] if source.problem else [])])
-    half = found.halfway()
-    said = {name: count(step) if step is not None else "not reached" for name, step in half.items()}
+    half = trajectory.halfway()
+    reached = {name: count(step) if step is not None else "not reached" for name, step in half.items()}
     so_far = ", so far" if source.pending else ""
     lines = [
-        f"source       {found.source}",
-        f"frequencies  {found.frequencies}",
-        *([] if found.unseen is None else [f"never seen   {count(found.unseen)} of the vocabulary"]),
-        f"checkpoints  {len(found.points)}"
-        + (f", steps {count(found.points[0].step)} to {count(found.points[-1].step)}" if found.points else ""),
-        f"half-way     R² at step {said['encoding']}, parameters at step {said['parameters']}{so_far}",
+        f"source       {trajectory.source}",
+        f"frequencies  {trajectory.frequencies}",
+        *([] if trajectory.unseen is None else [f"never seen   {count(trajectory.unseen)} of the vocabulary"]),
+        f"checkpoints  {len(trajectory.points)}"
+        + (
+            f", steps {count(trajectory.points[0].step)} to {count(trajectory.points[-1].step)}"
+            if trajectory.points
+            else ""
+        ),
+        f"half-way     R² at step {reached['encoding']}, parameters at step {reached['parameters']}{so_far}",
     ]
-    same = [f"  {point.name} has the content of {point.duplicate_of}" for point in found.points if point.duplicate_of]
-    skipped = [f"  {entry.name}: {entry.reason}" for entry in found.skipped]
+    same = [
+        f"  {point.name} has the content of {point.duplicate_of}" for point in trajectory.points if point.duplicate_of
+    ]
+    skipped = [f"  {entry.name}: {entry.reason}" for entry in trajectory.skipped]
     lines += [f"cost         {source.budget}"] if source.budget else []
     for title, entries in (
         ("duplicates", same),
-        ("suspected", [f"  {point.name} counts for no half-way step" for point in found.points if point.suspected]),
+        (
+            "suspected",
+            [f"  {point.name} counts for no half-way step" for point in trajectory.points if point.suspected],
+        ),
         ("skipped", skipped),
-        ("warnings", [f"  {text}" for text in found.warnings]),
+        ("warnings", [f"  {text}" for text in trajectory.warnings]),
     ):
         if entries:
             lines += ["", title, *entries]

@@ -151,17 +151,17 @@ def step_lines(picture: StepFigure, width: int, height: int) -> list[Line]:
 
 def _line(curve: StepCurve, axis: StepAxis, y: Floats) -> list[Series]:
     """The line through the curve's own checkpoints; on a logarithmic axis it begins after step 0."""
-    own = ~np.array(curve.same, bool) & np.isfinite(y)
+    drawn = ~np.array(curve.same, bool) & np.isfinite(y)
     if axis.log:
-        own &= np.array(curve.steps) > 0
+        drawn &= np.array(curve.steps) > 0
     x = np.array([axis.place(step) for step in curve.steps])
-    return [Series(x[own], y[own], kind="line", role=curve.role)] if own.sum() > 1 else []
+    return [Series(x[drawn], y[drawn], kind="line", role=curve.role)] if drawn.sum() > 1 else []
 
 
-def _marks_of(curve: StepCurve, axis: StepAxis, y: Floats, some: Sequence[int] | None = None) -> list[Series]:
-    """The marks of all checkpoints, or of `some`; those with another one's content by a sign of their own."""
+def _marks_of(curve: StepCurve, axis: StepAxis, y: Floats, only: Sequence[int] | None = None) -> list[Series]:
+    """The marks of all checkpoints, or of `only`; those with another one's content by a sign of their own."""
     chosen = np.zeros(len(curve.steps), bool)
-    chosen[slice(None) if some is None else list(some)] = True
+    chosen[slice(None) if only is None else list(only)] = True
     x, same = np.array([axis.place(step) for step in curve.steps]), np.array(curve.same, bool)
     return [
         Series(x[chosen & same], y[chosen & same], kind="mark", role="warn", glyph=DUPLICATE),

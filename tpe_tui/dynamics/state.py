@@ -87,13 +87,13 @@ def quantity(key: str) -> Quantity:
     return Quantity(key, f"{family_.short} {group}", family_)
 
 
-def _order(found: Quantity) -> tuple[object, ...]:
+def _order(quantity: Quantity) -> tuple[object, ...]:
     """By family; in it the whole before its parts, and layer 2 before layer 10."""
     families = [*FAMILIES]
-    named = [*NAMED].index(found.key) if found.key in NAMED else len(NAMED)
-    group = found.key.partition(".")[2]
+    named = [*NAMED].index(quantity.key) if quantity.key in NAMED else len(NAMED)
+    group = quantity.key.partition(".")[2]
     parts = tuple((part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", group))
-    return (families.index(found.family.key), named, group != "all", any(part[0] for part in parts), parts)
+    return (families.index(quantity.family.key), named, group != "all", any(part[0] for part in parts), parts)
 
 
 def is_log(name: str) -> bool:
@@ -122,11 +122,11 @@ class Source:
         """Whether it is to be read yet, or read on."""
         return self.status in ("waiting", "reading", "following")
 
-    def grow(self, found: Trajectory) -> bool:
+    def grow(self, trajectory: Trajectory) -> bool:
         """The trajectory so far; whether it is another one than before."""
-        if found == self.trajectory:
+        if trajectory == self.trajectory:
             return False
-        self.trajectory, self.values = found, tuple(figures(point) for point in found.points)
+        self.trajectory, self.values = trajectory, tuple(figures(point) for point in trajectory.points)
         return True
 
     def index_at(self, step: int) -> int | None:
@@ -237,25 +237,25 @@ class DynamicsState:
         Each source has a shape, full for the encoding and hollow for the parameters; anything else gets a letter of its
         own name that is still free.
         """
-        found: dict[tuple[str, str], Mark] = {}
+        marks: dict[tuple[str, str], Mark] = {}
         free = list(SPARE)
         keys = [each.key for each in self.quantities if each.key in self.drawn]
         for number, source in enumerate(self.sources):
             role = ROLES[number % len(SHAPES)]
             for key in keys:
                 if key in MAIN:
-                    found[source.name, key] = (SHAPES[number % len(SHAPES)][MAIN[key]], role)
+                    marks[source.name, key] = (SHAPES[number % len(SHAPES)][MAIN[key]], role)
                     continue
                 if not any(key in values for values in source.values):
                     continue
                 if key == "travel.all" and "convergence.all" not in keys:
-                    found[source.name, key] = (SHAPES[number % len(SHAPES)][1], role)
+                    marks[source.name, key] = (SHAPES[number % len(SHAPES)][1], role)
                     continue
                 word = NAMED[key][0] if key in NAMED else key.partition(".")[2].split()[-1]
                 wish = next((each for each in (word[0], word[0].swapcase(), *word[1:]) if each in free), free[0])
                 free.remove(wish)
-                found[source.name, key] = (wish, role)
-        return found
+                marks[source.name, key] = (wish, role)
+        return marks
 
     # what keys do
 
@@ -339,7 +339,7 @@ class DynamicsState:
 
         There are as many sources as shapes to tell them by: what is beyond is left out.
         """
-        found = []
+        added = []
         for name in names:
             source = next((each for each in self.sources if each.name == name), None)
             if source is None and len(self.sources) < len(SHAPES):
@@ -348,8 +348,8 @@ class DynamicsState:
             if source is not None:
                 source.status, source.problem = "waiting", ""
                 self.selected = self.sources.index(source)
-                found.append(source)
-        return found
+                added.append(source)
+        return added
 
     @property
     def full(self) -> bool:

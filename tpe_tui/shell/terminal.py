@@ -42,14 +42,14 @@ def _open_log() -> int:
         return os.open(os.devnull, os.O_WRONLY)
 
 
-def _tidy(own: Path) -> None:
+def _tidy(kept: Path) -> None:
     """Forget the oldest logs of runs that have ended, but for `KEPT_LOGS`."""
     from tpe_core.store import is_alive
 
     ended: list[tuple[float, Path]] = []
-    for path in own.parent.glob("native-*.log"):
+    for path in kept.parent.glob("native-*.log"):
         pid = path.stem.removeprefix("native-")
-        if path != own and pid.isdecimal() and not is_alive(int(pid)):
+        if path != kept and pid.isdecimal() and not is_alive(int(pid)):
             with suppress(OSError):
                 ended.append((path.stat().st_mtime, path))
     for _, path in sorted(ended, reverse=True)[KEPT_LOGS:]:

@@ -88,11 +88,11 @@ def draw(
     columns, rows = width - GUTTER - 1, height - 1
     if columns < 4 or rows < 2:
         return [[(" " * max(0, width), "row")] for _ in range(max(0, height))]
-    x0, x1 = _bounds([np.asarray(one.x, float) for one in series])
-    y0, y1 = _bounds([np.asarray(one.y, float) for one in series]) if y_range is None else y_range
+    x0, x1 = _bounds([np.asarray(line.x, float) for line in series])
+    y0, y1 = _bounds([np.asarray(line.y, float) for line in series]) if y_range is None else y_range
     grid = _Grid(columns, rows, (x0, x1), (y0, y1))
-    for one in series:
-        grid.add(one)
+    for line in series:
+        grid.add(line)
     lines = []
     if y_marks is None:
         y_marks = [(value, tick(value, GUTTER)) for value in ticks(y0, y1, max(2, rows // 4))]
@@ -153,35 +153,35 @@ class _Grid:
             self.names.append(name)
         return self.names.index(name)
 
-    def add(self, one: Series) -> None:
-        x, y = np.asarray(one.x, float), np.asarray(one.y, float)
+    def add(self, series: Series) -> None:
+        x, y = np.asarray(series.x, float), np.asarray(series.y, float)
         finite = np.isfinite(x) & np.isfinite(y)
         x, y = x[finite], y[finite]
         if not len(x):
             return
-        if one.kind == "cells" and one.level is not None:
-            self._add_cells(x, y, np.asarray(one.level, float)[finite])
+        if series.kind == "cells" and series.level is not None:
+            self._add_cells(x, y, np.asarray(series.level, float)[finite])
             return
-        if one.kind == "glyph":
+        if series.kind == "glyph":
             px, py = self._scale(x, y, fine=False)
-            self.chars[py, px] = one.glyph
-            self.roles[py, px] = self._role(one.role)
+            self.chars[py, px] = series.glyph
+            self.roles[py, px] = self._role(series.role)
             return
-        if one.kind == "mark":
+        if series.kind == "mark":
             px, py = self._scale(x, y, fine=True)
-            self.chars[py // 4, px // 2] = one.glyph
-            self.roles[py // 4, px // 2] = self._role(one.role)
+            self.chars[py // 4, px // 2] = series.glyph
+            self.roles[py // 4, px // 2] = self._role(series.role)
             return
-        if one.kind == "line":
+        if series.kind == "line":
             x, y = self._resampled(x, y)
         px, py = self._scale(x, y, fine=True)
-        if one.kind == "stems":
+        if series.kind == "stems":
             floor = int(self._scale(x[:1], np.array([max(self.ys[0], 0.0)]), fine=True)[1][0])
             down = [np.arange(min(int(top), floor), max(int(top), floor) + 1) for top in py]
             px, py = np.repeat(px, [len(part) for part in down]), np.concatenate(down)
         np.bitwise_or.at(self.dots, (py // 4, px // 2), np.array(DOTS, np.uint8)[py % 4, px % 2])
         self.chars[py // 4, px // 2] = " "
-        self.roles[py // 4, px // 2] = self._role(one.role)
+        self.roles[py // 4, px // 2] = self._role(series.role)
 
     def _resampled(
         self, x: NDArray[np.float64], y: NDArray[np.float64]

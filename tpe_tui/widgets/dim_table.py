@@ -156,9 +156,9 @@ class DimTable(ListPane):
 
     def select(self, dim: int) -> bool:
         """Put the cursor on a dimension; False (and the first row) where it is not in view."""
-        found = np.flatnonzero(self.order == dim)
-        self.go(int(found[0]) if len(found) else 0)
-        return bool(len(found))
+        rows = np.flatnonzero(self.order == dim)
+        self.go(int(rows[0]) if len(rows) else 0)
+        return bool(len(rows))
 
     def range_dims(self) -> tuple[int, ...]:
         """The dimensions between the range's start and the cursor; the one under the cursor without a range."""

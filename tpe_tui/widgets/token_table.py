@@ -43,7 +43,7 @@ class Row:
 def search_tokens(tokens: Sequence[str], surprisal: np.ndarray, query: str) -> list[int]:
     """Ids of all tokens that contain `query`, whatever the case: exact ones first, then the most probable."""
     wanted = query.lower()
-    found = [token_id for token_id, text in enumerate(tokens) if wanted in text.lower()]
+    token_ids = [token_id for token_id, text in enumerate(tokens) if wanted in text.lower()]
 
     def order(token_id: int) -> tuple[int, float]:
         text = tokens[token_id]
@@ -52,7 +52,7 @@ def search_tokens(tokens: Sequence[str], surprisal: np.ndarray, query: str) -> l
         )
         return exact, float(surprisal[token_id])
 
-    return sorted(found, key=order)
+    return sorted(token_ids, key=order)
 
 
 class TokenBars(ListPane):
