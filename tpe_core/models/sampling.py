@@ -128,11 +128,11 @@ class NextToken:
         return SENTENCE
 
     def room(self, context: int) -> int:
-        """All of it."""
+        """The whole context: a causal model needs no special tokens."""
         return context
 
     def count(self, block_length: int) -> int:
-        """All of them."""
+        """Every position of a block is predicted."""
         return block_length
 
     def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:
@@ -312,7 +312,7 @@ class Denoise(_Decoder):
         return self.prefix
 
     def count(self, block_length: int) -> int:
-        """All of them."""
+        """Every position of a block is predicted."""
         return block_length
 
     def batch(self, blocks: Ints, targets: Ints, hashes: NDArray[np.uint64]) -> Batch:

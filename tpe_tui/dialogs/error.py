@@ -32,7 +32,6 @@ class TextScreen(Dialog[None]):
     ]
 
     def __init__(self, title: str, text: str, copy: Callable[[str], str], to_copy: str | None = None) -> None:
-        """Show `text`; `to_copy` is copied, `text` where it is None."""
         super().__init__()
         self._heading = title
         self._text = "\n".join(escape_controls(line) for line in text.splitlines())
@@ -68,7 +67,6 @@ class ErrorScreen(TextScreen):
     """A failure: its sentence, what to press, and its details."""
 
     def __init__(self, title: str, failure: Failure, copy: Callable[[str], str], advice: str = "") -> None:
-        """Show `text`; `to_copy` is copied, `text` where it is None."""
         parts = [part for part in (failure.sentence, advice, failure.details) if part]
         super().__init__(title, "\n\n".join(parts), copy, to_copy=failure.report)
         self.failure = failure

@@ -120,7 +120,6 @@ class PickerScreen(Picking[Choice]):
     HINT = "type to search, ↑ ↓ move, enter opens, esc closes"
 
     def __init__(self) -> None:
-        """Nothing is read yet."""
         self.models = ModelList()
         super().__init__(self.models)
 

@@ -28,7 +28,6 @@ class MatchList(ListPane):
     can_focus = False
 
     def __init__(self) -> None:
-        """Nothing was typed."""
         super().__init__("picker-list")
 
     def find(self, text: str) -> None:

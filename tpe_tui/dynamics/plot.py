@@ -218,7 +218,6 @@ class TrajectoryPlot(FigurePlot):
     COMPONENT_CLASSES: ClassVar[set[str]] = CURVE_ROLES | {"line--rule", "line--here"}
 
     def __init__(self, id: str) -> None:
-        """An empty plot."""
         super().__init__(id)
         self.picture: StepFigure | None = None
 

@@ -136,7 +136,7 @@ class DynamicsReader:
         self.start()
 
     def drop(self) -> None:
-        """Forget the selected source, and read it no further."""
+        """Remove the selected source and stop reading it."""
         short = "" if self.state.source is None else self.state.short(self.state.source)
         source = self.state.drop()
         if source is None:

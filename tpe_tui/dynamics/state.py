@@ -321,7 +321,7 @@ class DynamicsState:
         return self.source.name not in self.hidden
 
     def next_halfway(self) -> str:
-        """Go to the next half-way step of the selected source, round and round; what it is, or nothing."""
+        """Move to the next half-way step of the selected source, cyclically; its name, empty where there is none."""
         source, at = self.source, self.at
         if source is None or at is None:
             return ""
@@ -357,7 +357,7 @@ class DynamicsState:
         return len(self.sources) >= len(SHAPES)
 
     def drop(self) -> Source | None:
-        """Forget the selected source; it."""
+        """Remove the selected source and return it."""
         source = self.source
         if source is not None:
             self.sources.remove(source)

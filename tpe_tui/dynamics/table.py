@@ -47,13 +47,11 @@ class DynamicsTable(LineWidget):
         """A row was clicked, and in it perhaps a source's column."""
 
         def __init__(self, key: str | None, source: int | None) -> None:
-            """Carry both."""
             super().__init__()
             self.key = key
             self.source = source
 
     def __init__(self, state: DynamicsState) -> None:
-        """The table of `state`."""
         super().__init__("dynamics-table")
         self.state = state
         self.top = 0

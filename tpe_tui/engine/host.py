@@ -114,7 +114,6 @@ class EngineHost:
     """
 
     def __init__(self, post: Callable[[Message], object]) -> None:
-        """Nothing runs before `start`."""
         self._post = post
         self._wake = threading.Condition()
         self._latest: dict[str, _Request] = {}

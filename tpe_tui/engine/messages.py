@@ -34,7 +34,6 @@ class Answer(Message):
     """The answer to the request `seq` of one `kind`: a value, or a failure and no value."""
 
     def __init__(self, kind: str, seq: int, value: object = None, failure: Failure | None = None) -> None:
-        """Carry the values."""
         super().__init__()
         self.kind = kind
         self.seq = seq
@@ -46,7 +45,6 @@ class Waiting(Message):
     """The request `seq` of one `kind` takes long: how far its answer is."""
 
     def __init__(self, kind: str, seq: int, progress: Progress) -> None:
-        """Carry the values."""
         super().__init__()
         self.kind = kind
         self.seq = seq
@@ -66,7 +64,6 @@ class JobUpdate(Message):
         value: object = None,
         failure: Failure | None = None,
     ) -> None:
-        """Carry the values."""
         super().__init__()
         self.job = job
         self.name = name

@@ -34,7 +34,6 @@ class PairPane(LineWidget):
         """A token, or the figure of a step, was clicked."""
 
         def __init__(self, step: int) -> None:
-            """The step that said it."""
             super().__init__()
             self.step = step
 
@@ -43,7 +42,6 @@ class SaidPane(PairPane):
     """One side's text after the prompt; it follows the step under the cursor."""
 
     def __init__(self, state: GenerateState, name: Literal["base", "edited"]) -> None:
-        """Nothing is said."""
         super().__init__(f"said-{name}")
         self.state = state
         self.side: Literal["base", "edited"] = name
@@ -107,7 +105,6 @@ class StepPane(PairPane):
     """The step under the cursor on both sides, KL of every step, and what the styles mean."""
 
     def __init__(self, state: GenerateState) -> None:
-        """Nothing is said."""
         super().__init__("step")
         self.state = state
 

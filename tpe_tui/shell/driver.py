@@ -35,7 +35,6 @@ class TerminalDriver(LinuxDriver):
     """`app` is told by `EngineApp.terminal_gone` why the terminal takes or gives nothing more."""
 
     def __init__(self, app: EngineApp, **options: Any) -> None:
-        """Output goes to the stream that Textual draws on."""
         super().__init__(app, **options)
         self._told = app.terminal_gone
         self.output = TerminalOutput(self._file.fileno() if self._file is not None else 1, self._told)

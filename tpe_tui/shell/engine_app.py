@@ -187,11 +187,11 @@ class EngineApp(App[int]):
         self._painted_size = event.size
 
     def action_app_redraw(self) -> None:
-        """See the key table."""
+        """Paint the whole screen again."""
         self.repaint()
 
     def action_app_suspend(self) -> None:
-        """See the key table: the whole job stops, as by the terminal's own key."""
+        """Stop the whole process group and give the terminal back to the shell, as its own key would."""
         if self.output is not None:
             self.app_suspend_signal.publish(self)
             os.kill(0, signal.SIGTSTP)

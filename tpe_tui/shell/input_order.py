@@ -35,7 +35,6 @@ class InputOrder:
     """Decides which input an app may handle now. `admit` asks, `handled` says that it was."""
 
     def __init__(self, app: App[Any]) -> None:
-        """Nothing was typed."""
         self._app = app
         self._waiting: deque[events.Event] = deque()
         self._admitted: events.Event | None = None

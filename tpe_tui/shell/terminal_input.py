@@ -22,7 +22,6 @@ class InputDecoder:
     """
 
     def __init__(self) -> None:
-        """Nothing has arrived."""
         self._held = b""  # an X10 report that is not complete
         self._rest = b""  # a character that is not complete
         self._tail = b""  # what was given out already and may begin a report
@@ -80,7 +79,6 @@ class PlainPaste:
     """
 
     def __init__(self) -> None:
-        """Nothing has arrived."""
         self._bracketed = False  # inside a bracketed paste, whose text Textual puts together
         self._tail = ""
 

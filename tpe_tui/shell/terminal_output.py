@@ -25,7 +25,6 @@ class TerminalOutput:
     """
 
     def __init__(self, descriptor: int, on_gone: Callable[[str], object]) -> None:
-        """The thread starts at once; it is a daemon."""
         self._descriptor, self._blocking = _opened_again(descriptor)
         self._on_gone = on_gone
         self._changed = threading.Condition()

@@ -40,7 +40,6 @@ class ViewMemory:
     """The file ``inspector.json`` of a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is read yet."""
         self.path = folder / "inspector.json"
         self.problem = ""  # why the last view could not be kept, in a sentence
         self.set_aside = ""  # a sentence, where what was there could not be read

@@ -98,12 +98,10 @@ class DosePlot(FigurePlot):
         """The mouse pointed at a ratio."""
 
         def __init__(self, ratio: float) -> None:
-            """Carry the ratio."""
             super().__init__()
             self.ratio = ratio
 
     def __init__(self, state: SteerState) -> None:
-        """An empty plot."""
         super().__init__("dose")
         self.state = state
 
@@ -127,7 +125,6 @@ class Slider(LineWidget):
     """One line: the token, its ratio on a logarithmic scale, and the mean probability that this asks for."""
 
     def __init__(self, state: SteerState) -> None:
-        """The slider of `state`; `name` is the token's text."""
         super().__init__("slider")
         self.state = state
         self.name_shown = ""

@@ -41,7 +41,6 @@ class DoseTable(LineWidget):
         """A method's row was clicked."""
 
         def __init__(self, method: Method) -> None:
-            """Carry the method."""
             super().__init__()
             self.method = method
 

@@ -24,7 +24,6 @@ class CandidateList(MatchList):
     """The tokens that a text may mean, likeliest first."""
 
     def __init__(self, table: EncodingTable) -> None:
-        """Nothing was typed."""
         super().__init__()
         self._table = table
         self._index = TokenIndex(table.tokens)
@@ -73,7 +72,6 @@ class TokenSearch(Picking[int | str]):
     HINT = "type to search, ↑ ↓ move, enter chooses, esc closes"
 
     def __init__(self, table: EncodingTable) -> None:
-        """Nothing was typed yet."""
         self.candidates = CandidateList(table)
         super().__init__(self.candidates, marked_lines)
 

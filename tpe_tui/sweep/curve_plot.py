@@ -163,7 +163,6 @@ class CurvePlot(FigurePlot):
     COMPONENT_CLASSES: ClassVar[set[str]] = CURVE_ROLES | {"line--band", "line--rule", "line--here"}
 
     def __init__(self, id: str) -> None:
-        """An empty plot."""
         super().__init__(id)
         self.picture: CurveFigure | None = None
 

@@ -51,12 +51,10 @@ class CurveTable(LineWidget):
         """A row was clicked."""
 
         def __init__(self, name: str) -> None:
-            """Carry the curve."""
             super().__init__()
             self.name = name
 
     def __init__(self, state: SweepState) -> None:
-        """The table of `state`."""
         super().__init__("curve-table")
         self.state = state
 

@@ -126,7 +126,6 @@ class _Grid:
     """The plotted area: braille dots and glyphs by cell, with the role that drew each cell last."""
 
     def __init__(self, columns: int, rows: int, xs: tuple[float, float], ys: tuple[float, float]) -> None:
-        """An empty grid."""
         self.columns, self.rows = columns, rows
         self.xs, self.ys = xs, ys
         self.dots = np.zeros((rows, columns), np.uint8)

@@ -77,7 +77,6 @@ class DimTable(ListPane):
     """Pane 1. `pruned` [d] marks what is pruned; `range_from` is the dimension where a range began."""
 
     def __init__(self) -> None:
-        """An empty table."""
         super().__init__("dims")
         self.table: EncodingTable | None = None
         self.sort = "slope"

@@ -72,7 +72,6 @@ class LineWidget(Widget):
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"line--{role}" for role in ROLES}
 
     def __init__(self, id: str) -> None:
-        """An empty widget."""
         super().__init__(id=id, markup=False)
         self._painted: dict[int, Strip] = {}
         self._styles_by_role: dict[tuple[str, str], Style] = {}
@@ -153,7 +152,6 @@ class ListPane(LineWidget):
         """The cursor is on another row."""
 
         def __init__(self, pane: ListPane) -> None:
-            """An empty widget."""
             super().__init__()
             self.pane = pane
 
@@ -163,7 +161,6 @@ class ListPane(LineWidget):
             return self.pane
 
     def __init__(self, id: str) -> None:
-        """An empty widget."""
         super().__init__(id)
         self.cursor = 0
         self.top = 0

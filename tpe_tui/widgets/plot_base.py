@@ -22,12 +22,10 @@ class FigurePlot(LineWidget):
         """The mouse pointed at a place along the x axis, in [0, 1]."""
 
         def __init__(self, share: float) -> None:
-            """Carry the place."""
             super().__init__()
             self.share = share
 
     def __init__(self, id: str) -> None:
-        """An empty plot."""
         super().__init__(id)
         self.text: tuple[str, ...] = ()
         self._drawn: tuple[tuple[int, int], list[Line]] | None = None

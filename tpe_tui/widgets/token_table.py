@@ -59,7 +59,6 @@ class TokenBars(ListPane):
     """Pane 2. The cursor stays on its token when rows change places."""
 
     def __init__(self) -> None:
-        """An empty list."""
         super().__init__("tokens")
         self.table: EncodingTable | None = None
         self.answer: NextTokens | None = None
