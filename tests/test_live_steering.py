@@ -13,13 +13,13 @@ from tpe_core.errors import TpeError
 from tpe_core.progress import run
 from tpe_core.session import LiveSession
 from tpe_core.steering.results import DoseRequest
-from tpe_core.steering.study import Plan, study
+from tpe_core.steering.study import SteeringPlan, study
 
 
 def test_the_figures_are_those_of_the_study(session: LiveSession) -> None:
     run(session.read_for_steering(Intervention()))
     assert session._samples is not None
-    plan = Plan(token_ids=(5, 9), ratios=(3.0,), methods=METHODS, together=True, dose=True)
+    plan = SteeringPlan(token_ids=(5, 9), ratios=(3.0,), methods=METHODS, together=True, dose=True)
     wanted = run(study(session.analysis, session._samples, plan))
     request = DoseRequest(5, "min-norm", Intervention().steer(5, 3.0, "min-norm").steer(9, 3.0, "min-norm"))
     found = session.steering(request)

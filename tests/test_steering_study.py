@@ -20,7 +20,7 @@ from tpe_core.progress import run
 from tpe_core.session import LiveSession
 from tpe_core.steering.effects import observe
 from tpe_core.steering.few_shot import few_shot
-from tpe_core.steering.study import DOSE, Plan, mid_frequency, study
+from tpe_core.steering.study import DOSE, SteeringPlan, mid_frequency, study
 from tpe_tui.cli.main import main
 
 
@@ -55,7 +55,9 @@ def studied(files: dict[str, str]) -> Any:
 
 def test_every_token_method_and_ratio_is_tried(studied) -> None:
     analysis, samples = studied("plain")
-    plan = Plan(token_ids=(7, 100), ratios=(0.5, 4.0), methods=METHODS, calibrate=True, dose=True, few_shot=True)
+    plan = SteeringPlan(
+        token_ids=(7, 100), ratios=(0.5, 4.0), methods=METHODS, calibrate=True, dose=True, few_shot=True
+    )
     found = run(study(analysis, samples, plan))
     tried = [(some.token_id, some.method, some.asked, some.calibrated) for some in found.results]
     assert tried == [(t, m, r, c) for t in (7, 100) for m in METHODS for r in (0.5, 4.0) for c in (False, True)]
@@ -83,7 +85,9 @@ def test_every_token_method_and_ratio_is_tried(studied) -> None:
 
 def test_few_shot_ends_where_the_study_is(studied) -> None:
     analysis, samples = studied("plain")
-    found = run(study(analysis, samples, Plan(token_ids=(7, 100), ratios=(2.0,), methods=METHODS, few_shot=True)))
+    found = run(
+        study(analysis, samples, SteeringPlan(token_ids=(7, 100), ratios=(2.0,), methods=METHODS, few_shot=True))
+    )
     assert {point.method for point in found.few_shot} == set(METHODS) - {"bias"}
     assert sorted({point.positions for point in found.few_shot}) == [32, 64, 128, 256, 512, 2048]
     for method in ("least-squares", "min-norm", "top-k"):
@@ -98,7 +102,7 @@ def test_few_shot_ends_where_the_study_is(studied) -> None:
 
 def test_tokens_at_once_share_one_edit(studied) -> None:
     analysis, samples = studied("plain")
-    plan = Plan(token_ids=(7, 100, 3), targets=(0.05,), methods=("bias",), together=True, calibrate=True)
+    plan = SteeringPlan(token_ids=(7, 100, 3), targets=(0.05,), methods=("bias",), together=True, calibrate=True)
     found = run(study(analysis, samples, plan))
     assert [some.calibrated for some in found.results] == [False] * 3 + [True] * 3
     assert len({some.kl["heldout"] for some in found.results[:3]}) == 1
@@ -111,16 +115,16 @@ def test_tokens_at_once_share_one_edit(studied) -> None:
     assert [entry.token_id for entry in edit.steering] == [3, 7, 100]
     assert math.log(edit.ratio(7)) == pytest.approx(found.results[3].step)
     with pytest.raises(TpeError, match="only one edit can be saved"):
-        run(study(analysis, samples, Plan(token_ids=(7,), ratios=(2.0, 3.0)))).intervention()
+        run(study(analysis, samples, SteeringPlan(token_ids=(7,), ratios=(2.0, 3.0)))).intervention()
 
 
 def test_what_cannot_be_had_is_said(studied) -> None:
     analysis, samples = studied("plain")
-    (beyond,) = run(study(analysis, samples, Plan(token_ids=(7,), ratios=(1e9,)))).results
+    (beyond,) = run(study(analysis, samples, SteeringPlan(token_ids=(7,), ratios=(1e9,)))).results
     assert "cannot have a mean probability" in beyond.problem
     assert "no edit of its row takes it to 1" in beyond.problem
     analysis, samples = studied("capped")
-    plan = Plan(token_ids=(7,), ratios=(1.01, 50.0, 0.001), methods=("bias",), calibrate=True)
+    plan = SteeringPlan(token_ids=(7,), ratios=(1.01, 50.0, 0.001), methods=("bias",), calibrate=True)
     near, exact, up, _, down, _ = run(study(analysis, samples, plan)).results
     assert near.problem == exact.problem == ""
     assert up.attainable[1] < up.target
@@ -139,7 +143,7 @@ def test_plans_that_cannot_be_tried() -> None:
         ({"token_ids": (1,), "targets": (0.1,), "methods": ("uniform",)}, "slopes near 0"),
     ):
         with pytest.raises(TpeError, match=message):
-            Plan(**wrong)
+            SteeringPlan(**wrong)
 
 
 def test_mid_frequency_tokens_are_the_middle_half() -> None:
@@ -197,8 +201,12 @@ def test_saved_edits_come_back(studied, tmp_path: Path) -> None:
     analysis, samples = studied("plain")
     session = LiveSession(analysis)
     for method in METHODS:
-        (result,) = run(study(analysis, samples, Plan(token_ids=(9,), ratios=(3.0,), methods=(method,)))).results
-        edit = run(study(analysis, samples, Plan(token_ids=(9,), ratios=(3.0,), methods=(method,)))).intervention()
+        (result,) = run(
+            study(analysis, samples, SteeringPlan(token_ids=(9,), ratios=(3.0,), methods=(method,)))
+        ).results
+        edit = run(
+            study(analysis, samples, SteeringPlan(token_ids=(9,), ratios=(3.0,), methods=(method,)))
+        ).intervention()
         back = session.load(session.export(tmp_path / f"{method}.json", edit, "the list"))
         assert back.steering == edit.steering
         before, after = (session.probabilities("the list", some)[1] for some in (edit, back))
@@ -262,7 +270,7 @@ def test_least_squares_does_what_is_asked_on_held_out_text() -> None:
     analysis = run(analyze(options))
     samples = run(read_samples(analysis.model, analysis.detection.sample, analysis.source))
     ratios = (0.1, 0.2, 0.5, 2.0, 5.0, 10.0, 20.0)
-    plan = Plan(token_ids=mid_frequency(analysis.surprisal, 64), ratios=ratios, methods=METHODS)
+    plan = SteeringPlan(token_ids=mid_frequency(analysis.surprisal, 64), ratios=ratios, methods=METHODS)
     rows = run(study(analysis, samples, plan)).summary()
     miss = {(row["method"], row["asked"]): abs(math.log(row["achieved"]["heldout"] / row["asked"])) for row in rows}
     assert {row["tokens"] for row in rows} == {64}

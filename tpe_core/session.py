@@ -189,11 +189,11 @@ class LiveSession:
 
         Raises `TpeError` where the edit came from a file that this session has not loaded.
         """
-        from tpe_core.steering.live_study import read_texts, unsteered
+        from tpe_core.steering.live_study import read_steering_texts, unsteered
 
         if self._steering is None or self._steering.below != unsteered(edit):
             samples = yield from self._read()
-            self._steering = yield from read_texts(self.analysis, samples, self.basis(edit), edit)
+            self._steering = yield from read_steering_texts(self.analysis, samples, self.basis(edit), edit)
         return self._steering.read
 
     def steering(self, request: DoseRequest) -> DoseFigures:

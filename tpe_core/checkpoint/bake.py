@@ -16,7 +16,7 @@ import torch
 
 from tpe_core.checkpoint.card import model_card
 from tpe_core.checkpoint.folder import check_target, publish, staged_folder
-from tpe_core.checkpoint.plan import ADVICE, Plan, choose, without_constants
+from tpe_core.checkpoint.plan import ADVICE, BakePlan, choose, without_constants
 from tpe_core.checkpoint.verify import Loss, Verified, loss_of, verify
 from tpe_core.checkpoint.weights import EditedCopy, edited_copy, mark_untied
 from tpe_core.detection.detection import Detection
@@ -47,7 +47,7 @@ class Baked:
     path: Path
     model: str
     revision: str | None
-    plan: Plan
+    plan: BakePlan
     untied: bool
     dtype: str
     size: int  # bytes

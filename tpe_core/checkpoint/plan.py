@@ -24,7 +24,7 @@ from tpe_core.errors import HeadError, TpeError
 from tpe_core.models.capture import crafted_logits
 from tpe_core.models.model import LanguageModel
 
-__all__ = ["Carrier", "Plan", "check_bakeable", "choose", "without_constants"]
+__all__ = ["BakePlan", "Carrier", "check_bakeable", "choose", "without_constants"]
 
 Carrier = Literal[
     "none", "norm", "head-bias", "token-offset", "freed-column", "empty-direction", "best-guess", "left-out"
@@ -54,7 +54,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class BakePlan:
     """The most faithful form that an edit can take in one model's architecture."""
 
     carrier: Carrier
@@ -104,7 +104,7 @@ def check_bakeable(model: LanguageModel) -> nn.Linear:
     return head
 
 
-def choose(model: LanguageModel, edit: ResolvedEdit, detection: Detection | None = None) -> Plan:
+def choose(model: LanguageModel, edit: ResolvedEdit, detection: Detection | None = None) -> BakePlan:
     """The best form of an edit in a model. A best guess has its direction only where `detection` is given.
 
     Raises `HeadError` where the model cannot be baked, `TpeError` where the edit is of another head.
@@ -115,30 +115,30 @@ def choose(model: LanguageModel, edit: ResolvedEdit, detection: Detection | None
     is_filled = pruned and REPLACEMENTS[edit.intervention.replacement].fill is not None
     moves = pruned or bool(edit.rows)
     if not bool(edit.constant.any()) and not edit.biases:
-        return Plan(carrier="none", moves_head=moves)
+        return BakePlan(carrier="none", moves_head=moves)
     norm = final_affine(model)
     if is_filled and norm is not None and not edit.biases:
-        return Plan(carrier="norm", moves_head=bool(edit.rows), norm=norm)
+        return BakePlan(carrier="norm", moves_head=bool(edit.rows), norm=norm)
     if head.bias is not None:
-        return Plan(carrier="head-bias", moves_head=moves)
+        return BakePlan(carrier="head-bias", moves_head=moves)
     if name := _offset(model):
-        return Plan(carrier="token-offset", moves_head=moves, offset=name)
+        return BakePlan(carrier="token-offset", moves_head=moves, offset=name)
     if norm is not None and pruned:
         dim = edit.removed[0]
-        return Plan(
+        return BakePlan(
             carrier="freed-column", moves_head=True, norm=norm, direction=np.eye(1, edit.hidden_size, dim)[0], dim=dim
         )
     empty = None if norm is None else _empty_direction(model, norm)
     if empty is not None:
-        return Plan(carrier="empty-direction", moves_head=True, direction=empty)
+        return BakePlan(carrier="empty-direction", moves_head=True, direction=empty)
     if detection is None:
-        return Plan(carrier="best-guess", moves_head=True, unexplained=1.0)
+        return BakePlan(carrier="best-guess", moves_head=True, unexplained=1.0)
     return _best_guess(detection)
 
 
-def without_constants(edit: ResolvedEdit) -> Plan:
+def without_constants(edit: ResolvedEdit) -> BakePlan:
     """The form of an edit whose constants are left out: what remains where the closest form would cost more."""
-    return Plan(carrier="left-out", moves_head=bool(edit.removed) or bool(edit.rows), unexplained=1.0)
+    return BakePlan(carrier="left-out", moves_head=bool(edit.removed) or bool(edit.rows), unexplained=1.0)
 
 
 def check_edit(model: LanguageModel, edit: ResolvedEdit) -> None:
@@ -199,12 +199,12 @@ def _empty_direction(model: LanguageModel, norm: FinalAffine) -> Floats | None:
     return u if float(np.sqrt(((h * u) ** 2).sum(1)).max()) <= STEADY else None
 
 
-def _best_guess(detection: Detection) -> Plan:
+def _best_guess(detection: Detection) -> BakePlan:
     """u = M^-1 m, M = E[h h^T] and m = E[h]: the linear function of h closest to 1 on the detecting text."""
     moment, mean = detection.second_moment, detection.mean_hidden
     ridge = JITTER * max(float(np.trace(moment)) / len(mean), 1e-30)
     direction = np.linalg.solve(moment + ridge * np.eye(len(mean)), mean).astype(np.float64)
     left = 1 - 2 * float(direction @ mean) + float(direction @ moment @ direction)
-    return Plan(
+    return BakePlan(
         carrier="best-guess", moves_head=True, direction=direction, unexplained=at_most(1.0, at_least(0.0, left))
     )

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tpe_core.checkpoint.plan import ADVICE, Plan
+from tpe_core.checkpoint.plan import ADVICE, BakePlan
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import HeadError, reason_of
 from tpe_core.models.capture import capture
@@ -34,7 +34,7 @@ class EditedCopy:
     """A model to be saved. `factor` is what its h is multiplied by, compared with the original's."""
 
     edit: ResolvedEdit
-    plan: Plan  # the form the edit took
+    plan: BakePlan  # the form the edit took
     hf: Any  # transformers.PreTrainedModel
     untied: bool  # its configuration has to say that the head is a matrix of its own
     factor: float
@@ -46,7 +46,7 @@ class EditedCopy:
         return cast("nn.Linear", head)
 
 
-def edited_copy(model: LanguageModel, edit: ResolvedEdit, plan: Plan) -> EditedCopy:
+def edited_copy(model: LanguageModel, edit: ResolvedEdit, plan: BakePlan) -> EditedCopy:
     """The model with an edit in its weights, in the form that `plan` chose.
 
     Raises `HeadError` where untying the head from the input embedding does more to the model than to scale h.
@@ -100,7 +100,9 @@ def _shared_copy(hf: Any) -> Any:
     return copy.deepcopy(hf, {id(tensor): tensor for tensor in tensors})
 
 
-def _head_weight(weight: Tensor, edit: ResolvedEdit, plan: Plan, scale: float, factor: float) -> tuple[Tensor, Tensor]:
+def _head_weight(
+    weight: Tensor, edit: ResolvedEdit, plan: BakePlan, scale: float, factor: float
+) -> tuple[Tensor, Tensor]:
     """(edited W [V, d] in its dtype, constants [V] float64), both in units of the head module's output.
 
     With R the moves of the steered rows, S the written and K the kept dimensions (`ResolvedEdit`): W' = W + R with

@@ -38,7 +38,7 @@ from tpe_core.errors import TpeError
 from tpe_core.json_text import json_text, nulled
 from tpe_core.progress import Progress, Steps
 
-__all__ = ["LOG", "claim", "fit", "train"]
+__all__ = ["LOG", "claim", "fit_recipe", "train"]
 
 LOG = "dynamics.jsonl"  # the probe's log, in a run's folder
 SAVE_EVERY = 250  # steps
@@ -61,7 +61,7 @@ def train(
         torch.set_num_threads(threads)
     claim(folder, recipe)
     tokenizer, tokens, held_out = yield from prepare(folder, recipe, text)
-    model = yield from fit(folder, recipe, tokens, held_out)
+    model = yield from fit_recipe(folder, recipe, tokens, held_out)
     return (yield from _finish(folder, recipe, model, tokenizer, tokens, held_out))
 
 
@@ -125,7 +125,9 @@ def _optimizers(recipe: Recipe, model: nn.Module) -> list[torch.optim.Optimizer]
     ]
 
 
-def fit(folder: Path, recipe: Recipe, tokens: Any, held_out: Any, label: str = "train") -> Steps[GPT2LMHeadModel]:
+def fit_recipe(
+    folder: Path, recipe: Recipe, tokens: Any, held_out: Any, label: str = "train"
+) -> Steps[GPT2LMHeadModel]:
     """The recipe's model trained on `tokens`: checkpoints, counts and the probe's log are left in `folder`.
 
     A run that was stopped goes on from its last saved state.

@@ -27,7 +27,7 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps, size_text
 from tpe_core.store import Store, default_root
 
-__all__ = ["Budget", "DynamicsOptions", "Plan", "dynamics", "plan_dynamics"]
+__all__ = ["Budget", "DynamicsOptions", "DynamicsPlan", "dynamics", "plan_dynamics"]
 
 KNOWN_SHARE = 0.8  # of the head's rows: a tokenizer with fewer tokens may be another model's
 
@@ -81,7 +81,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DynamicsPlan:
     """A measurement that is ready to run."""
 
     measurement: TrajectoryRun
@@ -108,7 +108,7 @@ def dynamics(options: DynamicsOptions) -> Steps[Trajectory]:
     return (yield from plan.run())
 
 
-def plan_dynamics(options: DynamicsOptions) -> Steps[Plan]:
+def plan_dynamics(options: DynamicsOptions) -> Steps[DynamicsPlan]:
     """Find the checkpoints, count the frequencies and add up what is to be downloaded: a job.
 
     Raises `TpeError` where there is no usable checkpoint, or text, counts and tokenizer do not go with them.
@@ -156,7 +156,7 @@ def plan_dynamics(options: DynamicsOptions) -> Steps[Plan]:
         seed=run_options.seed,
         warnings=warnings,
     )
-    return Plan(measurement, (yield from _budget(options, measurement)))
+    return DynamicsPlan(measurement, (yield from _budget(options, measurement)))
 
 
 def _budget(options: DynamicsOptions, measurement: TrajectoryRun) -> Steps[Budget]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tpe_core.models.head import Post, PostKind
 
-__all__ = ["NEVER", "RELATIVE_TOLERANCE", "Measured", "exact", "measure", "ramp"]
+__all__ = ["NEVER", "RELATIVE_TOLERANCE", "MeasuredPost", "exact", "measure", "ramp"]
 
 RELATIVE_TOLERANCE = 1e-3  # of the largest logit; widened to 4 units in the last place in half precision
 NEVER = -1e4  # a logit below this at a head output of 0 is a mask
@@ -29,7 +29,7 @@ STEEP = 0.02  # share of the ramp, from its smallest values, on which a cap is n
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredPost:
     """What lies after a head, ``post(scale x + offset)`` of its first `rows` outputs x."""
 
     post: Post
@@ -45,7 +45,7 @@ def ramp(rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return (sizes * (1 - 2 * (torch.arange(rows, device=device) % 2))).to(dtype).double()
 
 
-def measure(zero: Tensor, up: Tensor, down: Tensor, crafted: Tensor, eps: float) -> Measured | str:
+def measure(zero: Tensor, up: Tensor, down: Tensor, crafted: Tensor, eps: float) -> MeasuredPost | str:
     """Classify a model's logits [n, V] where its head returns zeros, `crafted` [V_head] and `crafted` reversed.
 
     `eps` is the logits' precision. Returns what was found, or why it is nothing that is known.
@@ -82,7 +82,7 @@ def measure(zero: Tensor, up: Tensor, down: Tensor, crafted: Tensor, eps: float)
     )
     kind: PostKind = next((kind for kind, present in kinds if present), "identity")
     offset = torch.where(masked, -math.inf, offset)
-    return Measured(Post(kind, scale, cap), offset if bool(offset.any()) else None, rows)
+    return MeasuredPost(Post(kind, scale, cap), offset if bool(offset.any()) else None, rows)
 
 
 def _never(values: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from tpe_core.models.finite import advice, non_finite_weight
 from tpe_core.models.footprint import available_bytes
 from tpe_core.models.head import CHUNK_ROWS, HeadReport, OutputHead, Post, Task
 from tpe_core.models.head_sites import HeadSite, find_site, is_tied
-from tpe_core.models.post import NEVER, RELATIVE_TOLERANCE, Measured, exact, measure, ramp
+from tpe_core.models.post import NEVER, RELATIVE_TOLERANCE, MeasuredPost, exact, measure, ramp
 
 __all__ = ["open_head"]
 
@@ -161,7 +161,7 @@ def _not_finite(model: nn.Module, dtype: str) -> str:
 
 def _probe(
     model: nn.Module, site: HeadSite, inputs: Mapping[str, Tensor], logits: Tensor, dtype: torch.dtype
-) -> Measured | str:
+) -> MeasuredPost | str:
     """Three forwards with head outputs crafted in `dtype`, the coarsest on their way (one more sees their width)."""
     head, rows, heads_rows = site.head, logits.shape[-1], []
     assert head is not None  # noqa: S101 - callers check the reason first

@@ -13,7 +13,7 @@ from tpe_core.detection.samples import Samples
 from tpe_core.edits.replacements import ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.progress import Progress, Steps, relayed
-from tpe_core.pruning.curves import Measured, figures_of, path_of, planned
+from tpe_core.pruning.curves import MeasuredOn, figures_of, path_of, planned
 from tpe_core.pruning.saliency import gather_evidence
 from tpe_core.pruning.sweep import Cost, sweep
 from tpe_core.shares import count_of
@@ -132,7 +132,7 @@ def largest_under(
 
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetResult(Measured):
+class BudgetResult(MeasuredOn):
     """The largest masks under one budget by order and replacement, and why there is none for the others."""
 
     found: tuple[Largest, ...]

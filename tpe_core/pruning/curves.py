@@ -33,7 +33,7 @@ from tpe_core.store import Store
 __all__ = [
     "FITS",
     "FRACTIONS",
-    "Measured",
+    "MeasuredOn",
     "PruningCurve",
     "PruningResult",
     "baseline_figures",
@@ -114,7 +114,7 @@ class PruningCurve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredOn:
     """What pruning was measured on, and the unpruned head's own figures: the same for curves and for a budget."""
 
     baseline: Mapping[str, Cost]  # by domain
@@ -138,7 +138,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruningResult(Measured):
+class PruningResult(MeasuredOn):
     """Curves by order and replacement."""
 
     curves: tuple[PruningCurve, ...]

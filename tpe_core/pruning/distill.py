@@ -17,7 +17,7 @@ from tpe_core.detection.detection import Detection
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Steps
-from tpe_core.pruning.fitting import BATCH, HeadParameterisation, Outcome, Whitening, fit
+from tpe_core.pruning.fitting import BATCH, HeadParameterisation, Outcome, Whitening, fit_weights
 from tpe_core.pruning.pruned_head import PrunedHead, kept_dims
 from tpe_core.pruning.refit import STEPS as REFIT_STEPS
 from tpe_core.pruning.refit import StateMapWithBias
@@ -76,8 +76,10 @@ def distill(
     steps = max(STEPS, PASSES * len(sample) // BATCH) if steps is None else steps
     white = Whitening(kept_dims(removed, head.hidden_size), detection, head)
     rebuilt = StateMapWithBias(head, detection.mean_hidden, white.map)
-    first = yield from fit(head, rebuilt, white, sample.hidden, steps=min(REFIT_STEPS, steps), seed=seed, label="refit")
+    first = yield from fit_weights(
+        head, rebuilt, white, sample.hidden, steps=min(REFIT_STEPS, steps), seed=seed, label="refit"
+    )
     parameterisation = Columns(*rebuilt.columns(), prior=PRIOR / len(sample))
-    then = yield from fit(head, parameterisation, white, sample.hidden, steps=steps, seed=seed, label="distill")
+    then = yield from fit_weights(head, parameterisation, white, sample.hidden, steps=steps, seed=seed, label="distill")
     columns, constant = parameterisation.weights
     return Distilled(first.kl_before, then.kl_after, then.steps, white.head(columns, constant, head))

@@ -38,7 +38,7 @@ __all__ = [
     "HeadParameterisation",
     "Outcome",
     "Whitening",
-    "fit",
+    "fit_weights",
     "fitting_sample",
     "losses",
 ]
@@ -155,7 +155,7 @@ def fitting_sample(
     return (yield from read_sample(analysis.model, spec, many, seed, store))
 
 
-def fit(
+def fit_weights(
     head: OutputHead,
     parameterisation: HeadParameterisation,
     white: Whitening,

@@ -42,7 +42,7 @@ from tpe_core.pruning.fitting import (
     HeadParameterisation,
     Outcome,
     Whitening,
-    fit,
+    fit_weights,
     fitting_sample,
     losses,
 )
@@ -159,7 +159,9 @@ def refit(
     if entry is None or not _holds(entry, head.hidden_size, len(kept)):
         white = Whitening(kept, detection, head)
         parameterisation = StateMap(head, detection.mean_hidden, white.map)
-        outcome = yield from fit(head, parameterisation, white, sample.hidden, steps=steps, seed=seed, label="refit")
+        outcome = yield from fit_weights(
+            head, parameterisation, white, sample.hidden, steps=steps, seed=seed, label="refit"
+        )
         fold, constant = parameterisation.reconstruction(white)
         entry = {"fold": fold, "constant": constant}, {name: getattr(outcome, name) for name in OUTCOME}
         if store is not None:

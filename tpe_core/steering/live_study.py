@@ -26,7 +26,7 @@ from tpe_core.steering.calibration import calibrate
 from tpe_core.steering.effects import Observed, effects, log_normaliser, most_affected, observe, observe_again, unit
 from tpe_core.steering.results import Calibrated, Dosed, DoseFigures, DoseRequest, MostAffected, TextsRead
 
-__all__ = ["LiveSteering", "read_texts", "unsteered"]
+__all__ = ["LiveSteering", "read_steering_texts", "unsteered"]
 
 AFFECTED_TOKENS = 8  # tokens named
 
@@ -36,7 +36,9 @@ def unsteered(edit: Intervention) -> Intervention:
     return replace(edit, steering=())
 
 
-def read_texts(analysis: Analysis, samples: Samples, basis: EditStatistics, edit: Intervention) -> Steps[LiveSteering]:
+def read_steering_texts(
+    analysis: Analysis, samples: Samples, basis: EditStatistics, edit: Intervention
+) -> Steps[LiveSteering]:
     """Run the head, pruned as `edit` says, over three texts once: a job."""
     below, stored, observed = unsteered(edit), {}, {}
     numbers = EditNumbers(basis.resolve(below))
@@ -53,7 +55,7 @@ def read_texts(analysis: Analysis, samples: Samples, basis: EditStatistics, edit
 
 @dataclass(kw_only=True)
 class LiveSteering:
-    """Three texts under one mask, `below`, made by `read_texts`; any tokens, ratios and methods."""
+    """Three texts under one mask, `below`, made by `read_steering_texts`; any tokens, ratios and methods."""
 
     head: OutputHead
     basis: EditStatistics

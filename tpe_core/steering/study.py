@@ -35,7 +35,7 @@ from tpe_core.steering.effects import (
 )
 from tpe_core.steering.few_shot import FewShotPoint, few_shot
 
-__all__ = ["DOSE", "DosePoint", "Plan", "Result", "Study", "mid_frequency", "study"]
+__all__ = ["DOSE", "DosePoint", "Result", "SteeringPlan", "Study", "mid_frequency", "study"]
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def mid_frequency(surprisal: Floats, count: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SteeringPlan:
     """What to try: each token to each ratio (and each exact mean probability in `targets`) by each method.
 
     `together` steers all tokens at once; `calibrate` adds the step whose measured effect on the local text is the one
@@ -227,7 +227,7 @@ class _Try:
     reached: tuple[bool, ...] | None = None  # of a calibrated one
 
 
-def study(analysis: Analysis, samples: Samples, plan: Plan) -> Steps[Study]:
+def study(analysis: Analysis, samples: Samples, plan: SteeringPlan) -> Steps[Study]:
     """Try what a plan names on the three samples of an analysed model: a job.
 
     Raises `TpeError` where a token has no row in use, or no probability ever.
@@ -285,7 +285,7 @@ def study(analysis: Analysis, samples: Samples, plan: Plan) -> Steps[Study]:
     )
 
 
-def _tries(plan: Plan, local: Observed, group: tuple[int, ...], method: Method, along: Tensor) -> list[_Try]:
+def _tries(plan: SteeringPlan, local: Observed, group: tuple[int, ...], method: Method, along: Tensor) -> list[_Try]:
     alpha = [local.alpha(token_id) for token_id in group]
     ratio_sets = [tuple(ratio for _ in group) for ratio in plan.ratios]
     ratio_sets += [tuple(target / probability for probability in alpha) for target in plan.targets]

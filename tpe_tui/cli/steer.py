@@ -71,7 +71,7 @@ def steer(
     from tpe_core.manifest.making import steered_on_texts
     from tpe_core.printable import token_texts
     from tpe_core.session import LiveSession
-    from tpe_core.steering.study import Plan, study
+    from tpe_core.steering.study import SteeringPlan, study
     from tpe_core.steering.study import mid_frequency as drawn
     from tpe_core.steering.token_search import TokenIndex
     from tpe_tui.cli.steer_tables import print_study
@@ -83,7 +83,7 @@ def steer(
     analysis = drive(analyze(options, model=loaded))
     if mid_frequency:
         named += [token_id for token_id in drawn(analysis.surprisal, mid_frequency) if token_id not in named]
-    plan = Plan(
+    plan = SteeringPlan(
         token_ids=tuple(named),
         ratios=ratios,
         targets=targets,

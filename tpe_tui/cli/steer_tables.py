@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tpe_tui.cli.console import line
 
 if TYPE_CHECKING:
-    from tpe_core.steering.study import Plan, Result, Study
+    from tpe_core.steering.study import Result, SteeringPlan, Study
 
 __all__ = ["print_study"]
 
@@ -99,7 +99,7 @@ def _few_shot(study: Study) -> Iterable[str]:
     yield ""
 
 
-def print_study(model: str, plan: Plan, study: Study) -> None:
+def print_study(model: str, plan: SteeringPlan, study: Study) -> None:
     """A study on stdout: achieved ratios, JS and KL by text, spread over contexts, relative size of the edit."""
     how = "at once" if plan.together and len(plan.token_ids) > 1 else "one at a time"
     lines = [f"{model}: {len(plan.token_ids)} token{'s' * (len(plan.token_ids) > 1)} steered {how}"]
