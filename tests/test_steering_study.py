@@ -12,7 +12,8 @@ import pytest
 
 from tests.conftest import save_tiny, text
 from tpe_core.analysis import Analysis, analyze
-from tpe_core.detection.samples import DOMAINS, Samples, read_samples
+from tpe_core.corpus.domains import DOMAINS
+from tpe_core.detection.samples import Samples, read_samples
 from tpe_core.edits.intervention import METHODS
 from tpe_core.errors import TpeError
 from tpe_core.options import RunOptions

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from tpe_core.analysis import Analysis
+from tpe_core.corpus.domains import UNSEEN
 from tpe_core.detection.samples import Samples
 from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.edit import ResolvedEdit
@@ -21,6 +22,7 @@ from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
 from tpe_core.manifest.schema import Manifest, MeasuredText
+from tpe_core.metrics import METRICS
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Steps
 from tpe_core.pruning.curves import DRAWS, PruningCurve, baseline_figures, figures_of, mask_of, prune
@@ -30,8 +32,6 @@ from tpe_core.store import Store
 
 __all__ = ["Mask", "Transfer", "TransferResult", "mask_to_transfer", "transfer"]
 
-TEXTS = ("heldout", "ood")
-SHOWN = ("kl", "js", "top1", "perplexity", "entropy")
 ORDER = "slope"  # by which the other model's own mask is chosen
 
 Costs = Mapping[str, Cost]
@@ -133,7 +133,7 @@ def _from_file(mask: Mask, measured: Mapping[str, MeasuredText]) -> dict[str, An
     """A file's own figures under the names of a target's; None where it has none."""
     if not measured:
         return None
-    after = {domain: {name: getattr(each, name) for name in SHOWN} for domain, each in measured.items()}
+    after = {domain: {name: getattr(each, name) for name in METRICS} for domain, each in measured.items()}
     before = {
         domain: {"perplexity": each.base_perplexity, "entropy": each.base_entropy} for domain, each in measured.items()
     }
@@ -165,7 +165,7 @@ def mask_to_transfer(manifest: Manifest, edit: ResolvedEdit) -> tuple[Mask, dict
     made, steered = manifest.made_on, len(edit.intervention.steering)
     mask = Mask(made.model, made.revision, dataclasses.replace(edit, intervention=bare, rows={}, biases={}), steered)
     known = () if steered or manifest.measured is None else manifest.measured.texts
-    return mask, {each.domain: each for each in known if each.domain in TEXTS and each.kl is not None}
+    return mask, {each.domain: each for each in known if each.domain in UNSEEN and each.kl is not None}
 
 
 def transfer(
@@ -191,12 +191,12 @@ def transfer(
             basis = yield from refit_basis(analysis, edit.removed, basis, seed=seed, store=store)
         edits["refitted"] = basis.resolve(dataclasses.replace(edit.intervention, origin=""))
     costs: dict[str, dict[str, Cost]] = {name: {} for name in edits}
-    for domain in TEXTS:
+    for domain in UNSEEN:
         for name, each in edits.items():
             costs[name][domain] = yield from measure(head, _under(head, each), getattr(samples, domain))
     orders = (ORDER, "random")
     beside = yield from prune(
-        analysis, samples, orders, (way,), (count / width,), seeds=draws, seed=seed, domains=TEXTS, store=store
+        analysis, samples, orders, (way,), (count / width,), seeds=draws, seed=seed, domains=UNSEEN, store=store
     )
     own = beside.curve(ORDER, way)
     chosen = yield from mask_of(analysis, ORDER, way, count, seed=seed, store=store)
@@ -208,7 +208,7 @@ def transfer(
         baseline=beside.baseline,
         costs=costs["given"],
         refitted=costs.get("refitted", {}),
-        own={domain: own.mean(domain).costs[0] for domain in TEXTS},
+        own={domain: own.mean(domain).costs[0] for domain in UNSEEN},
         random=beside.curve("random", way),
         shared=len(set(chosen.pruned) & set(edit.removed)),
     )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tpe_core.corpus.domains import DOMAINS, UNSEEN
 from tpe_core.edit_history import EncodingTable
 from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.replacements import REPLACEMENTS, Replacement
 from tpe_core.errors import ManifestError, TpeError
+from tpe_core.manifest.schema import DOMAIN_NAMES, MeasuredText
+from tpe_core.metrics import AVERAGED, METRICS
 from tpe_core.progress import run
 from tpe_core.pruning.evidence import Evidence
 from tpe_core.pruning.orders import ORDERS, Order
 from tpe_core.pruning.pruned_head import fold
 from tpe_core.pruning.results import SweepRequest
+from tpe_core.pruning.sweep import Cost
 from tpe_core.registry import Registry
 from tpe_core.session import LiveSession
 from tpe_tui.cli.main import COMMANDS, Command, main
@@ -225,6 +230,16 @@ def test_a_subcommand_runs_and_is_in_the_help_and_in_completion(
         assert complete("tpe greet --na") == ["--name"]
     assert "Say hello." not in read("--help")
     assert complete("tpe gr") == []
+
+
+def test_texts_and_metrics_are_those_of_files_and_of_documents() -> None:
+    assert tuple(DOMAINS) == DOMAIN_NAMES
+    assert UNSEEN == ("heldout", "ood")
+    recorded = {"domain", "text", "positions", "achieved", *METRICS, "base_perplexity", "base_entropy"}
+    assert set(MeasuredText.model_fields) == recorded
+    assert {field.name for field in fields(Cost)} == set(AVERAGED) == {*METRICS, "nll"} - {"perplexity"}
+    assert all(len(metric.short) <= len(metric.label) for metric in METRICS.values())
+    assert [domain.adjective for domain in DOMAINS.values()] == ["local", "held-out", "out-of-domain"]
 
 
 def test_a_name_is_registered_once_and_only_for_its_block() -> None:

@@ -24,7 +24,7 @@ from tpe_tui.sweep.curve_plot import PALETTE, REFERENCE, CurveFigure, PlottedCur
 from tpe_tui.sweep.curve_table import HEAD_ROWS, columns_for
 from tpe_tui.sweep.order_choice import OrderChoice
 from tpe_tui.sweep.screen import SweepScreen
-from tpe_tui.sweep.state import METRICS, SweepState, figure, how_long
+from tpe_tui.sweep.state import PLOTTED, SweepState, figure, how_long
 
 from .fakes import FakeSession, opening
 from .helpers import Gate, Start, answered, lines, until
@@ -185,7 +185,7 @@ async def test_keys_choose_what_is_drawn(start: Start) -> None:
         seen = []
         for _ in range(4):
             await pilot.press("f")
-            seen.append(state.metric.key)
+            seen.append(state.metric.name)
         assert seen == ["js", "top1", "perplexity", "kl"]
         await pilot.press("y")
         assert "log" not in title()
@@ -430,4 +430,4 @@ def test_small_helpers() -> None:
     assert [how_long(value) for value in (None, 3.0, 120.0, 9000.0)] == [
         "some time", "about 10 s", "about 2 min", "about 2.5 h",
     ]  # fmt: skip
-    assert [metric.key for metric in METRICS] == ["kl", "js", "top1", "perplexity"]
+    assert [metric.name for metric in PLOTTED] == ["kl", "js", "top1", "perplexity"]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from tpe_core.corpus.corpus import BuiltinCode, Corpus, text_source
+from tpe_core.corpus.domains import DOMAINS
 from tpe_core.corpus.sources import TextSource
 from tpe_core.detection.hidden import HiddenSample, SampleBuilder, blocks_per_forward, hidden_batch
 from tpe_core.detection.reading import CorpusSpec, corpus_spec
@@ -21,9 +22,7 @@ from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Progress, Steps
 from tpe_core.store import Store
 
-__all__ = ["DOMAINS", "Samples", "gather", "read_sample", "read_samples"]
-
-DOMAINS = ("local", "heldout", "ood")
+__all__ = ["Samples", "gather", "read_sample", "read_samples"]
 
 VERSION = 1
 

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tpe_core.corpus.domains import DOMAINS
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.replacements import REPLACEMENTS
-from tpe_core.manifest.schema import DOMAINS, Manifest, MeasuredText
+from tpe_core.manifest.schema import Manifest, MeasuredText
+from tpe_core.metrics import METRICS
 
 __all__ = ["Difference", "Figure", "Pair", "SteeringPair", "difference"]
 
 Value = float | int | str | bool | None
-
-FIGURES = ("kl", "js", "top1", "perplexity", "entropy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ def _figures(one: Manifest, other: Manifest) -> list[Figure]:
     for domain in (name for name in DOMAINS if name in sides[0] or name in sides[1]):
         texts = [side.get(domain) for side in sides]
         same = _same_text(texts[0], texts[1])
-        for name in FIGURES:
+        for name in METRICS:
             values = [getattr(text, name, None) for text in texts]
             figures.append(Figure(where=domain, name=name, a=values[0], b=values[1], same_text=same))
         achieved = [{each.token_id: each.ratio for each in text.achieved} if text else {} for text in texts]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.manifest.schema import (
-    DOMAINS,
+    DOMAIN_NAMES,
     Achieved,
-    Domain,
+    DomainName,
     EditArrays,
     MadeOn,
     Manifest,
@@ -121,7 +121,7 @@ def costs_on_texts(
             base_perplexity=_finite(base[domain].perplexity),
             base_entropy=_finite(base[domain].entropy),
         )
-        for domain in DOMAINS
+        for domain in DOMAIN_NAMES
         if domain in costs
     )
 
@@ -166,7 +166,7 @@ def _steered(
 ) -> Texts:
     kl, js = divergences
 
-    def ratios(domain: Domain) -> tuple[Achieved, ...]:
+    def ratios(domain: DomainName) -> tuple[Achieved, ...]:
         pairs = zip(token_ids, achieved[domain], strict=True)
         return tuple(Achieved(token_id=token_id, ratio=_finite(ratio)) for token_id, ratio in pairs)
 
@@ -179,7 +179,7 @@ def _steered(
             js=_finite(js[domain]),
             achieved=ratios(domain),
         )
-        for domain in DOMAINS
+        for domain in DOMAIN_NAMES
         if domain in positions
     )
 

@@ -33,14 +33,14 @@ from tpe_core.printable import printable_token
 
 __all__ = [
     "DIRECTION",
-    "DOMAINS",
+    "DOMAIN_NAMES",
     "KIND",
     "RECONSTRUCTION",
     "REPLACEMENT_VALUES",
     "SCHEMA",
     "Achieved",
     "ArraysFile",
-    "Domain",
+    "DomainName",
     "EditArrays",
     "Expected",
     "MadeOn",
@@ -58,8 +58,8 @@ __all__ = [
 KIND = INTERVENTION
 SCHEMA = 2
 
-Domain = Literal["local", "heldout", "ood"]
-DOMAINS: tuple[Domain, ...] = get_args(Domain)
+DomainName = Literal["local", "heldout", "ood"]
+DOMAIN_NAMES: tuple[DomainName, ...] = get_args(DomainName)
 
 REPLACEMENT_VALUES = "replacement_values"
 """Array [s]: what the replaced dimensions become, or the constant that is added to the `RECONSTRUCTION`."""
@@ -141,7 +141,7 @@ class MeasuredText(_Record):
     `local` is the detecting text itself, `heldout` its part that detection never saw, `ood` another kind of text.
     """
 
-    domain: Domain
+    domain: DomainName
     text: Text
     positions: Size
     kl: float | None = None

@@ -12,6 +12,7 @@ from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import Samples
 from tpe_core.edits.replacements import ROTATE
 from tpe_core.errors import TpeError
+from tpe_core.metrics import METRICS
 from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.pruning.curves import MeasuredOn, figures_of, path_of, planned
 from tpe_core.pruning.saliency import gather_evidence
@@ -24,7 +25,7 @@ __all__ = ["BUDGETS", "BudgetResult", "Largest", "NoMaskError", "check_budget", 
 COARSE = 16  # steps of the first pass
 SECTIONS = 4  # parts into which every later pass cuts what is left
 
-BUDGETS = {"kl": "a KL of {:g} nats", "perplexity": "a perplexity of {:g}"}
+BUDGETS = tuple(metric.name for metric in METRICS.values() if metric.budget)
 
 
 class NoMaskError(TpeError):
@@ -110,7 +111,7 @@ def largest_under(
         what = "pruning nothing" if low < 0 else "removing its first dimension"
         value = getattr(costs[max(0, low + 1)], metric)
         raise NoMaskError(
-            f"no mask of {name}, {way} stays under {BUDGETS[metric].format(budget)}: "
+            f"no mask of {name}, {way} stays under {METRICS[metric].budget.format(budget)}: "
             f"{what} already gives {value:.4g}, so raise the budget."
         )
     outside = None

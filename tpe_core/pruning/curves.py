@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
+from tpe_core.corpus.domains import UNSEEN
 from tpe_core.detection.samples import Samples
 from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.errors import TpeError
+from tpe_core.metrics import AVERAGED, METRICS
 from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.pruning.coordinates import Coordinates, along, least_squares, rotated
 from tpe_core.pruning.distill import distill
@@ -27,7 +29,7 @@ from tpe_core.pruning.fitting import POSITIONS, fitting_sample
 from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.refit import refit
 from tpe_core.pruning.saliency import gather_evidence, order_of
-from tpe_core.pruning.sweep import METRICS, Cost, Curve, Sweep, counts_of, measure, sweep
+from tpe_core.pruning.sweep import Cost, Curve, Sweep, counts_of, measure, sweep
 from tpe_core.store import Store
 
 __all__ = [
@@ -56,13 +58,12 @@ FITS: Mapping[str, Callable[..., Steps[Any]]] = {"refit": refit, "distill": dist
 """What fits a head at every point, by replacement (`pruning.refit`, `pruning.distill`)."""
 
 COLUMNS_BYTES = 256 * 2**20  # of coordinates' columns held at once
-SHOWN = ("kl", "js", "top1", "perplexity", "entropy")
 
 
 def figures_of(costs: Sequence[Cost]) -> dict[str, Any]:
     """One point's figures, by the names of the JSON document; of several draws the mean, and the ``range`` of each."""
-    values = {name: [float(getattr(cost, name)) for cost in costs] for name in SHOWN}
-    found: dict[str, Any] = {name: getattr(_mean(costs), name) for name in SHOWN}
+    values = {name: [float(getattr(cost, name)) for cost in costs] for name in METRICS}
+    found: dict[str, Any] = {name: getattr(_mean(costs), name) for name in METRICS}
     if len(costs) > 1:
         found["range"] = {name: [min(each), max(each)] for name, each in values.items()}
     return found
@@ -79,7 +80,7 @@ def baseline_figures(base: Mapping[str, Cost]) -> dict[str, Any]:
 
 def _mean(costs: Sequence[Cost]) -> Cost:
     """Mean costs, metric by metric; perplexity is then that of the mean loss."""
-    return Cost.of(sum(getattr(cost, name) for cost in costs) / len(costs) for name in METRICS)
+    return Cost.of(sum(getattr(cost, name) for cost in costs) / len(costs) for name in AVERAGED)
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def prune(
     seeds: int = DRAWS,
     seed: int = 0,
     fit_positions: int = POSITIONS,
-    domains: Sequence[str] = ("heldout", "ood"),
+    domains: Sequence[str] = UNSEEN,
     store: Store | None = None,
 ) -> Steps[PruningResult]:
     """The cost of removing `fractions` of the dimensions in every order with every replacement: a job.

@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis
+from tpe_core.corpus.domains import UNSEEN
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import Samples
 from tpe_core.edits.replacements import ROTATE
+from tpe_core.metrics import AVERAGED
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps, run
 from tpe_core.pruning.curves import path_of, planned
 from tpe_core.pruning.evidence import Evidence
 from tpe_core.pruning.orders import ORDERS
-from tpe_core.pruning.results import FIGURES, SweepRequest, SweepResult, SweptCurve
+from tpe_core.pruning.results import SweepRequest, SweepResult, SweptCurve
 from tpe_core.pruning.saliency import gather_evidence
 from tpe_core.pruning.sweep import Cost, counts_of, sweep
 from tpe_core.store import Store
@@ -32,7 +34,6 @@ FIRST = 512  # positions of each domain that every curve is drawn from before an
 STEP_LOGITS = 2**19  # a step on a CPU is this many logits for each fraction: about a tenth of a second
 STEP_POSITIONS = 256
 READ_TOKENS = 64  # in a block that is read to see how fast that is
-DOMAINS = ("heldout", "ood")
 
 Key = tuple[str, str, int]  # order, replacement, draw
 
@@ -46,7 +47,7 @@ class _Sums:
     positions: dict[str, int] = field(default_factory=dict)
 
     def add(self, domain: str, costs: tuple[Cost, ...], positions: int) -> None:
-        each = np.array([[getattr(cost, name) for name in FIGURES] for cost in costs]) * positions
+        each = np.array([[getattr(cost, name) for name in AVERAGED] for cost in costs]) * positions
         self.totals[domain] = self.totals.get(domain, 0.0) + each
         self.positions[domain] = self.positions.get(domain, 0) + positions
 
@@ -63,7 +64,7 @@ def sweep_orders(
     head = analysis.model.head
     removed = counts_of(request.fractions, head.hidden_size)
     keys = _plan(request)
-    by_domain = {name: sample for name, sample in samples.items() if name in DOMAINS}
+    by_domain = {name: sample for name, sample in samples.items() if name in UNSEEN}
     wanted = {name: len(sample) for name, sample in by_domain.items()}
     texts = {"heldout": samples.heldout_text, "ood": samples.ood_text}
     evidence = Evidence(analysis=analysis, seed=seed)
@@ -113,12 +114,12 @@ def sweep_seconds(analysis: Analysis, request: SweepRequest, positions: int, *, 
     coordinates, _ = path_of(Evidence(analysis=analysis), "slope", "zero")
     piece = next(_pieces(model.head, analysis.detection.sample, slice(0, None)))
     step = min(_seconds(lambda: run(sweep(model.head, {"": coordinates}, removed, piece))) for _ in range(2))
-    seconds = step * request.paths * len(DOMAINS) * positions / len(piece)
+    seconds = step * request.paths * len(UNSEEN) * positions / len(piece)
     if not read:
         length = model.sampling.room(min(READ_TOKENS, model.context))
         ids = model.example_inputs()
         ids = {name: rows[:1, :1].expand(1, length) for name, rows in ids.items()}
-        seconds += _seconds(lambda: model.hidden(ids)) * len(DOMAINS) * positions / length
+        seconds += _seconds(lambda: model.hidden(ids)) * len(UNSEEN) * positions / length
     return seconds
 
 

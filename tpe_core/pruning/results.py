@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.lazy import Deferred
+from tpe_core.metrics import AVERAGED
 from tpe_core.pruning.orders import ORDERS
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ else:
 __all__ = ["SweepRequest", "SweepResult", "SweptCurve"]
 
 STEPS = 20
-FIGURES = ("kl", "js", "top1", "nll", "entropy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class SweepRequest:
 class SweptCurve:
     """One order with one replacement, over the positions measured so far.
 
-    `figures` holds ``FIGURES`` [draws, points, 5] by domain, each a mean over at least `positions`; `dims` are the
+    `figures` holds `AVERAGED` [draws, points, 5] by domain, each a mean over at least `positions`; `dims` are the
     dimensions in their order of removal (of the first draw), none where a mask of dimensions cannot say it.
     """
 
@@ -64,7 +64,7 @@ class SweptCurve:
         if domain not in self.figures:
             return np.empty((0, len(self.removed)))
         nll = metric == "perplexity"
-        values: Floats = self.figures[domain][:, :, FIGURES.index("nll" if nll else metric)]
+        values: Floats = self.figures[domain][:, :, AVERAGED.index("nll" if nll else metric)]
         return _exp(values) if nll else values
 
     def mean(self, domain: str, metric: str) -> Floats:

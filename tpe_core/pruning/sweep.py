@@ -19,6 +19,7 @@ from torch import Tensor
 from tpe_core.clamping import at_least
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.errors import NumericalError, TpeError
+from tpe_core.metrics import AVERAGED
 from tpe_core.models.head import OutputHead
 from tpe_core.pauses import pause
 from tpe_core.progress import Progress, Steps
@@ -34,7 +35,6 @@ CHUNK_BYTES = 6 * 2**20  # of them edited at a time: products of fewer positions
 PASS_BYTES = 3 * 2**20  # of them measured at a time: few enough that passes over them stay in a CPU's cache
 CUDA_CHUNK_BYTES = 64 * 2**20  # of either where many positions at once are what is fast
 LOG2_E = 1 / math.log(2)
-METRICS = ("kl", "js", "top1", "nll", "entropy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +49,8 @@ class Cost:
 
     @staticmethod
     def of(values: Iterable[float]) -> Cost:
-        """The costs whose figures stand in the order of `METRICS`."""
-        return Cost(**dict(zip(METRICS, values, strict=True)))
+        """The costs whose figures stand in the order of `AVERAGED`."""
+        return Cost(**dict(zip(AVERAGED, values, strict=True)))
 
     @property
     def perplexity(self) -> float:
@@ -153,8 +153,8 @@ class _Reference:
         return raw if self.head.post.is_linear else self.head.post.apply_(spare.copy_(raw))
 
     def sums(self, raw: Tensor) -> Tensor:
-        """[5] float64 sums of `METRICS` over the chunk for other raw logits [n, V]."""
-        total = self.nll.new_zeros(len(METRICS))
+        """[5] float64 sums of `AVERAGED` over the chunk for other raw logits [n, V]."""
+        total = self.nll.new_zeros(len(AVERAGED))
         for rows in self._slices():
             total += self._sums(raw[rows], rows)
         return total
@@ -234,7 +234,7 @@ def _references(head: OutputHead, sample: HiddenSample) -> Iterator[tuple[int, T
 
 def _cost(sums: Tensor, positions: int) -> Cost:
     values = [float(value) / positions for value in sums]
-    if wrong := [name for name, value in zip(METRICS, values, strict=True) if math.isnan(value)]:
+    if wrong := [name for name, value in zip(AVERAGED, values, strict=True) if math.isnan(value)]:
         raise NumericalError(
             f"the {wrong[0]} of the edited head is no number over {positions:,} positions: its logits overflow, "
             "so prune or steer less, or check the checkpoint."
@@ -253,8 +253,8 @@ def sweep(
     if not len(sample):
         raise TpeError("there are no stored hidden states to measure on: give more text or a larger sample.")
     device = head.columns.device
-    totals = {name: torch.zeros(len(removed), len(METRICS), dtype=torch.float64, device=device) for name in along}
-    base = torch.zeros(len(METRICS), dtype=torch.float64, device=device)
+    totals = {name: torch.zeros(len(removed), len(AVERAGED), dtype=torch.float64, device=device) for name in along}
+    base = torch.zeros(len(AVERAGED), dtype=torch.float64, device=device)
     seen = 0
 
     def so_far() -> Sweep:
@@ -297,7 +297,7 @@ def _nested(
 
 def measure(head: OutputHead, edited: Any, sample: HiddenSample) -> Steps[Cost]:
     """What any edit of the logits costs: a job. `edited` maps hidden states [n, d] to final logits [n, V_all]."""
-    total = torch.zeros(len(METRICS), dtype=torch.float64, device=head.columns.device)
+    total = torch.zeros(len(AVERAGED), dtype=torch.float64, device=head.columns.device)
     plain = OutputHead(
         columns=head.columns,
         bias=head.bias,

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tpe_core.corpus.domains import DOMAINS
+from tpe_core.metrics import METRICS
 from tpe_tui.cells import fit, number
 from tpe_tui.cli.console import line
-from tpe_tui.cli.manifest_tables import DOMAINS, FIGURES, dims_text, figure, row, safe
+from tpe_tui.cli.manifest_tables import dims_text, figure, row, safe
 
 if TYPE_CHECKING:
     from tpe_core.manifest.difference import Difference, Figure, Pair, SteeringPair
@@ -93,7 +95,8 @@ def _print_figures(figures: Sequence[Figure]) -> None:
     line()
     _sides("figures (divergences: nats)", "A", "B", "B - A")
     for each in figures:
-        name = f"{DOMAINS[each.where]}: {FIGURES.get(each.name, each.name)}"
+        where = DOMAINS[each.where].label if each.where in DOMAINS else f"the {each.where}"
+        name = f"{where}: {METRICS[each.name].label if each.name in METRICS else each.name}"
         change = "" if each.a is None or each.b is None else _change(each)
         _sides(name, figure(each.name, each.a), figure(each.name, each.b), change)
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tpe_core.corpus.domains import DOMAINS
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_tui.cells import escape_controls, fit, four_decimals, number, percent
 from tpe_tui.cli.console import line
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tpe_core.manifest.manifest import Manifest
     from tpe_core.manifest.self_test import Mismatch
 
-__all__ = ["DOMAINS", "FIGURES", "dims_text", "figure", "print_manifest", "print_mismatches", "row", "safe"]
+__all__ = ["dims_text", "figure", "print_manifest", "print_mismatches", "row", "safe"]
 
 LABEL = 12  # cells of the column of labels
 LONGEST = 200  # characters of a text from a file that are looked at
@@ -28,8 +29,6 @@ TABLE = "  "  # what tables are set in by
 HASH = 12  # characters of a hash printed; --json has all 64
 CELL = 22  # cells of a token and its logit
 STEERED = 20  # tokens printed; --json has them all
-DOMAINS = {"prompt": "the prompt", "local": "local", "heldout": "held-out", "ood": "out of domain"}
-FIGURES = {"kl": "KL", "js": "JS", "top1": "top-1", "perplexity": "perplexity", "entropy": "entropy"}
 
 
 def _width() -> int:
@@ -107,14 +106,14 @@ def _print_steering(manifest: Manifest) -> None:
         return
     texts = manifest.measured.texts if manifest.measured is not None else ()
     achieved = {text.domain: {each.token_id: each.ratio for each in text.achieved} for text in texts if text.achieved}
-    heads = "".join(f"{DOMAINS[domain]:>{len(DOMAINS[domain]) + 2}}" for domain in achieved)
+    widths = {domain: len(DOMAINS[domain].label) + 2 for domain in achieved}
+    heads = "".join(f"{DOMAINS[domain].label:>{width}}" for domain, width in widths.items())
     row("steered", "asked and achieved: what the mean probability is multiplied by" if achieved else "")
     line(f"{TABLE}{'token':<14}{'id':>7}{'asked':>8}{heads}  method")
     for entry in manifest.steering[:STEERED]:
         token = fit(safe(entry.token, 13), 14)
         ratios = "".join(
-            f"{figure('ratio', found.get(entry.token_id)):>{len(DOMAINS[domain]) + 2}}"
-            for domain, found in achieved.items()
+            f"{figure('ratio', found.get(entry.token_id)):>{widths[domain]}}" for domain, found in achieved.items()
         )
         line(f"{TABLE}{token}{entry.token_id:>7}{number(entry.ratio):>8}{ratios}  {entry.method}")
     if len(manifest.steering) > STEERED:
@@ -129,14 +128,14 @@ def _print_measured(manifest: Manifest) -> None:
     row("measured", f"made with {measured.positions:,} positions of {safe(measured.text)}; KL, JS, entropy in nats")
     row("", f"after {safe(measured.prompt)!r}: KL {figure('kl', measured.kl)}, JS {figure('js', measured.js)}")
     for text in measured.texts:
-        row("", f"{DOMAINS[text.domain]}: {text.positions:,} positions of {safe(text.text)}")
+        row("", f"{DOMAINS[text.domain].label}: {text.positions:,} positions of {safe(text.text)}")
     if measured.texts:
         line(f"{TABLE}{'text':<15}{'KL':>9}{'JS':>9}{'top-1':>8}{'perplexity (base)':>19}{'entropy (base)':>16}")
     for text in measured.texts:
         divergences = f"{figure('kl', text.kl):>9}{figure('js', text.js):>9}{figure('top1', text.top1):>8}"
         perplexity = _beside("perplexity", text.perplexity, text.base_perplexity)
         entropy = _beside("entropy", text.entropy, text.base_entropy)
-        line(f"{TABLE}{DOMAINS[text.domain]:<15}{divergences}{perplexity:>19}{entropy:>16}")
+        line(f"{TABLE}{DOMAINS[text.domain].label:<15}{divergences}{perplexity:>19}{entropy:>16}")
 
 
 def _beside(name: str, value: float | None, base: float | None) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from tpe_core.edits.replacements import REPLACEMENTS
+from tpe_core.metrics import METRICS
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.orders import ORDERS
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["prune"]
 
 Words = list[str] | None
-
-NAMED = {"kl": "KL", "perplexity": "perplexity"}
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -284,6 +283,7 @@ def _search(request: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, An
         first = result.found[0]
         mask = pruned_intervention(first.order, first.replace, first.dims)
         costs = {"heldout": first.cost} | ({} if first.ood is None else {"ood": first.ood})
-        by = f"tpe prune, order {first.order}, the largest mask under a {NAMED[first.metric]} of {first.budget:g}"
+        label = METRICS[first.metric].label
+        by = f"tpe prune, order {first.order}, the largest mask under a {label} of {first.budget:g}"
         saved = _Saved(mask, by, costs_on_texts(result.texts, result.positions, costs, result.baseline))
     return result.to_dict(), saved

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tpe_core.corpus.domains import DOMAINS, UNSEEN
+from tpe_core.metrics import METRICS
 from tpe_core.pruning.orders import ORDERS
 from tpe_tui.cells import four_decimals
 from tpe_tui.cli.console import line
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "TITLES", "figures", "print_curves", "print_largest", "print_texts"]
 
 NAMES = f"{'order':<14}{'replace':<14}{'removed':>8}{'share':>7}"
-FIGURES = f"{'KL':>9}{'JS':>8}{'top-1':>7}{'perplex.':>9}{'entropy':>8}"
-TITLES = {"heldout": "held-out", "ood": "out of domain"}
+CELLS = {"kl": 9, "js": 8, "top1": 7, "perplexity": 9, "entropy": 8}
+FIGURES = "".join(f"{METRICS[name].short:>{width}}" for name, width in CELLS.items())
+TITLES = {name: DOMAINS[name].label for name in UNSEEN}
 
 
 def figures(cost: Cost) -> str:
@@ -73,11 +76,8 @@ def print_largest(result: BudgetResult) -> None:
     _head(result)
     line()
     for largest in result.found:
-        order = (
-            f"{largest.order} {largest.draw + 1}"
-            if largest.order in ORDERS and ORDERS[largest.order].is_drawn
-            else largest.order
-        )
+        is_drawn = largest.order in ORDERS and ORDERS[largest.order].is_drawn
+        order = f"{largest.order} {largest.draw + 1}" if is_drawn else largest.order
         costs = {"heldout": largest.cost} | ({} if largest.ood is None else {"ood": largest.ood})
         line(_row(order, largest.replace, (largest.removed, largest.width), costs) + _following(largest))
 
@@ -85,8 +85,8 @@ def print_largest(result: BudgetResult) -> None:
 def _following(largest: Largest) -> str:
     if largest.following is None:
         return ""
-    name = {"kl": "KL", "perplexity": "perplexity"}[largest.metric]
-    return f"   one more: {name} {four_decimals(getattr(largest.following, largest.metric))}"
+    label = METRICS[largest.metric].label
+    return f"   one more: {label} {four_decimals(getattr(largest.following, largest.metric))}"
 
 
 def print_texts(texts: Sequence[PrunedText]) -> None:

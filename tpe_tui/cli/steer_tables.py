@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tpe_core.corpus.domains import DOMAINS
 from tpe_tui.cli.console import line
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["print_study"]
 
 SHOWN = 8  # tokens printed one by one
-NAMES = {"local": "local", "heldout": "held-out", "ood": "out-of-domain"}
-SHORT = {"local": "local", "heldout": "held-out", "ood": "ood"}
 
 
 def _ratio(value: float) -> str:
@@ -26,7 +25,7 @@ def _mean(value: float | None, spread: float | None) -> str:
 
 
 def _domains(values: Mapping[str, float], width: int = 9, digits: str = ".4g") -> str:
-    return "".join(f"{format(values[name], digits):>{width}}" for name in NAMES)
+    return "".join(f"{format(values[name], digits):>{width}}" for name in DOMAINS)
 
 
 def _row(result: Result) -> str:
@@ -49,7 +48,7 @@ def _blocks(study: Study) -> Iterable[str]:
     for result in study.results:
         by_token.setdefault(result.token_id, []).append(result)
     for token_id, group in by_token.items():
-        had = ", ".join(f"{group[0].alpha[name]:.3g} {words}" for name, words in NAMES.items())
+        had = ", ".join(f"{group[0].alpha[name]:.3g} {domain.adjective}" for name, domain in DOMAINS.items())
         yield f"{study.tokens[token_id]} (#{token_id}): mean probability {had}"
         highest = group[0].attainable[1]
         if highest < 1:
@@ -65,10 +64,10 @@ def _summary(study: Study) -> Iterable[str]:
     if not rows:
         return
     yield "all tokens: geometric mean of the achieved ratios (standard deviation of their log)"
-    yield f"  {'method':<16}{'asked':>8}" + "".join(f"{name:>18}" for name in SHORT.values())
+    yield f"  {'method':<16}{'asked':>8}" + "".join(f"{domain.short:>18}" for domain in DOMAINS.values())
     for row in rows:
         name = "  calibrated" if row["calibrated"] else row["method"]
-        cells = (_mean(row["achieved"][domain], row["spread"][domain]) for domain in NAMES)
+        cells = (_mean(row["achieved"][domain], row["spread"][domain]) for domain in DOMAINS)
         yield f"  {name:<16}{_ratio(row['asked']):>8}" + "".join(f"{cell:>18}" for cell in cells)
     yield ""
 
@@ -80,7 +79,7 @@ def _dose(study: Study) -> Iterable[str]:
         row = f"  {_ratio(point.asked):>8} |{_domains(point.achieved)} |{_domains(point.js, digits='.3g')}"
         curves.setdefault((point.token_id, point.method), []).append(row)
     for (token_id, method), lines in curves.items():
-        domains = "".join(f"{name:>9}" for name in SHORT.values())
+        domains = "".join(f"{domain.short:>9}" for domain in DOMAINS.values())
         yield f"{study.tokens[token_id]} (#{token_id}) by {method}"
         yield f"  {'asked':>8} |{domains} |{domains} (JS)"
         yield from lines
@@ -103,8 +102,11 @@ def print_study(model: str, plan: SteeringPlan, study: Study) -> None:
     """A study on stdout: achieved ratios, JS and KL by text, spread over contexts, relative size of the edit."""
     how = "at once" if plan.together and len(plan.token_ids) > 1 else "one at a time"
     lines = [f"{model}: {len(plan.token_ids)} token{'s' * (len(plan.token_ids) > 1)} steered {how}"]
-    lines += [f"  {words}: {study.positions[name]:,} positions of {study.texts[name]}" for name, words in NAMES.items()]
-    domains = "".join(f"{name:>9}" for name in SHORT.values())
+    lines += [
+        f"  {domain.adjective}: {study.positions[name]:,} positions of {study.texts[name]}"
+        for name, domain in DOMAINS.items()
+    ]
+    domains = "".join(f"{domain.short:>9}" for domain in DOMAINS.values())
     columns = [
         "",
         f"  {'':<24} |{'achieved ratio alpha_now / alpha':^27} |{'JS, nats':^27} |{'KL, nats':^18} |",

@@ -12,11 +12,12 @@ from typing import ClassVar
 from textual import events
 from textual.message import Message
 
+from tpe_core.corpus.domains import DOMAINS, UNSEEN
 from tpe_core.edits.intervention import METHODS, Method
 from tpe_core.steering.results import Dosed, DoseFigures
 from tpe_tui.cells import count, fit, four_decimals, number
 from tpe_tui.ratios import share, short_ratio
-from tpe_tui.steering.state import DOMAINS, METHOD_MARKS, SteerState
+from tpe_tui.steering.state import METHOD_MARKS, SteerState
 from tpe_tui.sweep.curve_plot import CURVE_ROLES
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
@@ -64,7 +65,7 @@ class DoseTable(LineWidget):
 
     def _domains(self) -> tuple[str, ...]:
         """The texts whose divergences are shown."""
-        return tuple(DOMAINS) if self.wide else ("heldout", "ood")
+        return tuple(DOMAINS) if self.wide else UNSEEN
 
     def line(self, y: int, width: int) -> tuple[Line, str]:
         """Two lines of head, methods, further tokens, the ceiling, who paid."""
@@ -93,7 +94,7 @@ class DoseTable(LineWidget):
         if y == 0:
             titles = "".join(fit(text, sum(CELLS[name] for name in names), right=True) for text, names in parts)
             return [(" " * NAME_CELLS + titles, "head")]
-        text = "".join(fit(DOMAINS[name], CELLS[name], right=True) for _, names in parts for name in names)
+        text = "".join(fit(DOMAINS[name].short, CELLS[name], right=True) for _, names in parts for name in names)
         return [(fit("   by", NAME_CELLS) + text + (fit("|dW|/|W|", SIZE, right=True) if self.wide else ""), "head")]
 
     def _method(self, method: Method) -> Line:

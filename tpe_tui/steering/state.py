@@ -11,13 +11,12 @@ from tpe_core.edits.intervention import METHODS, Intervention, Method
 from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, MostAffected, TextsRead
 from tpe_tui.ratios import stepped
 
-__all__ = ["DOMAINS", "METHOD_MARKS", "READ", "WHO", "SteerState"]
+__all__ = ["METHOD_MARKS", "READ", "WHO", "SteerState"]
 
 READ = "steering study"
 WHO = "who pays"
 """The names of its jobs."""
 
-DOMAINS = {"local": "local", "heldout": "held-out", "ood": "ood"}
 METHOD_MARKS: dict[Method, tuple[str, str]] = {
     "least-squares": ("●", "curve0"),
     "min-norm": ("○", "curve3"),

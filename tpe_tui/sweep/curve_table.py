@@ -11,9 +11,11 @@ from typing import ClassVar
 from textual import events
 from textual.message import Message
 
+from tpe_core.corpus.domains import DOMAINS, UNSEEN
+from tpe_core.metrics import METRICS
 from tpe_tui.cells import fit
 from tpe_tui.sweep.curve_plot import CURVE_ROLES, mark_of
-from tpe_tui.sweep.state import DOMAINS, METRICS, SweepState, figure
+from tpe_tui.sweep.state import SweepState, figure
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
 __all__ = ["HEAD_ROWS", "CurveTable"]
@@ -22,9 +24,7 @@ HEAD_ROWS = 2
 NAME_CELLS = 15
 GAP = 2
 CELLS = {"kl": 7, "band": 17, "js": 7, "top1": 7, "perplexity": 9, "entropy": 8}
-TITLES = {metric.key: metric.label for metric in METRICS} | {
-    "perplexity": "perplex.", "band": "KL over draws", "entropy": "entropy"
-}  # fmt: skip
+TITLES = {metric.name: metric.short for metric in METRICS.values()} | {"band": f"{METRICS['kl'].short} over draws"}
 CHOICES = (
     ("kl", "js", "top1", "perplexity", "entropy", "band"),
     ("kl", "js", "top1", "perplexity"),
@@ -36,7 +36,7 @@ CHOICES = (
 
 def columns_for(width: int) -> tuple[str, ...]:
     """The columns that fit for each domain."""
-    room = (width - NAME_CELLS - GAP) // len(DOMAINS)
+    room = (width - NAME_CELLS - GAP) // len(UNSEEN)
     return next((names for names in CHOICES if sum(CELLS[name] for name in names) <= room), CHOICES[-1])
 
 
@@ -63,14 +63,14 @@ class CurveTable(LineWidget):
         columns = columns_for(width)
         if y == 0:
             block = sum(CELLS[name] for name in columns)
-            titles = [fit(f" {title} ", block, right=True) for title in DOMAINS.values()]
+            titles = [fit(f" {DOMAINS[name].label} ", block, right=True) for name in UNSEEN]
             return [(" " * NAME_CELLS + (" " * GAP).join(titles), "head")], "row"
         if y == 1:
             line: Line = [(fit(f"   {self.state.replacement}", NAME_CELLS), "head")]
-            for at in range(len(DOMAINS)):
+            for at in range(len(UNSEEN)):
                 line.append((" " * GAP * at, "row"))
                 for name in columns:
-                    chosen = name == self.state.metric.key
+                    chosen = name == self.state.metric.name
                     line.append((fit(TITLES[name], CELLS[name], right=True), "title" if chosen else "head"))
             return line, "row"
         names = self.state.names
@@ -89,7 +89,7 @@ class CurveTable(LineWidget):
             ("-" if hidden else mark, role),
             (fit(f" {name}", NAME_CELLS - 2), text),
         ]
-        for at, domain in enumerate(DOMAINS):
+        for at, domain in enumerate(UNSEEN):
             line.append((" " * GAP * at, "row"))
             for column in columns:
                 line.append((fit(self._cell(name, domain, column), CELLS[column], right=True), text))

@@ -13,6 +13,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 
+from tpe_core.corpus.domains import DOMAINS, UNSEEN
 from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
@@ -23,7 +24,7 @@ from tpe_tui.study import StudyScreen, bindings
 from tpe_tui.sweep.curve_plot import CurveFigure, CurvePlot, PlottedCurve
 from tpe_tui.sweep.curve_table import CurveTable
 from tpe_tui.sweep.order_choice import OrderChoice
-from tpe_tui.sweep.state import DOMAINS, SweepState, figure, how_long
+from tpe_tui.sweep.state import SweepState, figure, how_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +76,7 @@ class SweepScreen(StudyScreen):
         """Build the panes."""
         super().__init__(bench.strip)
         self.bench = bench
-        self.plots = {domain: CurvePlot(f"curves-{domain}") for domain in DOMAINS}
+        self.plots = {domain: CurvePlot(f"curves-{domain}") for domain in UNSEEN}
         self.curve_table = CurveTable(bench.sweep)
 
     @property
@@ -120,9 +121,9 @@ class SweepScreen(StudyScreen):
         axis = ", log" if state.logarithmic else ""
         other = ""
         if not self.wide:
-            other = f"╱ o {next(name for key, name in DOMAINS.items() if key != domain)} "
+            other = f"╱ o {DOMAINS[next(name for name in UNSEEN if name != domain)].label} "
         return Content.assemble(
-            (f" {state.metric.label}{unit}{axis} ", "bold"), f"· {DOMAINS[domain]} ", (other, "dim")
+            (f" {state.metric.label}{unit}{axis} ", "bold"), f"· {DOMAINS[domain].label} ", (other, "dim")
         )
 
     def _table_title(self) -> Content:
@@ -132,10 +133,10 @@ class SweepScreen(StudyScreen):
         width = state.result.width if state.result is not None else 0
         removed = state.removed[state.at]
         title = f" {removed / width:.0%} removed: {count(removed)} of {count(width)} "
-        low, high, draws = state.spread("random", "heldout", state.metric.key)
+        low, high, draws = state.spread("random", "heldout", state.metric.name)
         band = ""
         if draws > 1:
-            key = state.metric.key
+            key = state.metric.name
             band = f"· random is {figure(key, low)} to {figure(key, high)} over {draws} draws "
         return Content.assemble((title, "bold"), band)
 
@@ -167,9 +168,9 @@ class SweepScreen(StudyScreen):
         if result is None or not state.removed:
             return None
         drawn, base = self._drawn(domain), None
-        if state.metric.key in ("top1", "perplexity") and state.removed[0] == 0:
+        if state.metric.name in ("top1", "perplexity") and state.removed[0] == 0:
             base = next((float(one.y[0]) for one in drawn), None)
-        other = next(name for name in DOMAINS if name != domain)
+        other = next(name for name in UNSEEN if name != domain)
         beside = self._drawn(other) if self.wide else ()
         share = 100 * np.array(state.removed) / result.width
         return CurveFigure(
@@ -178,7 +179,7 @@ class SweepScreen(StudyScreen):
 
     def _drawn(self, domain: str) -> tuple[PlottedCurve, ...]:
         """The curves that are drawn, the selected one last."""
-        state, key = self.state, self.state.metric.key
+        state, key = self.state, self.state.metric.name
         names = [name for name in state.names if name not in state.hidden]
         found = []
         for name in sorted(names, key=lambda name: name == state.selected):
@@ -275,7 +276,7 @@ class SweepScreen(StudyScreen):
 
     def action_log(self) -> None:
         """Logarithmic or linear."""
-        if not self.state.metric.log:
+        if not self.state.metric.has_log_axis:
             self.bench.strip.say(f"{self.state.metric.label} is a share: its axis is always linear")
         else:
             self.state.log = not self.state.log
@@ -285,7 +286,7 @@ class SweepScreen(StudyScreen):
         """The other text."""
         if self.wide:
             self.bench.strip.say("both texts are drawn already")
-        self.state.domain = next(name for name in DOMAINS if name != self.state.domain)
+        self.state.domain = next(name for name in UNSEEN if name != self.state.domain)
         self.show()
 
     def action_start(self) -> None:

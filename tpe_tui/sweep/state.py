@@ -11,36 +11,21 @@ from dataclasses import dataclass, field, replace
 
 from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.errors import TpeError
+from tpe_core.metrics import METRICS, Metric
 from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.results import SweepRequest, SweepResult, SweptCurve
 from tpe_tui.cells import duration, four_decimals, number
 
-__all__ = ["DOMAINS", "METRICS", "SWEEP", "SWEEP_SECONDS", "Metric", "SweepState", "figure", "how_long"]
+__all__ = ["PLOTTED", "SWEEP", "SWEEP_SECONDS", "SweepState", "figure", "how_long"]
 
 SWEEP = "pruning sweep"
 """The name of its job."""
 SWEEP_SECONDS = "a sweep's time"
 """The kind of request that measures how long one should take."""
 
-DOMAINS = {"heldout": "held-out", "ood": "out of domain"}
 
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A column of the table and an axis of the plot."""
-
-    key: str
-    label: str
-    unit: str = ""
-    log: bool = True  # whether a logarithmic axis makes sense
-
-
-METRICS = (
-    Metric("kl", "KL", "nats"),
-    Metric("js", "JS", "nats"),
-    Metric("top1", "top-1", "share that stays", log=False),
-    Metric("perplexity", "perplexity"),
-)
+PLOTTED = tuple(metric for metric in METRICS.values() if metric.is_plotted)
+"""The metrics that curves are drawn of."""
 
 
 def figure(key: str, value: float) -> str:
@@ -70,7 +55,7 @@ class SweepState:
     ended: str = ""
     selected: str = "slope"
     at: int = 6  # the point under the cursor: 30 % on the usual grid
-    metric: Metric = METRICS[0]
+    metric: Metric = PLOTTED[0]
     replacement: str = "zero"
     hidden: frozenset[str] = frozenset()
     log: bool = True
@@ -89,7 +74,7 @@ class SweepState:
     @property
     def logarithmic(self) -> bool:
         """Whether the axis is logarithmic now."""
-        return self.log and self.metric.log
+        return self.log and self.metric.has_log_axis
 
     def curve(self, name: str) -> SweptCurve | None:
         """A curve under the replacement shown, if it was begun."""
@@ -123,7 +108,7 @@ class SweepState:
 
     def next_metric(self) -> None:
         """The next metric."""
-        self.metric = METRICS[(METRICS.index(self.metric) + 1) % len(METRICS)]
+        self.metric = PLOTTED[(PLOTTED.index(self.metric) + 1) % len(PLOTTED)]
 
     def next_replacement(self) -> None:
         """The next replacement."""
