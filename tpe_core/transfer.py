@@ -182,12 +182,12 @@ def transfer(
     Raises `TpeError` where the model has another width, or the mask leaves it no dimension.
     """
     head, edit = analysis.model.head, mask.edit
-    width, count, way = head.hidden_size, mask.removed, edit.intervention.replacement
+    width, count, replacement = head.hidden_size, mask.removed, edit.intervention.replacement
     mask.check_fits(analysis.model.name, width)
     edits = {"given": edit}
-    if REPLACEMENTS[way].is_measured:
+    if REPLACEMENTS[replacement].is_measured:
         basis = EditStatistics.of(analysis.encoding.slope, analysis.detection)
-        if REPLACEMENTS[way].is_fitted:
+        if REPLACEMENTS[replacement].is_fitted:
             basis = yield from refit_basis(analysis, edit.removed, basis, seed=seed, store=store)
         edits["refitted"] = basis.resolve(dataclasses.replace(edit.intervention, origin=""))
     costs: dict[str, dict[str, Cost]] = {name: {} for name in edits}
@@ -196,10 +196,10 @@ def transfer(
             costs[name][domain] = yield from measure(head, _under(head, each), getattr(samples, domain))
     orders = (ORDER, "random")
     beside = yield from prune(
-        analysis, samples, orders, (way,), (count / width,), seeds=draws, seed=seed, domains=UNSEEN, store=store
+        analysis, samples, orders, (replacement,), (count / width,), seeds=draws, seed=seed, domains=UNSEEN, store=store
     )
-    own = beside.curve(ORDER, way)
-    chosen = yield from mask_of(analysis, ORDER, way, count, seed=seed, store=store)
+    own_order = beside.curve(ORDER, replacement)
+    chosen = yield from mask_of(analysis, ORDER, replacement, count, seed=seed, store=store)
     return TransferResult(
         model=analysis.model.name,
         revision=analysis.model.revision,
@@ -208,8 +208,8 @@ def transfer(
         baseline=beside.baseline,
         costs=costs["given"],
         refitted=costs.get("refitted", {}),
-        own={domain: own.mean(domain).costs[0] for domain in UNSEEN},
-        random=beside.curve("random", way),
+        own={domain: own_order.mean(domain).costs[0] for domain in UNSEEN},
+        random=beside.curve("random", replacement),
         shared=len(set(chosen.pruned) & set(edit.removed)),
     )
 

@@ -99,20 +99,20 @@ class Difference:
 
 def difference(first: tuple[Manifest, ResolvedEdit], second: tuple[Manifest, ResolvedEdit]) -> Difference:
     """Compare two interventions as `tpe_core.manifest.manifest.read_edit` gives them."""
-    (one, edit), (other, another) = first, second
-    a, b = set(one.pruned), set(other.pruned)
+    (document, edit), (other, another) = first, second
+    a, b = set(document.pruned), set(other.pruned)
     return Difference(
         same_width=edit.hidden_size == another.hidden_size,
         only_a=tuple(sorted(a - b)),
         only_b=tuple(sorted(b - a)),
         both=tuple(sorted(a & b)),
-        replacement=Pair("replacement", one.replacement, other.replacement),
-        steering=_steering(one, other),
-        facts=_facts(one, other),
+        replacement=Pair("replacement", document.replacement, other.replacement),
+        steering=_steering(document, other),
+        facts=_facts(document, other),
         constant=_constants(edit, another),
         rows=_rows(edit, another),
-        figures=tuple(_figures(one, other)),
-        next_tokens=_next_tokens(one, other),
+        figures=tuple(_figures(document, other)),
+        next_tokens=_next_tokens(document, other),
     )
 
 

@@ -92,15 +92,15 @@ def largest_under(
     mask. Raises `NoMaskError` where not even one dimension can go.
     """
     check_budget(budget, metric)
-    ((name, way, _),) = planned([] if replacement == ROTATE else [order], [replacement])
+    ((name, made_by, _),) = planned([] if replacement == ROTATE else [order], [replacement])
     evidence = yield from gather_evidence({name} - {ROTATE}, analysis, seed=seed, store=store)
     width = analysis.model.head.hidden_size
-    along, dims = path_of(evidence, name, way, draw)
+    along, dims = path_of(evidence, name, made_by, draw)
     costs: dict[int, Cost] = {}
     wanted = sorted({count_of(step / COARSE, width - 1) for step in range(COARSE + 1)})
     while wanted:
-        found = yield from sweep(analysis.model.head, {"": along}, wanted, sample)
-        costs.update(zip(wanted, found.curves[""].costs, strict=True))
+        measured = yield from sweep(analysis.model.head, {"": along}, wanted, sample)
+        costs.update(zip(wanted, measured.curves[""].costs, strict=True))
         # Pruning nothing costs no KL at all, whatever rounding says.
         under = [k for k, cost in costs.items() if (metric == "kl" and k == 0) or getattr(cost, metric) <= budget]
         low = max(under, default=-1)
@@ -111,7 +111,7 @@ def largest_under(
         what = "pruning nothing" if low < 0 else "removing its first dimension"
         value = getattr(costs[max(0, low + 1)], metric)
         raise NoMaskError(
-            f"no mask of {name}, {way} stays under {METRICS[metric].budget.format(budget)}: "
+            f"no mask of {name}, {made_by} stays under {METRICS[metric].budget.format(budget)}: "
             f"{what} already gives {value:.4g}, so raise the budget."
         )
     outside = None
@@ -119,7 +119,7 @@ def largest_under(
         outside = yield from sweep(analysis.model.head, {"": along}, (low,), ood)
     return Largest(
         order=name,
-        replace=way,
+        replace=made_by,
         draw=draw,
         metric=metric,
         budget=budget,
@@ -171,12 +171,12 @@ def search(
     head, base = analysis.model.head, {}
     for domain, sample in (("heldout", samples.heldout), ("ood", samples.ood)):
         base[domain] = (yield from sweep(head, {}, (), sample)).base
-    found: list[Largest] = []
+    masks: list[Largest] = []
     refused: list[str] = []
 
     def so_far() -> BudgetResult:
         return BudgetResult(
-            found=tuple(found),
+            found=tuple(masks),
             refused=tuple(refused),
             metric=metric,
             budget=budget,
@@ -189,11 +189,11 @@ def search(
         )
 
     plan = planned(orders, replacements, seeds)
-    for done, (name, way, draw) in enumerate(plan):
-        partial = so_far() if found else None
-        yield Progress("budget", done, len(plan), note=f"{name}, {way}", partial=partial)
+    for done, (name, made_by, draw) in enumerate(plan):
+        partial = so_far() if masks else None
+        yield Progress("budget", done, len(plan), note=f"{name}, {made_by}", partial=partial)
         steps = largest_under(
-            analysis, samples.heldout, name, way, budget,
+            analysis, samples.heldout, name, made_by, budget,
             metric=metric, ood=samples.ood, draw=draw, seed=seed, store=store,
         )  # fmt: skip
         try:
@@ -201,7 +201,7 @@ def search(
         except NoMaskError as error:
             refused.append(str(error))
         else:
-            found.append(largest)
-    if not found:
+            masks.append(largest)
+    if not masks:
         raise NoMaskError(refused[0])
     return so_far()

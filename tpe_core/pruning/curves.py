@@ -63,19 +63,19 @@ COLUMNS_BYTES = 256 * 2**20  # of coordinates' columns held at once
 def figures_of(costs: Sequence[Cost]) -> dict[str, Any]:
     """One point's figures, by the names of the JSON document; of several draws the mean, and the ``range`` of each."""
     values = {name: [float(getattr(cost, name)) for cost in costs] for name in METRICS}
-    found: dict[str, Any] = {name: getattr(_mean(costs), name) for name in METRICS}
+    figures: dict[str, Any] = {name: getattr(_mean(costs), name) for name in METRICS}
     if len(costs) > 1:
-        found["range"] = {name: [min(each), max(each)] for name, each in values.items()}
-    return found
+        figures["range"] = {name: [min(each), max(each)] for name, each in values.items()}
+    return figures
 
 
 def baseline_figures(base: Mapping[str, Cost]) -> dict[str, Any]:
     """The unpruned head's own: held-out figures, every other domain's under its name."""
-    found: dict[str, Any] = {}
+    baseline: dict[str, Any] = {}
     for domain, cost in base.items():
         figures = {"perplexity": cost.perplexity, "entropy": cost.entropy}
-        found.update(figures if domain == "heldout" else {domain: figures})
-    return found
+        baseline.update(figures if domain == "heldout" else {domain: figures})
+    return baseline
 
 
 def _mean(costs: Sequence[Cost]) -> Cost:
@@ -194,16 +194,18 @@ def planned(orders: Sequence[str], replacements: Sequence[str], draws: int = 1) 
         ORDERS.choose(name)
     for name in replacements:
         REPLACEMENTS.choose(name)
-    for way in REPLACEMENTS.fitted:
-        if way in replacements and any(ORDERS[name].of_components for name in orders):
-            raise TpeError(f"{way} keeps dimensions, not principal components: choose another order for it.")
+    for replacement in REPLACEMENTS.fitted:
+        if replacement in replacements and any(ORDERS[name].of_components for name in orders):
+            raise TpeError(f"{replacement} keeps dimensions, not principal components: choose another order for it.")
     if draws < 1:
         raise TpeError(f"the order random needs at least one draw, not {draws}.")
     keys = [
-        (name, way, draw)
-        for way in replacements
-        for name in (orders if way != ROTATE else [ROTATE])
-        for draw in range(draws if way != ROTATE and not REPLACEMENTS[way].is_fitted and ORDERS[name].is_drawn else 1)
+        (name, replacement, draw)
+        for replacement in replacements
+        for name in (orders if replacement != ROTATE else [ROTATE])
+        for draw in range(
+            draws if replacement != ROTATE and not REPLACEMENTS[replacement].is_fitted and ORDERS[name].is_drawn else 1
+        )
     ]
     if not keys:
         raise TpeError("nothing is asked for: name at least one order and one replacement.")
@@ -215,9 +217,9 @@ def path_of(evidence: Evidence, order: str, replacement: str, draw: int = 0) -> 
     width = evidence.analysis.model.head.hidden_size
     if replacement == ROTATE:
         return coordinates_of(evidence.analysis, order, np.arange(width), ROTATE), ()
-    found = order_of(order, replace(evidence, replacement=replacement, draw=draw))
-    dims = () if ORDERS[order].of_components else tuple(found.tolist())
-    return coordinates_of(evidence.analysis, order, found, replacement), dims
+    chosen = order_of(order, replace(evidence, replacement=replacement, draw=draw))
+    dims = () if ORDERS[order].of_components else tuple(chosen.tolist())
+    return coordinates_of(evidence.analysis, order, chosen, replacement), dims
 
 
 def prune(
@@ -246,14 +248,14 @@ def prune(
     evidence = yield from gather_evidence({key[0] for key in plan} - {ROTATE}, analysis, seed=seed, store=store)
     by_domain = {name: sample for name, sample in samples.items() if name in domains}
     texts = {"local": analysis.text, "heldout": samples.heldout_text, "ood": samples.ood_text}
-    found: dict[Key, dict[str, Curve]] = {key: {} for key in plan}
+    curves_of: dict[Key, dict[str, Curve]] = {key: {} for key in plan}
     base: dict[str, Cost] = {}
 
     def so_far(domain: str = "", partial: Sweep | None = None) -> PruningResult:
         latest = {} if partial is None else partial.curves
         seen: dict[tuple[str, str], dict[str, tuple[Curve, ...]]] = {}
         for key in plan:
-            curves = found[key] | ({domain: latest[_name(key)]} if _name(key) in latest else {})
+            curves = curves_of[key] | ({domain: latest[_name(key)]} if _name(key) in latest else {})
             mine = seen.setdefault(key[:2], {})
             for name, curve in curves.items():
                 mine[name] = (*mine.get(name, ()), curve)
@@ -283,7 +285,7 @@ def prune(
             measured = yield from relayed(sweep(head, paths, removed, sample), told)
             base[domain] = measured.base
             for key in group:
-                found[key][domain] = measured.curves[_name(key)]
+                curves_of[key][domain] = measured.curves[_name(key)]
             done += len(group) * len(sample)
         yield Progress("prune", done, total, partial=so_far())
     fitted = [key for key in plan if REPLACEMENTS[key[1]].is_fitted]
@@ -297,11 +299,11 @@ def prune(
         costs: dict[str, tuple[Cost, ...]] = dict.fromkeys(by_domain, ())
         for count in removed:
             dims = order[:count].tolist()
-            way = FITS[key[1]]
-            small = (yield from way(head, dims, analysis.detection, material, seed=seed, store=store)).head
+            fit = FITS[key[1]]
+            small = (yield from fit(head, dims, analysis.detection, material, seed=seed, store=store)).head
             for domain, sample in by_domain.items():
                 costs[domain] += ((yield from measure(head, small, sample)),)
-                found[key][domain] = Curve(removed[: len(costs[domain])], head.hidden_size, costs[domain])
+                curves_of[key][domain] = Curve(removed[: len(costs[domain])], head.hidden_size, costs[domain])
             yield Progress("prune", len(costs[domain]), len(removed), note=key[1], partial=so_far())
     return so_far()
 

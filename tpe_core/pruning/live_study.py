@@ -68,11 +68,11 @@ def sweep_orders(
     wanted = {name: len(sample) for name, sample in by_domain.items()}
     texts = {"heldout": samples.heldout_text, "ood": samples.ood_text}
     evidence = Evidence(analysis=analysis, seed=seed)
-    found: dict[Key, _Sums] = {}
+    sums_of: dict[Key, _Sums] = {}
 
     def so_far() -> SweepResult:
         return SweepResult(
-            curves=tuple(_curves(found, removed)),
+            curves=tuple(_curves(sums_of, removed)),
             width=head.hidden_size,
             wanted=wanted,
             texts=texts,
@@ -89,7 +89,7 @@ def sweep_orders(
             coordinates, dims = path_of(evidence, order, replacement, draw)
             for domain, sample in by_domain.items():
                 for piece in _pieces(head, sample, part):
-                    partial = so_far() if found else None
+                    partial = so_far() if sums_of else None
                     yield Progress(
                         label,
                         done,
@@ -99,7 +99,7 @@ def sweep_orders(
                         amount=f"{number}/{len(keys)}",
                     )
                     curve = run(sweep(head, {"": coordinates}, removed, piece)).curves[""]
-                    found.setdefault(key, _Sums(dims)).add(domain, curve.costs, len(piece))
+                    sums_of.setdefault(key, _Sums(dims)).add(domain, curve.costs, len(piece))
                     done += len(piece)
     return so_far()
 
@@ -151,10 +151,10 @@ def _pieces(head: OutputHead, sample: HiddenSample, part: slice) -> Iterator[Hid
         yield HiddenSample(sample.size, sample.hidden[rows], sample.next_ids[rows], sample.priority[rows])
 
 
-def _curves(found: dict[Key, _Sums], removed: tuple[int, ...]) -> Iterator[SweptCurve]:
+def _curves(sums_of: dict[Key, _Sums], removed: tuple[int, ...]) -> Iterator[SweptCurve]:
     """Curves of the paths so far; draws of a random order together, each over the positions that it has seen."""
-    for order, replacement in dict.fromkeys(key[:2] for key in found):
-        draws = [sums for key, sums in found.items() if key[:2] == (order, replacement)]
+    for order, replacement in dict.fromkeys(key[:2] for key in sums_of):
+        draws = [sums for key, sums in sums_of.items() if key[:2] == (order, replacement)]
         figures, positions = {}, {}
         for domain in draws[0].totals:
             seen = [one for one in draws if domain in one.totals]

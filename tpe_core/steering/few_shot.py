@@ -114,7 +114,7 @@ def few_shot(
     doubling = (FEWEST * 2**i for i in range(32))
     wanted = tuple(counts) or (*takewhile(lambda count: count < most, doubling), most)
     prefixes = yield from detections(analysis.model.head, detection.sample, wanted)
-    made = [Directions(slope, some) for slope, some in zip(_slopes(analysis, prefixes), prefixes, strict=True)]
+    made = [Directions(slope, prefix) for slope, prefix in zip(_slopes(analysis, prefixes), prefixes, strict=True)]
     made.append(Directions(analysis.encoding.slope, detection))
     steps = np.log(np.array(ratios))[:, None]
     points: list[FewShotPoint] = []
@@ -124,7 +124,9 @@ def few_shot(
             if direction is None:
                 continue
             along = unit(judged, direction)
-            reached = [[some.achieved[0] for some in effects(judged, (token,), steps, along)] for token in token_ids]
+            reached = [
+                [effect.achieved[0] for effect in effects(judged, (token,), steps, along)] for token in token_ids
+            ]
             logs = np.log(np.array(reached))  # [tokens, ratios]
             points += [
                 FewShotPoint(
