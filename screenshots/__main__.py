@@ -54,7 +54,9 @@ async def _settle(app: TpeApp, pilot: Pilot[int]) -> None:
     """Until the model is open and no answer is outstanding."""
     started = time.monotonic()
     while (
-        app.bench.session is None or app.bench.strip.job is not None or not app.bench.current(app.bench.tokens.answer)
+        app.workspace.session is None
+        or app.workspace.status.job is not None
+        or not app.bench.current(app.bench.tokens.answer)
     ):
         if time.monotonic() - started > PATIENCE or app.problem is not None:
             raise SystemExit(f"the model did not open: {app.problem}")

@@ -15,27 +15,25 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual.command import Provider
 
 from tpe_core.busy import busy_notice
+from tpe_core.edit_history import EditHistory
+from tpe_core.edits.intervention import METHODS, Intervention
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.options import RunOptions
+from tpe_core.progress import Steps
 from tpe_tui.dialogs.model_picker import Choice, PickerScreen
-from tpe_tui.dynamics.reader import DYNAMICS, EXPORT, ReadTrajectory
+from tpe_tui.dynamics.reader import ReadTrajectory
 from tpe_tui.engine.host import list_cached, open_live, read_dynamics
-from tpe_tui.engine.messages import Answer, JobUpdate, Waiting
+from tpe_tui.engine.messages import Answer, JobUpdate
 from tpe_tui.engine.session import Lister, Opener, Session
-from tpe_tui.generation.state import GENERATE
-from tpe_tui.glyphs import ascii_token
-from tpe_tui.inspector.forecast import FORECAST
-from tpe_tui.inspector.mask_actions import REFIT
 from tpe_tui.inspector.screen import InspectScreen
 from tpe_tui.keymap import BY_ID
 from tpe_tui.palette import TpeCommands
 from tpe_tui.shell.engine_app import EngineApp, run_in_terminal
 from tpe_tui.shell.view_memory import ViewMemory
-from tpe_tui.steering.screen import SteerScreen, study_update
-from tpe_tui.steering.state import READ, WHO
-from tpe_tui.sweep.state import SWEEP
+from tpe_tui.study import StudyScreen
+from tpe_tui.workspace import CallbackJob
 
 if TYPE_CHECKING:
-    from tpe_core.edit_history import EncodingTable
     from tpe_core.models.hub import CachedModel
 
 __all__ = ["TpeApp", "run_app"]
@@ -66,8 +64,7 @@ class TpeApp(EngineApp):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing starts before the app runs."""
-        super().__init__(state_dir, keys_file, clock)
-        self.options = options
+        super().__init__(options, state_dir, keys_file, clock)
         self.mask = mask
         self.prompt = prompt
         self.opener: Opener = open_live if opener is None else opener
@@ -75,7 +72,6 @@ class TpeApp(EngineApp):
         self.dynamics_reader = dynamics_reader
         self.memory = ViewMemory(self.state_dir)
         self._bench: InspectScreen | None = None
-        self._opening = options
 
     @property
     def bench(self) -> InspectScreen:
@@ -98,101 +94,75 @@ class TpeApp(EngineApp):
 
         A model that is open stays until the other one is, and where that one fails.
         """
-        strip = self.bench.strip
-        if strip.job is not None:
-            strip.say("a job is running already; cancel it first", "warn")
+        workspace = self.workspace
+        if not workspace.free():
             return
-        session, options = self.bench.session, other or self.options
-        self._opening = options
+        session, options = workspace.session, other or workspace.options
         if session is None:
-            self.options = options
+            workspace.options = options
         name = "detection" if again else "opening the model"
-        strip.say("")
-        strip.begin(
-            self.host.job(name, lambda: session.detect_again(options) if again and session else self.opener(options)),
-            name,
-        )
+
+        def start() -> Steps[Session]:
+            return session.detect_again(options) if again and session is not None else self.opener(options)
+
+        def update(message: JobUpdate) -> None:
+            if message.state == "done":
+                self._opened(cast("Session", message.value), options)
+            elif message.state != "running":
+                self._not_opened(message, options)
+
+        workspace.run(CallbackJob(name, start, update))
 
     def choose_model(self) -> None:
         """Ask which model to open next; what is in the hub's cache is listed as soon as it is read."""
-        if self.bench.strip.job is not None:
-            self.bench.strip.say("a job is running already; cancel it first", "warn")
+        if not self.workspace.free():
             return
-        self.push_screen(PickerScreen(), self._chosen)
-        self.host.latest("models", self.lister)
+        picker = PickerScreen()
+
+        def receive(answer: Answer) -> None:
+            if self.screen is not picker:
+                return
+            if answer.failure is not None:
+                picker.problem(answer.failure.sentence)
+            else:
+                picker.show(cast("Sequence[CachedModel]", answer.value))
+
+        self.push_screen(picker, self._chosen)
+        self.workspace.ask("models", self.lister, receive, of_session=False)
 
     def _chosen(self, choice: Choice | None) -> None:
         """Open what was chosen. Code of its own was allowed to the first model only, and a task meant that one."""
         if choice is not None:
             model, revision = choice
-            options = replace(self.options, model=model, revision=revision, task=None, trust_remote_code=False)
+            options = replace(
+                self.workspace.options, model=model, revision=revision, task=None, trust_remote_code=False
+            )
             self.open_model(other=options)
 
-    def on_answer(self, message: Answer) -> None:
-        """An answer of the engine."""
-        if message.kind.startswith("steer"):
-            for screen in self.screen_stack:
-                if isinstance(screen, SteerScreen):
-                    screen.accept(message)
-        elif message.kind == EXPORT:
-            self.bench.dynamics_update(message)
-        elif message.kind != "models":
-            self.bench.accept(message)
-        elif isinstance(self.screen, PickerScreen) and message.failure is not None:
-            self.screen.problem(message.failure.sentence)
-        elif isinstance(self.screen, PickerScreen):
-            self.screen.show(cast("Sequence[CachedModel]", message.value))
-
-    def on_waiting(self, message: Waiting) -> None:
-        """A request takes long."""
-        self.bench.waiting(message)
-
-    def on_job_update(self, message: JobUpdate) -> None:
-        """A job of the engine: the sweep, a refit, a steering study's, or opening a model."""
-        bench = self.bench
-        own = {
-            SWEEP: bench.sweep_update, REFIT: bench.refit_update, DYNAMICS: bench.dynamics_update,
-            FORECAST: bench.forecast_update, GENERATE: bench.generate_update,
-        }  # fmt: skip
-        if message.name in own:
-            own[message.name](message)
-            return
-        if message.name in (READ, WHO):
-            study_update(self.bench, message)
-            return
-        strip = self.bench.strip
-        if message.state == "running" and message.progress is not None:
-            strip.step(message.progress)
-            return
-        strip.end()
-        stays = self.bench.session is not None and self._opening != self.options
+    def _not_opened(self, message: JobUpdate, options: RunOptions) -> None:
+        """Say why a model could not be opened, and what to press."""
+        workspace = self.workspace
+        stays = workspace.session is not None and options != workspace.options
         retry = self.keymap.shown("run.open" if stays else "run.rerun")
-        again = f"{self.options.model} stays open, {retry} chooses again" if stays else f"{retry} tries again"
-        if message.state == "done":
-            self._opened(cast("Session", message.value))
-        elif message.state == "cancelled":
-            strip.say(f"{message.name} was cancelled; {again}", "warn")
-        elif message.failure is not None:
-            if self.bench.session is None:
-                self.problem = message.failure
-            strip.say(f"{message.name} failed; {again}", "bad")
-            advice = f"{again}, {self.keymap.shown('app.quit')} leaves."
-            self.bench.fail(f"{message.name} failed", message.failure, advice)
+        again = f"{workspace.options.model} stays open, {retry} chooses again" if stays else f"{retry} tries again"
+        if message.failure is None:
+            workspace.status.say(f"{message.name} was cancelled; {again}", "warn")
+            return
+        if workspace.session is None:
+            self.problem = message.failure
+        workspace.status.say(f"{message.name} failed; {again}", "bad")
+        advice = f"{again}, {self.keymap.shown('app.quit')} leaves."
+        workspace.fail(f"{message.name} failed", message.failure, advice)
 
-    def drawn(self, table: EncodingTable) -> EncodingTable:
-        """The table as it is drawn: its tokens escaped where the terminal has ASCII only."""
-        if self.ascii is None:
-            return table
-        return replace(table, tokens=[ascii_token(text) for text in table.tokens])
-
-    def _opened(self, session: Session) -> None:
+    def _opened(self, session: Session, options: RunOptions) -> None:
+        """Show a session; the view of the model that was open before is kept for the next start."""
         self.problem = None
-        if self._opening != self.options:
+        if options != self.workspace.options:
             self.remember()
-            self.options = self._opening
-        self.bench.opened(session)
+            self.workspace.options = options
+        self.show_session(session)
         table = session.table
-        self.bench.strip.say(f"{table.positions:,} positions of {table.text}; ? lists the keys")
+        self.workspace.status.say(f"{table.positions:,} positions of {table.text}; ? lists the keys")
         for warning in (*session.warnings, *filter(None, [self.memory.set_aside, busy_notice(table.info.device)])):
             self.notify(warning, severity="warning", markup=False)
         self.memory.set_aside = ""
@@ -200,14 +170,39 @@ class TpeApp(EngineApp):
             self.bench.import_mask(str(self.mask))
             self.mask = None
 
+    def show_session(self, session: Session) -> None:
+        """Open a session in the workspace and show it; studies of another model are closed."""
+        info, view = session.table.info, self.memory.recall(self.workspace.options.model)
+        replacement = view.replacement if view.replacement in REPLACEMENTS.ready else REPLACEMENTS.ready[0]
+        is_another = self.workspace.open(
+            session,
+            EditHistory(
+                prompt=self.prompt or view.prompt or session.default_prompt,
+                hidden_size=info.hidden_size,
+                vocab_rows=info.vocab_rows,
+                method=next((name for name in METHODS if name == view.method), METHODS[0]),
+                start=Intervention(replacement=replacement),
+            ),
+        )
+        if is_another:
+            self._close_studies()
+        self.bench.opened(session, is_another)
+
+    def _close_studies(self) -> None:
+        """Close every study, with what was asked in it: it has no subject any more."""
+        stack = self.screen_stack
+        below = next((at for at, screen in enumerate(stack) if isinstance(screen, StudyScreen)), len(stack))
+        for _ in stack[below:]:
+            self.pop_screen()
+
     def perform(self, action_id: str) -> None:
         """Run an action of the key table by its id."""
         self.call_later(self.bench.run_action, BY_ID[action_id].method)
 
     def remember(self) -> None:
         """Keep the view for the next start; where that fails, the user is told when the app has left."""
-        if self._bench is not None and self._bench.session is not None:
-            self.memory.remember(self.options.model, self._bench.view())
+        if self._bench is not None and self.workspace.session is not None:
+            self.memory.remember(self.workspace.options.model, self._bench.view())
             self.unsaved = [self.memory.problem] if self.memory.problem else []
 
     def save(self) -> None:
@@ -216,11 +211,7 @@ class TpeApp(EngineApp):
 
     def losses(self) -> list[str]:
         """Edits that no file holds, and a job under way."""
-        if self._bench is None or self._bench.session is None:
-            return []
-        strip = self._bench.strip
-        running = [f"A job is running ({strip.label}) and would be stopped."] if strip.job is not None else []
-        return [*self._bench.unsaved(), *running]
+        return self.workspace.losses() if self.workspace.session is not None else []
 
     def leave(self, code: int | None = None) -> None:
         """End the app: with `code`, or 1 where no model could be opened, else 0."""

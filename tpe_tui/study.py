@@ -1,6 +1,6 @@
 """What the study screens share: a key table and what follows from it, the bars, the sentence for a small terminal.
 
-A study lies over the inspector and looks at one question; it begins no job of its own here and keeps no result.
+A study lies over the inspector and looks at one question; it is closed with the edit that it proposes, or with None.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Static
 
+from tpe_core.edits.intervention import Intervention
 from tpe_tui.dialogs.dialog import ClosesOnce
 from tpe_tui.dialogs.error import TextScreen
 from tpe_tui.inspector.status_bar import Field, Footer, StatusBar
 from tpe_tui.keymap import BY_ID
 from tpe_tui.shell.sized import NeedsRoom
 from tpe_tui.sizes import short_name
-from tpe_tui.widgets.job_strip import JobStrip, StripBelow
+from tpe_tui.widgets.job_strip import JobStrip
+from tpe_tui.workspace import Change, Workspace
 
 if TYPE_CHECKING:
-    from tpe_tui.app import TpeApp
     from tpe_tui.shell.engine_app import EngineApp
 
 __all__ = ["WIDE", "Key", "StudyScreen", "bindings"]
@@ -44,8 +45,8 @@ def bindings(keys: Sequence[Key], also: Sequence[tuple[str, str]] = ()) -> list[
     return found
 
 
-class StudyScreen(NeedsRoom, ClosesOnce, Screen[None]):
-    """A bar, the panes of `compose_panes`, the job strip of the screen below, a footer.
+class StudyScreen(NeedsRoom, ClosesOnce, Screen[Intervention | None]):
+    """A bar, the panes of `compose_panes`, the job strip, a footer; it shows every change of the workspace.
 
     A subclass gives `NAME`, `KEYS`, `FOOTER` and ``BINDINGS = bindings(KEYS)``, and says `fields` and `show`.
     """
@@ -56,12 +57,13 @@ class StudyScreen(NeedsRoom, ClosesOnce, Screen[None]):
     NOTES: ClassVar[Sequence[str]] = ()  # below the keys in the help
     SHOWN: ClassVar[dict[str, str]] = {"enter": "⏎"}
 
-    def __init__(self, strip: JobStrip) -> None:
-        """Build the bars; `strip` says what the engine is doing."""
+    def __init__(self, workspace: Workspace) -> None:
+        """Build the bars."""
         super().__init__()
+        self.workspace = workspace
         self.status = StatusBar()
         self.footer = Footer()
-        self.strip = StripBelow(strip)
+        self.strip = JobStrip(workspace.status, workspace.keymap.shown("run.cancel"))
 
     @property
     def frame(self) -> EngineApp:
@@ -69,14 +71,9 @@ class StudyScreen(NeedsRoom, ClosesOnce, Screen[None]):
         return cast("EngineApp", self.app)
 
     @property
-    def tpe(self) -> TpeApp:
-        """The app with the inspector below."""
-        return cast("TpeApp", self.app)
-
-    @property
     def subject(self) -> str:
         """What is studied, for the status bar: the model."""
-        return short_name(self.tpe.options.model)
+        return short_name(self.workspace.options.model)
 
     @property
     def wide(self) -> bool:
@@ -95,6 +92,26 @@ class StudyScreen(NeedsRoom, ClosesOnce, Screen[None]):
         """What lies between the bars."""
         raise NotImplementedError
 
+    def on_mount(self) -> None:
+        """Follow the workspace; Textual runs the study's own handler as well."""
+        self.frame.changed.subscribe(self, self._workspace_changed)
+
+    def _workspace_changed(self, change: Change) -> None:
+        if not self.is_open:
+            return
+        if change == "status":
+            self.strip.repaint()
+        else:
+            self.follow(change)
+
+    def follow(self, change: Change) -> None:
+        """Show a change of the workspace."""
+        self.show()
+
+    def say(self, text: str, role: str = "row") -> None:
+        """Say a sentence in the strip."""
+        self.workspace.status.say(text, role)
+
     def on_resize(self) -> None:
         """Another size can be another layout."""
         self.measure(self.frame.keymap.shown)
@@ -103,7 +120,7 @@ class StudyScreen(NeedsRoom, ClosesOnce, Screen[None]):
     def on_paste(self, event: events.Paste) -> None:
         """Textual's hook: what is pasted is text and never keys, and a study has no place for text."""
         event.stop()
-        self.strip.say("what was pasted is text, not keys: nothing was done with it")
+        self.say("what was pasted is text, not keys: nothing was done with it")
 
     def key(self, key: str) -> str:
         """A key of the table as people write it."""

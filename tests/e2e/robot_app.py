@@ -25,7 +25,7 @@ class Watched(TpeApp):
 
     def _tell(self) -> None:
         state = state_of(self)
-        state["settled"] = self.bench.session is not None and answered(self)
+        state["settled"] = self.workspace.session is not None and answered(self)
         path = Path(sys.argv[1])
         path.with_suffix(".new").write_text(json.dumps(state))
         os.replace(path.with_suffix(".new"), path)

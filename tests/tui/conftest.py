@@ -41,7 +41,7 @@ def start(tmp_path: Path) -> Start:
         app = TpeApp(RunOptions(), state_dir=tmp_path / "state", clock=lambda: 0.0, **options)  # type: ignore[arg-type]
         async with app.run_test(size=size) as pilot:
             if ready:
-                await until(pilot, lambda: app.bench.session is not None)
+                await until(pilot, lambda: app.workspace.session is not None)
                 await answered(app, pilot)
             yield app, pilot
         app.host.stop()

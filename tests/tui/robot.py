@@ -50,14 +50,14 @@ def events_of(burst: Burst) -> list[events.Event]:
 
 def state_of(app: TpeApp) -> State:
     """What must not depend on how fast the keys came."""
-    bench, edit = app.bench, app.bench.inspector.intervention
+    bench, edit = app.bench, app.workspace.history.intervention
     return {
         "mask": edit.pruned,
         "replacement": edit.replacement,
         "steering": tuple((entry.token_id, round(entry.ratio, 9), entry.method) for entry in edit.steering),
-        "prompt": bench.inspector.prompt,
+        "prompt": app.workspace.history.prompt,
         "sort": (bench.dims.sort, bench.dims.descending, bench.dims.filter, bench.tokens.filter),
-        "undo": bench.inspector.undo_depth,
+        "undo": app.workspace.history.undo_depth,
         "screens": tuple(type(screen).__name__ for screen in app.screen_stack),
     }
 
@@ -78,7 +78,7 @@ def idle(app: TpeApp) -> bool:
 
 def answered(app: TpeApp) -> bool:
     bench = app.bench
-    return idle(app) and (bench.session is None or bench.current(bench.tokens.answer))
+    return idle(app) and (app.workspace.session is None or bench.current(bench.tokens.answer))
 
 
 async def run(bursts: Sequence[Burst], slowly: bool, folder: Path) -> State:
@@ -91,7 +91,7 @@ async def run(bursts: Sequence[Burst], slowly: bool, folder: Path) -> State:
         RunOptions(), state_dir=folder / "state", opener=opening(session), keys_file=folder / "keys", lister=list
     )
     async with app.run_test(size=(80, 24)):
-        await waited(app, lambda: app.bench.session is not None and answered(app))
+        await waited(app, lambda: app.workspace.session is not None and answered(app))
         for burst in bursts:
             for event in events_of(burst):
                 app.post_message(event)

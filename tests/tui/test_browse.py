@@ -60,7 +60,7 @@ async def test_search_a_dimension_and_go_on(start: Start) -> None:
         assert app.bench.dims.dim == 4
         await pilot.press("/")
         await type_line(pilot, "999")
-        assert "nothing matches" in app.bench.strip.text
+        assert "nothing matches" in app.workspace.status.text
 
 
 async def test_search_finds_tokens_outside_the_list(start: Start) -> None:
@@ -76,7 +76,7 @@ async def test_search_finds_tokens_outside_the_list(start: Start) -> None:
         assert lines(bench.tokens)[1].startswith("› rare[/x]")
         await pilot.press("]")
         await answered(app, pilot)
-        assert bench.inspector.intervention.ratio(rare) == pytest.approx(2**0.25)
+        assert app.workspace.history.intervention.ratio(rare) == pytest.approx(2**0.25)
 
 
 async def test_filters(start: Start) -> None:
@@ -105,10 +105,10 @@ async def test_sort_keys_and_direction(start: Start) -> None:
         for _ in range(5):
             await pilot.press("s")
             seen.append(dims.sort)
-            assert dims.order.tolist() == app.bench.session.table.order(dims.sort).tolist()
+            assert dims.order.tolist() == app.workspace.session.table.order(dims.sort).tolist()
         assert seen == ["slope_std", "t", "r", "dim", "slope"]
         await pilot.press("S")
-        assert dims.order.tolist() == app.bench.session.table.order("slope", descending=False).tolist()
+        assert dims.order.tolist() == app.workspace.session.table.order("slope", descending=False).tolist()
 
 
 async def test_panes_zoom_and_what_shows_where(start: Start) -> None:
@@ -197,7 +197,7 @@ async def test_help_and_palette(start: Start) -> None:
         await pilot.pause(0.3)
         await pilot.press("enter")
         await pilot.press("enter")
-        await until(pilot, lambda: len(app.bench.inspector.intervention.pruned) == 64)
+        await until(pilot, lambda: len(app.workspace.history.intervention.pruned) == 64)
         await pilot.press("ctrl+p")
         await pilot.press("[")
         await pilot.pause(0.2)
@@ -213,7 +213,7 @@ async def test_the_mouse_selects_focuses_and_presses(start: Start) -> None:
         await pilot.click("#dims", offset=(5, 4))
         assert app.bench.dims.cursor == 2
         await pilot.click("#footer", offset=(2, 0))
-        await until(pilot, lambda: len(app.bench.inspector.intervention.pruned) == 1)
+        await until(pilot, lambda: len(app.workspace.history.intervention.pruned) == 1)
 
 
 async def test_hostile_tokens_are_only_text(start: Start) -> None:

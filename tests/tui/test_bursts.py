@@ -86,7 +86,7 @@ async def test_text_behind_an_opening_key_belongs_to_the_dialog(start: Start, ke
     async with start() as (app, pilot):
         burst(app, keys)
         await settled(app, pilot)
-        assert app.bench.inspector.prompt == prompt
+        assert app.workspace.history.prompt == prompt
         assert app.screen is app.bench
 
 
@@ -116,7 +116,7 @@ async def test_a_paste_of_several_lines_stands_in_the_prompt_as_the_field_shows_
         assert typed(app) == r"one\ntwo\\\n\tend\n"
         burst(app, "\r")
         await settled(app, pilot)
-        assert app.bench.inspector.prompt == "one\ntwo\\\n\tend\n"
+        assert app.workspace.history.prompt == "one\ntwo\\\n\tend\n"
 
 
 @pytest.mark.parametrize(("opening", "text", "value"), [("t", "0.5\n", "0.5"), ("e", " a b.json\r\n", "a b.json")])
@@ -158,11 +158,11 @@ async def test_a_paste_into_the_inspector_is_a_prompt_to_accept_and_never_keys(s
         assert typed(app) == r"qx\nq"
         burst(app, "\x1b")
         await settled(app, pilot)
-        assert app.bench.inspector.prompt == FakeSession.default_prompt
+        assert app.workspace.history.prompt == FakeSession.default_prompt
         paste(app, "qx\nq")
         burst(app, "\r")
         await settled(app, pilot)
-        assert app.bench.inspector.prompt == "qx\nq"
+        assert app.workspace.history.prompt == "qx\nq"
 
 
 @pytest.mark.parametrize("opening", ["w", "T", "D", "a"])
@@ -174,7 +174,7 @@ async def test_a_paste_into_a_study_is_text_and_says_so(start: Start, opening: s
         paste(app, "q w x\n")
         await settled(app, pilot)
         assert app.screen is study
-        assert "pasted" in app.bench.strip.text
+        assert "pasted" in app.workspace.status.text
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ async def test_below_the_smallest_size_only_leaving_and_help_act_and_it_says_so(
         await settled(app, pilot)
         assert app.screen is app.bench
         assert app.bench.dims.cursor == before
-        assert app.bench.inspector.intervention.is_empty
+        assert app.workspace.history.intervention.is_empty
         burst(app, "?")
         await settled(app, pilot)
         assert app.screen is not app.bench
@@ -207,7 +207,7 @@ async def test_below_the_smallest_size_only_leaving_and_help_act_and_it_says_so(
         await pilot.resize_terminal(80, 24)
         burst(app, " ")
         await settled(app, pilot)
-        assert len(app.bench.inspector.intervention.pruned) == 1
+        assert len(app.workspace.history.intervention.pruned) == 1
         burst(app, "w")
         await settled(app, pilot)
         await pilot.resize_terminal(50, 12)
@@ -215,7 +215,7 @@ async def test_below_the_smallest_size_only_leaving_and_help_act_and_it_says_so(
         await settled(app, pilot)
         assert app.screen is app.bench
         assert app.bench.sweep.replacement == "zero"
-        assert len(app.bench.inspector.intervention.pruned) == 1
+        assert len(app.workspace.history.intervention.pruned) == 1
 
 
 @pytest.mark.parametrize("opening", ["", "2", "3", "4", "w", "T", "D", "a"])
@@ -235,12 +235,12 @@ async def test_an_answer_about_a_model_that_is_gone_changes_nothing(start: Start
     async with start(opener=opener(small, large)) as (app, pilot):
         burst(app, "2/_800\r=")
         await settled(app, pilot)
-        app.open_model(other=replace(app.options, model="small"))
-        await until(pilot, lambda: app.bench.session is small)
+        app.open_model(other=replace(app.workspace.options, model="small"))
+        await until(pilot, lambda: app.workspace.session is small)
         burst(app, "2\r")
         await settled(app, pilot)
-        assert app.bench.inspector.intervention.is_empty
-        assert "another model was opened meanwhile" in app.bench.strip.text
+        assert app.workspace.history.intervention.is_empty
+        assert "another model was opened meanwhile" in app.workspace.status.text
 
 
 @pytest.mark.parametrize("opening", ["T", "T=", "a", "w", "wO"])
@@ -256,12 +256,12 @@ async def test_a_study_of_a_model_that_is_gone_is_closed(start: Start, opening: 
     async with start(opener=slowly) as (app, pilot):
         burst(app, "2/_800\r")
         await settled(app, pilot)
-        app.open_model(other=replace(app.options, model="small"))
+        app.open_model(other=replace(app.workspace.options, model="small"))
         burst(app, opening)
         await settled(app, pilot)
         assert len(app.screen_stack) == 1 + len(opening)
         gate.open()
-        await until(pilot, lambda: app.bench.session is small)
+        await until(pilot, lambda: app.workspace.session is small)
         await settled(app, pilot)
         assert app.screen_stack == [app.bench]
 

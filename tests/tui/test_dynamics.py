@@ -104,7 +104,7 @@ async def test_it_opens_over_the_inspector_with_the_models_own_dynamics(start: S
         assert reader.read == ["demo"], "and read once"
         await pilot.press("q")
         assert isinstance(app.screen, InspectScreen)
-        app.bench.opened(FakeSession(d=32, name="other"))
+        app.show_session(FakeSession(d=32, name="other"))
         assert app.bench.dynamics is None, "another model has another training"
     assert "training dynamics" in help_text(app.keymap).plain
 
@@ -115,7 +115,7 @@ async def test_of_another_model_nothing_is_read_unasked(tmp_path: Path, reader: 
         dynamics_reader=lambda _options: reader, state_dir=tmp_path, keys_file=tmp_path / "k.toml", clock=lambda: 0.0,
     )  # fmt: skip
     async with app.run_test() as pilot:
-        await until(pilot, lambda: app.bench.session is not None)
+        await until(pilot, lambda: app.workspace.session is not None)
         await answered(app, pilot)
         await pilot.press("D")
         text = drawn(app)
@@ -133,7 +133,7 @@ async def test_the_inspectors_job_and_its_own_do_not_mix(start: Start, reader: F
     session.sweep_step = gate
     async with start(session, dynamics_reader=lambda _options: reader) as (app, pilot):
         await pilot.press("w", "r", "escape", "D")
-        assert "running already" in app.bench.strip.text
+        assert "running already" in app.workspace.status.text
         assert reader.read == []
         gate.open()
         await until(pilot, lambda: app.bench.sweep.job is None)
@@ -142,11 +142,11 @@ async def test_the_inspectors_job_and_its_own_do_not_mix(start: Start, reader: F
         await until(pilot, lambda: "●" in drawn(app))
         assert "x cancel" in strip(app)
         await pilot.press("escape", "w", "r")
-        assert "running already" in app.bench.strip.text
+        assert "running already" in app.workspace.status.text
         await pilot.press("j", "x")
         reader.step.open()
-        await until(pilot, lambda: app.bench.strip.job is None)
-        assert "what is read stays" in app.bench.strip.text
+        await until(pilot, lambda: app.workspace.status.job is None)
+        assert "what is read stays" in app.workspace.status.text
 
 
 async def test_curves_grow_and_stopping_keeps_them(alone: Open, reader: FakeReader) -> None:
@@ -328,7 +328,7 @@ async def test_the_data_are_exported(alone: Open, tmp_path: Path, suffix: str) -
         await type_line(pilot, str(tmp_path / "data.txt"))
         assert isinstance(app.screen, Ask), "a name that says no kind is asked again"
         await type_line(pilot, str(path))
-        await until(pilot, lambda: "written to" in app.reader.strip.text)
+        await until(pilot, lambda: "written to" in app.workspace.status.text)
         assert "data" in strip(app)
         if suffix == ".json":
             wanted = {"schema": 1, "sources": [KNOWN[name].to_dict() for name in ("demo", "flawed")]}

@@ -62,7 +62,7 @@ def test_over_the_inspector(snap_compare, tmp_path: Path, size: tuple[int, int],
     )
 
     async def prepare(pilot: Pilot[int]) -> None:
-        await until(pilot, lambda: app.bench.session is not None)
+        await until(pilot, lambda: app.workspace.session is not None)
         await answered(app, pilot)
         await pilot.press("D")
         await until(pilot, lambda: app.bench.dynamics is not None and app.bench.dynamics.state.job is None)

@@ -118,7 +118,7 @@ async def test_a_toggle_while_it_is_written_holds_from_the_next_token_on(start: 
         await pilot.press("space")
         dim = screen_of(app).dims.dim
         assert dim is not None
-        assert app.bench.inspector.intervention.pruned == (dim,)
+        assert app.workspace.history.intervention.pruned == (dim,)
         steps.more(9)
         await until(pilot, lambda: app.bench.generation.steps == 15)
         await pilot.press("u")
@@ -148,15 +148,15 @@ async def test_it_stops_within_a_token_and_goes_on_as_if_it_had_not(start: Start
         pair = await written(app, pilot)
         assert pair.steps == 5
         assert steps.taken == 6, "the token under way is the last"
-        assert "stopped after 5 tokens" in app.bench.strip.text
+        assert "stopped after 5 tokens" in app.workspace.status.text
         assert "Go on" in lines(screen_of(app).footer)[0]
         steps.more(400)
         await pilot.press("enter")
         pair = await written(app, pilot)
-        edit = app.bench.inspector.intervention
+        edit = app.workspace.history.intervention
         whole = expected(FakeSession(), Decoding(LENGTH), edit)
         assert (pair.base, pair.edited, pair.edits) == (whole.base, whole.edited, whole.edits)
-        assert "done: 30 tokens" in app.bench.strip.text
+        assert "done: 30 tokens" in app.workspace.status.text
         await pilot.press("enter")
         pair = await written(app, pilot)
         assert pair.steps == LENGTH + 200, "beyond the length it goes on for as many more"
@@ -206,7 +206,7 @@ async def test_the_pace_reaches_the_engine_at_once(start: Start) -> None:
         assert state.mailbox().pace == 12
         await pilot.press("plus", "plus", "plus")
         assert state.mailbox().pace == float("inf")
-        assert "as fast as it can" in app.bench.strip.text
+        assert "as fast as it can" in app.workspace.status.text
         await pilot.press(*["minus"] * 9)
         assert state.mailbox().pace == 2
 
@@ -240,7 +240,7 @@ async def test_looking_back_and_leaving(start: Start) -> None:
         await until(pilot, lambda: state.job is None)
         assert isinstance(app.screen, InspectScreen)
         assert steps.taken == 4, "nobody looks, so nothing is written"
-        assert app.bench.strip.job is None
+        assert app.workspace.status.job is None
         await pilot.press("a")
         assert screen_of(app).state.steps == 3
 
@@ -264,7 +264,7 @@ async def test_saving_copying_and_the_command_line(start: Start, tmp_path: Path)
         pair = await opened(app, pilot)
         await pilot.press("e")
         await type_line(pilot, str(tmp_path / "out.json"))
-        await until(pilot, lambda: "written to" in app.bench.strip.text)
+        await until(pilot, lambda: "written to" in app.workspace.status.text)
         document = json.loads((tmp_path / "out.json").read_text())
         assert document["model"] == "demo"
         assert document["first_difference"] == pair.first_difference
@@ -274,7 +274,7 @@ async def test_saving_copying_and_the_command_line(start: Start, tmp_path: Path)
         assert text.count(DIFFERS) == 2
         assert f"first difference: token {pair.first_difference + 1}" in text
         await pilot.press("y")
-        assert "sent to the terminal's clipboard" in app.bench.strip.text
+        assert "sent to the terminal's clipboard" in app.workspace.status.text
         await pilot.press("e")
         await type_line(pilot, str(tmp_path / "no" / "out"))
         assert "does not exist; make it first" in str(app.screen.query_one("#ask-hint", Static).render())
@@ -312,7 +312,7 @@ async def test_failures_are_said_and_lose_nothing(start: Start) -> None:
         await pilot.press("a")
         await until(pilot, lambda: app.bench.generation.problem)
         assert "continues no text" in "".join(lines(screen_of(app).base)) + app.bench.generation.problem
-        assert "generating failed; r tries again" in app.bench.strip.text
+        assert "generating failed; r tries again" in app.workspace.status.text
         assert app.screen is screen_of(app)
         session.pair_fail = None
         await pilot.press("r")
@@ -351,7 +351,7 @@ async def test_ends_are_shown(start: Start) -> None:
         assert f"ended at {count}" in str(screen.base.border_title)
         assert lines(screen.base)[0].rstrip().endswith("∎") or "∎" in "".join(lines(screen.base))
         await pilot.press("enter")
-        assert "both texts have ended" in app.bench.strip.text
+        assert "both texts have ended" in app.workspace.status.text
 
 
 async def test_a_step_whose_divergence_is_infinite_is_a_full_bar_and_no_empty_one(start: Start) -> None:

@@ -49,7 +49,7 @@ def screen_text(app: TpeApp | DynamicsApp) -> str:
 
 async def seen_in_ascii(app: TpeApp, pilot: Pilot[int], keys: list[str]) -> str:
     """The screen after some keys, once nothing runs."""
-    await until(pilot, lambda: app.bench.session is not None)
+    await until(pilot, lambda: app.workspace.session is not None)
     await answered(app, pilot)
     await pilot.press(*keys)
     await until(pilot, lambda: app.bench.sweep.job is None and app.bench.generation.job is None)
@@ -158,7 +158,7 @@ async def test_the_cursor_is_told_without_colour(tmp_path: Path) -> None:
     app = TpeApp(RunOptions(), opener=opening(FakeSession()), state_dir=tmp_path, keys_file=tmp_path / "keys.toml")
     app.suit(False, few_colours=True)
     async with app.run_test(size=(160, 48)) as pilot:
-        await until(pilot, lambda: app.bench.session is not None)
+        await until(pilot, lambda: app.workspace.session is not None)
         await answered(app, pilot)
         for pane in (app.bench.dims, app.bench.tokens):
             row = pane.render_line(1 + pane.cursor - pane.top)

@@ -88,14 +88,14 @@ async def test_the_forecasts_job_is_named_beside_messages_and_can_be_cancelled(s
     session, gate = FakeSession(), threading.Event()
     session.forecast_step = gate.wait
     async with start(session) as (app, pilot):
-        strip = app.bench.strip
+        strip = app.workspace.status
         await pilot.press("space")
         await until(pilot, lambda: "prepare_forecast" in session.calls)
-        assert "forecast" in lines(strip)[0]
-        assert "x cancel" in lines(strip)[0]
+        assert "forecast" in lines(app.bench.strip)[0]
+        assert "x cancel" in lines(app.bench.strip)[0]
         await pilot.press("n")
-        assert "nothing was searched yet" in lines(strip)[0]
-        assert "forecast" in lines(strip)[0]
+        assert "nothing was searched yet" in lines(app.bench.strip)[0]
+        assert "forecast" in lines(app.bench.strip)[0]
         await pilot.press("x")
         gate.set()
         await until(pilot, lambda: "forecast was cancelled" in strip.text)
@@ -136,7 +136,7 @@ async def test_undo_and_redo(start: Start) -> None:
         states = []
         for key in ("space", "j", "space", "u", "u", "u", "U", "U", "U", "u"):
             await pilot.press(key)
-            states.append(len(bench.inspector.intervention.pruned))
+            states.append(len(app.workspace.history.intervention.pruned))
         assert states == [1, 1, 2, 1, 0, 0, 1, 2, 2, 1]
         await answered(app, pilot)
         assert bench.dims.pruned.sum() == 1
@@ -149,16 +149,16 @@ async def test_a_range_is_toggled_as_one_step(start: Start, end: str) -> None:
         await pilot.press("j", "v", "j", "j", "j")
         assert lines(bench.dims)[2].startswith(" ▏")
         await pilot.press(end)
-        assert bench.inspector.intervention.pruned == tuple(sorted(int(dim) for dim in bench.dims.order[1:5]))
+        assert app.workspace.history.intervention.pruned == tuple(sorted(int(dim) for dim in bench.dims.order[1:5]))
         assert bench.dims.range_from is None
         await pilot.press("u")
-        assert bench.inspector.intervention.pruned == ()
+        assert app.workspace.history.intervention.pruned == ()
 
 
 async def test_escape_drops_the_range(start: Start) -> None:
     async with start() as (app, pilot):
         await pilot.press("v", "j", "escape", "space")
-        assert len(app.bench.inspector.intervention.pruned) == 1
+        assert len(app.workspace.history.intervention.pruned) == 1
 
 
 async def test_bottom_share_by_the_sort_key(start: Start) -> None:
@@ -170,7 +170,7 @@ async def test_bottom_share_by_the_sort_key(start: Start) -> None:
         assert isinstance(app.screen, Ask)
         await type_line(pilot, "25%")
         wanted = np.argsort(np.abs(session.table.t), kind="stable")[:16]
-        assert app.bench.inspector.intervention.pruned == tuple(sorted(int(dim) for dim in wanted))
+        assert app.workspace.history.intervention.pruned == tuple(sorted(int(dim) for dim in wanted))
 
 
 async def test_invert_clear_and_replacement(start: Start) -> None:
@@ -178,16 +178,16 @@ async def test_invert_clear_and_replacement(start: Start) -> None:
     async with start(session) as (app, pilot):
         bench = app.bench
         await pilot.press("space", "i")
-        assert len(bench.inspector.intervention.pruned) == 63
+        assert len(app.workspace.history.intervention.pruned) == 63
         await pilot.press("m")
         await answered(app, pilot)
-        _, expected = session.probabilities(session.default_prompt, bench.inspector.intervention)
+        _, expected = session.probabilities(session.default_prompt, app.workspace.history.intervention)
         np.testing.assert_allclose(bench.tokens.answer.now, expected[bench.tokens.answer.ids])
-        assert bench.inspector.intervention.replacement == "mean"
+        assert app.workspace.history.intervention.replacement == "mean"
         await pilot.press("c")
-        assert bench.inspector.intervention.is_empty
+        assert app.workspace.history.intervention.is_empty
         await pilot.press("c")
-        assert "nothing is edited" in bench.strip.text
+        assert "nothing is edited" in app.workspace.status.text
 
 
 async def test_steering_steps_exact_and_reset(start: Start) -> None:
@@ -197,9 +197,9 @@ async def test_steering_steps_exact_and_reset(start: Start) -> None:
         await pilot.press("2", "j")
         token = bench.tokens.token_id
         await pilot.press("]", "]", "]", "]")
-        assert bench.inspector.intervention.ratio(token) == 2
+        assert app.workspace.history.intervention.ratio(token) == 2
         await pilot.press("[")
-        assert bench.inspector.intervention.ratio(token) == pytest.approx(2**0.75)
+        assert app.workspace.history.intervention.ratio(token) == pytest.approx(2**0.75)
         await answered(app, pilot)
         assert bench.tokens.token_id == token, "the cursor stays on its token"
         row = lines(bench.tokens)[1 + bench.tokens.cursor - bench.tokens.top]
@@ -209,16 +209,16 @@ async def test_steering_steps_exact_and_reset(start: Start) -> None:
         await type_line(pilot, "-1")
         assert isinstance(app.screen, Ask)
         await type_line(pilot, "5")
-        assert bench.inspector.intervention.ratio(token) == 5
+        assert app.workspace.history.intervention.ratio(token) == 5
         await answered(app, pilot)
-        _, expected = session.probabilities(session.default_prompt, bench.inspector.intervention)
+        _, expected = session.probabilities(session.default_prompt, app.workspace.history.intervention)
         assert dict(zip(bench.tokens.answer.ids, bench.tokens.answer.now, strict=True))[token] == pytest.approx(
             expected[token]
         )
         await pilot.press("d")
-        assert bench.inspector.intervention.steering[0].method == "min-norm"
+        assert app.workspace.history.intervention.steering[0].method == "min-norm"
         await pilot.press("0")
-        assert bench.inspector.intervention.steering == ()
+        assert app.workspace.history.intervention.steering == ()
 
 
 async def test_another_prompt(start: Start) -> None:
@@ -226,27 +226,26 @@ async def test_another_prompt(start: Start) -> None:
     async with start(session) as (app, pilot):
         await pilot.press("p")
         await type_line(pilot, "two\\nlines")
-        assert app.bench.inspector.prompt == "two\nlines"
+        assert app.workspace.history.prompt == "two\nlines"
         await answered(app, pilot)
         assert "two\\nlines" in lines(app.bench.prompt_bar)[0]
         await pilot.press("p", "escape")
-        assert app.bench.inspector.prompt == "two\nlines"
+        assert app.workspace.history.prompt == "two\nlines"
 
 
 async def test_export_and_import(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "mask.json"
     async with start() as (app, pilot):
-        bench = app.bench
         await pilot.press("space", "j", "space", "]", "e")
         await type_line(pilot, str(path))
         await until(pilot, path.exists)
-        edit = bench.inspector.intervention
+        edit = app.workspace.history.intervention
         assert json.loads(path.read_text())["pruned"] == list(edit.pruned)
         await pilot.press("c", "I")
         await type_line(pilot, str(path))
-        await until(pilot, lambda: bench.inspector.intervention == edit)
+        await until(pilot, lambda: app.workspace.history.intervention == edit)
         await pilot.press("u")
-        assert bench.inspector.intervention.is_empty
+        assert app.workspace.history.intervention.is_empty
 
 
 async def test_a_refit_is_left_with_its_mask_and_comes_back_by_undo(start: Start, tmp_path: Path) -> None:
@@ -254,16 +253,16 @@ async def test_a_refit_is_left_with_its_mask_and_comes_back_by_undo(start: Start
     path.write_text('{"pruned": [4, 9], "replacement": "refit", "steering": []}')
     async with start(mask=path) as (app, pilot):
         bench = app.bench
-        await until(pilot, lambda: bench.inspector.intervention.replacement == "refit")
+        await until(pilot, lambda: app.workspace.history.intervention.replacement == "refit")
         await answered(app, pilot)
         assert "pruned 2/64 refit" in lines(bench.status)[0]
         await pilot.press("space")
-        assert bench.inspector.intervention.replacement == "least-squares"
-        assert "the refit was another mask's: least-squares now" in bench.strip.text
+        assert app.workspace.history.intervention.replacement == "least-squares"
+        assert "the refit was another mask's: least-squares now" in app.workspace.status.text
         await pilot.press("u")
-        assert bench.inspector.intervention == Intervention((4, 9), "refit")
+        assert app.workspace.history.intervention == Intervention((4, 9), "refit")
         await pilot.press("m")
-        assert bench.inspector.intervention == Intervention((4, 9), "zero")
+        assert app.workspace.history.intervention == Intervention((4, 9), "zero")
 
 
 async def test_a_broken_manifest_is_a_modal_and_nothing_is_lost(start: Start, tmp_path: Path) -> None:
@@ -275,7 +274,7 @@ async def test_a_broken_manifest_is_a_modal_and_nothing_is_lost(start: Start, tm
         await pilot.press("y")
         assert "not a readable manifest" in (tmp_path / "state" / COPY_NAME).read_text()
         await pilot.press("escape", "space")
-        assert len(app.bench.inspector.intervention.pruned) == 1
+        assert len(app.workspace.history.intervention.pruned) == 1
 
 
 async def test_a_mask_for_another_width_is_refused(start: Start, tmp_path: Path) -> None:
@@ -284,15 +283,15 @@ async def test_a_mask_for_another_width_is_refused(start: Start, tmp_path: Path)
     async with start(mask=path) as (app, pilot):
         await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
         assert "dimension 4000" in app.screen.failure.sentence
-        assert app.bench.inspector.intervention.is_empty
+        assert app.workspace.history.intervention.is_empty
 
 
 async def test_a_mask_given_at_the_start(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "mask.json"
     path.write_text('{"pruned": [3, 5], "replacement": "mean", "steering": [[7, 2.0, "top-k"]]}')
     async with start(mask=path) as (app, pilot):
-        await until(pilot, lambda: app.bench.inspector.intervention.pruned == (3, 5))
-        assert app.bench.inspector.intervention.ratio(7) == 2
+        await until(pilot, lambda: app.workspace.history.intervention.pruned == (3, 5))
+        assert app.workspace.history.intervention.ratio(7) == 2
 
 
 @pytest.mark.parametrize("size", [NARROW, WIDE])
@@ -347,7 +346,7 @@ async def test_a_failing_prompt_is_neither_beside_old_figures_nor_in_the_next_st
         await until(pilot, lambda: isinstance(app.screen, Ask))
         assert app.screen.query_one(Input).value == "hello <|im_start|>"  # what was typed can be mended
     async with start(session) as (app, pilot):
-        assert app.bench.inspector.prompt == "a good one"
+        assert app.workspace.history.prompt == "a good one"
 
 
 async def test_a_slow_answer_is_marked_then_dimmed_then_replaced(start: Start) -> None:
@@ -377,7 +376,7 @@ async def test_two_hundred_rapid_toggles_end_in_the_right_state(start: Start) ->
             app.bench.action_mask_toggle()
             wanted ^= {int(app.bench.dims.order[step])}
         await answered(app, pilot)
-        edit = app.bench.inspector.intervention
+        edit = app.workspace.history.intervention
         assert set(edit.pruned) == wanted
         _, expected = session.probabilities(session.default_prompt, edit)
         answer = app.bench.tokens.answer

@@ -90,9 +90,9 @@ async def test_a_remapped_key_works_and_the_old_one_does_not(start: Start, tmp_p
     write(tmp_path / "keys.toml", 'mask.toggle = "a"\n')
     async with start() as (app, pilot):
         await pilot.press("space")
-        assert app.bench.inspector.intervention.pruned == ()
+        assert app.workspace.history.intervention.pruned == ()
         await pilot.press("a")
-        assert len(app.bench.inspector.intervention.pruned) == 1
+        assert len(app.workspace.history.intervention.pruned) == 1
         assert app.bench.footer.entries[0] == ("mask.toggle", "a", "Prune")
 
 
@@ -101,7 +101,7 @@ async def test_a_broken_file_is_a_notification(start: Start, tmp_path: Path) -> 
     async with start() as (app, pilot):
         assert any("keys.toml" in note.message for note in app._notifications)
         await pilot.press("space")
-        assert len(app.bench.inspector.intervention.pruned) == 1
+        assert len(app.workspace.history.intervention.pruned) == 1
 
 
 def test_memory_keeps_views_by_model(tmp_path: Path) -> None:
@@ -141,12 +141,12 @@ async def test_the_view_is_restored_at_the_next_start(start: Start) -> None:
         await pilot.press("q")
     async with start() as (app, _):
         bench = app.bench
-        assert bench.inspector.prompt == "Return the number ofx"
+        assert app.workspace.history.prompt == "Return the number ofx"
         assert (bench.dims.sort, bench.dims.descending) == ("slope_std", False)
         assert bench.plot.name_shown == "PCs"
-        assert bench.inspector.method == "min-norm"
-        assert bench.inspector.intervention.replacement == "mean"
-        assert bench.inspector.undo_depth == (0, 0)
+        assert app.workspace.history.method == "min-norm"
+        assert app.workspace.history.intervention.replacement == "mean"
+        assert app.workspace.history.undo_depth == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ async def test_a_remapped_key_of_any_kind_is_pressed(start: Start, tmp_path: Pat
     write(tmp_path / "keys.toml", f'mask.toggle = "{key}"\n')
     async with start() as (app, pilot):
         await pilot.press({"!": "exclamation_mark", ",": "comma"}.get(key, key))
-        assert len(app.bench.inspector.intervention.pruned) == 1
+        assert len(app.workspace.history.intervention.pruned) == 1
         assert app.bench.footer.entries[0][1] == {"slash": "/", "ctrl+t": "^t"}.get(key, key)
 
 
@@ -206,7 +206,7 @@ async def test_a_broken_memory_is_set_aside_and_stops_no_start(start: Start, tmp
     file.write_text(text)
     async with start() as (app, pilot):
         file = app.memory.path
-        assert app.bench.inspector.prompt == "Return the number of"
+        assert app.workspace.history.prompt == "Return the number of"
         assert any("is now inspector.broken.json" in note.message for note in app._notifications)
         await pilot.press("q")
     assert file.with_name("inspector.broken.json").read_text() == text

@@ -45,10 +45,10 @@ async def test_leaving_with_nothing_to_lose_asks_nothing(start: Start, tmp_path:
     async with start() as (app, pilot):
         await pilot.press("space", "e")
         await type_line(pilot, str(tmp_path / "mask.json"))
-        await until(pilot, lambda: "written to" in app.bench.strip.text)
+        await until(pilot, lambda: "written to" in app.workspace.status.text)
         assert "not exported" not in lines(app.bench.status)[0]
         await pilot.press("space")
-        assert app.bench.inspector.intervention.is_empty
+        assert app.workspace.history.intervention.is_empty
         await pilot.press("u", "q")
     assert app.return_value == 0
 
@@ -58,7 +58,7 @@ async def test_leaving_while_a_job_runs_says_so_and_a_signal_does_not_ask(start:
     session.sweep_step = gate
     async with start(session) as (app, pilot):
         await pilot.press("w", "r")
-        await until(pilot, lambda: app.bench.strip.job is not None)
+        await until(pilot, lambda: app.workspace.status.job is not None)
         await pilot.press("q", "q")
         assert isinstance(app.screen, Question)
         assert "A job is running (pruning sweep)" in words(app.screen) or "A job is running" in words(app.screen)
@@ -73,21 +73,21 @@ async def test_coming_back_to_a_model_finds_its_mask_and_its_undo(start: Start) 
     async with start() as (app, pilot):
         first = app.bench.dims.dim
         await pilot.press("space", "j", "space", "u")
-        inspector = app.bench.inspector
+        inspector = app.workspace.history
         app.opener = opening(FakeSession(seed=1, name="other"))
         app.open_model(other=RunOptions("other"))
-        await until(pilot, lambda: app.options.model == "other" and app.bench.strip.job is None)
-        assert app.bench.inspector.intervention.is_empty
+        await until(pilot, lambda: app.workspace.options.model == "other" and app.workspace.status.job is None)
+        assert app.workspace.history.intervention.is_empty
         await pilot.press("q")
         assert "The edit of demo (1 pruned) is in no file." in words(app.screen)  # type: ignore[arg-type]
         await pilot.press("escape")
         back = FakeSession()
         app.opener = opening(back)
         app.open_model(other=RunOptions("demo"))
-        await until(pilot, lambda: app.options.model == "demo" and app.bench.strip.job is None)
-        assert app.bench.inspector is inspector
-        assert app.bench.inspector.intervention.pruned == (first,)
-        assert app.bench.inspector.undo_depth == (1, 1)
+        await until(pilot, lambda: app.workspace.options.model == "demo" and app.workspace.status.job is None)
+        assert app.workspace.history is inspector
+        assert app.workspace.history.intervention.pruned == (first,)
+        assert app.workspace.history.undo_depth == (1, 1)
         assert "take_up" in back.calls
         await answered(app, pilot)
 
@@ -104,7 +104,7 @@ async def test_an_existing_file_is_replaced_only_on_y_and_the_path_stays(start: 
         assert isinstance(app.screen, Ask)
         assert app.screen.query_one("Input").value == str(path)  # type: ignore[attr-defined]
         await pilot.press("enter", "y")
-        await until(pilot, lambda: "written to" in app.bench.strip.text)
+        await until(pilot, lambda: "written to" in app.workspace.status.text)
         assert json.loads(path.read_text())["pruned"]
 
 
@@ -138,7 +138,7 @@ async def test_a_failed_export_is_a_sentence_with_the_keys_in_sight_and_keeps_th
         assert app.screen.query_one("#text-hint").region.bottom <= 24
         await pilot.press("escape", "e")
         assert app.screen.query_one("Input").value == str(tmp_path / "mask.json")  # type: ignore[attr-defined]
-        assert app.bench.inspector.is_unsaved
+        assert app.workspace.history.is_unsaved
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from tpe_core.edits.intervention import Intervention
 from tpe_core.progress import Progress
 from tpe_tui.edit_words import change_between
+from tpe_tui.job_status import JobStatus
 from tpe_tui.shell import terminal
 from tpe_tui.shell.engine_app import COPY_NAME
 from tpe_tui.widgets.job_strip import JobStrip
@@ -25,25 +26,24 @@ class Clock:
         return self.now
 
 
-def shown(strip: JobStrip, width: int = 80) -> str:
-    text = "".join(part for part, _ in strip.line(0, width)[0])
+def shown(status: JobStatus, width: int = 80) -> str:
+    text = "".join(part for part, _ in JobStrip(status, "x").line(0, width)[0])
     assert len(text) <= width
     return text
 
 
 @pytest.fixture
-def strip(monkeypatch: pytest.MonkeyPatch) -> tuple[JobStrip, Clock]:
-    monkeypatch.setattr(JobStrip, "repaint", lambda *_: None)
+def status() -> tuple[JobStatus, Clock]:
     clock = Clock()
-    made = JobStrip(clock, "x")
+    made = JobStatus(clock, lambda: None)
     made.begin(1, "sweep")
     made.step(Progress("sweep", 42, 100))
     return made, clock
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])
-def test_a_message_and_the_job_are_both_read_while_the_job_runs(strip: tuple[JobStrip, Clock], width: int) -> None:
-    made, clock = strip
+def test_a_message_and_the_job_are_both_read_while_the_job_runs(status: tuple[JobStatus, Clock], width: int) -> None:
+    made, clock = status
     assert "42%" in shown(made, width)
     made.say("dim 193 pruned")
     for part in ("dim 193 pruned", "42%", "0:00", "x cancel"):
@@ -54,8 +54,8 @@ def test_a_message_and_the_job_are_both_read_while_the_job_runs(strip: tuple[Job
         assert part in shown(made, width)
 
 
-def test_a_long_message_has_the_row_alone_for_as_long_as_it_takes_to_read(strip: tuple[JobStrip, Clock]) -> None:
-    made, clock = strip
+def test_a_long_message_has_the_row_alone_for_as_long_as_it_takes_to_read(status: tuple[JobStatus, Clock]) -> None:
+    made, clock = status
     sentence = "written to ~/a/folder/with/a/long/name/and/then/a/file/tpe-mask-pythia.json"
     made.say(sentence)
     assert sentence in shown(made)
@@ -72,7 +72,7 @@ async def test_messages_are_seen_beside_a_job_on_the_inspector_and_on_a_study(st
     session.sweep_step = gate
     async with start(session) as (app, pilot):
         await pilot.press("w", "r")
-        await until(pilot, lambda: app.bench.strip.job is not None)
+        await until(pilot, lambda: app.workspace.status.job is not None)
         await pilot.press("r")
         strip = app.screen.strip  # type: ignore[attr-defined]
         await until(pilot, lambda: "a job is running already" in lines(strip)[0])
@@ -81,7 +81,7 @@ async def test_messages_are_seen_beside_a_job_on_the_inspector_and_on_a_study(st
         await until(pilot, lambda: "pruned" in lines(app.bench.strip)[0])
         assert "x cancel" in lines(app.bench.strip)[0]
         gate.open()
-        await until(pilot, lambda: app.bench.strip.job is None)
+        await until(pilot, lambda: app.workspace.status.job is None)
 
 
 TOKENS = [f"t{i}" for i in range(9)]
@@ -110,9 +110,9 @@ async def test_undo_and_redo_say_what_they_undid(start: Start) -> None:
     async with start() as (app, pilot):
         dim = app.bench.dims.dim
         await pilot.press("space", "u")
-        assert app.bench.strip.text == f"undone: prune dim {dim}"
+        assert app.workspace.status.text == f"undone: prune dim {dim}"
         await pilot.press("U")
-        assert app.bench.strip.text == f"redone: prune dim {dim}"
+        assert app.workspace.status.text == f"redone: prune dim {dim}"
 
 
 async def test_a_copy_says_that_it_was_sent_and_where_the_file_lies(
@@ -121,11 +121,11 @@ async def test_a_copy_says_that_it_was_sent_and_where_the_file_lies(
     monkeypatch.setenv("HOME", str(tmp_path))
     async with start() as (app, pilot):
         await pilot.press("y")
-        assert app.bench.strip.text == f"sent to the terminal's clipboard, and written to ~/state/{COPY_NAME}"
+        assert app.workspace.status.text == f"sent to the terminal's clipboard, and written to ~/state/{COPY_NAME}"
         (tmp_path / "state" / COPY_NAME).unlink()
         (tmp_path / "state" / COPY_NAME).mkdir()
         await pilot.press("y")
-        assert app.bench.strip.text.startswith("sent to the terminal's clipboard; ~/state/")
+        assert app.workspace.status.text.startswith("sent to the terminal's clipboard; ~/state/")
 
 
 def test_the_log_of_a_run_is_emptied_by_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ async def test_the_list_is_the_cache(start: Start) -> None:
         assert "2024-10-04" in first
         await pilot.press("escape")
         assert app.screen is app.bench
-        assert app.options.model == "demo"
+        assert app.workspace.options.model == "demo"
 
 
 async def test_reading_the_cache_does_not_hold_up_the_screen(start: Start) -> None:
@@ -109,7 +109,7 @@ async def test_a_cache_that_cannot_be_read_still_lets_one_type(start: Start) -> 
         await until(pilot, lambda: not picker(app).models.waiting)
         assert "the cache is a file." in str(app.screen.query_one("#picker-hint", Static).content)
         await pilot.press(*"other", "enter")
-        await until(pilot, lambda: app.bench.session is other)
+        await until(pilot, lambda: app.workspace.session is other)
 
 
 async def test_another_model_opens_in_the_same_app(start: Start) -> None:
@@ -121,21 +121,21 @@ async def test_another_model_opens_in_the_same_app(start: Start) -> None:
         await pilot.press("enter")
         await answered(app, pilot)
         await pilot.press("o", *"small", "enter")
-        await until(pilot, lambda: app.bench.session is small)
+        await until(pilot, lambda: app.workspace.session is small)
         await answered(app, pilot)
-        assert app.options.model == "small"
-        assert app.bench.inspector.intervention.is_empty
-        assert app.bench.inspector.hidden_size == 24
+        assert app.workspace.options.model == "small"
+        assert app.workspace.history.intervention.is_empty
+        assert app.workspace.history.hidden_size == 24
         assert app.bench.tokens.filter == ""
-        _, expected = small.probabilities(small.default_prompt, app.bench.inspector.intervention)
+        _, expected = small.probabilities(small.default_prompt, app.workspace.history.intervention)
         np.testing.assert_allclose(app.bench.tokens.answer.now, expected[app.bench.tokens.answer.ids])
         await pilot.press("n", "1", "j", "space")
         await answered(app, pilot)
-        assert len(app.bench.inspector.intervention.pruned) == 1
+        assert len(app.workspace.history.intervention.pruned) == 1
         await pilot.press("o", "enter")  # the first row is the bundled model
-        await until(pilot, lambda: app.bench.session is large)
+        await until(pilot, lambda: app.workspace.session is large)
         await answered(app, pilot)
-        assert app.bench.inspector.intervention.pruned == (77,), "its edit is found again"
+        assert app.workspace.history.intervention.pruned == (77,), "its edit is found again"
         await pilot.press("q", "y")
     assert app.return_value == 0
     assert [options.model for options in asked] == ["demo", "small", "demo"]
@@ -147,14 +147,14 @@ async def test_the_model_stays_where_the_other_fails(start: Start) -> None:
     async with start(opener=opener(first), lister=lambda: CACHED) as (app, pilot):
         await pilot.press("space")
         await answered(app, pilot)
-        edit = app.bench.inspector.intervention
+        edit = app.workspace.history.intervention
         await pilot.press("o", *"nobody/nothing", "enter")
         await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
         await pilot.press("escape")
-        assert app.bench.session is first
-        assert app.options.model == "demo"
-        assert app.bench.inspector.intervention == edit
-        assert "demo stays open, o chooses again" in app.bench.strip.text
+        assert app.workspace.session is first
+        assert app.workspace.options.model == "demo"
+        assert app.workspace.history.intervention == edit
+        assert "demo stays open, o chooses again" in app.workspace.status.text
         await pilot.press("u", "r")
         await until(pilot, lambda: first.calls.count("detect_again") == 1)
         await pilot.press("q")
@@ -166,7 +166,7 @@ async def test_where_nothing_opened_another_can_be_chosen(start: Start) -> None:
     async with start(opener=opener(other), lister=list, ready=False) as (app, pilot):
         await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
         await pilot.press("escape", "o", *"other", "enter")
-        await until(pilot, lambda: app.bench.session is other)
+        await until(pilot, lambda: app.workspace.session is other)
         await pilot.press("q")
     assert app.return_value == 0
 
@@ -180,10 +180,10 @@ async def test_while_a_job_runs_none_is_chosen(start: Start) -> None:
         return FakeSession()
 
     async with start(opener=opening, ready=False) as (app, pilot):
-        await until(pilot, lambda: app.bench.strip.job is not None)
+        await until(pilot, lambda: app.workspace.status.job is not None)
         await pilot.press("o")
         assert app.screen is app.bench
-        assert "a job is running already" in app.bench.strip.text
+        assert "a job is running already" in app.workspace.status.text
         gate.set()
 
 
@@ -191,11 +191,13 @@ async def test_what_was_allowed_to_one_model_is_not_to_the_next(start: Start, tm
     asked: list[RunOptions] = []
     other = FakeSession(name="EleutherAI/pythia-160m")
     async with start(opener=opener(FakeSession(), other, asked=asked), lister=lambda: CACHED) as (app, pilot):
-        app.options = RunOptions(trust_remote_code=True, task="causal", dtype="float32", text=("a.txt",), seed=3)
+        app.workspace.options = RunOptions(
+            trust_remote_code=True, task="causal", dtype="float32", text=("a.txt",), seed=3
+        )
         await pilot.press("o")
         await until(pilot, lambda: not picker(app).models.waiting)
         await pilot.press("down", "down", "enter")
-        await until(pilot, lambda: app.bench.session is other)
+        await until(pilot, lambda: app.workspace.session is other)
     wanted = RunOptions(model=other.table.info.name, revision="step1000", dtype="float32", text=("a.txt",), seed=3)
     assert asked[-1] == wanted
 

@@ -12,18 +12,17 @@ from .helpers import Gate, Start, lines, until
 async def test_a_refit_comes_into_force_as_one_step_and_says_so(start: Start) -> None:
     session = FakeSession()
     async with start(session) as (app, pilot):
-        bench = app.bench
         await pilot.press("space", "j", "space", "2", "]")
-        before = bench.inspector.intervention
+        before = app.workspace.history.intervention
         await pilot.press("M")
-        await until(pilot, lambda: bench.inspector.intervention.replacement == "refit")
-        now = bench.inspector.intervention
+        await until(pilot, lambda: app.workspace.history.intervention.replacement == "refit")
+        now = app.workspace.history.intervention
         assert (now.pruned, now.steering, now.origin) == (before.pruned, before.steering, "refit of 2")
-        assert bench.strip.text.startswith("refitted: all of h is made of the 62 kept dimensions; u undoes")
+        assert app.workspace.status.text.startswith("refitted: all of h is made of the 62 kept dimensions; u undoes")
         await pilot.press("M")
-        assert "refitted already" in bench.strip.text
+        assert "refitted already" in app.workspace.status.text
         await pilot.press("u")
-        assert bench.inspector.intervention == before
+        assert app.workspace.history.intervention == before
         assert session.calls.count("refit") == 1
 
 
@@ -35,20 +34,20 @@ async def test_a_steered_token_of_the_meantime_stays_and_another_mask_keeps_its_
         await pilot.press("space", "M")
         await until(pilot, lambda: "kl 0.5" in lines(bench.strip)[0])
         await pilot.press("w", "r")
-        assert "running already" in bench.strip.text
+        assert "running already" in app.workspace.status.text
         await pilot.press("escape", "2", "]")
-        await until(pilot, lambda: len(bench.inspector.intervention.steering) == 1)
+        await until(pilot, lambda: len(app.workspace.history.intervention.steering) == 1)
         gate.open()
-        await until(pilot, lambda: bench.inspector.intervention.replacement == "refit")
-        assert len(bench.inspector.intervention.steering) == 1, "steered while it was fitted"
+        await until(pilot, lambda: app.workspace.history.intervention.replacement == "refit")
+        assert len(app.workspace.history.intervention.steering) == 1, "steered while it was fitted"
 
         session.refit_step = Gate(0)
         await pilot.press("c", "1", "space", "M", "j", "space")
-        assert len(bench.inspector.intervention.pruned) == 2
+        assert len(app.workspace.history.intervention.pruned) == 2
         session.refit_step.open()
-        await until(pilot, lambda: bench.strip.job is None)
-        assert bench.inspector.intervention.replacement != "refit"
-        assert "the refit is of the 1 pruned before" in bench.strip.text
+        await until(pilot, lambda: app.workspace.status.job is None)
+        assert app.workspace.history.intervention.replacement != "refit"
+        assert "the refit is of the 1 pruned before" in app.workspace.status.text
 
 
 async def test_it_is_cancelled_and_starts_anew(start: Start) -> None:
@@ -60,11 +59,11 @@ async def test_it_is_cancelled_and_starts_anew(start: Start) -> None:
         await until(pilot, lambda: "kl 0.5" in lines(bench.strip)[0])
         await pilot.press("x")
         gate.open()
-        await until(pilot, lambda: bench.strip.job is None)
-        assert bench.strip.text == "the refit was cancelled; M starts it anew"
-        assert bench.inspector.intervention.replacement == "zero"
+        await until(pilot, lambda: app.workspace.status.job is None)
+        assert app.workspace.status.text == "the refit was cancelled; M starts it anew"
+        assert app.workspace.history.intervention.replacement == "zero"
         await pilot.press("M")
-        await until(pilot, lambda: bench.inspector.intervention.replacement == "refit")
+        await until(pilot, lambda: app.workspace.history.intervention.replacement == "refit")
 
 
 async def test_without_a_mask_and_after_a_failure_it_says_why(start: Start) -> None:
@@ -76,10 +75,10 @@ async def test_without_a_mask_and_after_a_failure_it_says_why(start: Start) -> N
     session.refit_step = fail
     async with start(session) as (app, pilot):
         await pilot.press("M")
-        assert app.bench.strip.text == "nothing is pruned: a refit belongs to a mask"
+        assert app.workspace.status.text == "nothing is pruned: a refit belongs to a mask"
         assert "refit" not in session.calls
         await pilot.press("space", "M")
         await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
-        assert app.bench.strip.text == "the refit failed; M tries again"
+        assert app.workspace.status.text == "the refit failed; M tries again"
         await pilot.press("escape")
-        assert app.bench.inspector.intervention.replacement == "zero"
+        assert app.workspace.history.intervention.replacement == "zero"

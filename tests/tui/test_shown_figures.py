@@ -18,7 +18,7 @@ from .helpers import Start, answered, lines, type_line, until
 async def steer_a_rare_token(app, pilot, ratio: str) -> int:
     """Steer the vocabulary's least probable token; its id."""
     bench = app.bench
-    token = int(np.argmax(bench.session.table.surprisal))
+    token = int(np.argmax(app.workspace.session.table.surprisal))
     await pilot.press("2")
     bench.tokens.select(token)
     await pilot.press("=")
@@ -65,7 +65,7 @@ async def test_a_ratio_leaves_a_token_its_name_at_every_size(start: Start, size:
     async with start(size=size) as (app, pilot):
         token = await steer_a_rare_token(app, pilot, "1.19")
         row = next(line for line in lines(app.bench.tokens) if "×" in line)
-        assert row[2:].startswith(app.bench.session.table.tokens[token][:7])
+        assert row[2:].startswith(app.workspace.session.table.tokens[token][:7])
         assert "×1.19" in row
 
 
@@ -113,11 +113,11 @@ async def test_another_model_begins_at_its_first_dimension(start: Start) -> None
         bench = app.bench
         await pilot.press("G")
         assert bench.dims.cursor > 0
-        bench.opened(FakeSession(seed=1, name="other"))
+        app.show_session(FakeSession(seed=1, name="other"))
         await pilot.pause()
         assert (bench.dims.cursor, bench.dims.top) == (0, 0)
         await pilot.press("j")
         before = bench.dims.dim
-        bench.opened(FakeSession(seed=1, name="other"))
+        app.show_session(FakeSession(seed=1, name="other"))
         await pilot.pause()
         assert bench.dims.dim == before, "the same model again keeps it"

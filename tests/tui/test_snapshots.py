@@ -54,7 +54,7 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
     )
 
     async def prepare(pilot: Pilot[int]) -> None:
-        await until(pilot, lambda: app.bench.session is not None)
+        await until(pilot, lambda: app.workspace.session is not None)
         await answered(app, pilot)
         await pilot.press(*VIEWS[view])
         await answered(app, pilot)
@@ -63,7 +63,7 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         await until(pilot, lambda: bench.sweep.job is None)
         await until(pilot, lambda: bench.generation.job is None)
         await pilot.press(*LATER.get(view, []))
-        edit = bench.inspector.intervention
+        edit = app.workspace.history.intervention
         await until(pilot, lambda: not edit.pruned or bench.forecaster.of(edit) is not None)
         study = next((screen for screen in app.screen_stack if isinstance(screen, SteerScreen)), None)
         await until(pilot, lambda: study is None or study.settled)

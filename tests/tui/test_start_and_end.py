@@ -32,14 +32,14 @@ def test_importing_the_app_imports_nothing_heavy() -> None:
 async def test_the_screen_stands_before_the_engine_starts(start: Start) -> None:
     gate = threading.Event()
     async with start(opener=opening(FakeSession(), wait=gate.wait), ready=False) as (app, pilot):
-        await until(pilot, lambda: app.bench.strip.job is not None)
+        await until(pilot, lambda: app.workspace.status.job is not None)
         assert app.bench.dims.size.area > 0
         assert "opening" in "".join(text for text, _ in app.bench.status.line(0, 80)[0])
         await pilot.press("space", "j", "t", "2", "]", "/", "y", "e", "H", "p", "s", "S", "b", "u", "c")
         assert app.screen is app.bench
         gate.set()
-        await until(pilot, lambda: app.bench.session is not None)
-        assert app.bench.inspector.intervention.is_empty
+        await until(pilot, lambda: app.workspace.session is not None)
+        assert app.workspace.history.intervention.is_empty
 
 
 async def test_a_failing_open_is_a_modal_and_leaving_says_1(start: Start) -> None:
@@ -57,7 +57,7 @@ async def test_a_failed_open_can_be_tried_again(start: Start) -> None:
     async with start(opener=lambda options: openers.pop(0)(options), ready=False) as (app, pilot):
         await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
         await pilot.press("escape", "r")
-        await until(pilot, lambda: app.bench.session is not None)
+        await until(pilot, lambda: app.workspace.session is not None)
         await answered(app, pilot)
         await pilot.press("q")
     assert app.return_value == 0
@@ -68,13 +68,13 @@ async def test_loading_can_be_cancelled(start: Start, key: str) -> None:
     pause = threading.Event()
     steps = opening(FakeSession(), steps=10_000, wait=lambda: pause.wait(0.01))
     async with start(opener=steps, ready=False) as (app, pilot):
-        await until(pilot, lambda: app.bench.strip.progress is not None and app.bench.strip.progress.done > 2)
+        await until(pilot, lambda: app.workspace.status.progress is not None and app.workspace.status.progress.done > 2)
         await pilot.press(key)
-        await until(pilot, lambda: app.bench.strip.job is None)
-        assert "cancelled" in app.bench.strip.text
-        assert app.bench.session is None
+        await until(pilot, lambda: app.workspace.status.job is None)
+        assert "cancelled" in app.workspace.status.text
+        assert app.workspace.session is None
         await pilot.press(key)
-        assert "nothing is running" in app.bench.strip.text
+        assert "nothing is running" in app.workspace.status.text
 
 
 async def test_a_rerun_keeps_the_edit_and_the_model(start: Start) -> None:
@@ -87,11 +87,11 @@ async def test_a_rerun_keeps_the_edit_and_the_model(start: Start) -> None:
     first.again = again
     async with start(first) as (app, pilot):
         await pilot.press("space")
-        edit = app.bench.inspector.intervention
+        edit = app.workspace.history.intervention
         await pilot.press("r")
-        await until(pilot, lambda: app.bench.session is second)
+        await until(pilot, lambda: app.workspace.session is second)
         await answered(app, pilot)
-        assert app.bench.inspector.intervention == edit
+        assert app.workspace.history.intervention == edit
         _, expected = second.probabilities(second.default_prompt, edit)
         np.testing.assert_allclose(app.bench.tokens.answer.now, expected[app.bench.tokens.answer.ids])
         assert first.calls.count("detect_again") == 1  # and no second model was opened
@@ -111,11 +111,11 @@ async def test_keys_work_while_a_job_runs(start: Start) -> None:
     async with start(session) as (app, pilot):
         await pilot.press("r", "space")
         await answered(app, pilot)
-        assert app.bench.strip.job is not None
+        assert app.workspace.status.job is not None
         await pilot.press("r")
-        assert app.bench.strip.job is not None
+        assert app.workspace.status.job is not None
         await pilot.press("x")
-        await until(pilot, lambda: app.bench.strip.job is None)
+        await until(pilot, lambda: app.workspace.status.job is None)
         assert session.calls.count("detect_again") == 1
 
 
@@ -136,7 +136,7 @@ async def test_a_late_token_answer_is_not_taken_for_the_edit_in_force(start: Sta
         await until(pilot, entered.is_set)
         await pilot.press("]")
         release.set()
-        wanted = app.bench.inspector.intervention.ratio(app.bench.tokens.token_id)
+        wanted = app.workspace.history.intervention.ratio(app.bench.tokens.token_id)
         await until(pilot, lambda: app.bench.detail.found.ratio == wanted and not app.bench.detail.pending)
 
 
@@ -151,7 +151,7 @@ async def test_a_path_of_a_user_who_does_not_exist_is_only_a_path(start: Start, 
             assert app.screen.query_one(Input).value == "~nobody-of-this-name/mask.json"
         else:
             await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
-        assert app.bench.inspector.intervention.pruned
+        assert app.workspace.history.intervention.pruned
 
 
 async def test_ratios_without_end_stay_finite(start: Start) -> None:
@@ -159,7 +159,7 @@ async def test_ratios_without_end_stay_finite(start: Start) -> None:
         await pilot.press("2", "=")
         app.screen.query_one(Input).value = "1e308"
         await pilot.press("enter", "]", "]", "]", "]", "]")
-        assert app.bench.inspector.intervention.ratio(app.bench.tokens.token_id) == 1e308
+        assert app.workspace.history.intervention.ratio(app.bench.tokens.token_id) == 1e308
 
 
 async def test_warnings_of_the_session_are_shown(start: Start) -> None:

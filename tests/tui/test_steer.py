@@ -101,7 +101,7 @@ async def test_the_plot_marks_methods_and_the_ratio_in_force(start: Start) -> No
 async def test_applying_is_one_step_to_undo_and_escape_changes_nothing(start: Start) -> None:
     async with start() as (app, pilot):
         await pilot.press("space")
-        inspector = app.bench.inspector
+        inspector = app.workspace.history
         before = inspector.intervention
         screen = await opened(app, pilot)
         token = screen.state.token_id
@@ -117,7 +117,7 @@ async def test_applying_is_one_step_to_undo_and_escape_changes_nothing(start: St
         assert inspector.intervention.steering == (Steering(token, 2 * 2**0.25, METHODS[1]),)
         assert inspector.intervention.pruned == before.pruned
         assert inspector.method == METHODS[1]
-        assert "undoes" in app.bench.strip.text
+        assert "undoes" in app.workspace.status.text
         await pilot.press("u")
         assert inspector.intervention == before
 
@@ -147,9 +147,9 @@ async def test_several_tokens_are_steered_at_once(start: Start) -> None:
         assert screen.state.added == {second: half}
         assert screen.state.token_id == second
         await pilot.press("k")
-        assert "no other token" in app.bench.strip.text
+        assert "no other token" in app.workspace.status.text
         await pilot.press("enter")
-        assert app.bench.inspector.intervention.steering == (Steering(second, half),)
+        assert app.workspace.history.intervention.steering == (Steering(second, half),)
         await pilot.press("T")
         assert study(app).state.added == {second: half}, "what is steered already is in the set"
 
@@ -175,7 +175,7 @@ async def test_the_search_is_live_and_says_what_is_no_token(start: Start) -> Non
         await pilot.pause()
         assert "no token holds this" in lines(search.candidates)[1]
         await pilot.press("enter")
-        await until(pilot, lambda: "'two words' is no token here" in app.bench.strip.text)
+        await until(pilot, lambda: "'two words' is no token here" in app.workspace.status.text)
         await pilot.press("/", "enter", "escape")
         await type_hash(pilot, "#7")
         assert screen.state.token_id == 7
@@ -277,8 +277,8 @@ async def test_reading_is_cancelled_and_begun_again(start: Start) -> None:
         assert "Reading three texts" in "\n".join(lines(screen.plot))
         await pilot.press("x")
         free.release()
-        await until(pilot, lambda: app.bench.strip.job is None)
-        assert "cancelled" in app.bench.strip.text
+        await until(pilot, lambda: app.workspace.status.job is None)
+        assert "cancelled" in app.workspace.status.text
         assert "r reads them" in "\n".join(lines(screen.plot))
         free.release(9)
         await pilot.press("r")
@@ -290,7 +290,7 @@ async def test_a_study_opened_again_while_it_reads_gets_the_texts(start: Start) 
     session.read_step = lambda: free.acquire(timeout=20)
     async with start(session) as (app, pilot):
         await pilot.press("T", "escape", "T")
-        assert "already" in app.bench.strip.text
+        assert "already" in app.workspace.status.text
         free.release(20)
         await until(pilot, lambda: study(app).settled)
 

@@ -77,10 +77,10 @@ async def test_the_time_of_a_sweep_is_measured_here_and_now_for_the_orders_that_
 async def test_without_a_model_there_is_no_sweep(start: Start) -> None:
     gate = Gate(0)
     async with start(opener=opening(FakeSession(), wait=gate), ready=False) as (app, pilot):
-        await until(pilot, lambda: app.bench.strip.job is not None)
+        await until(pilot, lambda: app.workspace.status.job is not None)
         await pilot.press("w")
         assert isinstance(app.screen, InspectScreen)
-        assert "no model is open" in app.bench.strip.text
+        assert "no model is open" in app.workspace.status.text
         gate.open()
 
 
@@ -103,12 +103,12 @@ async def test_curves_are_drawn_as_they_arrive_and_both_screens_show_the_job(sta
         await pilot.press("escape")
         assert "x cancel" in lines(app.bench.strip)[0]
         await pilot.press("j", "space")
-        assert len(app.bench.inspector.intervention.pruned) == 1, "the inspector is usable meanwhile"
+        assert len(app.workspace.history.intervention.pruned) == 1, "the inspector is usable meanwhile"
         await pilot.press("r")
-        assert "running already" in app.bench.strip.text
+        assert "running already" in app.workspace.status.text
         gate.open()
         await until(pilot, lambda: state.job is None)
-        assert "done" in app.bench.strip.text
+        assert "done" in app.workspace.status.text
         await pilot.press("w")
         again = sweep_screen(app)
         assert "■" in "".join(lines(again.plots["heldout"])), "a finished sweep is there at once"
@@ -127,7 +127,7 @@ async def test_cancelling_keeps_what_was_measured_and_it_runs_again(start: Start
         gate.open(1)  # the step it is in
         await until(pilot, lambda: state.job is None)
         assert "cancelled" in lines(sweep_screen(app).status)[0]
-        assert "cancelled: what it measured stays" in app.bench.strip.text
+        assert "cancelled: what it measured stays" in app.workspace.status.text
         kept = state.result
         assert kept is not None
         session.sweep_step = Gate(0)
@@ -190,7 +190,7 @@ async def test_keys_choose_what_is_drawn(start: Start) -> None:
         await pilot.press("y")
         assert "log" not in title()
         await pilot.press("f", "f", "y")
-        assert "always linear" in app.bench.strip.text
+        assert "always linear" in app.workspace.status.text
         await pilot.press("o")
         assert "out of domain" in title()
         assert not screen.plots["heldout"].display
@@ -214,23 +214,22 @@ async def test_keys_choose_what_is_drawn(start: Start) -> None:
 async def test_a_point_becomes_one_undoable_edit(start: Start) -> None:
     session = FakeSession()
     async with start(session) as (app, pilot):
-        bench = app.bench
         await pilot.press("2", "]", "1", "space")
-        before = bench.inspector.intervention
+        before = app.workspace.history.intervention
         await swept(app, pilot)
         await pilot.press("m", "l", "enter")
         assert isinstance(app.screen, InspectScreen)
-        edit = bench.inspector.intervention
+        edit = app.workspace.history.intervention
         wanted = np.argsort(np.abs(session.table.slope), kind="stable")[:22]
         assert edit.pruned == tuple(sorted(int(dim) for dim in wanted))
         assert edit.replacement == "mean"
         assert edit.steering == before.steering
         await answered(app, pilot)
-        assert "pruned 22 by slope, mean: KL" in bench.strip.text
+        assert "pruned 22 by slope, mean: KL" in app.workspace.status.text
         await pilot.press("u")
-        assert bench.inspector.intervention == before
+        assert app.workspace.history.intervention == before
         await pilot.press("U", "w", "enter")
-        assert "in force already" in bench.strip.text
+        assert "in force already" in app.workspace.status.text
 
 
 async def test_other_orders_are_ticked_and_measured(start: Start) -> None:
@@ -245,7 +244,7 @@ async def test_other_orders_are_ticked_and_measured(start: Start) -> None:
         await pilot.press("r")
         await until(pilot, lambda: screen.state.job is None and screen.state.curve("slope-std") is not None)
         assert screen.state.curve("slope") is None
-        assert "slope-std" in sweep_lines(app.options, screen.state)
+        assert "slope-std" in sweep_lines(app.workspace.options, screen.state)
         await pilot.press("O", *["space", "j"] * len(ORDERS), "enter")  # everything the other way round
         await until(pilot, lambda: app.screen is screen)
         assert screen.state.request.orders == tuple(name for name in ORDERS if name not in chosen)
@@ -283,7 +282,7 @@ async def test_a_rotated_point_cannot_be_a_mask(start: Start) -> None:
         await pilot.press("k", "enter")
         assert app.screen is screen
         assert "no mask can say it" in lines(screen.strip)[0]
-        assert app.bench.inspector.intervention.is_empty
+        assert app.workspace.history.intervention.is_empty
 
 
 async def test_a_point_that_is_not_measured_is_a_sentence(start: Start) -> None:
@@ -293,10 +292,10 @@ async def test_a_point_that_is_not_measured_is_a_sentence(start: Start) -> None:
         await pilot.press("w", "r")
         await until(pilot, lambda: app.bench.sweep.curve("slope") is not None)
         await pilot.press("m")
-        assert "comes later in this run" in lines(sweep_screen(app).strip)[0] or app.bench.strip.job
+        assert "comes later in this run" in lines(sweep_screen(app).strip)[0] or app.workspace.status.job
         await pilot.press("enter")
         assert isinstance(app.screen, SweepScreen)
-        assert "not measured with mean yet" in app.bench.strip.text
+        assert "not measured with mean yet" in app.workspace.status.text
         gate.open()
 
 
@@ -316,11 +315,11 @@ async def test_a_new_detection_makes_it_old_and_another_model_drops_it(start: St
     async with start(session) as (app, pilot):
         await swept(app, pilot)
         await pilot.press("escape", "r")
-        await until(pilot, lambda: "detect_again" in session.calls and app.bench.strip.job is None)
+        await until(pilot, lambda: "detect_again" in session.calls and app.workspace.status.job is None)
         await pilot.press("w")
         assert "of the detection before this one" in lines(sweep_screen(app).status)[0]
         await pilot.press("escape")
-        app.bench.opened(FakeSession(d=32, name="other"))
+        app.show_session(FakeSession(d=32, name="other"))
         assert app.bench.sweep.result is None
 
 

@@ -28,6 +28,11 @@ class ClosesOnce(_Screen):
         """Whether the keys are this screen's. Textual's `is_current` is also true of a screen seen through a dialog."""
         return self.is_attached and self.app.screen_stack[-1:] == [self]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is one of the app's screens, on top or not."""
+        return self.is_attached and self in self.app.screen_stack
+
     def dismiss(self, result: Any = None) -> AwaitComplete:
         """Close the screen with its answer; nothing happens where it is not on top, or closed already."""
         return super().dismiss(result) if self.is_on_top else AwaitComplete()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+from textual.app import App
 
 from tpe_core.errors import ExistsError, TpeError
 from tpe_core.outputs import shown_path
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.question import Question
-
-if TYPE_CHECKING:
-    from tpe_tui.shell.engine_app import EngineApp
 
 __all__ = ["ask_where", "typed_path"]
 
@@ -27,7 +26,7 @@ def typed_path(text: str) -> Path:
 
 
 def ask_where(  # noqa: PLR0917 - a question with everything that follows from its answer
-    app: EngineApp, question: str, value: str, hint: str, check: Checked, write: Callable[[Path, bool], object]
+    app: App[Any], question: str, value: str, hint: str, check: Checked, write: Callable[[Path, bool], object]
 ) -> None:
     """Ask for a path; `write` gets it, and whether an earlier file may be replaced."""
 

@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tpe_core.errors import TpeError
-from tpe_tui.dynamics.reader import DYNAMICS, EXPORT, DynamicsReader, ReadTrajectory
+from tpe_core.options import RunOptions
+from tpe_tui.dynamics.reader import DynamicsReader, ReadTrajectory
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.dynamics.state import SHAPES
-from tpe_tui.engine.messages import Answer, JobUpdate
 from tpe_tui.shell.engine_app import EngineApp, run_in_terminal
-from tpe_tui.widgets.job_strip import JobStrip
 
 __all__ = ["DynamicsApp", "run_dynamics"]
 
@@ -43,9 +42,8 @@ class DynamicsApp(EngineApp):
         """Nothing starts before the app runs. Raises `TpeError` where no screen can tell so many sources apart."""
         if len(names) > len(SHAPES):
             raise TpeError(f"a screen tells {len(SHAPES)} sources apart, not {len(names)}: leave some out.")
-        super().__init__(state_dir, keys_file, clock)
-        strip = JobStrip(clock, self.keymap.shown("run.cancel"))
-        self.reader = DynamicsReader(self.host, strip, self.keymap, reader, names=names, words=words)
+        super().__init__(RunOptions(), state_dir, keys_file, clock)
+        self.reader = DynamicsReader(self.workspace, reader, names=names, words=words)
 
     def get_default_screen(self) -> DynamicsScreen:
         """The one screen."""
@@ -54,29 +52,11 @@ class DynamicsApp(EngineApp):
     def begin(self) -> None:
         """Read."""
         self.reader.start()
-        self._show()
-
-    def _show(self) -> None:
-        for screen in self.screen_stack:
-            if isinstance(screen, DynamicsScreen):
-                screen.show()
-
-    def on_job_update(self, message: JobUpdate) -> None:
-        """The reading job took a step, or ended."""
-        if message.name == DYNAMICS:
-            self.reader.update(message)
-            self._show()
-
-    def on_answer(self, message: Answer) -> None:
-        """The data are written, or could not be."""
-        if message.kind == EXPORT:
-            self.reader.answer(message)
-            self._show()
 
     def losses(self) -> list[str]:
         """A job that reads checkpoints; what a log says stays in the log."""
-        strip, sources = self.reader.strip, self.reader.state.sources
-        reading = strip.job is not None and any(source.status == "reading" for source in sources)
+        sources = self.reader.state.sources
+        reading = self.workspace.is_busy and any(source.status == "reading" for source in sources)
         return ["Checkpoints are being read; what was read would be dropped."] if reading else []
 
     def leave(self, code: int | None = None) -> None:

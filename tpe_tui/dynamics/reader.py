@@ -1,6 +1,6 @@
 """Reading sources of training dynamics, one job for all of them: it feeds the state and says how it stands.
 
-It outlives the screen, which may be closed while a run is followed. It asks the engine host and never calls the engine.
+It outlives the screen, which may be closed while a run is followed. It asks the engine and never calls it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from tpe_core.outputs import shown_path
 from tpe_core.progress import Progress, Steps
 from tpe_tui.cells import escape_controls
 from tpe_tui.dynamics.state import DynamicsState, Status, is_log
-from tpe_tui.engine.host import EngineHost, failure_of
+from tpe_tui.engine.host import failure_of
 from tpe_tui.engine.messages import Answer, Failure, JobUpdate
-from tpe_tui.keymap import Keymap
-from tpe_tui.widgets.job_strip import JobStrip
+from tpe_tui.workspace import CallbackJob, Workspace
 
 __all__ = ["DYNAMICS", "EXPORT", "DynamicsReader", "ReadTrajectory", "Report", "gather"]
 
@@ -82,23 +81,21 @@ def _step(name: str, steps: Steps[Trajectory]) -> tuple[Progress, Report]:
 
 
 class DynamicsReader:
-    """The state of one screen, and the job that fills it. `strip` says what the engine does.
+    """The state of one screen, and the job of a workspace that fills it.
 
     `words` are the options on a command line that mean what `reader` does.
     """
 
     def __init__(
         self,
-        host: EngineHost,
-        strip: JobStrip,
-        keymap: Keymap,
+        workspace: Workspace,
         reader: ReadTrajectory,
         *,
         names: Iterable[str] = (),
         words: Sequence[str] = (),
     ) -> None:
         """Nothing is read before `start`."""
-        self.host, self.strip, self.keymap, self.reader, self.words = host, strip, keymap, reader, tuple(words)
+        self.workspace, self.reader, self.words = workspace, reader, tuple(words)
         self.state = DynamicsState()
         self.state.add(names)
         self.state.selected = 0
@@ -107,20 +104,20 @@ class DynamicsReader:
     def start(self) -> None:
         """Read what waits. Where sources are being read already, a new job takes them up from where they are."""
         state = self.state
-        if self.strip.job is not None and self.strip.job != state.job:
-            self.strip.say("a job is running already; cancel it first", "warn")
+        if not self.workspace.free(state.job):
             return
         names = [source.name for source in state.sources if source.pending]
         if not names:
             return
-        if state.job is not None:
-            self.host.cancel(state.job)
         for source in state.sources:
             source.status = "waiting" if source.pending else source.status
         reader = self.reader
-        state.job = self.host.job(DYNAMICS, lambda: gather(names, reader))
-        self.strip.say("")
-        self.strip.begin(state.job, DYNAMICS)
+        job = CallbackJob(DYNAMICS, lambda: gather(names, reader), self.update)
+        state.job = self.workspace.run(job, instead_of=state.job)
+
+    def say(self, text: str, role: str = "row") -> None:
+        """Say a sentence in the strip."""
+        self.workspace.status.say(text, role)
 
     def again(self) -> None:
         """Read every source anew."""
@@ -130,7 +127,7 @@ class DynamicsReader:
     def add(self, name: str) -> None:
         """Read another source as well."""
         if self.state.full and self.state.find(name) is None:
-            self.strip.say(f"only {len(self.state.sources)} sources can be told apart: remove one first", "warn")
+            self.say(f"only {len(self.state.sources)} sources can be told apart: remove one first", "warn")
             return
         self.state.add([name])
         self.start()
@@ -141,7 +138,7 @@ class DynamicsReader:
         source = self.state.drop()
         if source is None:
             return
-        self.strip.say(f"{escape_controls(short)} is removed; its data stay where they are")
+        self.say(f"{escape_controls(short)} is removed; its data stay where they are")
         if source.pending and self.state.job is not None:
             if any(other.pending for other in self.state.sources):
                 self.start()
@@ -150,77 +147,70 @@ class DynamicsReader:
 
     def cancel(self) -> None:
         """Stop reading; what is read stays."""
-        if self.strip.job is None:
-            self.strip.say("nothing is running")
-            return
-        self.host.cancel(self.strip.job)
-        self.strip.cancelling()
+        if not self.workspace.cancel_job():
+            self.say("nothing is running")
 
     def export(self, path: Path, replace: bool) -> None:
         """Ask the engine to write what is read; `answer` says what came of it."""
         found = tuple(self.state.trajectories())
-        self.host.latest(EXPORT, lambda: write_trajectories(path, found, replace=replace))
+        self.workspace.ask(
+            EXPORT, lambda: write_trajectories(path, found, replace=replace), self.answer, of_session=False
+        )
 
     def answer(self, message: Answer) -> None:
         """The data are written, or could not be."""
         if message.failure is not None:
-            self.strip.say(message.failure.sentence, "bad")
+            self.say(message.failure.sentence, "bad")
         else:
-            self.strip.say(f"written to {shown_path(cast('Path', message.value))}", "good")
+            self.say(f"written to {shown_path(cast('Path', message.value))}", "good")
 
-    def update(self, message: JobUpdate) -> bool:
-        """The job took a step or ended; whether anything that is shown changed."""
+    def update(self, message: JobUpdate) -> None:
+        """Take in a report, or the end, and say how it ended."""
         state = self.state
-        if message.job != state.job:
-            return False
-        if message.state == "running" and message.progress is not None:
-            self.strip.step(message.progress)
-            report = message.progress.partial
-            return isinstance(report, Report) and self._take(report)
+        if message.progress is not None:
+            if isinstance(message.progress.partial, Report):
+                self._take(message.progress.partial)
+            return
         state.job = None
-        self.strip.end()
         for source in state.sources:
             if source.pending:
                 source.status = "cancelled"
         if message.failure is not None:
             self.failure = message.failure
-            self.strip.say(message.failure.sentence, "bad")
+            self.say(message.failure.sentence, "bad")
         elif message.state == "cancelled":
-            self.strip.say(f"stopped: what is read stays; {self.keymap.shown('run.rerun')} reads on", "warn")
+            self.say(f"stopped: what is read stays; {self.workspace.keymap.shown('run.rerun')} reads on", "warn")
         else:
             self._said()
-        return True
 
-    def _take(self, report: Report) -> bool:
+    def _take(self, report: Report) -> None:
         source = self.state.find(report.name)
         if source is None:
-            return False
-        changed = source.status != report.status
+            return
         source.status = report.status
         if report.failure is not None:
             source.problem, self.failure = report.failure.sentence, report.failure
         if report.budget:
-            changed, source.budget = True, report.budget
+            source.budget = report.budget
         if report.trajectory is not None:
-            changed = source.grow(report.trajectory) or changed
-        return changed
+            source.grow(report.trajectory)
 
     def _said(self) -> None:
         """What came of it, in the strip; what went wrong before what went well."""
         sources = self.state.sources
         problem = next((source.problem for source in sources if source.problem), "")
         if problem:
-            self.strip.say(problem, "bad")
+            self.say(problem, "bad")
             return
         warnings = [warning for source in sources if source.trajectory for warning in source.trajectory.warnings]
         skipped = sum(len(source.trajectory.skipped) for source in sources if source.trajectory)
         points = sum(len(source.points) for source in sources)
         if warnings:
-            self.strip.say(warnings[-1] if len(warnings) == 1 else f"{len(warnings)} warnings: i lists them", "warn")
+            self.say(warnings[-1] if len(warnings) == 1 else f"{len(warnings)} warnings: i lists them", "warn")
         elif skipped:
-            self.strip.say(f"{points} checkpoints read, {skipped} skipped: i lists them", "warn")
+            self.say(f"{points} checkpoints read, {skipped} skipped: i lists them", "warn")
         else:
-            self.strip.say(f"{points} checkpoints read", "good")
+            self.say(f"{points} checkpoints read", "good")
 
     @property
     def problem(self) -> Failure | None:

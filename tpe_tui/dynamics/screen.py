@@ -83,7 +83,7 @@ class DynamicsScreen(StudyScreen):
 
     def __init__(self, reader: DynamicsReader, base: bool = False) -> None:
         """Build the panes."""
-        super().__init__(reader.strip)
+        super().__init__(reader.workspace)
         self.reader = reader
         self.base = base
         self.plots = (TrajectoryPlot("encoding"), TrajectoryPlot("beside"))
@@ -208,10 +208,6 @@ class DynamicsScreen(StudyScreen):
         )
 
     # keys
-
-    def say(self, text: str, role: str = "row") -> None:
-        """A sentence in the strip."""
-        self.reader.strip.say(text, role)
 
     def action_row(self, rows: int) -> None:
         """Another quantity."""

@@ -1,14 +1,15 @@
 """The generate screen: one prompt continued with and without the edit, token by token, while dimensions are toggled.
 
-It shows a `GenerateState` and changes how it is drawn; the job itself belongs to the inspector below.
+It shows a `GenerateState`, changes how it is drawn, and starts and stops the job that feeds it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -25,15 +26,14 @@ from tpe_tui.cli.generate_tables import edit_text, plain_lines
 from tpe_tui.command_line import default_name, generate_lines
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.saving import ask_where
+from tpe_tui.generation.job import save_generation, start_generation, stop_generation, tell_controls
 from tpe_tui.generation.keys import ALSO, FOOTER, KEYS
 from tpe_tui.generation.state import GenerateState, drawn_text
 from tpe_tui.generation.text_pane import PairPane, SaidPane, StepPane
 from tpe_tui.inspector.status_bar import Field
 from tpe_tui.study import StudyScreen, bindings
 from tpe_tui.widgets.dim_table import DimTable
-
-if TYPE_CHECKING:
-    from tpe_tui.inspector.screen import InspectScreen
+from tpe_tui.workspace import Change, Workspace
 
 __all__ = ["GenerateScreen"]
 
@@ -41,7 +41,10 @@ FRAME_SECONDS = 0.05  # between two pictures of a text that grows faster than on
 
 
 class GenerateScreen(StudyScreen):
-    """Over the inspector `bench`, whose `generation` it shows and whose edit it changes."""
+    """Shows `state` and changes the edit in force.
+
+    `beside` are the inspector's dimensions, whose order these have; `actions` does what a key does there, by its id.
+    """
 
     NAME, KEYS, FOOTER = "Generation", KEYS, FOOTER
     NOTES = (
@@ -51,21 +54,24 @@ class GenerateScreen(StudyScreen):
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
-    def __init__(self, bench: InspectScreen, table: EncodingTable) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        state: GenerateState,
+        table: EncodingTable,
+        beside: DimTable,
+        *,
+        act: Callable[[str], Awaitable[object]],
+    ) -> None:
         """Build the panes."""
-        super().__init__(bench.strip)
-        self.bench, self.table = bench, table
+        super().__init__(workspace)
+        self.state, self.table, self.beside, self._act = state, table, beside, act
         self.dims = DimTable()
-        self.dims.sort, self.dims.descending = bench.dims.sort, bench.dims.descending
-        self.base = SaidPane(bench.generation, "base")
-        self.edited = SaidPane(bench.generation, "edited")
-        self.steps = StepPane(bench.generation)
+        self.dims.sort, self.dims.descending = beside.sort, beside.descending
+        self.base = SaidPane(state, "base")
+        self.edited = SaidPane(state, "edited")
+        self.steps = StepPane(state)
         self._frame: Timer | None = None
-
-    @property
-    def state(self) -> GenerateState:
-        """What is shown."""
-        return self.bench.generation
 
     def compose_panes(self) -> ComposeResult:
         """The dimensions, both texts, the step looked at."""
@@ -78,20 +84,27 @@ class GenerateScreen(StudyScreen):
 
     def on_mount(self) -> None:
         """Write at once, unless the text of this prompt is there already."""
-        self.dims.show(self.table, self.bench.inspector.intervention.pruned)
-        if self.bench.dims.dim is not None:
-            self.dims.select(self.bench.dims.dim)  # at once: the next key may prune it
+        self.dims.show(self.table, self.workspace.history.intervention.pruned)
+        if self.beside.dim is not None:
+            self.dims.select(self.beside.dim)  # at once: the next key may prune it
             self.dims.top = 0  # it is scrolled into view once it is known how many rows fit
         self.dims.focus()
-        if self.state.pair is None or self.state.pair.prompt != self.bench.inspector.prompt:
+        if self.state.pair is None or self.state.pair.prompt != self.workspace.history.prompt:
             self.action_again()
         self.show()
 
     def on_unmount(self) -> None:
         """Nobody looks at it any more."""
-        self.bench.stop_generation()
+        stop_generation(self.workspace, self.state)
 
     # what happens below
+
+    def follow(self, change: Change) -> None:
+        """Show a change of the workspace: the text has grown, or another edit or prompt is in force."""
+        if change == "job":
+            self.grown(now=self.state.job is None)
+        else:
+            self.edit_changed()
 
     def grown(self, now: bool) -> None:
         """The text has grown, or is done; not every token of a fast model is worth a picture."""
@@ -102,9 +115,10 @@ class GenerateScreen(StudyScreen):
 
     def edit_changed(self) -> None:
         """Another edit holds from the next token on; another prompt is another text."""
-        self.dims.mark(self.bench.inspector.intervention.pruned)
+        tell_controls(self.workspace, self.state)
+        self.dims.mark(self.workspace.history.intervention.pruned)
         pair = self.state.pair
-        if pair is not None and pair.prompt != self.bench.inspector.prompt:
+        if pair is not None and pair.prompt != self.workspace.history.prompt:
             self.action_again()
         self.show()
 
@@ -116,13 +130,15 @@ class GenerateScreen(StudyScreen):
             self._frame.stop()
             self._frame = None
         self.set_class(self.wide, "-beside")
-        state, pair, prompt = self.state, self.state.pair, self.bench.inspector.prompt
+        state, pair, prompt = self.state, self.state.pair, self.workspace.history.prompt
         notes = ("Nothing is written.", "", state.problem) if state.problem and pair is None else ()
         sides = (None, None) if pair is None else (pair.base, pair.edited)
         for pane, side in zip((self.base, self.edited), sides, strict=True):
             pane.show(prompt, notes)
             name = "Edited" if pane is self.edited else "Base"
-            about = f"· {edit_text(self.bench.inspector.intervention)}" if pane is self.edited else "· as the model is"
+            about = (
+                f"· {edit_text(self.workspace.history.intervention)}" if pane is self.edited else "· as the model is"
+            )
             pane.border_title = Content.assemble((f" {name} ", "bold"), f"{about} {self._how_far(side)}")
         step = f" Token {state.step + 1} of {state.steps} " if state.steps else " No token yet "
         following = "" if state.at is not None or not state.steps else "· follows the text "
@@ -164,13 +180,13 @@ class GenerateScreen(StudyScreen):
         dim = self.dims.dim
         if dim is None:
             return
-        edit = self.bench.inspector.intervention.toggle((dim,))
-        self.bench.apply_edit(edit, f"dim {dim} {'pruned' if dim in edit.pruned else 'kept'}, from the next token on")
+        edit = self.workspace.history.intervention.toggle((dim,))
+        self.workspace.apply(edit, f"dim {dim} {'pruned' if dim in edit.pruned else 'kept'}, from the next token on")
 
     async def action_bench(self, action: str) -> None:
-        """An action of the inspector; it changes the edit there, and this screen is told."""
-        await self.bench.run_action(action)
-        self.dims.sort, self.dims.descending = self.bench.dims.sort, self.bench.dims.descending
+        """Do what a key does in the inspector; this screen is told of another edit."""
+        await self._act(action)
+        self.dims.sort, self.dims.descending = self.beside.sort, self.beside.descending
         self.dims.rebuild()
         self.show()
 
@@ -178,25 +194,25 @@ class GenerateScreen(StudyScreen):
 
     def action_again(self) -> None:
         """From the beginning."""
-        self.bench.start_generation()
+        start_generation(self.workspace, self.state)
         self.show()
 
     def action_pause(self) -> None:
         """Stop, or go on where it stopped."""
         state = self.state
         if state.job is not None:
-            self.bench.stop_generation()
+            stop_generation(self.workspace, state)
         elif state.pair is None:
-            self.bench.start_generation()
+            start_generation(self.workspace, state)
         elif state.pair.base.ended and state.pair.edited.ended:
-            self.bench.strip.say(f"both texts have ended; {self.key('N')} takes other random numbers", "row")
+            self.say(f"both texts have ended; {self.key('N')} takes other random numbers", "row")
         else:
-            self.bench.start_generation(further=True)
+            start_generation(self.workspace, state, further=True)
         self.show()
 
     def action_stop(self) -> None:
         """Stop; say so where nothing runs."""
-        self.bench.action_run_cancel()
+        self.workspace.cancel()
         self.show()
 
     def action_look(self, steps: int) -> None:
@@ -209,7 +225,7 @@ class GenerateScreen(StudyScreen):
         pair = self.state.pair
         at = None if pair is None else pair.first_difference
         if at is None:
-            self.bench.strip.say("there is no difference yet")
+            self.say("there is no difference yet")
         else:
             self.state.at = at
         self.show()
@@ -218,15 +234,15 @@ class GenerateScreen(StudyScreen):
         """Colour the edited text by what either head gives its tokens."""
         self.state.by_base = not self.state.by_base
         whose = "the unedited head" if self.state.by_base else "its own head"
-        self.bench.strip.say(f"the edited text is coloured by what {whose} gives its tokens")
+        self.say(f"the edited text is coloured by what {whose} gives its tokens")
         self.show()
 
     def action_pace(self, by: int) -> None:
         """Faster or slower, at once."""
         self.state.faster(by)
-        self.bench.tell_controls()
+        tell_controls(self.workspace, self.state)
         pace = self.state.pace
-        self.bench.strip.say("as fast as it can" if math.isinf(pace) else f"at most {pace:g} tokens a second")
+        self.say("as fast as it can" if math.isinf(pace) else f"at most {pace:g} tokens a second")
         self.show()
 
     def action_back(self) -> None:
@@ -261,7 +277,7 @@ class GenerateScreen(StudyScreen):
                 self.action_again()
 
         question = name.replace("_", "-")
-        self.tpe.push_screen(Ask(question, f"{getattr(state.decoding, name)}", hint, check), answered)
+        self.app.push_screen(Ask(question, f"{getattr(state.decoding, name)}", hint, check), answered)
 
     # out
 
@@ -272,31 +288,31 @@ class GenerateScreen(StudyScreen):
     def action_copy(self) -> None:
         """Both texts."""
         if self.state.pair is not None:
-            self.bench.strip.say(self.tpe.copy_text("\n".join(self._lines())))
+            self.say(self.frame.copy_text("\n".join(self._lines())))
             self.show()
 
     def action_save(self) -> None:
         """Both texts and every figure."""
         if self.state.pair is None:
-            self.bench.strip.say("nothing is written yet")
+            self.say("nothing is written yet")
             return
 
         def check(path: Path, replace: bool) -> None:
             pair_files(path, replace=replace)
 
         def write(path: Path, replace: bool) -> None:
-            self.bench.save_generation(path, self._lines(), replace)
+            save_generation(self.workspace, self.state, path, self._lines(), replace)
 
-        options = self.tpe.options
+        options = self.workspace.options
         name = self.state.saved or default_name("tpe-texts", options.model, options.revision)
-        ask_where(self.tpe, "save the texts to", name, "NAME.json and NAME.txt", check, write)
+        ask_where(self.app, "save the texts to", name, "NAME.json and NAME.txt", check, write)
 
     def headless(self) -> str:
         """The command lines that write this text."""
-        inspector, pair = self.bench.inspector, self.state.pair
+        history, pair = self.workspace.history, self.state.pair
         drawn = self.state.decoding if pair is None else pair.decoding  # whose length is what the context holds
-        changed = pair is not None and any(edit != inspector.intervention for _, edit in pair.edits)
-        return generate_lines(self.tpe.options, inspector.prompt, inspector.intervention, drawn, changed)
+        changed = pair is not None and any(edit != history.intervention for _, edit in pair.edits)
+        return generate_lines(self.workspace.options, history.prompt, history.intervention, drawn, changed)
 
     @on(PairPane.Pointed)
     def _pointed(self, event: PairPane.Pointed) -> None:

@@ -5,8 +5,6 @@ It owns the `EditHistory` on the UI thread and shows it; what keys change is in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from textual import events, on
@@ -21,32 +19,27 @@ from tpe_core.edit_history import (
     SORT_KEYS,
     DimensionDetail,
     EditHistory,
-    EncodingTable,
-    ModelInfo,
     NextTokens,
     PruningForecast,
     TokenDetail,
 )
-from tpe_core.edits.intervention import METHODS, Intervention
-from tpe_core.edits.replacements import REPLACEMENTS
+from tpe_core.edits.intervention import Intervention
 from tpe_core.progress import Progress
-from tpe_tui.dialogs.error import ErrorScreen
-from tpe_tui.edit_words import edit_sizes
-from tpe_tui.engine.messages import Answer, Failure, JobUpdate, Waiting
+from tpe_tui.engine.messages import Answer, Failure
 from tpe_tui.engine.session import Session
 from tpe_tui.inspector.detail_pane import Detail
-from tpe_tui.inspector.forecast import FORECAST, Forecaster
+from tpe_tui.inspector.forecast import Forecaster
 from tpe_tui.inspector.plot_pane import PLOTS, Plot
 from tpe_tui.inspector.status_bar import Field, Footer, PromptBar, StatusBar
 from tpe_tui.keymap import BY_ID, FOOTER
 from tpe_tui.shell.sized import NeedsRoom
 from tpe_tui.shell.view_memory import SavedView
 from tpe_tui.sizes import inspect_fields, short_name
-from tpe_tui.study import StudyScreen
 from tpe_tui.widgets.dim_table import DimTable
 from tpe_tui.widgets.job_strip import JobStrip
 from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.widgets.token_table import TokenBars
+from tpe_tui.workspace import Change
 
 if TYPE_CHECKING:
     from tpe_tui.app import TpeApp
@@ -66,9 +59,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
     def __init__(self) -> None:
         """Build the panes; the app must be running."""
         super().__init__()
-        self.session: Session | None = None
-        self.table_drawn: EncodingTable | None = None
-        self.inspector = EditHistory()
+        self.workspace = self.tpe.workspace
         self.dims = DimTable()
         self.tokens = TokenBars()
         self.plot = Plot()
@@ -76,18 +67,15 @@ class BenchScreen(NeedsRoom, Screen[None]):
         self.status = StatusBar()
         self.prompt_bar = PromptBar()
         self.footer = Footer()
-        self.strip = JobStrip(self.tpe.clock, self.tpe.keymap.shown("run.cancel"))
-        self.forecaster = Forecaster(self.tpe.host)
+        self.strip = JobStrip(self.workspace.status, self.workspace.keymap.shown("run.cancel"))
+        self.forecaster = Forecaster(self.workspace, self._accept_forecast)
         self.right = 2
         self.zoomed = False
         self.subject = "dim"
-        self._asked: dict[str, int] = {}
         self._seen_dims: dict[int, DimensionDetail] = {}
         self._token: tuple[str, Intervention, TokenDetail] | None = None
         self._asked_token = ("", Intervention())
         self._stale: Timer | None = None
-        self._reading: int | None = None  # the request that reads a long prompt
-        self._given_up: set[int] = set()  # such requests that the user ended
         self._answered = ""  # the last prompt that had an answer
         self._refused: tuple[str, Intervention] | None = None  # the prompt and edit that have none
         self._titles: dict[int, str] = {}
@@ -114,7 +102,8 @@ class BenchScreen(NeedsRoom, Screen[None]):
 
     def on_mount(self) -> None:
         """The first frame: empty panes, the model's name."""
-        self.status.show((Field(short_name(self.tpe.options.model), 0, "title"), Field("opening", 1, "muted")))
+        self.tpe.changed.subscribe(self, self._workspace_changed)
+        self.status.show((Field(short_name(self.workspace.options.model), 0, "title"), Field("opening", 1, "muted")))
         self.dims.focus()
         self.lay_out()
 
@@ -143,7 +132,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
 
     def lay_out(self) -> None:
         """Show the panes that belong on screen now."""
-        self.measure(self.tpe.keymap.shown)
+        self.measure(self.workspace.keymap.shown)
         self.set_class(self.wide, "-wide")
         seen = self.visible_panes()
         for index in NAMES:
@@ -155,7 +144,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
         """Titles, with the other panes' names where they share one place; and the footer's keys."""
         focused = self.focused_pane
         for index, name in NAMES.items():
-            info = {1: self.dims.title(), 2: self.tokens.title()}.get(index, "") if self.session else ""
+            info = {1: self.dims.title(), 2: self.tokens.title()}.get(index, "") if self.workspace.session else ""
             parts: list[tuple[str, str]] = [
                 (f"{'▸' if index == focused else ' '}{index} {name} ", "bold" if index == focused else "")
             ]
@@ -168,12 +157,12 @@ class BenchScreen(NeedsRoom, Screen[None]):
                 fits = used + len(named) + 2 <= self.size.width * RIGHT_SHARE
                 parts.append((named if fits else "".join(f"╱ {other} " for other in others), "dim"))
             if self.zoomed:
-                parts.append((f"╱ {self.tpe.keymap.shown('pane.zoom')} shows the others ", "dim"))
+                parts.append((f"╱ {self.workspace.keymap.shown('pane.zoom')} shows the others ", "dim"))
             key = repr(parts)
             if self._titles.get(index) != key:
                 self._titles[index] = key
                 self.pane(index).border_title = Content.assemble(*parts)
-        keys = self.tpe.keymap
+        keys = self.workspace.keymap
         self.footer.show(tuple((name, keys.shown(name), BY_ID[name].label) for name in FOOTER[focused]))
 
     def show_pane(self, index: int, focus: bool = True) -> None:
@@ -205,110 +194,64 @@ class BenchScreen(NeedsRoom, Screen[None]):
         self.lay_out()
         self.call_after_refresh(self.show_detail)
 
-    # what the engine says
+    # what the workspace and the engine say
 
-    def opened(self, session: Session) -> None:
-        """A session is open: restore the view of its model, keep an edit that still fits."""
-        table = session.table
-        info, before = table.info, None if self.session is None else self.session.table.info
-        again = before is not None and all(
-            getattr(before, name) == getattr(info, name) for name in ("name", "revision", "vocab_rows", "hidden_size")
-        )
-        if not again and before is not None and self.session is not None:
-            self._left[_identity(before)] = self.inspector, self.session.carried()
-        self.session = session
-        self._asked = dict.fromkeys(self._asked, NEVER)  # what the last session still answers is about another model
+    def _workspace_changed(self, change: Change) -> None:
+        if change == "status":
+            self.strip.repaint()
+        elif change == "edit":
+            self.edited()
+
+    def opened(self, session: Session, is_another: bool) -> None:
+        """Show a session that was opened; of another model, its own view."""
         self.forecaster.begin(session)
         self._seen_dims.clear()
         self._token = self._refused = None
         self.tokens.answer = None
-        if not again:
-            self._close_studies()
+        if is_another:
             self._answered = ""
             self.tokens.forget()
             self.dims.forget()
-            view = self.tpe.memory.recall(self.tpe.options.model)
-            method = next((name for name in METHODS if name == view.method), METHODS[0])
-            kept = view.replacement if view.replacement in REPLACEMENTS.ready else REPLACEMENTS.ready[0]
-            prompt = self.tpe.prompt or view.prompt or session.default_prompt
-            start = Intervention(replacement=kept)
-            self.inspector = EditHistory(
-                prompt=prompt, hidden_size=info.hidden_size, vocab_rows=info.vocab_rows, method=method, start=start
-            )
-            if (left := self._left.pop(_identity(info), None)) is not None:
-                self.inspector = left[0]  # with its mask and its undo
-                session.take_up(left[1])
+            view = self.tpe.memory.recall(self.workspace.options.model)
             self.dims.sort = view.sort if view.sort in SORT_KEYS else SORT_KEYS[0]
             self.dims.descending = view.descending
             self.plot.name_shown = view.plot if view.plot in PLOTS else next(iter(PLOTS))
-        self.table_drawn = self.tokens.table = self.tpe.drawn(table)
-        self.dims.show(table, self.inspector.intervention.pruned)
-        self.prompt_bar.show(self.inspector.prompt)
-        self.changed()
+        self.tokens.table = self.workspace.table
+        self.dims.show(session.table, self.workspace.history.intervention.pruned)
+        self.prompt_bar.show(self.workspace.history.prompt)
+        self.edited()
         self.retitle()
         self.show_detail()
 
-    def _close_studies(self) -> None:
-        """Another model is open: a study of the one before, and what was asked in it, has no subject any more."""
-        stack = self.tpe.screen_stack
-        below = next((at for at, screen in enumerate(stack) if isinstance(screen, StudyScreen)), len(stack))
-        for _ in stack[below:]:
-            self.tpe.pop_screen()
-
-    def unsaved(self) -> list[str]:
-        """A sentence for every edit, of this model and of those left before, that no file holds."""
-        now = [] if self.session is None else [(self.session.table.info.name, self.inspector)]
-        before = [(name, inspector) for (name, *_), (inspector, _) in self._left.items()]
-        return [
-            f"The edit of {short_name(name)} ({edit_sizes(inspector.intervention)}) is in no file."
-            for name, inspector in (*now, *before)
-            if inspector.is_unsaved
-        ]
-
     def view(self) -> SavedView:
         """What to restore at the next start: of a prompt that has no answer, the last one that had."""
-        edit = self.inspector.intervention
+        edit = self.workspace.history.intervention
         return SavedView(
-            prompt=self.inspector.prompt if self._refused is None else self._answered,
+            prompt=self.workspace.history.prompt if self._refused is None else self._answered,
             sort=self.dims.sort,
             descending=self.dims.descending,
             plot=self.plot.name_shown,
-            method=self.inspector.method,
+            method=self.workspace.history.method,
             replacement=edit.replacement,
         )
 
-    def ask(self, kind: str, fn: Callable[[], object], topic: object = None) -> None:
-        """Send a request; only its own answer counts. One about another `topic` ends the one under way."""
-        self._asked[kind] = self.tpe.host.latest(kind, fn, topic)
-
-    def waiting(self, message: Waiting) -> None:
+    def _show_reading(self, progress: Progress) -> None:
         """A prompt takes long to be read: say how far it is, and which key ends it."""
-        if message.kind == "evaluate":  # of an earlier edit, too: the later one waits for the same prompt
-            self._reading = message.seq
-            progress, key = message.progress, self.tpe.keymap.shown("run.cancel")
-            self.prompt_bar.show(self.inspector.prompt, f"{progress.label} {progress.fraction or 0:.0%}, {key} cancels")
-
-    def stop_reading(self) -> bool:
-        """End the reading of a long prompt; whether one was under way."""
-        if self._reading is None:
-            return False
-        self._given_up = {self._reading, self._asked["evaluate"]}
-        for seq in self._given_up:
-            self.tpe.host.abandon(seq)
-        self._reading = None
-        return True
+        key = self.workspace.keymap.shown("run.cancel")
+        note = f"{progress.label} {progress.fraction or 0:.0%}, {key} cancels"
+        self.prompt_bar.show(self.workspace.history.prompt, note)
 
     def current(self, answer: NextTokens | None) -> bool:
         """Whether an answer belongs to the prompt and the edit in force."""
-        wanted = (self.inspector.prompt, self.inspector.intervention)
+        wanted = (self.workspace.history.prompt, self.workspace.history.intervention)
         return answer is not None and (answer.prompt, answer.intervention) == wanted
 
-    def changed(self) -> None:
+    def edited(self) -> None:
         """The prompt or the edit changed: show what is known at once and ask for the rest."""
-        session = self.session
+        session = self.workspace.session
         if session is None:
             return
-        prompt, edit = self.inspector.prompt, self.inspector.intervention
+        prompt, edit = self.workspace.history.prompt, self.workspace.history.intervention
         self.dims.mark(edit.pruned)
         ratios = {entry.token_id: entry.ratio for entry in edit.steering}
         if self.current(self.tokens.answer):
@@ -317,10 +260,14 @@ class BenchScreen(NeedsRoom, Screen[None]):
             self.tokens.wait(ratios)
             if self._stale is None:
                 self._stale = self.set_timer(STALE_SECONDS, self.tokens.dim_stale)
-            self.ask("evaluate", lambda: session.evaluate(prompt, edit), topic=(session, prompt))
-        self.forecaster.ask(edit)
-        if self.forecaster.preparing and self.strip.background is None:
-            self.strip.behind(Progress(FORECAST, 0))
+            self.workspace.ask(
+                "evaluate",
+                lambda: session.evaluate(prompt, edit),
+                self._accept_tokens,
+                topic=(session, prompt),
+                waiting=self._show_reading,
+            )
+        self.forecaster.ask()
         self.show_status()
         self.show_plot()
         self.show_detail()
@@ -329,47 +276,52 @@ class BenchScreen(NeedsRoom, Screen[None]):
         if self._stale is not None:
             self._stale.stop()
             self._stale = None
-        edit = self.inspector.intervention
+        edit = self.workspace.history.intervention
         self.tokens.ratios = {entry.token_id: entry.ratio for entry in edit.steering}
         self.tokens.settle()
 
-    def accept(self, answer: Answer) -> None:
-        """An answer of the engine; late ones are dropped, failures are shown with their text."""
-        if answer.kind in self._asked and answer.seq != self._asked[answer.kind]:
-            return
-        if answer.kind == "evaluate":
-            self._reading = None
+    def _accept_tokens(self, answer: Answer) -> None:
         if answer.failure is not None:
-            told = answer.kind == "evaluate" and self._refuse(answer.failure)
-            if answer.seq in self._given_up:
-                self.strip.say(answer.failure.sentence, "warn")
+            told = self._refuse(answer.failure)
+            if self.workspace.is_given_up(answer):
+                self.workspace.status.say(answer.failure.sentence, "warn")
             elif not told:
-                self.fail(f"{answer.kind} failed", answer.failure)
-            return
-        match answer.value:
-            case NextTokens() as found if self.current(found):
-                self._show_tokens(found)
-            case PruningForecast() as found:
-                self.forecaster.answer = found
-                self.show_status()
-                self.show_detail()
-            case DimensionDetail() as found:
-                self._seen_dims[found.dim] = found
-                self.show_detail()
-            case TokenDetail() as found:
-                self._token = (*self._asked_token, found)
-                if self._token_known(found.token_id)[1]:
-                    self.tokens.learn(found)
-                self.show_detail()
+                self.workspace.fail("evaluate failed", answer.failure)
+        elif isinstance(answer.value, NextTokens) and self.current(answer.value):
+            self._show_tokens(answer.value)
+
+    def _accept_forecast(self, answer: Answer) -> None:
+        if answer.failure is not None:
+            self.workspace.fail("forecast failed", answer.failure)
+        elif isinstance(answer.value, PruningForecast):
+            self.forecaster.answer = answer.value
+            self.show_status()
+            self.show_detail()
+
+    def _accept_dim(self, answer: Answer) -> None:
+        if answer.failure is not None:
+            self.workspace.fail("dimension failed", answer.failure)
+        elif isinstance(answer.value, DimensionDetail):
+            self._seen_dims[answer.value.dim] = answer.value
+            self.show_detail()
+
+    def _accept_token(self, answer: Answer) -> None:
+        if answer.failure is not None:
+            self.workspace.fail("token failed", answer.failure)
+        elif isinstance(answer.value, TokenDetail):
+            self._token = (*self._asked_token, answer.value)
+            if self._token_known(answer.value.token_id)[1]:
+                self.tokens.learn(answer.value)
+            self.show_detail()
 
     def _refuse(self, failure: Failure) -> bool:
         """Nothing that is shown is about the prompt and edit in force: take it away. Whether it was said already."""
         told = self._refused is not None and self.tokens.refusal == failure.sentence
-        self._refused = self.inspector.prompt, self.inspector.intervention
+        self._refused = self.workspace.history.prompt, self.workspace.history.intervention
         self._settled()
         self._token = None
         self.tokens.refuse(failure.sentence)
-        self.prompt_bar.show(self.inspector.prompt, "no answer")
+        self.prompt_bar.show(self.workspace.history.prompt, "no answer")
         self.show_status()
         self.show_detail()
         self.tpe.remember()
@@ -391,36 +343,16 @@ class BenchScreen(NeedsRoom, Screen[None]):
         self.show_status()
         self.show_detail()
 
-    def forecast_update(self, message: JobUpdate) -> None:
-        """The forecast's background job took a step, or ended."""
-        ready = self.forecaster.update(message)
-        if not self.forecaster.preparing:
-            self.strip.behind(None)
-        elif message.progress is not None:
-            self.strip.behind(replace(message.progress, label=FORECAST))
-        if ready:
-            self.forecaster.ask(self.inspector.intervention)
-        elif message.state == "cancelled" and not self.forecaster.preparing:
-            self.strip.say("the forecast was cancelled; the next change of the mask prepares it again", "warn")
-        elif message.failure is not None:
-            self.strip.say(f"there is no forecast: {message.failure.sentence}", "warn")
-
-    def fail(self, title: str, failure: Failure, advice: str = "") -> None:
-        """Show a failure, once."""
-        top = self.tpe.screen
-        if not (isinstance(top, ErrorScreen) and top.failure.sentence == failure.sentence):
-            self.tpe.push_screen(ErrorScreen(title, failure, self.tpe.copy_text, advice))
-
     # what is shown
 
     def show_status(self) -> None:
         """The status line."""
-        if self.session is None:
+        if self.workspace.session is None:
             return
-        edit, answer = self.inspector.intervention, self.tokens.answer
+        edit, answer = self.workspace.history.intervention, self.tokens.answer
         forecast = self.forecaster.of(edit)
-        fields = list(inspect_fields(self.session.table, edit, answer, self.current(answer), forecast))
-        if self.inspector.is_unsaved:
+        fields = list(inspect_fields(self.workspace.session.table, edit, answer, self.current(answer), forecast))
+        if self.workspace.history.is_unsaved:
             fields.append(Field("not exported", 2, "warn"))
         if self._refused is not None:
             fields.append(Field("no answer", 2, "bad"))
@@ -428,12 +360,12 @@ class BenchScreen(NeedsRoom, Screen[None]):
 
     def show_plot(self) -> None:
         """The plot, if anyone sees it."""
-        if self.session is not None and 3 in self.visible_panes():
-            self.plot.show(self.session.table, self.dims.pruned)
+        if self.workspace.session is not None and 3 in self.visible_panes():
+            self.plot.show(self.workspace.session.table, self.dims.pruned)
 
     def show_detail(self) -> None:
         """The detail of what the cursor is on, if anyone sees it; ask for what is not known."""
-        session = self.session
+        session = self.workspace.session
         if session is None:
             return
         seen = 4 in self.visible_panes()
@@ -442,29 +374,29 @@ class BenchScreen(NeedsRoom, Screen[None]):
         if token_id is not None and (pinned or (seen and self.subject == "token")):
             found, fresh = self._token_known(token_id)
             if not fresh and not self.tokens.pending:
-                prompt, edit = self.inspector.prompt, self.inspector.intervention
+                prompt, edit = self.workspace.history.prompt, self.workspace.history.intervention
                 self._asked_token = prompt, edit
-                self.ask("token", lambda: session.token(token_id, prompt, edit))
+                self.workspace.ask("token", lambda: session.token(token_id, prompt, edit), self._accept_token)
             if seen and self.subject == "token":
-                self.detail.show_token(self.table_drawn or session.table, token_id, found, pending=not fresh)
+                self.detail.show_token(self.workspace.table or session.table, token_id, found, pending=not fresh)
         elif seen and self.subject == "token" and self._refused is not None:
             self.detail.clear()
         if seen and self.subject == "dim" and dim is not None:
             known = self._seen_dims.get(dim)
             pruned = bool(self.dims.pruned[dim])
-            forecast = self.forecaster.of(self.inspector.intervention)
+            forecast = self.forecaster.of(self.workspace.history.intervention)
             self.detail.show_dim(
-                self.table_drawn or session.table, dim, int(self.dims.rank[dim]), pruned, known, forecast=forecast
+                self.workspace.table or session.table, dim, int(self.dims.rank[dim]), pruned, known, forecast=forecast
             )
             if known is None:
-                self.ask("dimension", lambda: session.dimension(dim))
+                self.workspace.ask("dimension", lambda: session.dimension(dim), self._accept_dim)
 
     def _token_known(self, token_id: int) -> tuple[TokenDetail | None, bool]:
         """The last answer about a token, and whether it is for the prompt and edit in force."""
         if self._token is None or self._token[2].token_id != token_id:
             return None, False
         prompt, edit, found = self._token
-        return found, (prompt, edit) == (self.inspector.prompt, self.inspector.intervention)
+        return found, (prompt, edit) == (self.workspace.history.prompt, self.workspace.history.intervention)
 
     @on(ListPane.Moved)
     def _cursor_moved(self, event: ListPane.Moved) -> None:
@@ -481,7 +413,3 @@ class BenchScreen(NeedsRoom, Screen[None]):
     async def _prompt_pressed(self, event: PromptBar.Pressed) -> None:
         event.stop()
         await self.run_action(BY_ID["run.prompt"].method)
-
-
-def _identity(info: ModelInfo) -> tuple[str, str | None, int, int]:
-    return info.name, info.revision, info.vocab_rows, info.hidden_size

@@ -35,15 +35,10 @@ class BrowseScreen(BenchScreen):
         self._hit = 0
         self._searched = "dim"
 
-    def opened(self, session: Session) -> None:
+    def opened(self, session: Session, is_another: bool) -> None:
         """What was found in the last table is not in this one."""
         self._query, self._hits, self._hit = "", [], 0
-        super().opened(session)
-
-    def _ready(self) -> bool:
-        if self.session is None:
-            self.strip.say(f"no model is open; {self.tpe.keymap.shown('run.rerun')} tries again", "warn")
-        return self.session is not None
+        super().opened(session, is_another)
 
     def _question(
         self,
@@ -55,11 +50,13 @@ class BrowseScreen(BenchScreen):
         *,
         shown: Callable[[str], str] | None = None,
     ) -> None:
-        asked = self.inspector
+        asked = self.workspace.history
 
         def answered(text: str | None) -> None:
-            if text is not None and self.inspector is not asked:
-                self.strip.say("another model was opened meanwhile: the answer was about the one before", "warn")
+            if text is not None and self.workspace.history is not asked:
+                self.workspace.status.say(
+                    "another model was opened meanwhile: the answer was about the one before", "warn"
+                )
             elif text is not None:
                 then(text)
 
@@ -144,7 +141,7 @@ class BrowseScreen(BenchScreen):
 
     def action_find_search(self) -> None:
         """See the key table."""
-        if not self._ready():
+        if not self.workspace.ready():
             return
         self._searched = self.subject
         if self._searched == "token":
@@ -159,9 +156,9 @@ class BrowseScreen(BenchScreen):
             self._question("search a dimension", self._search, "", "its number, or how it begins; n and N go on")
 
     def _search(self, text: str) -> None:
-        if self.session is None:
+        if self.workspace.session is None:
             return
-        table = self.session.table
+        table = self.workspace.session.table
         self._query = text
         if self._searched == "token":
             self._hits = search_tokens(table.tokens, table.surprisal, text) if text else []
@@ -175,7 +172,9 @@ class BrowseScreen(BenchScreen):
     def _go_to_hit(self) -> None:
         shown = escape_controls(self._query)
         if not self._hits:
-            self.strip.say(f"nothing matches {shown!r}" if self._query else "nothing was searched yet", "warn")
+            self.workspace.status.say(
+                f"nothing matches {shown!r}" if self._query else "nothing was searched yet", "warn"
+            )
             return
         self._hit %= len(self._hits)
         if self._searched == "token":
@@ -184,7 +183,7 @@ class BrowseScreen(BenchScreen):
         else:
             self.show_pane(1)
             self.dims.select(self._hits[self._hit])
-        self.strip.say(f"match {self._hit + 1} of {len(self._hits)} for {shown!r}")
+        self.workspace.status.say(f"match {self._hit + 1} of {len(self._hits)} for {shown!r}")
 
     def action_find_next(self) -> None:
         """See the key table."""
@@ -198,7 +197,7 @@ class BrowseScreen(BenchScreen):
 
     def action_find_filter(self) -> None:
         """See the key table."""
-        if not self._ready():
+        if not self.workspace.ready():
             return
         if self.subject == "token":
             now = self.tokens.filter
@@ -228,14 +227,14 @@ class BrowseScreen(BenchScreen):
 
     def action_table_sort(self) -> None:
         """See the key table."""
-        if self._ready():
+        if self.workspace.ready():
             self.dims.next_sort()
             self.retitle()
             self.show_detail()
 
     def action_table_direction(self) -> None:
         """See the key table."""
-        if self._ready():
+        if self.workspace.ready():
             self.dims.descending = not self.dims.descending
             self.dims.rebuild()
             self.retitle()
@@ -243,7 +242,7 @@ class BrowseScreen(BenchScreen):
     # plot
 
     def _turn(self, step: int) -> None:
-        if not self._ready():
+        if not self.workspace.ready():
             return
         if 3 in self.visible_panes():
             self.plot.turn(step)
@@ -266,12 +265,12 @@ class BrowseScreen(BenchScreen):
 
     def action_app_help(self) -> None:
         """See the key table."""
-        self.tpe.push_screen(HelpScreen(self.tpe.keymap, self.tpe.keys_file.name))
+        self.tpe.push_screen(HelpScreen(self.workspace.keymap, self.tpe.keys_file.name))
 
     def action_app_card(self) -> None:
         """See the key table."""
-        if self.session is not None:
-            self.tpe.push_screen(CardScreen(self.session.table.info.name, self.session.card))
+        if self.workspace.session is not None:
+            self.tpe.push_screen(CardScreen(self.workspace.session.table.info.name, self.workspace.session.card))
 
     def action_app_escape(self) -> None:
         """See the key table."""
@@ -283,7 +282,7 @@ class BrowseScreen(BenchScreen):
             self._filter_tokens("")
         elif self.dims.filter:
             self._filter_dims("")
-        self.strip.say("")
+        self.workspace.status.say("")
 
     def action_app_quit(self) -> None:
         """See the key table."""

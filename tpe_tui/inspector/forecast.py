@@ -5,11 +5,13 @@ It asks the engine and keeps the last answer; it shows nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tpe_core.edit_history import PruningForecast
 from tpe_core.edits.intervention import Intervention
-from tpe_tui.engine.host import EngineHost
-from tpe_tui.engine.messages import JobUpdate
+from tpe_tui.engine.messages import Answer, JobUpdate
 from tpe_tui.engine.session import Session
+from tpe_tui.workspace import CallbackJob, Workspace
 
 __all__ = ["FORECAST", "Forecaster"]
 
@@ -17,53 +19,47 @@ FORECAST = "forecast"  # of the background job and of the requests after it
 
 
 class Forecaster:
-    """Of one session at a time. Preparing begins with the first pruned dimension: who never prunes never waits."""
+    """Of one session at a time. Preparing begins with the first pruned dimension: who never prunes never waits.
 
-    def __init__(self, host: EngineHost) -> None:
+    `receive` is called with the engine's answers, failures included.
+    """
+
+    def __init__(self, workspace: Workspace, receive: Callable[[Answer], object]) -> None:
         """Nothing is prepared."""
-        self._host = host
+        self._workspace, self._receive = workspace, receive
         self._session: Session | None = None
         self._job: int | None = None
-        self._ready = self._ended = False
+        self._ready = False
         self.answer: PruningForecast | None = None
 
     def begin(self, session: Session) -> None:
-        """Another session: what was known is of the one before."""
+        """Forecast for another session: what was known is of the one before."""
         if self._job is not None:
-            self._host.cancel(self._job)
+            self._workspace.drop(self._job)
         self._session, self._job, self.answer = session, None, None
-        self._ready = self._ended = False
+        self._ready = False
 
-    def ask(self, edit: Intervention) -> int | None:
-        """Ask for an edit's forecast, once one can be had; the request's number."""
-        session = self._session
+    def ask(self) -> None:
+        """Ask for the forecast of the edit in force, once one can be had."""
+        session, edit = self._session, self._workspace.history.intervention
         if session is None or not edit.pruned:
-            return None
+            return
         if self._ready:
-            return self._host.latest(FORECAST, lambda: session.forecast(edit))
-        if self._job is None:
-            self._job = self._host.job(FORECAST, session.prepare_forecast, background=True)
-            self._ended = False
-        return None
+            self._workspace.ask(FORECAST, lambda: session.forecast(edit), self._receive)
+        elif self._job is None:
+            self._job = self._workspace.run_behind(CallbackJob(FORECAST, session.prepare_forecast, self._update))
 
-    @property
-    def preparing(self) -> bool:
-        """Whether the background job is queued or running."""
-        return self._job is not None and not self._ended
-
-    def cancel(self) -> None:
-        """Stop preparing; the next change of the mask begins anew."""
-        if self._job is not None:
-            self._host.cancel(self._job)
-
-    def update(self, message: JobUpdate) -> bool:
-        """The background job took a step or ended; whether forecasts can be asked for from now on."""
-        if message.job != self._job or message.state == "running":
-            return False
-        self._ready, self._ended = message.state == "done", True
-        if message.state == "cancelled":
+    def _update(self, message: JobUpdate) -> None:
+        """Ask for the first forecast once it can be had; a job that failed is not begun anew."""
+        status = self._workspace.status
+        if message.state == "done":
+            self._ready = True
+            self.ask()
+        elif message.state == "cancelled":
             self._job = None
-        return self._ready
+            status.say("the forecast was cancelled; the next change of the mask prepares it again", "warn")
+        elif message.failure is not None:
+            status.say(f"there is no forecast: {message.failure.sentence}", "warn")
 
     def of(self, edit: Intervention) -> PruningForecast | None:
         """The forecast, where it is this edit's."""

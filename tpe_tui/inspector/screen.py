@@ -25,12 +25,17 @@ from tpe_tui.dialogs.saving import ask_where
 from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.edit_words import change_between
-from tpe_tui.engine.messages import Answer, Failure, JobUpdate
+from tpe_tui.engine.messages import Answer, Failure
 from tpe_tui.engine.session import Session
-from tpe_tui.inspector.mask_actions import PruneBench
+from tpe_tui.generation.screen import GenerateScreen
+from tpe_tui.generation.state import GenerateState
+from tpe_tui.inspector.browse_actions import BrowseScreen
+from tpe_tui.inspector.refit_job import start_refit
 from tpe_tui.keymap import bindings
 from tpe_tui.ratios import parse_ratio, stepped
 from tpe_tui.steering.screen import SteerScreen
+from tpe_tui.sweep.screen import SweepScreen
+from tpe_tui.sweep.state import SweepState
 
 __all__ = ["InspectScreen", "parse_ratio", "parse_share", "stepped"]
 
@@ -45,7 +50,7 @@ def parse_share(text: str) -> float | None:
     return share if 0 <= share <= 1 else None
 
 
-class InspectScreen(PruneBench):
+class InspectScreen(BrowseScreen):
     """The inspector's one main screen."""
 
     BINDINGS = bindings()
@@ -56,13 +61,15 @@ class InspectScreen(PruneBench):
         self._exported = ""
         self._exporting: tuple[EditHistory, Intervention] | None = None
         self.dynamics: DynamicsReader | None = None
+        self.sweep = SweepState()
+        self.generation = GenerateState()
 
-    def opened(self, session: Session) -> None:
-        """What was read of another model's training is dropped."""
-        before = self.inspector
-        super().opened(session)
-        if self.inspector is not before:
-            self.dynamics = None
+    def opened(self, session: Session, is_another: bool) -> None:
+        """What was read of another model's training is dropped; a sweep of an earlier detection is kept as such."""
+        super().opened(session, is_another)
+        self.sweep.outdated = self.sweep.result is not None
+        if is_another:
+            self.dynamics, self.sweep, self.generation = None, SweepState(), GenerateState()
             self._exported = ""
 
     # mask
@@ -72,34 +79,36 @@ class InspectScreen(PruneBench):
         dims = self.dims.range_dims()
         ranged = self.dims.range_from is not None
         if not dims:
-            self._ready()
+            self.workspace.ready()
             return
-        replaced = self.inspector.intervention.replacement
-        self._edit(lambda: self.inspector.toggle(dims))
-        pruned, now = set(self.inspector.intervention.pruned), self.inspector.intervention.replacement
+        replaced = self.workspace.history.intervention.replacement
+        self.workspace.edit(lambda: self.workspace.history.toggle(dims))
+        pruned, now = set(self.workspace.history.intervention.pruned), self.workspace.history.intervention.replacement
         also = "" if now == replaced else f"; the {replaced} was another mask's: {now} now"
         if ranged:
             self.dims.set_range(False)
-            self.strip.say(f"toggled {len(dims)} dimensions: {len(pruned)} pruned{also}")
+            self.workspace.status.say(f"toggled {len(dims)} dimensions: {len(pruned)} pruned{also}")
         else:
-            self.strip.say(f"dim {dims[0]} {'pruned' if dims[0] in pruned else 'kept'}{also}")
+            self.workspace.status.say(f"dim {dims[0]} {'pruned' if dims[0] in pruned else 'kept'}{also}")
 
     def action_mask_range(self) -> None:
         """See the key table."""
-        if not self._ready():
+        if not self.workspace.ready():
             return
         if self.dims.range_from is not None:
             self.action_mask_toggle()
             return
         self.show_pane(1)
         self.dims.set_range(True)
-        keys = self.tpe.keymap
-        self.strip.say(f"range: move, then {keys.shown('mask.toggle')} toggles it, {keys.shown('app.escape')} drops it")
+        keys = self.workspace.keymap
+        self.workspace.status.say(
+            f"range: move, then {keys.shown('mask.toggle')} toggles it, {keys.shown('app.escape')} drops it"
+        )
 
     def action_mask_bottom(self) -> None:
         """See the key table."""
-        session = self.session
-        if not self._ready() or session is None:
+        session = self.workspace.session
+        if not self.workspace.ready() or session is None:
             return
         key = "slope" if self.dims.sort == "dim" else self.dims.sort
 
@@ -108,58 +117,62 @@ class InspectScreen(PruneBench):
 
         def prune(text: str) -> None:
             share = parse_share(text) or 0.0
-            self._edit(
-                lambda: self.inspector.prune_bottom(share, session.table, key), "", "that mask is in force already"
+            self.workspace.edit(
+                lambda: self.workspace.history.prune_bottom(share, session.table, key),
+                "",
+                "that mask is in force already",
             )
-            count = len(self.inspector.intervention.pruned)
-            self.strip.say(f"pruned the {count} dimensions with the smallest |{key}|")
+            count = len(self.workspace.history.intervention.pruned)
+            self.workspace.status.say(f"pruned the {count} dimensions with the smallest |{key}|")
 
         self._question(f"prune the bottom share by |{key}|", prune, "30%", "0.3 or 30%; replaces the mask", check)
 
     def action_mask_invert(self) -> None:
         """See the key table."""
-        self._edit(self.inspector.invert, "inverted: what was kept is pruned")
+        self.workspace.edit(self.workspace.history.invert, "inverted: what was kept is pruned")
 
     def action_mask_clear(self) -> None:
         """See the key table."""
-        undo = self.tpe.keymap.shown("mask.undo")
-        self._edit(self.inspector.clear, f"cleared; {undo} brings it back", "nothing is edited")
+        undo = self.workspace.keymap.shown("mask.undo")
+        self.workspace.edit(self.workspace.history.clear, f"cleared; {undo} brings it back", "nothing is edited")
 
     def action_mask_undo(self) -> None:
         """See the key table."""
-        self._step_back_or_forth(self.inspector.undo, "undone", "nothing to undo")
+        self._step_back_or_forth(self.workspace.history.undo, "undone", "nothing to undo")
 
     def action_mask_redo(self) -> None:
         """See the key table."""
-        self._step_back_or_forth(self.inspector.redo, "redone", "nothing to redo")
+        self._step_back_or_forth(self.workspace.history.redo, "redone", "nothing to redo")
 
     def _step_back_or_forth(self, step: Callable[[], bool], name: str, nothing: str) -> None:
-        before = self.inspector.intervention
-        self._edit(step, "", nothing)
-        after = self.inspector.intervention
-        if after is not before and self.session is not None:
+        before, table = self.workspace.history.intervention, self.workspace.table
+        self.workspace.edit(step, "", nothing)
+        after = self.workspace.history.intervention
+        if after is not before and table is not None:
             first, second = (after, before) if name == "undone" else (before, after)
-            self.strip.say(f"{name}: {change_between(first, second, (self.table_drawn or self.session.table).tokens)}")
+            self.workspace.status.say(f"{name}: {change_between(first, second, table.tokens)}")
 
     def action_mask_replacement(self) -> None:
         """See the key table."""
-        current = self.inspector.intervention.replacement
+        current = self.workspace.history.intervention.replacement
         ready = REPLACEMENTS.ready
         other = ready[(ready.index(current) + 1) % len(ready)] if current in ready else ready[0]
         meaning = REPLACEMENTS[other].they_become
-        self._edit(lambda: self.inspector.set_replacement(other), f"pruned dimensions become {meaning}")
+        self.workspace.edit(
+            lambda: self.workspace.history.set_replacement(other), f"pruned dimensions become {meaning}"
+        )
 
     # steer
 
     def _steer(self, choose: Callable[[float], float]) -> None:
         token_id = self.tokens.token_id
-        if not self._ready() or token_id is None:
+        if not self.workspace.ready() or token_id is None:
             return
         self.tokens.selected = token_id
-        ratio = choose(self.inspector.intervention.ratio(token_id))
-        text = self.table_drawn.tokens[token_id] if self.table_drawn else ""
-        said = f"{text} ×{number(ratio)} by {self.inspector.method}" if ratio != 1 else f"{text} is not steered"
-        self._edit(lambda: self.inspector.steer(token_id, ratio), said, f"{text} is not steered")
+        ratio = choose(self.workspace.history.intervention.ratio(token_id))
+        text = self.workspace.table.tokens[token_id] if self.workspace.table else ""
+        said = f"{text} ×{number(ratio)} by {self.workspace.history.method}" if ratio != 1 else f"{text} is not steered"
+        self.workspace.edit(lambda: self.workspace.history.steer(token_id, ratio), said, f"{text} is not steered")
 
     def action_steer_up(self) -> None:
         """See the key table."""
@@ -176,10 +189,10 @@ class InspectScreen(PruneBench):
     def action_steer_exact(self) -> None:
         """See the key table."""
         token_id = self.tokens.token_id
-        if not self._ready() or token_id is None or self.session is None:
+        if not self.workspace.ready() or token_id is None or self.workspace.session is None:
             return
         self.tokens.selected = token_id
-        ratio = self.inspector.intervention.ratio(token_id)
+        ratio = self.workspace.history.intervention.ratio(token_id)
 
         def check(text: str) -> str | None:
             return (
@@ -189,18 +202,18 @@ class InspectScreen(PruneBench):
         def steer(text: str) -> None:
             self._steer(lambda _ratio: parse_ratio(text) or 1.0)
 
-        question = f"ratio for {(self.table_drawn or self.session.table).tokens[token_id]}"
+        question = f"ratio for {(self.workspace.table or self.workspace.session.table).tokens[token_id]}"
         self._question(question, steer, f"{ratio:.6g}", "2 doubles its mean probability, 1 stops steering", check)
 
     def action_steer_method(self) -> None:
         """See the key table."""
-        if not self._ready():
+        if not self.workspace.ready():
             return
-        self.inspector.method = METHODS[(METHODS.index(self.inspector.method) + 1) % len(METHODS)]
-        edit, method = self.inspector.intervention, self.inspector.method
+        self.workspace.history.method = METHODS[(METHODS.index(self.workspace.history.method) + 1) % len(METHODS)]
+        edit, method = self.workspace.history.intervention, self.workspace.history.method
         moved = replace(edit, steering=tuple(replace(entry, method=method) for entry in edit.steering))
         said = f"steering by {method}"
-        self._edit(lambda: self.inspector.apply(moved), said, said)
+        self.workspace.edit(lambda: self.workspace.history.apply(moved), said, said)
 
     def action_tokens_order(self) -> None:
         """See the key table."""
@@ -212,11 +225,11 @@ class InspectScreen(PruneBench):
 
     def action_run_prompt(self) -> None:
         """See the key table."""
-        hint = self.session.prompt_hint if self.session is not None else ""
-        self._ask_prompt(self.inspector.prompt, hint or "\\n is a new line, \\t a tab, \\\\ a backslash")
+        hint = self.workspace.session.prompt_hint if self.workspace.session is not None else ""
+        self._ask_prompt(self.workspace.history.prompt, hint or "\\n is a new line, \\t a tab, \\\\ a backslash")
 
     def _ask_prompt(self, prompt: str, hint: str) -> None:
-        if self._ready():
+        if self.workspace.ready():
             line = escape_controls(shown_prompt(prompt))
             self._question("prompt", self._set_prompt, line, hint, shown=shown_prompt)
 
@@ -228,13 +241,13 @@ class InspectScreen(PruneBench):
             self._ask_prompt(text, "pasted: enter makes it the prompt, esc drops it")
 
     def _set_prompt(self, line: str) -> None:
-        self.inspector.prompt = typed_prompt(line)
-        self.prompt_bar.show(self.inspector.prompt)
-        self.changed()
+        prompt = typed_prompt(line)
+        self.prompt_bar.show(prompt)
+        self.workspace.set_prompt(prompt)
 
     def action_run_rerun(self) -> None:
         """See the key table."""
-        self.tpe.open_model(again=self.session is not None)
+        self.tpe.open_model(again=self.workspace.session is not None)
 
     def action_run_open(self) -> None:
         """See the key table."""
@@ -242,123 +255,133 @@ class InspectScreen(PruneBench):
 
     def action_run_steer(self) -> None:
         """See the key table."""
-        session = self.session
-        if self._ready() and session is not None:
-            self.tpe.push_screen(SteerScreen(self, session))
+        session = self.workspace.session
+        if self.workspace.ready() and session is not None:
+            study = SteerScreen(self.workspace, session, self.tokens.token_id)
+
+            def steer(edit: Intervention | None) -> None:
+                if edit is not None:
+                    self.workspace.history.method = study.state.method
+                    self.tokens.selected = study.state.token_id
+                    self.workspace.apply(edit, f"{study.said()}; {self.workspace.keymap.shown('mask.undo')} undoes")
+
+            self.app.push_screen(study, steer)
 
     def action_run_dynamics(self) -> None:
         """See the key table."""
-        if not self._ready():
+        if not self.workspace.ready():
             return
-        options, first = self.tpe.options, self.dynamics is None
+        options, first = self.workspace.options, self.dynamics is None
         if self.dynamics is None:
             reader = self.tpe.dynamics_reader(options)
-            self.dynamics = DynamicsReader(self.tpe.host, self.strip, self.tpe.keymap, reader, names=[options.model])
+            self.dynamics = DynamicsReader(self.workspace, reader, names=[options.model])
         self.tpe.push_screen(DynamicsScreen(self.dynamics))
         if first and options.model == DEMO:
             self.dynamics.start()  # what comes with the package costs nothing; anything else is read when asked for
 
-    def dynamics_update(self, message: JobUpdate | Answer) -> None:
-        """A source was read on, or the data were written; whoever looks at them sees it."""
-        if self.dynamics is None:
-            return
-        if isinstance(message, Answer):
-            self.dynamics.answer(message)
-        else:
-            self.dynamics.update(message)
-        for screen in self.tpe.screen_stack:
-            if isinstance(screen, DynamicsScreen):
-                screen.show()
+    def action_run_sweep(self) -> None:
+        """See the key table."""
+        if self.workspace.ready():
+            self.app.push_screen(SweepScreen(self.workspace, self.sweep), self._prune_as_swept)
+
+    def _prune_as_swept(self, edit: Intervention | None) -> None:
+        if edit is not None:
+            undo = self.workspace.keymap.shown("mask.undo")
+            said = f"{self.sweep.said_of(len(edit.pruned))}; {undo} undoes"
+            self.workspace.apply(edit, said, "that mask is in force already")
+
+    def action_mask_refit(self) -> None:
+        """See the key table."""
+        start_refit(self.workspace)
+
+    def action_run_generate(self) -> None:
+        """See the key table."""
+        table = self.workspace.table
+        if self.workspace.ready() and table is not None:
+            screen = GenerateScreen(self.workspace, self.generation, table, self.dims, act=self.run_action)
+            self.app.push_screen(screen)
 
     def action_run_cancel(self) -> None:
         """See the key table."""
-        if self.stop_reading():
-            return
-        if self.strip.job is None and self.forecaster.preparing:
-            self.forecaster.cancel()
-            return
-        if self.strip.job is None:
-            self.strip.say(f"nothing is running; {self.tpe.keymap.shown('app.quit')} leaves")
-            return
-        self.tpe.host.cancel(self.strip.job)
-        self.strip.cancelling()
+        self.workspace.cancel()
 
     # out
 
     def action_out_copy(self) -> None:
         """See the key table."""
         text = self.pane(self.focused_pane).copy_text()
-        if text and self._ready():
-            self.strip.say(self.tpe.copy_text(text))
+        if text and self.workspace.ready():
+            self.workspace.status.say(self.tpe.copy_text(text))
 
     def action_out_export(self) -> None:
         """See the key table."""
-        session = self.session
-        if not self._ready() or session is None:
+        session = self.workspace.session
+        if not self.workspace.ready() or session is None:
             return
 
-        inspector = self.inspector
+        history = self.workspace.history
 
         def check(path: Path, replace_file: bool) -> None:
             check_intervention(path, replace=replace_file)
 
         def write(path: Path, replace_file: bool) -> None:
             self._exported = str(path)
-            edit, prompt = inspector.intervention, inspector.prompt
-            self._exporting = inspector, edit
-            self.ask("export", lambda: session.write(path, edit, prompt, replace_file))
+            edit, prompt = history.intervention, history.prompt
+            self._exporting = history, edit
+            self.workspace.ask("export", lambda: session.write(path, edit, prompt, replace_file), self._accept_export)
 
-        ask_where(self.tpe, "export the edit to", self._export_name, "a JSON manifest", check, write)
+        ask_where(self.app, "export the edit to", self._export_name, "a JSON manifest", check, write)
 
     @property
     def _export_name(self) -> str:
         """Where the edit was written last, or a name that says the model."""
-        return self._exported or mask_name(self.tpe.options)
+        return self._exported or mask_name(self.workspace.options)
 
     def action_out_import(self) -> None:
         """See the key table."""
-        if self._ready():
+        if self.workspace.ready():
             self._question("import an edit from", self.import_mask, self._export_name, "a JSON manifest", _needs_text)
 
     def import_mask(self, text: str) -> None:
         """Ask the engine to read and check a manifest; its edit comes into force as one undoable step."""
-        session = self.session
+        session = self.workspace.session
         if session is not None:
             path = Path(os.path.expanduser(text.strip()))
-            self.ask("import", lambda: session.load(path))
+            self.workspace.ask("import", lambda: session.load(path), self._accept_import)
 
-    def accept(self, answer: Answer) -> None:
-        """Files first, everything else as the frame does."""
-        match (answer.kind, answer.value):
-            case ("export", Path() as path) if answer.failure is None:
-                if self._exporting is not None:
-                    self._exporting[0].saved = self._exporting[1]
-                self.show_status()
-                self.strip.say(f"written to {shown_path(path)}", "good")
-            case ("export", _) if answer.failure is not None:
-                key = self.tpe.keymap.shown("out.export")
-                self.fail("export failed", Failure(answer.failure.sentence), f"{key} asks again, with the path typed.")
-            case ("import", Intervention() as edit) if answer.failure is None:
-                self._import(edit)
-            case _:
-                super().accept(answer)
+    def _accept_export(self, answer: Answer) -> None:
+        if answer.failure is not None:
+            key = self.workspace.keymap.shown("out.export")
+            advice = f"{key} asks again, with the path typed."
+            self.workspace.fail("export failed", Failure(answer.failure.sentence), advice)
+        elif isinstance(answer.value, Path):
+            if self._exporting is not None:
+                self._exporting[0].saved = self._exporting[1]
+            self.show_status()
+            self.workspace.status.say(f"written to {shown_path(answer.value)}", "good")
+
+    def _accept_import(self, answer: Answer) -> None:
+        if answer.failure is not None:
+            self.workspace.fail("import failed", answer.failure)
+        elif isinstance(answer.value, Intervention):
+            self._import(answer.value)
 
     def _import(self, edit: Intervention) -> None:
         try:
-            done = self.inspector.apply(edit)
+            done = self.workspace.history.apply(edit)
         except TpeError as error:
-            self.fail("import failed", Failure(str(error)))
+            self.workspace.fail("import failed", Failure(str(error)))
             return
-        self.inspector.saved = edit
+        self.workspace.history.saved = edit
         if done:
-            self.changed()
-        self.strip.say(f"imported: {len(edit.pruned)} pruned, {len(edit.steering)} steered", "good")
+            self.workspace.changed("edit")
+        self.workspace.status.say(f"imported: {len(edit.pruned)} pruned, {len(edit.steering)} steered", "good")
 
     def action_out_headless(self) -> None:
         """See the key table."""
-        if self._ready() and self.session is not None:
-            edit = self.inspector.intervention
-            text = command_lines(self.tpe.options, self.inspector.prompt, edit, self._export_name)
+        if self.workspace.ready() and self.workspace.session is not None:
+            edit = self.workspace.history.intervention
+            text = command_lines(self.workspace.options, self.workspace.history.prompt, edit, self._export_name)
             self.tpe.push_screen(TextScreen("Without a screen", text, self.tpe.copy_text))
 
 

@@ -22,11 +22,14 @@ from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.geometry import Size
 from textual.message import Message
+from textual.signal import Signal
 
+from tpe_core.options import RunOptions
 from tpe_core.outputs import shown_path
+from tpe_tui.dialogs.error import ErrorScreen
 from tpe_tui.dialogs.question import Question
 from tpe_tui.engine.host import EngineHost
-from tpe_tui.engine.messages import Failure
+from tpe_tui.engine.messages import Answer, Failure, JobUpdate, Waiting
 from tpe_tui.glyphs import wants_ascii
 from tpe_tui.keymap import app_bindings, default_keys_file, load_keymap
 from tpe_tui.shell.driver import TerminalDriver
@@ -34,6 +37,7 @@ from tpe_tui.shell.input_order import InputOrder
 from tpe_tui.shell.line_filters import AsciiFilter
 from tpe_tui.shell.theme import FEW_COLOURS, THEME
 from tpe_tui.shell.view_memory import default_state_dir
+from tpe_tui.workspace import Change, Workspace
 
 __all__ = ["EngineApp", "run_in_terminal"]
 
@@ -50,8 +54,9 @@ SENT = "sent to the terminal's clipboard"  # whether it took it cannot be known
 class EngineApp(App[int]):
     """One engine thread that starts after the first frame is painted; the app's return value is the exit code.
 
-    `state_dir`, `keys_file` and `clock` are the user's folders and the time; tests hand in their own. `problem` is why
-    the app cannot do what it was started for, once that is known.
+    It owns the `workspace` and hands it what the engine says; screens subscribe to `changed`. `state_dir`, `keys_file`
+    and `clock` are the user's folders and the time; tests hand in their own. `problem` is why the app cannot do what it
+    was started for, once that is known.
     """
 
     CSS_PATH = Path(__file__).with_name("app.tcss")
@@ -60,6 +65,7 @@ class EngineApp(App[int]):
 
     def __init__(
         self,
+        options: RunOptions,
         state_dir: Path | None = None,
         keys_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -72,9 +78,17 @@ class EngineApp(App[int]):
         self._styled = False
         self.state_dir = default_state_dir() if state_dir is None else state_dir
         self.keys_file = default_keys_file() if keys_file is None else keys_file
-        self.clock = clock
         self.keymap = load_keymap(self.keys_file)
         self.host = EngineHost(self._from_engine)
+        self.changed: Signal[Change] = Signal(self, "changed")
+        self.workspace = Workspace(
+            options,
+            self.host,
+            self.keymap,
+            clock=clock,
+            changed=self.changed.publish,
+            failed=self.show_failure,
+        )
         self.problem: Failure | None = None
         self.ascii: AsciiFilter | None = None  # what draws in ASCII, where that was asked for
         self.few_colours = False
@@ -87,6 +101,7 @@ class EngineApp(App[int]):
     def suit(self, ascii_only: bool, few_colours: bool) -> None:
         """Draw for a terminal that has ASCII only, or few colours or none; called before the app runs."""
         self.ascii = AsciiFilter() if ascii_only else None
+        self.workspace.ascii_only = ascii_only
         self.few_colours = few_colours or self.no_color
         if self.few_colours:
             self.register_theme(FEW_COLOURS)
@@ -203,6 +218,24 @@ class EngineApp(App[int]):
     def _from_engine(self, message: Message) -> None:
         """Called on the engine thread; posting is safe from there."""
         self.post_message(message)
+
+    def on_answer(self, message: Answer) -> None:
+        """An answer of the engine."""
+        self.workspace.answer(message)
+
+    def on_waiting(self, message: Waiting) -> None:
+        """An answer takes long."""
+        self.workspace.wait(message)
+
+    def on_job_update(self, message: JobUpdate) -> None:
+        """A job took a step, or ended."""
+        self.workspace.update(message)
+
+    def show_failure(self, title: str, failure: Failure, advice: str = "") -> None:
+        """Show a failure over the screen, once."""
+        top = self.screen
+        if not (isinstance(top, ErrorScreen) and top.failure.sentence == failure.sentence):
+            self.push_screen(ErrorScreen(title, failure, self.copy_text, advice))
 
     def copy_text(self, text: str) -> str:
         """Copy through the terminal and to a file; the sentence that says so."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.binding import BindingType
@@ -28,41 +28,28 @@ from tpe_tui.steering.state import READ, WHO
 from tpe_tui.steering.token_search import TokenSearch
 from tpe_tui.steering.view import SteerView
 from tpe_tui.study import bindings
+from tpe_tui.workspace import CallbackJob, Change, Workspace
 
-if TYPE_CHECKING:
-    from tpe_tui.inspector.screen import InspectScreen
+__all__ = ["SteerScreen"]
 
-__all__ = ["SteerScreen", "study_update"]
+QUESTIONS = ("steer", "steer-live", "steer-calibrate", "steer-find")
+"""The kinds of its requests."""
 
 PAY_SECONDS = 0.3  # after the last key, until who pays is measured
 STALE_SECONDS = 0.15
 
 
-def study_update(bench: InspectScreen, message: JobUpdate) -> None:
-    """A job of a study took a step, or ended; who looks at a study sees it."""
-    if message.name == READ and message.state == "running" and message.progress is not None:
-        bench.strip.step(message.progress)
-    elif message.name == READ:
-        bench.strip.end()
-        bench.strip.say("" if message.state == "done" else f"the steering study was {message.state}", "warn")
-    for screen in bench.tpe.screen_stack:
-        if isinstance(screen, SteerScreen):
-            screen.job_update(message)
-    if message.failure is not None:
-        bench.fail("the steering study failed", message.failure)
-
-
 class SteerScreen(SteerView):
-    """Over the inspector `bench`, beginning with the token under its cursor."""
+    """Over the edit in force, beginning with one token; closed with the edit that is to be applied."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
-    def __init__(self, bench: InspectScreen, session: Session) -> None:
+    def __init__(self, workspace: Workspace, session: Session, token_id: int | None) -> None:
         """Nothing was asked yet."""
-        super().__init__(bench, session)
+        super().__init__(workspace, session, token_id)
         self._paying: int | None = None
-        self._asked: dict[str, int] = {}
         self._waits: dict[str, Timer] = {}
+        self._reads_next = False  # whether another study's texts are being read, and this one's are next
 
     def on_mount(self) -> None:
         """Read the texts, once for every mask."""
@@ -71,8 +58,10 @@ class SteerScreen(SteerView):
         self.changed()
 
     def on_unmount(self) -> None:
-        """Who pays is of no use any more."""
+        """Drop what only this study wanted to know."""
         self._stop_paying()
+        for kind in QUESTIONS:
+            self.workspace.forget(kind)
 
     @property
     def settled(self) -> bool:
@@ -84,7 +73,7 @@ class SteerScreen(SteerView):
 
     def changed(self) -> None:
         """Another token, ratio or method: ask, and show what is known."""
-        state, session, prompt = self.state, self.session, self.bench.inspector.prompt
+        state, session, prompt = self.state, self.session, self.workspace.history.prompt
         self._stop_paying()
         edit, request = state.edit, state.request
         self._ask("steer-live", lambda: session.evaluate(prompt, edit))
@@ -94,8 +83,8 @@ class SteerScreen(SteerView):
         self._later("stale", STALE_SECONDS, self.show)
         self.show()
 
-    def _ask(self, kind: str, fn: Callable[[], object]) -> None:
-        self._asked[kind] = self.tpe.host.latest(kind, fn)
+    def _ask(self, kind: str, question: Callable[[], object]) -> None:
+        self.workspace.ask(kind, question, self.accept)
 
     def _later(self, name: str, seconds: float, do: Callable[[], None]) -> None:
         if name in self._waits:
@@ -103,14 +92,14 @@ class SteerScreen(SteerView):
         self._waits[name] = self.set_timer(seconds, do)
 
     def accept(self, answer: Answer) -> None:
-        """An answer of the engine; late ones are dropped, failures are said in their own sentence."""
-        if answer.seq != self._asked.get(answer.kind):
+        """An answer of the engine; failures are said in their own sentence."""
+        if not self.is_open:
             return
         state = self.state
         if answer.failure is not None:
             if answer.kind == "steer":
                 state.problem, state.figures = answer.failure.sentence, None
-            self.bench.strip.say(answer.failure.sentence, "bad")
+            self.say(answer.failure.sentence, "bad")
         match answer.value:
             case NextTokens() as found:
                 self._show_live(found)
@@ -132,35 +121,51 @@ class SteerScreen(SteerView):
         self.live.selected = self.state.token_id if self.state.token_id in found.ids else None
         self.live.show(replace(found, ids=found.ids[order], base=found.base[order], now=found.now[order]), ratios)
 
-    def job_update(self, message: JobUpdate) -> None:
-        """The texts are read, or it is known who pays."""
+    def follow(self, change: Change) -> None:
+        """Show a change of the workspace; once another study's texts are read, this one's are."""
+        if self._reads_next and not self.workspace.is_busy:
+            self.action_start()
+        self.show()
+
+    def _read(self, message: JobUpdate) -> None:
+        """The texts are read, or are not."""
         if message.state == "running":
             return
-        if message.name == READ and self.reading is None:
-            self.action_start()  # another study's, of the same texts or under another mask
-        elif message.job in (self.reading, self._paying):
-            self.reading = None if message.name == READ else self.reading
-            self._paying = None if message.name == WHO else self._paying
-            match message.value:
-                case TextsRead() as read:
-                    self.state.read = read
-                    for warning in read.warnings:
-                        self.bench.strip.say(warning, "warn")
-                    self.changed()
-                case MostAffected() as paid:
-                    self.state.paid = paid
-        self.show()
+        workspace = self.workspace
+        workspace.status.say("" if message.state == "done" else f"the steering study was {message.state}", "warn")
+        self.reading = None
+        if isinstance(message.value, TextsRead):
+            self.state.read = message.value
+            if self.is_open:
+                for warning in message.value.warnings:
+                    self.say(warning, "warn")
+                self.changed()
+        self._say_failure(message)
+
+    def _say_failure(self, message: JobUpdate) -> None:
+        if message.failure is not None:
+            self.workspace.fail("the steering study failed", message.failure)
+
+    def _paid(self, message: JobUpdate) -> None:
+        """It is known who pays."""
+        if message.state == "running":
+            return
+        self._paying = None
+        if isinstance(message.value, MostAffected):
+            self.state.paid = message.value
+        self._say_failure(message)
 
     def _pay(self) -> None:
         session, request = self.session, self.state.request
-        idle = self._paying is None and self.bench.strip.job is None
+        idle = self._paying is None and not self.workspace.is_busy
         if idle and self.state.unpaid and not self.state.stale and request.edit.steering:
-            self._paying = self.tpe.host.job(WHO, lambda: session.most_affected(request))
+            job = CallbackJob(WHO, lambda: session.most_affected(request), self._paid)
+            self._paying = self.workspace.queue(job)
 
     def _stop_paying(self) -> None:
         job, self._paying = self._paying, None
         if job is not None:
-            self.tpe.host.cancel(job)
+            self.workspace.drop(job)
 
     # keys
 
@@ -169,17 +174,13 @@ class SteerScreen(SteerView):
         session, edit = self.session, self.state.below
         if self.state.read is not None or self.reading is not None:
             return
-        if self.bench.strip.job is not None:
-            self.bench.strip.say("a job is running already; cancel it first", "warn")
-            return
-        self.reading = self.tpe.host.job(READ, lambda: session.read_for_steering(edit))
-        self.bench.strip.say("")
-        self.bench.strip.begin(self.reading or 0, READ)
+        self.reading = self.workspace.run(CallbackJob(READ, lambda: session.read_for_steering(edit), self._read))
+        self._reads_next = self.reading is None and self.workspace.status.label == READ
         self.show()
 
     def action_cancel(self) -> None:
         """Cancel reading."""
-        self.bench.action_run_cancel()
+        self.workspace.cancel()
         self.show()
 
     def action_slide(self, steps: int) -> None:
@@ -196,7 +197,7 @@ class SteerScreen(SteerView):
         """Ask what achieves the ratio."""
         session, request = self.session, self.state.request
         if self.state.read is None:
-            self.bench.strip.say("the texts are not read yet", "warn")
+            self.say("the texts are not read yet", "warn")
             return
         self._ask("steer-calibrate", lambda: session.calibrated(request))
 
@@ -205,7 +206,7 @@ class SteerScreen(SteerView):
         wanted, got = short_ratio(found.request.ratios[0]), short_ratio(found.achieved[0])
         asked = f"{name} is asked ×{short_ratio(found.ratios[0])} to achieve ×{got} on the local text"
         missed = f"{name} cannot achieve ×{wanted} by {found.request.method}: ×{got} is the nearest"
-        self.bench.strip.say(asked if found.reached[0] else missed, "row" if found.reached[0] else "warn")
+        self.say(asked if found.reached[0] else missed, "row" if found.reached[0] else "warn")
 
     def action_method(self) -> None:
         """The next method."""
@@ -216,13 +217,13 @@ class SteerScreen(SteerView):
         """Into the set, or out of it."""
         name, added = self.text_of(self.state.token_id), self.state.toggle()
         more = f"{self.key('find.search')} chooses the next one" if added else f"{self.key('a')} adds it again"
-        self.bench.strip.say(f"{name} is {'added' if added else 'taken out'}; {more}")
+        self.say(f"{name} is {'added' if added else 'taken out'}; {more}")
         self.changed()
 
     def action_turn(self, step: int) -> None:
         """Another token of the set."""
         if not self.state.turn(step):
-            self.bench.strip.say(f"no other token is added; {self.key('find.search')} chooses one", "row")
+            self.say(f"no other token is added; {self.key('find.search')} chooses one", "row")
         self.changed()
 
     def action_search(self) -> None:
@@ -235,12 +236,12 @@ class SteerScreen(SteerView):
             elif found is not None:
                 self.look_at(found)
 
-        self.tpe.push_screen(TokenSearch(self.bench.table_drawn or session.table), chosen)
+        self.app.push_screen(TokenSearch(self.drawn), chosen)
 
     def look_at(self, token_id: int) -> None:
         """Study another token."""
         self.state.look_at(token_id)
-        self.bench.strip.say("")
+        self.say("")
         self.changed()
 
     def action_exact(self) -> None:
@@ -269,23 +270,22 @@ class SteerScreen(SteerView):
 
         question = f"ratio, or mean probability, for {self.text_of(state.token_id)}"
         hint = "2 doubles its mean probability, 1% asks for that one, on the local text"
-        self.tpe.push_screen(Ask(question, f"{state.ratio:.6g}", hint, check), answered)
+        self.app.push_screen(Ask(question, f"{state.ratio:.6g}", hint, check), answered)
 
     def action_apply(self) -> None:
         """Steer so in the inspector."""
-        state = self.state
-        edit = state.edit
-        said = ", ".join(f"{self.text_of(e.token_id)} ×{short_ratio(e.ratio)}" for e in edit.steering[:3])
-        said += ", …" if len(edit.steering) > 3 else ""
-        undo = self.tpe.keymap.shown("mask.undo")
-        self.dismiss(None)
-        self.bench.inspector.method = state.method
-        self.bench.tokens.selected = state.token_id
-        self.bench.apply_edit(edit, f"{said or 'nothing'} steered by {state.method}; {undo} undoes")
+        self.dismiss(self.state.edit)
+
+    def said(self) -> str:
+        """What is steered, for people."""
+        steered = self.state.edit.steering
+        names = ", ".join(f"{self.text_of(entry.token_id)} ×{short_ratio(entry.ratio)}" for entry in steered[:3])
+        more = ", …" if len(steered) > 3 else ""
+        return f"{names + more or 'nothing'} steered by {self.state.method}"
 
     def headless(self) -> str:
         """The command lines that measure what is shown."""
-        return steer_lines(self.tpe.options, self.state.request)
+        return steer_lines(self.workspace.options, self.state.request)
 
     @on(DoseTable.Picked)
     def _picked(self, event: DoseTable.Picked) -> None:

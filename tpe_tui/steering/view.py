@@ -5,8 +5,6 @@ It shows a `SteerState`; what keys change and what the engine is asked is in `sc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
@@ -20,27 +18,24 @@ from tpe_tui.steering.keys import FOOTER, KEYS
 from tpe_tui.steering.state import SteerState
 from tpe_tui.study import StudyScreen
 from tpe_tui.widgets.token_table import TokenBars
-
-if TYPE_CHECKING:
-    from tpe_tui.inspector.screen import InspectScreen
+from tpe_tui.workspace import Workspace
 
 __all__ = ["SteerView"]
 
 
 class SteerView(StudyScreen):
-    """Over the inspector `bench`, beginning with the token under its cursor."""
+    """Over the edit in force, beginning with one token."""
 
     NAME, KEYS, FOOTER = "Steering study", KEYS, FOOTER
 
-    def __init__(self, bench: InspectScreen, session: Session) -> None:
-        """Build the panes."""
-        super().__init__(bench.strip)
-        self.bench, self.session = bench, session
-        self._tokens = (bench.table_drawn or session.table).tokens  # of this model, also when another was opened
-        inspector, table = bench.inspector, bench.table_drawn or session.table
-        token_id = bench.tokens.token_id
+    def __init__(self, workspace: Workspace, session: Session, token_id: int | None) -> None:
+        """Build the panes; without a `token_id` it begins with the most frequent token."""
+        super().__init__(workspace)
+        self.session = session
+        self.drawn = table = workspace.table or session.table  # of this model, also when another was opened
+        self._tokens = table.tokens
         token_id = int(table.surprisal.argmin()) if token_id is None else token_id
-        self.state = SteerState.of(inspector.intervention, token_id, inspector.method)
+        self.state = SteerState.of(workspace.history.intervention, token_id, workspace.history.method)
         self.slider = Slider(self.state)
         self.plot = DosePlot(self.state)
         self.live = TokenBars()
@@ -75,7 +70,7 @@ class SteerView(StudyScreen):
         text = self._explanation()
         self.plot.show(text)
         self.plot.border_title = Content.assemble((" Achieved by asked, held-out ", "bold"), self._of(name))
-        prompt = self.bench.inspector.prompt.replace("\n", "⏎")
+        prompt = self.workspace.history.prompt.replace("\n", "⏎")
         self.live.border_title = Content.assemble((" Next token ", "bold"), f"· after {escape_controls(prompt[-40:])} ")
         self.table.styles.height = self.table.rows + 1
         self.table.border_title = Content.assemble((f" {state.method} ", "bold"), self._texts())
@@ -114,7 +109,7 @@ class SteerView(StudyScreen):
             return ("Reading three texts, once.", "", "After that every key is answered in milliseconds.")
         if state.read is None:
             again = f"{self.key('run.rerun')} reads them"
-            busy = "Another job is running." if self.bench.strip.job is not None else "No text is read yet."
+            busy = "Another job is running." if self.workspace.is_busy else "No text is read yet."
             return (busy, "", f"The study needs three texts; {again}.")
         if state.figures is None or state.figures.request.token_id != state.token_id:
             return ("Measuring…",)

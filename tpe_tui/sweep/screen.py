@@ -1,10 +1,11 @@
 """The sweep screen: what removing more and more dimensions costs, in several orders at once, drawn as it is measured.
 
-It shows a `SweepState` and changes how it is looked at; the job itself belongs to the inspector below.
+It shows a `SweepState`, changes how it is looked at, and starts the job that feeds it.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -23,13 +24,13 @@ from tpe_tui.inspector.status_bar import Field
 from tpe_tui.study import StudyScreen, bindings
 from tpe_tui.sweep.curve_plot import CurveFigure, CurvePlot, PlottedCurve
 from tpe_tui.sweep.curve_table import CurveTable
+from tpe_tui.sweep.job import ask_sweep_seconds, start_sweep
 from tpe_tui.sweep.order_choice import OrderChoice
 from tpe_tui.sweep.state import SweepState, figure, how_long
+from tpe_tui.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from tpe_tui.inspector.screen import InspectScreen
 else:
     np = Deferred("numpy")
 
@@ -67,22 +68,17 @@ FOOTER = (
 
 
 class SweepScreen(StudyScreen):
-    """Over the inspector `bench`, whose `sweep` it shows."""
+    """Shows `state`; closed with the mask of the point that is to be applied."""
 
     NAME, KEYS, FOOTER = "Pruning sweep", KEYS, FOOTER
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
-    def __init__(self, bench: InspectScreen) -> None:
+    def __init__(self, workspace: Workspace, state: SweepState) -> None:
         """Build the panes."""
-        super().__init__(bench.strip)
-        self.bench = bench
+        super().__init__(workspace)
+        self.state = state
         self.plots = {domain: CurvePlot(f"curves-{domain}") for domain in UNSEEN}
-        self.curve_table = CurveTable(bench.sweep)
-
-    @property
-    def state(self) -> SweepState:
-        """What is shown."""
-        return self.bench.sweep
+        self.curve_table = CurveTable(state)
 
     def compose_panes(self) -> ComposeResult:
         """The curves, and the table below them."""
@@ -94,14 +90,13 @@ class SweepScreen(StudyScreen):
         """What is there already."""
         self.curve_table.focus()
         self.show()
-        self.bench.ask_sweep_seconds()
+        ask_sweep_seconds(self.workspace, self.state)
 
     # what is shown
 
     def show(self) -> None:
         """Everything, as it is now."""
         state = self.state
-        self.curve_table.state = state
         for domain, plot in self.plots.items():
             plot.display = domain == "heldout" if state.result is None else self.wide or domain == state.domain
             if plot.display:
@@ -196,7 +191,7 @@ class SweepScreen(StudyScreen):
 
     def _explanation(self) -> tuple[str, ...]:
         """What will happen, and how long it may take."""
-        state, session = self.state, self.bench.session
+        state, session = self.state, self.workspace.session
         if session is None:
             return ("No model is open.",)
         if state.job is not None:
@@ -239,7 +234,7 @@ class SweepScreen(StudyScreen):
     def action_hide(self) -> None:
         """Hide or draw the curve."""
         shown = self.state.toggle()
-        self.bench.strip.say(f"{self.state.selected} is {'drawn' if shown else 'hidden'}")
+        self.say(f"{self.state.selected} is {'drawn' if shown else 'hidden'}")
         self.show()
 
     def action_replacement(self) -> None:
@@ -248,7 +243,7 @@ class SweepScreen(StudyScreen):
         state.next_replacement()
         missing = state.result is not None and not any(state.curve(name) for name in state.request.orders)
         later = "comes later in this run" if state.job is not None else f"{self.key('run.rerun')} measures it"
-        self.bench.strip.say(
+        self.say(
             f"what is removed {REPLACEMENTS[state.replacement].it_becomes}"
             f"{f': not measured yet, {later}' if missing else ''}"
         )
@@ -262,12 +257,12 @@ class SweepScreen(StudyScreen):
             if not orders:
                 return
             missing = state.choose(orders)
-            self.bench.ask_sweep_seconds()
+            ask_sweep_seconds(self.workspace, self.state)
             again = f"{self.key('run.rerun')} measures {', '.join(missing)}"
-            self.bench.strip.say(again if missing else "all of these are measured")
+            self.say(again if missing else "all of these are measured")
             self.show()
 
-        self.tpe.push_screen(OrderChoice(frozenset(state.request.orders)), chosen)
+        self.app.push_screen(OrderChoice(frozenset(state.request.orders)), chosen)
 
     def action_metric(self) -> None:
         """The next metric."""
@@ -277,7 +272,7 @@ class SweepScreen(StudyScreen):
     def action_log(self) -> None:
         """Logarithmic or linear."""
         if not self.state.metric.has_log_axis:
-            self.bench.strip.say(f"{self.state.metric.label} is a share: its axis is always linear")
+            self.say(f"{self.state.metric.label} is a share: its axis is always linear")
         else:
             self.state.log = not self.state.log
         self.show()
@@ -285,18 +280,18 @@ class SweepScreen(StudyScreen):
     def action_domain(self) -> None:
         """The other text."""
         if self.wide:
-            self.bench.strip.say("both texts are drawn already")
+            self.say("both texts are drawn already")
         self.state.domain = next(name for name in UNSEEN if name != self.state.domain)
         self.show()
 
     def action_start(self) -> None:
         """Run the sweep."""
-        self.bench.start_sweep()
+        start_sweep(self.workspace, self.state)
         self.show()
 
     def action_cancel(self) -> None:
         """Cancel it."""
-        self.bench.action_run_cancel()
+        self.workspace.cancel()
         self.show()
 
     def action_apply(self) -> None:
@@ -307,15 +302,17 @@ class SweepScreen(StudyScreen):
         try:
             curve, dims = self.state.point()
         except TpeError as error:
-            self.bench.strip.say(str(error), "warn")
+            self.say(str(error), "warn")
             self.show()
             return
-        self.dismiss(None)
-        self.bench.apply_point(curve, dims)
+        edit = self.workspace.history.intervention
+        # The curve was measured with this detection's means, not with those of a file that was imported before.
+        origin = edit.origin if edit.steering else ""
+        self.dismiss(replace(edit, pruned=dims, replacement=curve.replace, origin=origin))
 
     def headless(self) -> str:
         """The command lines that measure what is shown."""
-        return sweep_lines(self.tpe.options, self.state)
+        return sweep_lines(self.workspace.options, self.state)
 
     @on(CurveTable.Picked)
     def _picked(self, event: CurveTable.Picked) -> None:

@@ -137,6 +137,11 @@ class SweepState:
             raise TpeError(f"{what}, so no mask can say it: choose another curve.")
         return curve, curve.dims[: curve.removed[self.at]]
 
+    def said_of(self, pruned: int) -> str:
+        """What pruning `pruned` dimensions as the point says costs, for people."""
+        kl = figure("kl", self.value(self.selected, "heldout", "kl"))
+        return f"pruned {pruned} by {self.selected}, {self.replacement}: KL {kl} held-out"
+
     # what jobs do
 
     def begin(self, job: int) -> None:

@@ -1,0 +1,67 @@
+"""How the running job stands and what was said last: the values that every job strip draws.
+
+It measures time with the clock it is given, starts nothing and draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tpe_core.progress import Progress, TimeLeft
+from tpe_tui.cells import escape_controls
+
+__all__ = ["JobStatus"]
+
+
+class JobStatus:
+    """`job` is the number of the running job, None when idle; `changed` is called after every change."""
+
+    def __init__(self, clock: Callable[[], float], changed: Callable[[], object]) -> None:
+        """Idle; `clock` gives seconds that never go back."""
+        self.clock = clock
+        self._changed = changed
+        self.job: int | None = None
+        self.label = ""  # what the job is called
+        self.progress: Progress | None = None
+        self.background: Progress | None = None
+        self.is_cancelling = False
+        self.started = 0.0
+        self.left = TimeLeft(clock)
+        self.text = ""
+        self.role = "muted"
+        self.said_at = 0.0
+
+    def begin(self, job: int, label: str) -> None:
+        """Show a job that was queued."""
+        self.job, self.progress, self.is_cancelling = job, Progress(label, 0), False
+        self.started, self.left, self.label = self.clock(), TimeLeft(self.clock), label
+        self._changed()
+
+    def step(self, progress: Progress) -> None:
+        """Show how far the job is."""
+        self.progress = progress
+        self.left.update(progress)
+        self._changed()
+
+    def cancelling(self) -> None:
+        """Show that the user asked to cancel; the step under way still ends."""
+        self.is_cancelling = True
+        self._changed()
+
+    def end(self) -> None:
+        """Show that nothing runs."""
+        self.job = None
+        self._changed()
+
+    def behind(self, progress: Progress | None) -> None:
+        """Show what a job in the background does; None where there is none. It has the right end of an idle strip."""
+        self.background = progress
+        self._changed()
+
+    def say(self, text: str, role: str = "row") -> None:
+        """Show one sentence, until the next one; beside a job as long as it takes to read."""
+        text = escape_controls(text)
+        self.said_at = self.clock()
+        if (text, role) != (self.text, self.role):
+            self.text, self.role = text, role
+            self._changed()

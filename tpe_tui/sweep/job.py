@@ -1,0 +1,72 @@
+"""The job that measures a pruning sweep, and the time that one should take: both feed a `SweepState`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tpe_core.edits.replacements import REPLACEMENTS
+from tpe_core.progress import Steps
+from tpe_core.pruning.results import SweepRequest, SweepResult
+from tpe_tui.engine.messages import Answer, JobUpdate
+from tpe_tui.engine.session import Session
+from tpe_tui.sweep.state import SWEEP, SWEEP_SECONDS, SweepState
+from tpe_tui.workspace import Workspace
+
+__all__ = ["SweepJob", "ask_sweep_seconds", "start_sweep"]
+
+
+class SweepJob:
+    """Measures the curves of `request`; `state` grows with them."""
+
+    name = SWEEP
+
+    def __init__(self, workspace: Workspace, session: Session, state: SweepState, request: SweepRequest) -> None:
+        """Nothing is measured before `start`."""
+        self._workspace, self._session, self._state, self._request = workspace, session, state, request
+
+    def start(self) -> Steps[SweepResult]:
+        """Make the generator of its steps; called on the engine thread."""
+        return self._session.sweep(self._request)
+
+    def update(self, message: JobUpdate) -> None:
+        """Take in curves, or the end, and say how it ended."""
+        state, keys = self._state, self._workspace.keymap
+        if message.progress is not None:
+            state.grow(message.progress.partial)
+            return
+        state.grow(message.value)
+        state.end("" if message.state == "done" else message.state)
+        there = "what it measured stays" if state.fresh else "it had measured nothing"
+        again = f"{keys.shown('run.sweep')}, {keys.shown('run.rerun')} runs it again"
+        said = {
+            "done": (f"the pruning sweep is done; {keys.shown('run.sweep')} shows it", "good"),
+            "failed": (f"the pruning sweep failed; {again}", "bad"),
+            "cancelled": (f"the pruning sweep was cancelled: {there}; {again}", "warn"),
+        }
+        self._workspace.status.say(*said[message.state])
+        if message.failure is not None:
+            self._workspace.fail("the pruning sweep failed", message.failure)
+
+
+def start_sweep(workspace: Workspace, state: SweepState) -> None:
+    """Queue a sweep; the replacement shown comes first."""
+    session = workspace.session
+    if not workspace.ready() or session is None:
+        return
+    names = (state.replacement, *(name for name in REPLACEMENTS.ready if name != state.replacement))
+    number = workspace.run(SweepJob(workspace, session, state, replace(state.request, replacements=names)))
+    if number is not None:
+        state.begin(number)
+
+
+def ask_sweep_seconds(workspace: Workspace, state: SweepState) -> None:
+    """Ask the engine how long the next sweep should take, while none runs; a failure of that is no news."""
+    session, request = workspace.session, state.request
+
+    def receive(answer: Answer) -> None:
+        if isinstance(answer.value, float):
+            state.seconds = answer.value
+            workspace.changed("job")
+
+    if session is not None and state.job is None:
+        workspace.ask(SWEEP_SECONDS, lambda: session.sweep_seconds(request), receive)
