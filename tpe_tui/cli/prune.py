@@ -65,7 +65,7 @@ Fractions = Annotated[Words, typer.Option(help="Shares of dimensions to remove. 
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class _PruneRequest:
     """What a command line asks for, beside the model and the detecting text."""
 
     orders: list[str]
@@ -128,7 +128,7 @@ def prune(
         raise typer.BadParameter("give one of --fractions, --budget and --budget-perplexity.")
     from tpe_core.pruning.curves import FRACTIONS
 
-    request = _Asked(
+    request = _PruneRequest(
         orders=_words(order) or ["slope", "random"],
         replacements=_words(replace) or ["zero"],
         fractions=_numbers(fractions) or list(FRACTIONS),
@@ -185,7 +185,7 @@ class _Saved:
     texts: tuple[MeasuredText, ...]
 
 
-def _opened(options: RunOptions, request: _Asked) -> _Opened:
+def _opened(options: RunOptions, request: _PruneRequest) -> _Opened:
     from tpe_core.session import open_session
 
     session, store = drive(open_session(options)), open_store(options)
@@ -193,7 +193,7 @@ def _opened(options: RunOptions, request: _Asked) -> _Opened:
     return _Opened(session, read_texts(session.analysis, options, request.ood, store), store, options.seed)
 
 
-def _sweep(request: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
+def _sweep(request: _PruneRequest, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
     """(JSON document, what to save) of a sweep; prints its table unless `quiet`."""
     from tpe_core.manifest.making import costs_on_texts
     from tpe_core.pruning.curves import PruningResult, mask_of, prune
@@ -242,7 +242,7 @@ def _sweep(request: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any
     return document, saved
 
 
-def _stopped(result: PruningResult | None, request: _Asked, quiet: bool) -> NoReturn:
+def _stopped(result: PruningResult | None, request: _PruneRequest, quiet: bool) -> NoReturn:
     """Print the points that were done before a sweep was stopped, and say so; leaves with exit code 130."""
     from tpe_tui.cli.prune_tables import print_curves
 
@@ -256,7 +256,7 @@ def _stopped(result: PruningResult | None, request: _Asked, quiet: bool) -> NoRe
     leave_stopped(f"the {points} points that were done are printed, the others were not measured.", request.save)
 
 
-def _search(request: _Asked, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
+def _search(request: _PruneRequest, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
     """(JSON document, what to save) of a budget search; prints its table unless `quiet`."""
     from tpe_core.manifest.making import costs_on_texts
     from tpe_core.pruning.budget import BudgetResult, search
