@@ -75,72 +75,72 @@ class BrowseScreen(BenchScreen):
         return max(1, self.pane(self.focused_pane).size.height - 1)
 
     def action_move_down(self) -> None:
-        """See the key table."""
+        """Move to the next row."""
         self._move(1)
 
     def action_move_up(self) -> None:
-        """See the key table."""
+        """Move to the previous row."""
         self._move(-1)
 
     def action_move_half_down(self) -> None:
-        """See the key table."""
+        """Move half a page down."""
         self._move(max(1, self._page() // 2))
 
     def action_move_half_up(self) -> None:
-        """See the key table."""
+        """Move half a page up."""
         self._move(-max(1, self._page() // 2))
 
     def action_move_page_down(self) -> None:
-        """See the key table."""
+        """Move a page down."""
         self._move(self._page())
 
     def action_move_page_up(self) -> None:
-        """See the key table."""
+        """Move a page up."""
         self._move(-self._page())
 
     def action_move_first(self) -> None:
-        """See the key table."""
+        """Move to the first row."""
         self._move(-FAR)
 
     def action_move_last(self) -> None:
-        """See the key table."""
+        """Move to the last row."""
         self._move(FAR)
 
     # panes
 
     def action_pane_next(self) -> None:
-        """See the key table."""
+        """Focus the next pane."""
         self.show_pane(self.focused_pane % 4 + 1)
 
     def action_pane_previous(self) -> None:
-        """See the key table."""
+        """Focus the previous pane."""
         self.show_pane((self.focused_pane - 2) % 4 + 1)
 
     def action_pane_dims(self) -> None:
-        """See the key table."""
+        """Focus the dimensions."""
         self.show_pane(1)
 
     def action_pane_tokens(self) -> None:
-        """See the key table."""
+        """Focus the next-token table."""
         self.show_pane(2)
 
     def action_pane_plot(self) -> None:
-        """See the key table."""
+        """Focus the plot."""
         self.show_pane(3)
 
     def action_pane_detail(self) -> None:
-        """See the key table."""
+        """Focus the detail of the dimension or token under the cursor."""
         self.show_pane(4)
 
     def action_pane_zoom(self) -> None:
-        """See the key table."""
+        """Zoom one pane to the whole screen, and back."""
         self.zoomed = not self.zoomed
         self.show_pane(self.focused_pane)
 
     # find
 
     def action_find_search(self) -> None:
-        """See the key table."""
+        """Search for a dimension, or any token of the vocabulary."""
         if not self.workspace.ready():
             return
         self._searched = self.subject
@@ -186,17 +186,17 @@ class BrowseScreen(BenchScreen):
         self.workspace.status.say(f"match {self._hit + 1} of {len(self._hits)} for {shown!r}")
 
     def action_find_next(self) -> None:
-        """See the key table."""
+        """Go to the next match."""
         self._hit += 1
         self._go_to_hit()
 
     def action_find_previous(self) -> None:
-        """See the key table."""
+        """Go to the previous match."""
         self._hit -= 1
         self._go_to_hit()
 
     def action_find_filter(self) -> None:
-        """See the key table."""
+        """Show only some rows: pruned, kept, 10-50, or a text."""
         if not self.workspace.ready():
             return
         if self.subject == "token":
@@ -226,14 +226,14 @@ class BrowseScreen(BenchScreen):
         self.retitle()
 
     def action_table_sort(self) -> None:
-        """See the key table."""
+        """Sort by the next key."""
         if self.workspace.ready():
             self.dims.next_sort()
             self.retitle()
             self.show_detail()
 
     def action_table_direction(self) -> None:
-        """See the key table."""
+        """Reverse the order."""
         if self.workspace.ready():
             self.dims.descending = not self.dims.descending
             self.dims.rebuild()
@@ -250,11 +250,11 @@ class BrowseScreen(BenchScreen):
             self.show_pane(3)
 
     def action_plot_next(self) -> None:
-        """See the key table."""
+        """Show the next plot."""
         self._turn(1)
 
     def action_plot_previous(self) -> None:
-        """See the key table."""
+        """Show the previous plot."""
         self._turn(-1)
 
     # app
@@ -273,7 +273,7 @@ class BrowseScreen(BenchScreen):
             self.tpe.push_screen(CardScreen(self.workspace.session.table.info.name, self.workspace.session.card))
 
     def action_app_escape(self) -> None:
-        """See the key table."""
+        """Drop the range, the filter or the zoom."""
         if self.dims.range_from is not None:
             self.dims.set_range(False)
         elif self.zoomed:

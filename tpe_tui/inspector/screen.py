@@ -75,7 +75,7 @@ class InspectScreen(BrowseScreen):
     # mask
 
     def action_mask_toggle(self) -> None:
-        """See the key table."""
+        """Prune or restore the dimension, or the marked range."""
         dims = self.dims.range_dims()
         ranged = self.dims.range_from is not None
         if not dims:
@@ -92,7 +92,7 @@ class InspectScreen(BrowseScreen):
             self.workspace.status.say(f"dim {dims[0]} {'pruned' if dims[0] in pruned else 'kept'}{also}")
 
     def action_mask_range(self) -> None:
-        """See the key table."""
+        """Mark a range of dimensions; again toggles it, escape drops it."""
         if not self.workspace.ready():
             return
         if self.dims.range_from is not None:
@@ -106,7 +106,7 @@ class InspectScreen(BrowseScreen):
         )
 
     def action_mask_bottom(self) -> None:
-        """See the key table."""
+        """Prune the bottom share by the current sort key."""
         session = self.workspace.session
         if not self.workspace.ready() or session is None:
             return
@@ -128,20 +128,20 @@ class InspectScreen(BrowseScreen):
         self._question(f"prune the bottom share by |{key}|", prune, "30%", "0.3 or 30%; replaces the mask", check)
 
     def action_mask_invert(self) -> None:
-        """See the key table."""
+        """Prune exactly what is kept now."""
         self.workspace.edit(self.workspace.history.invert, "inverted: what was kept is pruned")
 
     def action_mask_clear(self) -> None:
-        """See the key table."""
+        """Clear every edit, pruned and steered."""
         undo = self.workspace.keymap.shown("mask.undo")
         self.workspace.edit(self.workspace.history.clear, f"cleared; {undo} brings it back", "nothing is edited")
 
     def action_mask_undo(self) -> None:
-        """See the key table."""
+        """Undo the last edit."""
         self._step_back_or_forth(self.workspace.history.undo, "undone", "nothing to undo")
 
     def action_mask_redo(self) -> None:
-        """See the key table."""
+        """Redo the last edit that was undone."""
         self._step_back_or_forth(self.workspace.history.redo, "redone", "nothing to redo")
 
     def _step_back_or_forth(self, step: Callable[[], bool], name: str, nothing: str) -> None:
@@ -153,7 +153,7 @@ class InspectScreen(BrowseScreen):
             self.workspace.status.say(f"{name}: {change_between(first, second, table.tokens)}")
 
     def action_mask_replacement(self) -> None:
-        """See the key table."""
+        """Choose what stands in for pruned dimensions: zero, their mean, or a guess from the kept."""
         current = self.workspace.history.intervention.replacement
         ready = REPLACEMENTS.ready
         other = ready[(ready.index(current) + 1) % len(ready)] if current in ready else ready[0]
@@ -175,19 +175,19 @@ class InspectScreen(BrowseScreen):
         self.workspace.edit(lambda: self.workspace.history.steer(token_id, ratio), said, f"{text} is not steered")
 
     def action_steer_up(self) -> None:
-        """See the key table."""
+        """Steer the selected token up by a step of 2^¼."""
         self._steer(lambda ratio: stepped(ratio, 1))
 
     def action_steer_down(self) -> None:
-        """See the key table."""
+        """Steer the selected token down by a step."""
         self._steer(lambda ratio: stepped(ratio, -1))
 
     def action_steer_reset(self) -> None:
-        """See the key table."""
+        """Stop steering the selected token."""
         self._steer(lambda _ratio: 1.0)
 
     def action_steer_exact(self) -> None:
-        """See the key table."""
+        """Ask for an exact ratio of the selected token."""
         token_id = self.tokens.token_id
         if not self.workspace.ready() or token_id is None or self.workspace.session is None:
             return
@@ -206,7 +206,7 @@ class InspectScreen(BrowseScreen):
         self._question(question, steer, f"{ratio:.6g}", "2 doubles its mean probability, 1 stops steering", check)
 
     def action_steer_method(self) -> None:
-        """See the key table."""
+        """Use the next steering method."""
         if not self.workspace.ready():
             return
         self.workspace.history.method = METHODS[(METHODS.index(self.workspace.history.method) + 1) % len(METHODS)]
@@ -216,7 +216,7 @@ class InspectScreen(BrowseScreen):
         self.workspace.edit(lambda: self.workspace.history.apply(moved), said, said)
 
     def action_tokens_order(self) -> None:
-        """See the key table."""
+        """Order tokens by their probability before or after the edit."""
         self.tokens.by_base = not self.tokens.by_base
         self.tokens.rebuild()
         self.retitle()
@@ -224,7 +224,7 @@ class InspectScreen(BrowseScreen):
     # run
 
     def action_run_prompt(self) -> None:
-        """See the key table."""
+        """Type another prompt."""
         hint = self.workspace.session.prompt_hint if self.workspace.session is not None else ""
         self._ask_prompt(self.workspace.history.prompt, hint or "\\n is a new line, \\t a tab, \\\\ a backslash")
 
@@ -254,7 +254,7 @@ class InspectScreen(BrowseScreen):
         self.tpe.choose_model()
 
     def action_run_steer(self) -> None:
-        """See the key table."""
+        """Open the steering study of the selected token."""
         session = self.workspace.session
         if self.workspace.ready() and session is not None:
             study = SteerScreen(self.workspace, session, self.tokens.token_id)
@@ -280,7 +280,7 @@ class InspectScreen(BrowseScreen):
             self.dynamics.start()  # what comes with the package costs nothing; anything else is read when asked for
 
     def action_run_sweep(self) -> None:
-        """See the key table."""
+        """Open the pruning sweep."""
         if self.workspace.ready():
             self.app.push_screen(SweepScreen(self.workspace, self.sweep), self._prune_as_swept)
 
@@ -291,18 +291,18 @@ class InspectScreen(BrowseScreen):
             self.workspace.apply(edit, said, "that mask is in force already")
 
     def action_mask_refit(self) -> None:
-        """See the key table."""
+        """Make h anew from the kept dimensions, at the least KL: a job of minutes."""
         start_refit(self.workspace)
 
     def action_run_generate(self) -> None:
-        """See the key table."""
+        """Open the continuation of the prompt with and without the edit."""
         table = self.workspace.table
         if self.workspace.ready() and table is not None:
             screen = GenerateScreen(self.workspace, self.generation, table, self.dims, act=self.run_action)
             self.app.push_screen(screen)
 
     def action_run_cancel(self) -> None:
-        """See the key table."""
+        """Cancel the running job."""
         self.workspace.cancel()
 
     # out
@@ -314,7 +314,7 @@ class InspectScreen(BrowseScreen):
             self.workspace.status.say(self.tpe.copy_text(text))
 
     def action_out_export(self) -> None:
-        """See the key table."""
+        """Export the edit as JSON."""
         session = self.workspace.session
         if not self.workspace.ready() or session is None:
             return
@@ -338,7 +338,7 @@ class InspectScreen(BrowseScreen):
         return self._exported or mask_name(self.workspace.options)
 
     def action_out_import(self) -> None:
-        """See the key table."""
+        """Import an edit from JSON."""
         if self.workspace.ready():
             self._question("import an edit from", self.import_mask, self._export_name, "a JSON manifest", _needs_text)
 
