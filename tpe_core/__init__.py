@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tpe_core.edit_history import EditHistory
     from tpe_core.edits.basis import EditStatistics
     from tpe_core.edits.directions import steering_direction
+    from tpe_core.edits.edit import ResolvedEdit
     from tpe_core.edits.edited_head import EditedHead, edited_logits
     from tpe_core.edits.intervention import Intervention, Steering
     from tpe_core.encoding.components import Components, principal_components
@@ -65,6 +66,7 @@ _HOMES = {
     "detection.hidden": ("HiddenSample",),
     "dynamics.plan": ("DynamicsOptions", "plan_dynamics"),
     "edits.basis": ("EditStatistics",),
+    "edits.edit": ("ResolvedEdit",),
     "edits.edited_head": ("EditedHead", "edited_logits"),
     "encoding.encoding": ("Encoding", "fit_encoding"),
     "errors": ("TpeError",),
@@ -117,6 +119,7 @@ __all__ = [
     "PairedGeneration",
     "Point",
     "Progress",
+    "ResolvedEdit",
     "RunOptions",
     "Steering",
     "Store",

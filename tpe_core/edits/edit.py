@@ -27,7 +27,12 @@ class ResolvedEdit:
     h' is h with the dimensions S replaced: ``h'_S = fold h_K + constant``, K the kept ones (``zero`` and ``mean`` have
     no fold). S are the removed dimensions, under ``refit`` all of them (`written`). A steered token's row moves by
     ``rows[token_id]``, so its logit gains ``rows[w] . h'``; ``bias`` adds ``biases[token_id]`` to it instead. Both
-    float64 whatever the model's dtype.
+    float64 whatever the model's dtype. `EditStatistics.resolve` and `LiveSession.resolved` make one.
+
+    Example:
+        >>> edit = live.resolved(tpe.Intervention((3, 14), "mean"))
+        >>> edit.removed, edit.constant.shape
+        ((3, 14), (2,))
     """
 
     intervention: Intervention
