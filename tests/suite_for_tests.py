@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from tests.conftest import VOCAB, text, tiny_config, tiny_tokenizer
+from tests.tiny_for_tests import VOCAB, text, tiny_config, tiny_tokenizer
 from tpe_core.dynamics.plan import DynamicsOptions, dynamics
 from tpe_core.dynamics.trajectory import Trajectory
 from tpe_core.options import RunOptions

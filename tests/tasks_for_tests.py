@@ -21,7 +21,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from tests.conftest import WIDTH, text
+from tests.tiny_for_tests import WIDTH, text
 
 __all__ = ["KINDS", "SENTINELS", "save_task_model", "task_tokenizer"]
 

@@ -24,8 +24,9 @@ from tpe_core.generation.paired_generation import pair_texts
 from tpe_core.models.loading import load_model
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_tui.cli.generate_tables import difference, plain_lines, print_pair
+from tpe_tui.cli.generate_tables import print_pair
 from tpe_tui.cli.main import main
+from tpe_tui.generation.text import difference, plain_lines
 from tpe_tui.token_text import DIFFERS, END
 
 PROMPT = "the value of"

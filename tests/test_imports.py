@@ -14,6 +14,8 @@ import pytest
 
 import tpe_core
 
+ROOT = Path(tpe_core.__file__).parents[1]
+
 HEAVY = (
     "numpy",
     "torch",
@@ -58,9 +60,13 @@ def test_the_engine_does_not_know_the_terminal(module: str) -> None:
     assert not loaded_by(f"import {module}") & {"tpe_tui", "textual", "rich", "typer"}
 
 
-def imports_of(package: Path) -> dict[str, set[str]]:
-    """Which modules of a package each of its modules imports anywhere in its text, typing-only imports included."""
-    files = {".".join(file.relative_to(package.parent).with_suffix("").parts): file for file in package.rglob("*.py")}
+def imports_of(*packages: Path) -> dict[str, set[str]]:
+    """Which modules of some packages each of them imports anywhere in its text, typing-only imports included."""
+    files = {
+        ".".join(file.relative_to(package.parent).with_suffix("").parts): file
+        for package in packages
+        for file in package.rglob("*.py")
+    }
     modules = {name.removesuffix(".__init__"): file for name, file in files.items()}
     graph: dict[str, set[str]] = {}
     for module, file in modules.items():
@@ -69,16 +75,19 @@ def imports_of(package: Path) -> dict[str, set[str]]:
             if isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{module} imports relatively"
-                assert node.module is not None
-                names = {f"{node.module}.{alias.name}" for alias in node.names}
-                imported |= (names & modules.keys()) or {node.module}
+                above = (module if file.name == "__init__.py" else module.rpartition(".")[0]).split(".")
+                parts = [*above[: len(above) + 1 - node.level]] if node.level else []
+                source = ".".join([*parts, *([node.module] if node.module else [])])
+                names = {f"{source}.{alias.name}" for alias in node.names}
+                imported |= (names & modules.keys()) or {source}
         graph[module] = (imported & modules.keys()) - {module}
     return graph
 
 
-def test_no_modules_of_the_engine_import_one_another_in_a_circle() -> None:
-    graph = imports_of(Path(tpe_core.__file__).parent)
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    graph = imports_of(*(ROOT / name for name in ("tpe_core", "tpe_tui", "tests")))
+    assert {"tpe_tui.workspace", "tpe_tui.study"} < graph["tpe_tui.sweep.screen"]
+    assert "tests.tui.fakes" in graph["tests.tui.conftest"], "relative imports count"
     assert graph["tpe_core.edits.edited_head"] > {"tpe_core.edits.basis", "tpe_core.edits.edit_numbers"}
     assert "tpe_core.hooks" in graph["tpe_core"], "typing-only imports count"
     TopologicalSorter(graph).prepare()
@@ -89,9 +98,10 @@ def test_a_circle_of_typing_only_imports_is_seen(tmp_path: Path) -> None:
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "first.py").write_text("from rooms import second\n")
-    (package / "second.py").write_text("if TYPE_CHECKING:\n    from rooms.first import name\n")
-    with pytest.raises(CycleError):
-        TopologicalSorter(imports_of(package)).prepare()
+    for line in ("from rooms.first import name", "from .first import name", "from . import first"):
+        (package / "second.py").write_text(f"if TYPE_CHECKING:\n    {line}\n")
+        with pytest.raises(CycleError):
+            TopologicalSorter(imports_of(package)).prepare()
 
 
 def test_the_inspector_path_needs_no_statsmodels() -> None:

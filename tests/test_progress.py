@@ -7,7 +7,7 @@ import io
 import pytest
 
 from tpe_core.progress import Progress, TimeLeft
-from tpe_tui.cli.tables import LOG_SECONDS, ProgressLine
+from tpe_tui.cli.progress_line import LOG_SECONDS, ProgressLine
 
 
 class Clock:

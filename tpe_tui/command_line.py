@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpe_core.edits.intervention import METHODS, Intervention
-from tpe_core.edits.replacements import ROTATE
 from tpe_core.generation.decoding import Decoding
 from tpe_core.options import RunOptions
-from tpe_core.pruning.results import SweepRequest
 from tpe_core.steering.results import DoseRequest
 
 if TYPE_CHECKING:
-    from tpe_tui.sweep.state import SweepState
+    pass
 
 __all__ = [
     "command_lines",
@@ -30,7 +28,6 @@ __all__ = [
     "generate_lines",
     "mask_name",
     "steer_lines",
-    "sweep_lines",
 ]
 
 
@@ -76,25 +73,6 @@ def command_lines(options: RunOptions, prompt: str, edit: Intervention, exported
         lines.append(f"# this prompt and edit ({'; '.join(parts)}); write the file with e first")
         words += ["--mask", exported]
     return "\n".join([*lines, shlex.join(words)])
-
-
-def sweep_lines(options: RunOptions, state: SweepState) -> str:
-    """The commands that measure what the sweep screen shows, and write the mask under its cursor."""
-    words, request = ["tpe", "prune", *common_options(options)], state.request
-    ways = [*request.replacements, *([ROTATE] if request.reference else [])]
-    steps = ",".join(f"{fraction:g}" for fraction in request.fractions)
-    all_curves = ["--order", ",".join(request.orders), "--replace", ",".join(ways), "--fractions", steps]
-    if request.draws != SweepRequest().draws:
-        all_curves += ["--seeds", str(request.draws)]
-    lines = ["# every curve, as tables or with --json", shlex.join([*words, *all_curves])]
-    if state.selected != ROTATE:
-        fraction = f"{request.fractions[min(state.at, len(request.fractions) - 1)]:g}"
-        one_point = ["--order", state.selected, "--replace", state.replacement, "--fractions", fraction]
-        lines += [
-            "# the point under the cursor, and its mask",
-            shlex.join([*words, *one_point, "--save", mask_name(options)]),
-        ]
-    return "\n".join(lines)
 
 
 def dynamics_lines(names: Sequence[str], words: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from textual.binding import Binding, BindingType
 
-from tpe_tui.shell.terminal_keys import character_of, key_name, meant
+from tpe_tui.terminal_keys import character_of, key_name, meant
 
 __all__ = [
     "ACTIONS",

@@ -7,26 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
-from tpe_tui.keymap import ACTIONS, Action
-
-if TYPE_CHECKING:
-    from tpe_tui.app import TpeApp
+from tpe_tui.keymap import ACTIONS, Action, Keymap
 
 __all__ = ["TpeCommands"]
 
 UNLISTED = ("Move", "App")
 
 
+class PerformsActions(Protocol):
+    """What the palette needs of its app."""
+
+    keymap: Keymap
+
+    def perform(self, action_id: str) -> None:
+        """Run an action of the key table by its id."""
+
+
 class TpeCommands(Provider):
     """The table's actions as palette entries, as plain content: a key such as ``[`` is not markup."""
 
     def _entries(self) -> list[tuple[Action, str, Callable[[], object]]]:
-        app = cast("TpeApp", self.app)
+        app = cast("PerformsActions", self.app)
         return [
             (action, f"{action.group}: {action.help}  [{app.keymap.shown(action.id)}]", partial(app.perform, action.id))
             for action in ACTIONS

@@ -17,10 +17,10 @@ from textual.widgets import Static
 from tpe_core.edits.intervention import Intervention
 from tpe_tui.dialogs.dialog import ClosesOnce
 from tpe_tui.dialogs.error import TextScreen
-from tpe_tui.inspector.status_bar import Field, Footer, StatusBar
 from tpe_tui.keymap import BY_ID
 from tpe_tui.shell.sized import NeedsRoom
 from tpe_tui.sizes import short_name
+from tpe_tui.widgets.bars import Field, Footer, StatusBar
 from tpe_tui.widgets.job_strip import JobStrip
 from tpe_tui.workspace import Change, Workspace
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from tpe_core.dynamics.recorded import is_log
 from tpe_core.dynamics.trajectory import Point
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress
 from tpe_tui.command_line import dynamics_lines
 from tpe_tui.dynamics.explanation import facts
 from tpe_tui.dynamics.reader import Report, gather
-from tpe_tui.dynamics.state import FAMILIES, SHAPES, DynamicsState, Source, is_log, quantity
+from tpe_tui.dynamics.state import FAMILIES, SHAPES, DynamicsState, Source, quantity
 from tpe_tui.engine.host import read_dynamics
 
 from .trajectories import STEPS, FakeReader, flawed, trajectory

@@ -17,9 +17,9 @@ from tpe_tui.cli import console
 from tpe_tui.dynamics.app import DynamicsApp
 from tpe_tui.glyphs import ASCII, ascii_cells, ascii_token, wants_ascii
 from tpe_tui.steering.state import METHOD_MARKS
-from tpe_tui.sweep.curve_plot import PALETTE, REFERENCE
 from tpe_tui.token_text import CHANGED, DIFFERS, END
 from tpe_tui.widgets.canvas import RAMP
+from tpe_tui.widgets.curve_style import PALETTE, REFERENCE
 
 from .fakes import CACHED, FakeSession, opening
 from .helpers import answered, until

@@ -11,8 +11,8 @@ from tpe_tui.app import TpeApp
 from tpe_tui.dialogs.help import help_text
 from tpe_tui.inspector.screen import InspectScreen
 from tpe_tui.keymap import ACTIONS, BY_ID, FOOTER, LOST, Keymap, load_keymap
-from tpe_tui.shell.terminal_keys import key_name
 from tpe_tui.shell.view_memory import SavedView, ViewMemory
+from tpe_tui.terminal_keys import key_name
 
 from .helpers import Start, answered
 

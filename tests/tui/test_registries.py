@@ -27,8 +27,8 @@ from tpe_core.registry import Registry
 from tpe_core.session import LiveSession
 from tpe_tui.cli.main import COMMANDS, Command, main
 from tpe_tui.inspector.plot_pane import PLOTS, PlotKind
-from tpe_tui.sweep.curve_plot import mark_of
 from tpe_tui.widgets.canvas import Series
+from tpe_tui.widgets.curve_style import mark_of
 from tpe_tui.widgets.line_widget import Line
 
 from .helpers import Start, lines, until
@@ -174,7 +174,7 @@ async def test_a_replacement_is_chosen_in_the_inspector_and_on_the_sweep_screen(
     with REPLACEMENTS.registered(DOUBLE_MEAN):
         async with start(size=(160, 48)) as (app, pilot):
             await pilot.press("m", "m", "m")
-            assert app.bench.inspector.intervention.replacement == "double-mean"
+            assert app.workspace.history.intervention.replacement == "double-mean"
             assert "pruned dimensions become twice their mean" in lines(app.bench.strip)[0]
             await pilot.press("w", "r")
             await until(pilot, lambda: app.bench.sweep.job is None and app.bench.sweep.result)
@@ -184,8 +184,8 @@ async def test_a_replacement_is_chosen_in_the_inspector_and_on_the_sweep_screen(
             shown = "\n".join(strip.text for strip in app.screen._compositor.render_strips())
             assert "removed becomes twice its mean" in shown
             await pilot.press("enter")
-            assert app.bench.inspector.intervention.replacement == "double-mean"
-            assert app.bench.inspector.intervention.pruned
+            assert app.workspace.history.intervention.replacement == "double-mean"
+            assert app.workspace.history.intervention.pruned
 
 
 def test_the_documentation_lists_every_replacement() -> None:

@@ -17,14 +17,15 @@ from tpe_core.options import RunOptions
 from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.results import SweepRequest
 from tpe_tui.app import TpeApp
-from tpe_tui.command_line import sweep_lines
 from tpe_tui.dialogs.error import ErrorScreen, TextScreen
 from tpe_tui.inspector.screen import InspectScreen
-from tpe_tui.sweep.curve_plot import PALETTE, REFERENCE, CurveFigure, PlottedCurve, figure_lines, mark_of
+from tpe_tui.sweep.command_line import sweep_lines
+from tpe_tui.sweep.curve_plot import CurveFigure, PlottedCurve, figure_lines
 from tpe_tui.sweep.curve_table import HEAD_ROWS, columns_for
 from tpe_tui.sweep.order_choice import OrderChoice
 from tpe_tui.sweep.screen import SweepScreen
 from tpe_tui.sweep.state import PLOTTED, SweepState, figure, how_long
+from tpe_tui.widgets.curve_style import PALETTE, REFERENCE, mark_of
 
 from .fakes import FakeSession, opening
 from .helpers import Gate, Start, answered, lines, until

@@ -15,14 +15,19 @@ from tpe_core.errors import ModelError
 from tpe_core.json_text import parse_json
 from tpe_core.options import DEMO
 
-__all__ = ["bundled_trajectory", "is_recorded", "read_recorded"]
+__all__ = ["bundled_trajectory", "is_log", "is_recorded", "read_recorded"]
 
 RECORD = Path(__file__).parents[1] / "demo" / "model" / "training.json"
 
 
+def is_log(source: str) -> bool:
+    """Whether a source is a probe's log, which can grow."""
+    return source.lower().endswith(".jsonl")
+
+
 def is_recorded(source: str) -> bool:
     """Whether a source is a trajectory already: the bundled model, or a probe's log."""
-    return source == DEMO or source.lower().endswith(".jsonl")
+    return source == DEMO or is_log(source)
 
 
 def read_recorded(source: str) -> Trajectory:

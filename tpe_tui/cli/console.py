@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 def drive(steps: Steps[T], keep: Callable[[object], object] | None = None) -> T:
     """Run a job to its end with its progress on stderr; `keep` is given every result so far that comes with it."""
-    from tpe_tui.cli.tables import ProgressLine
+    from tpe_tui.cli.progress_line import ProgressLine
 
     shown = ProgressLine(sys.stderr)
     while True:

@@ -147,7 +147,7 @@ def _follow(name: str, quiet: bool) -> Trajectory:
     from tpe_core.dynamics.probe_log import follow
     from tpe_core.dynamics.trajectory import Trajectory
     from tpe_tui.cli.dynamics_tables import TrajectoryTable
-    from tpe_tui.cli.tables import ProgressLine
+    from tpe_tui.cli.progress_line import ProgressLine
 
     line, table, steps = ProgressLine(sys.stderr), TrajectoryTable(), follow(Path(name).expanduser())
     try:

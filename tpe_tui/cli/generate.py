@@ -58,7 +58,8 @@ def generate(
 
     from tpe_core.generation.generation import check_causal, starting_prompt
     from tpe_core.generation.paired_generation import fitting, pair_texts
-    from tpe_tui.cli.generate_tables import plain_lines, print_pair
+    from tpe_tui.cli.generate_tables import print_pair
+    from tpe_tui.generation.text import plain_lines
 
     loaded = load(run_options(context))
     check_causal(loaded)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tpe_core.dynamics.recorded import is_log
 from tpe_core.options import DEMO
 from tpe_tui.cells import count, escape_controls
 from tpe_tui.dynamics.reader import DynamicsReader
-from tpe_tui.dynamics.state import Source, is_log
+from tpe_tui.dynamics.state import Source
 
 __all__ = ["explanation", "facts"]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tpe_core.lazy import Deferred
 from tpe_tui.cells import tick
-from tpe_tui.sweep.curve_plot import CURSOR, CURVE_ROLES
 from tpe_tui.widgets.canvas import GUTTER, Series, draw, ticks
+from tpe_tui.widgets.curve_style import CURSOR, CURVE_ROLES
 from tpe_tui.widgets.line_widget import Line
 from tpe_tui.widgets.plot_base import FigurePlot
 

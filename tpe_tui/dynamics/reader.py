@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from tpe_core.dynamics.recorded import is_log
 from tpe_core.dynamics.trajectory import Trajectory
 from tpe_core.dynamics.trajectory_file import write_trajectories
 from tpe_core.outputs import shown_path
 from tpe_core.progress import Progress, Steps
 from tpe_tui.cells import escape_controls
-from tpe_tui.dynamics.state import DynamicsState, Status, is_log
+from tpe_tui.dynamics.state import DynamicsState, Status
 from tpe_tui.engine.host import failure_of
 from tpe_tui.engine.messages import Answer, Failure, JobUpdate
 from tpe_tui.workspace import CallbackJob, Workspace

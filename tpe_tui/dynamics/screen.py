@@ -26,9 +26,9 @@ from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepFigure, TrajectoryPlo
 from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.state import FAMILIES, DynamicsState, Source, quantity
 from tpe_tui.dynamics.table import DynamicsTable
-from tpe_tui.inspector.status_bar import Field
 from tpe_tui.sizes import short_name
 from tpe_tui.study import StudyScreen, bindings
+from tpe_tui.widgets.bars import Field
 from tpe_tui.widgets.plot_base import FigurePlot
 
 __all__ = ["DynamicsScreen"]

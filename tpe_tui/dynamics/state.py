@@ -14,13 +14,12 @@ from typing import Literal
 from tpe_core.dynamics.trajectory import Point, Trajectory
 from tpe_core.dynamics.trajectory_file import figures
 
-__all__ = ["FAMILIES", "SHAPES", "DynamicsState", "Family", "Quantity", "Source", "Status", "is_log", "quantity"]
+__all__ = ["FAMILIES", "SHAPES", "DynamicsState", "Family", "Quantity", "Source", "Status", "quantity"]
 
 Status = Literal["waiting", "reading", "following", "done", "failed", "cancelled"]
 Mark = tuple[str, str]
 """(glyph, role)."""
 
-LOG_SUFFIX = ".jsonl"
 SHAPES = ("●○", "▲△", "■□", "◆◇", "▼▽", "★☆")
 """Of every source: its mark for the encoding, and the hollow one for the parameters."""
 
@@ -94,11 +93,6 @@ def _order(quantity: Quantity) -> tuple[object, ...]:
     group = quantity.key.partition(".")[2]
     parts = tuple((part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", group))
     return (families.index(quantity.family.key), named, group != "all", any(part[0] for part in parts), parts)
-
-
-def is_log(name: str) -> bool:
-    """Whether a source is a probe's log, which can grow."""
-    return name.lower().endswith(LOG_SUFFIX)
 
 
 @dataclass(kw_only=True)

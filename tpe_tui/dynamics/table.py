@@ -13,7 +13,7 @@ from textual.message import Message
 
 from tpe_tui.cells import count, escape_controls, fit, four_decimals
 from tpe_tui.dynamics.state import DynamicsState, Quantity, Source
-from tpe_tui.sweep.curve_plot import CURVE_ROLES
+from tpe_tui.widgets.curve_style import CURVE_ROLES
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
 __all__ = ["HEAD_ROWS", "DynamicsTable", "figure"]

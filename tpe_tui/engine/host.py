@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
+from tpe_core.dynamics.recorded import is_log
 from tpe_core.dynamics.trajectory import Trajectory
 from tpe_core.errors import CancelledError, TpeError
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, Steps, attended
-from tpe_tui.dynamics.state import is_log
 from tpe_tui.engine.messages import Answer, Failure, JobUpdate, Waiting
 from tpe_tui.engine.session import Session
 

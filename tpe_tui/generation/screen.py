@@ -22,16 +22,16 @@ from tpe_core.edit_history import EncodingTable
 from tpe_core.errors import TpeError
 from tpe_core.generation.paired import Continuation, pair_files
 from tpe_tui.cells import number
-from tpe_tui.cli.generate_tables import edit_text, plain_lines
 from tpe_tui.command_line import default_name, generate_lines
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.saving import ask_where
 from tpe_tui.generation.job import save_generation, start_generation, stop_generation, tell_controls
 from tpe_tui.generation.keys import ALSO, FOOTER, KEYS
 from tpe_tui.generation.state import GenerateState, drawn_text
+from tpe_tui.generation.text import edit_text, plain_lines
 from tpe_tui.generation.text_pane import PairPane, SaidPane, StepPane
-from tpe_tui.inspector.status_bar import Field
 from tpe_tui.study import StudyScreen, bindings
+from tpe_tui.widgets.bars import Field
 from tpe_tui.widgets.dim_table import DimTable
 from tpe_tui.workspace import Change, Workspace
 

@@ -5,7 +5,7 @@ It owns the `EditHistory` on the UI thread and shows it; what keys change is in 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -29,20 +29,19 @@ from tpe_tui.engine.messages import Answer, Failure
 from tpe_tui.engine.session import Session
 from tpe_tui.inspector.detail_pane import Detail
 from tpe_tui.inspector.forecast import Forecaster
+from tpe_tui.inspector.front import Front
 from tpe_tui.inspector.plot_pane import PLOTS, Plot
-from tpe_tui.inspector.status_bar import Field, Footer, PromptBar, StatusBar
+from tpe_tui.inspector.status import inspect_fields
 from tpe_tui.keymap import BY_ID, FOOTER
 from tpe_tui.shell.sized import NeedsRoom
 from tpe_tui.shell.view_memory import SavedView
-from tpe_tui.sizes import inspect_fields, short_name
+from tpe_tui.sizes import short_name
+from tpe_tui.widgets.bars import Field, Footer, PromptBar, StatusBar
 from tpe_tui.widgets.dim_table import DimTable
 from tpe_tui.widgets.job_strip import JobStrip
 from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.widgets.token_table import TokenBars
 from tpe_tui.workspace import Change
-
-if TYPE_CHECKING:
-    from tpe_tui.app import TpeApp
 
 __all__ = ["BenchScreen"]
 
@@ -59,7 +58,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
     def __init__(self) -> None:
         """Build the panes; the app must be running."""
         super().__init__()
-        self.workspace = self.tpe.workspace
+        self.workspace = self.front.workspace
         self.dims = DimTable()
         self.tokens = TokenBars()
         self.plot = Plot()
@@ -82,9 +81,9 @@ class BenchScreen(NeedsRoom, Screen[None]):
         self._left: dict[tuple[str, str | None, int, int], tuple[EditHistory, object]] = {}  # by model, while we run
 
     @property
-    def tpe(self) -> TpeApp:
-        """The app, by its own type."""
-        return cast("TpeApp", self.app)
+    def front(self) -> Front:
+        """The app, by what the inspector needs of it."""
+        return cast("Front", self.app)
 
     def compose(self) -> ComposeResult:
         """Two bars, the panes, two bars; and the sentence for a terminal that is too small."""
@@ -102,7 +101,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
 
     def on_mount(self) -> None:
         """The first frame: empty panes, the model's name."""
-        self.tpe.changed.subscribe(self, self._workspace_changed)
+        self.front.changed.subscribe(self, self._workspace_changed)
         self.status.show((Field(short_name(self.workspace.options.model), 0, "title"), Field("opening", 1, "muted")))
         self.dims.focus()
         self.lay_out()
@@ -212,7 +211,7 @@ class BenchScreen(NeedsRoom, Screen[None]):
             self._answered = ""
             self.tokens.forget()
             self.dims.forget()
-            view = self.tpe.memory.recall(self.workspace.options.model)
+            view = self.front.memory.recall(self.workspace.options.model)
             self.dims.sort = view.sort if view.sort in SORT_KEYS else SORT_KEYS[0]
             self.dims.descending = view.descending
             self.plot.name_shown = view.plot if view.plot in PLOTS else next(iter(PLOTS))
@@ -324,14 +323,14 @@ class BenchScreen(NeedsRoom, Screen[None]):
         self.prompt_bar.show(self.workspace.history.prompt, "no answer")
         self.show_status()
         self.show_detail()
-        self.tpe.remember()
+        self.front.remember()
         return told
 
     def _show_tokens(self, found: NextTokens) -> None:
         first, new = self.tokens.answer is None, self._answered != found.prompt
         self._refused, self._answered = None, found.prompt
         if new:
-            self.tpe.remember()
+            self.front.remember()
         self._settled()
         self.tokens.show(found, self.tokens.ratios)
         if first:

@@ -60,7 +60,7 @@ class BrowseScreen(BenchScreen):
             elif text is not None:
                 then(text)
 
-        self.tpe.push_screen(Ask(question, value, hint, check, shown), answered)
+        self.app.push_screen(Ask(question, value, hint, check, shown), answered)
 
     # move
 
@@ -261,16 +261,16 @@ class BrowseScreen(BenchScreen):
 
     def action_app_palette(self) -> None:
         """See the key table."""
-        self.tpe.action_command_palette()
+        self.front.action_command_palette()
 
     def action_app_help(self) -> None:
         """See the key table."""
-        self.tpe.push_screen(HelpScreen(self.workspace.keymap, self.tpe.keys_file.name))
+        self.app.push_screen(HelpScreen(self.workspace.keymap, self.front.keys_file.name))
 
     def action_app_card(self) -> None:
         """See the key table."""
         if self.workspace.session is not None:
-            self.tpe.push_screen(CardScreen(self.workspace.session.table.info.name, self.workspace.session.card))
+            self.app.push_screen(CardScreen(self.workspace.session.table.info.name, self.workspace.session.card))
 
     def action_app_escape(self) -> None:
         """Drop the range, the filter or the zoom."""
@@ -286,4 +286,4 @@ class BrowseScreen(BenchScreen):
 
     def action_app_quit(self) -> None:
         """See the key table."""
-        self.tpe.ask_to_leave()
+        self.front.ask_to_leave()

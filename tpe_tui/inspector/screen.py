@@ -247,11 +247,11 @@ class InspectScreen(BrowseScreen):
 
     def action_run_rerun(self) -> None:
         """See the key table."""
-        self.tpe.open_model(again=self.workspace.session is not None)
+        self.front.open_model(again=self.workspace.session is not None)
 
     def action_run_open(self) -> None:
         """See the key table."""
-        self.tpe.choose_model()
+        self.front.choose_model()
 
     def action_run_steer(self) -> None:
         """Open the steering study of the selected token."""
@@ -273,9 +273,9 @@ class InspectScreen(BrowseScreen):
             return
         options, first = self.workspace.options, self.dynamics is None
         if self.dynamics is None:
-            reader = self.tpe.dynamics_reader(options)
+            reader = self.front.dynamics_reader(options)
             self.dynamics = DynamicsReader(self.workspace, reader, names=[options.model])
-        self.tpe.push_screen(DynamicsScreen(self.dynamics))
+        self.app.push_screen(DynamicsScreen(self.dynamics))
         if first and options.model == DEMO:
             self.dynamics.start()  # what comes with the package costs nothing; anything else is read when asked for
 
@@ -311,7 +311,7 @@ class InspectScreen(BrowseScreen):
         """See the key table."""
         text = self.pane(self.focused_pane).copy_text()
         if text and self.workspace.ready():
-            self.workspace.status.say(self.tpe.copy_text(text))
+            self.workspace.status.say(self.front.copy_text(text))
 
     def action_out_export(self) -> None:
         """Export the edit as JSON."""
@@ -382,7 +382,7 @@ class InspectScreen(BrowseScreen):
         if self.workspace.ready() and self.workspace.session is not None:
             edit = self.workspace.history.intervention
             text = command_lines(self.workspace.options, self.workspace.history.prompt, edit, self._export_name)
-            self.tpe.push_screen(TextScreen("Without a screen", text, self.tpe.copy_text))
+            self.app.push_screen(TextScreen("Without a screen", text, self.front.copy_text))
 
 
 def _needs_text(text: str) -> str | None:

@@ -9,19 +9,17 @@ import os
 import selectors
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, cast
 
 from textual import events
 from textual._parser import ParseError
 from textual._xterm_parser import XTermParser
+from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
 from tpe_tui.shell.terminal_input import InputDecoder, PlainPaste
 from tpe_tui.shell.terminal_output import TerminalOutput
-
-if TYPE_CHECKING:
-    from tpe_tui.shell.engine_app import EngineApp
 
 __all__ = ["TerminalDriver"]
 
@@ -31,12 +29,19 @@ PATIENT_LOOKS = 5  # without input, before the beginning of a character is taken
 READ_BYTES = 4096
 
 
-class TerminalDriver(LinuxDriver):
-    """`app` is told by `EngineApp.terminal_gone` why the terminal takes or gives nothing more."""
+class HearsOfTerminal(Protocol):
+    """An app that is told when its terminal is gone."""
 
-    def __init__(self, app: EngineApp, **options: Any) -> None:
+    def terminal_gone(self, reason: str) -> None:
+        """The terminal takes or gives nothing more. Any thread may call it."""
+
+
+class TerminalDriver(LinuxDriver):
+    """`app` is told by its `terminal_gone` why the terminal takes or gives nothing more."""
+
+    def __init__(self, app: App[Any], **options: Any) -> None:
         super().__init__(app, **options)
-        self._told = app.terminal_gone
+        self._told = cast("HearsOfTerminal", app).terminal_gone
         self.output = TerminalOutput(self._file.fileno() if self._file is not None else 1, self._told)
 
     def write(self, data: str) -> None:

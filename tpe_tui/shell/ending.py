@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from tpe_tui.shell.engine_app import EngineApp
+    from tpe_tui.engine.host import EngineHost
+    from tpe_tui.shell.terminal_output import TerminalOutput
 
 __all__ = ["GRACE_SECONDS", "Ending"]
 
@@ -35,6 +36,26 @@ CLEAN = (
 """Bracketed paste, mouse, keyboard protocol, alternate screen, hidden cursor and focus reports off."""
 
 
+class EndsWithTerminal(Protocol):
+    """What an `Ending` needs of the app that it watches over."""
+
+    host: EngineHost
+    on_gone: Callable[[str], object] | None
+
+    @property
+    def output(self) -> TerminalOutput | None:
+        """What is written to the terminal."""
+
+    def leave_soon(self, code: int) -> bool:
+        """Leave as a key would; whether the app is there to do so. Any thread may call it."""
+
+    def save(self) -> None:
+        """Keep what is to be kept when the process ends. Any thread may call it."""
+
+    def wake(self) -> None:
+        """Let the main thread look at what has happened. Any thread may call it."""
+
+
 class Ending:
     """Watches over `app` from `start` to `stop`; `terminals` are the descriptors of its screen and its keys.
 
@@ -43,7 +64,7 @@ class Ending:
     """
 
     def __init__(
-        self, app: EngineApp, terminals: Sequence[int], settings: list[Any] | None, end: Callable[[int], object]
+        self, app: EndsWithTerminal, terminals: Sequence[int], settings: list[Any] | None, end: Callable[[int], object]
     ) -> None:
         """Nothing is watched yet; `end` ends the process at once."""
         self._app = app

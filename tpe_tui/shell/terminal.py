@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tpe_tui.shell.ending import Ending
 
 if TYPE_CHECKING:
-    from tpe_tui.shell.engine_app import EngineApp
+    from tpe_tui.shell.ending import EndsWithTerminal
 
 __all__ = ["complain", "flush", "guarded", "log_file"]
 
@@ -78,7 +78,7 @@ def flush() -> None:
 
 
 @contextmanager
-def guarded(app: EngineApp) -> Iterator[None]:
+def guarded(app: EndsWithTerminal) -> Iterator[None]:
     """Redirect descriptors 1 and 2 to the log and give the app's driver the terminal through copies of them.
 
     Textual writes to ``sys.__stderr__`` and asks ``sys.__stdout__`` for the size, so both are replaced for the time.

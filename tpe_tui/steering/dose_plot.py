@@ -16,8 +16,8 @@ from tpe_core.lazy import Deferred
 from tpe_tui.cells import fit
 from tpe_tui.ratios import share, short_ratio
 from tpe_tui.steering.state import METHOD_MARKS, SteerState
-from tpe_tui.sweep.curve_plot import CURSOR, CURVE_ROLES, ROOMY
 from tpe_tui.widgets.canvas import Series, draw
+from tpe_tui.widgets.curve_style import CURSOR, CURVE_ROLES, ROOMY
 from tpe_tui.widgets.line_widget import Line, LineWidget
 from tpe_tui.widgets.plot_base import FigurePlot
 

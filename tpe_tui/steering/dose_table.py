@@ -18,7 +18,7 @@ from tpe_core.steering.results import Dosed, DoseFigures
 from tpe_tui.cells import count, fit, four_decimals, number
 from tpe_tui.ratios import share, short_ratio
 from tpe_tui.steering.state import METHOD_MARKS, SteerState
-from tpe_tui.sweep.curve_plot import CURVE_ROLES
+from tpe_tui.widgets.curve_style import CURVE_ROLES
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
 __all__ = ["HEAD_ROWS", "DoseTable"]

@@ -11,12 +11,12 @@ from textual.content import Content
 
 from tpe_tui.cells import count, escape_controls, number
 from tpe_tui.engine.session import Session
-from tpe_tui.inspector.status_bar import Field
 from tpe_tui.steering.dose_plot import DosePlot, Slider
 from tpe_tui.steering.dose_table import DoseTable
 from tpe_tui.steering.keys import FOOTER, KEYS
 from tpe_tui.steering.state import SteerState
 from tpe_tui.study import StudyScreen
+from tpe_tui.widgets.bars import Field
 from tpe_tui.widgets.token_table import TokenBars
 from tpe_tui.workspace import Workspace
 

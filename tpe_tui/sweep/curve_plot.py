@@ -9,11 +9,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from tpe_core.edits.replacements import ROTATE
 from tpe_core.lazy import Deferred
-from tpe_core.pruning.orders import ORDERS
 from tpe_tui.cells import tick
 from tpe_tui.widgets.canvas import GUTTER, Series, draw, ticks
+from tpe_tui.widgets.curve_style import CURSOR, CURVE_ROLES, ROOMY, mark_of
 from tpe_tui.widgets.line_widget import Line
 from tpe_tui.widgets.plot_base import FigurePlot
 
@@ -25,32 +24,11 @@ if TYPE_CHECKING:
 else:
     np = Deferred("numpy")
 
-__all__ = ["CURVE_ROLES", "PALETTE", "REFERENCE", "CurveFigure", "CurvePlot", "PlottedCurve", "figure_lines", "mark_of"]
-
-PALETTE = (
-    ("●", "curve0"), ("◐", "curve0"), ("○", "curve1"), ("▼", "curve2"), ("▲", "curve2"), ("■", "curve3"),
-    ("□", "curve3"), ("◆", "curve4"), ("◈", "curve4"), ("◇", "curve4"), ("▽", "curve1"), ("△", "curve3"),
-    ("☆", "curve2"), ("⊙", "curve0"),
-)  # fmt: skip
-"""(mark, role) of an order by its position among `ORDERS`: no two have the same mark, colours repeat."""
-
-REFERENCE = ("×", "curve5")
-"""That of the curve that is along no dimensions, `ROTATE`."""
-
-CURVE_ROLES = {f"line--{role}" for _, role in (*PALETTE, REFERENCE)}
+__all__ = ["CurveFigure", "CurvePlot", "PlottedCurve", "figure_lines"]
 
 BAND = "░"
-CURSOR = "│"
 ROOM = 0.04  # of the range, above and below the curves
 LEAST_DECADES = 0.3
-ROOMY = 18  # lines from which on every curve has a line; below, they would cover each other's marks
-
-
-def mark_of(name: str) -> tuple[str, str]:
-    """(mark, role) of a curve."""
-    if name == ROTATE:
-        return REFERENCE
-    return PALETTE[list(ORDERS).index(name) % len(PALETTE)] if name in ORDERS else ("+", "row")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from textual.message import Message
 from tpe_core.corpus.domains import DOMAINS, UNSEEN
 from tpe_core.metrics import METRICS
 from tpe_tui.cells import fit
-from tpe_tui.sweep.curve_plot import CURVE_ROLES, mark_of
 from tpe_tui.sweep.state import SweepState, figure
+from tpe_tui.widgets.curve_style import CURVE_ROLES, mark_of
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
 __all__ = ["HEAD_ROWS", "CurveTable"]

@@ -14,7 +14,7 @@ from textual.widgets import Static
 from tpe_core.pruning.orders import ORDERS
 from tpe_tui.cells import fit
 from tpe_tui.dialogs.dialog import Dialog
-from tpe_tui.sweep.curve_plot import mark_of
+from tpe_tui.widgets.curve_style import mark_of
 
 __all__ = ["OrderChoice"]
 

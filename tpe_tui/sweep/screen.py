@@ -19,14 +19,14 @@ from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
 from tpe_tui.cells import count
-from tpe_tui.command_line import sweep_lines
-from tpe_tui.inspector.status_bar import Field
 from tpe_tui.study import StudyScreen, bindings
+from tpe_tui.sweep.command_line import sweep_lines
 from tpe_tui.sweep.curve_plot import CurveFigure, CurvePlot, PlottedCurve
 from tpe_tui.sweep.curve_table import CurveTable
 from tpe_tui.sweep.job import ask_sweep_seconds, start_sweep
 from tpe_tui.sweep.order_choice import OrderChoice
 from tpe_tui.sweep.state import SweepState, figure, how_long
+from tpe_tui.widgets.bars import Field
 from tpe_tui.workspace import Workspace
 
 if TYPE_CHECKING:

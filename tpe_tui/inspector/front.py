@@ -1,0 +1,44 @@
+"""What the inspector's screen needs of the app that it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from textual.signal import Signal
+
+from tpe_core.options import RunOptions
+from tpe_tui.dynamics.reader import ReadTrajectory
+from tpe_tui.shell.view_memory import ViewMemory
+from tpe_tui.workspace import Change, Workspace
+
+__all__ = ["Front"]
+
+
+class Front(Protocol):
+    """An app with one workspace, which opens models and keeps their views."""
+
+    workspace: Workspace
+    changed: Signal[Change]
+    memory: ViewMemory
+    keys_file: Path
+    dynamics_reader: Callable[[RunOptions], ReadTrajectory]
+
+    def open_model(self, again: bool = False, other: RunOptions | None = None) -> None:
+        """Open the model, or an`other` one, as a job; `again` runs the detection anew."""
+
+    def choose_model(self) -> None:
+        """Ask which model to open next."""
+
+    def remember(self) -> None:
+        """Keep the view for the next start."""
+
+    def copy_text(self, text: str) -> str:
+        """Copy; the sentence that says where to."""
+
+    def ask_to_leave(self) -> None:
+        """Leave, after a question where something would be lost."""
+
+    def action_command_palette(self) -> None:
+        """Show the palette."""
