@@ -82,7 +82,6 @@ class Workspace:
         changed: Callable[[Change], object] = lambda change: None,
         failed: Callable[[str, Failure, str], object] = lambda title, failure, advice: None,
     ) -> None:
-        """Nothing is open and nothing runs."""
         self.options = options
         self.engine = engine
         self.keymap = keymap

@@ -82,7 +82,6 @@ class DynamicsScreen(StudyScreen):
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
     def __init__(self, reader: DynamicsReader, base: bool = False) -> None:
-        """Build the panes."""
         super().__init__(reader.workspace)
         self.reader = reader
         self.base = base

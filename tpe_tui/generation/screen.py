@@ -63,7 +63,6 @@ class GenerateScreen(StudyScreen):
         *,
         act: Callable[[str], Awaitable[object]],
     ) -> None:
-        """Build the panes."""
         super().__init__(workspace)
         self.state, self.table, self.beside, self._act = state, table, beside, act
         self.dims = DimTable()

@@ -56,7 +56,6 @@ class BenchScreen(NeedsRoom, Screen[None]):
     """Four panes over one session. `session` is None until a model is open."""
 
     def __init__(self) -> None:
-        """Build the panes; the app must be running."""
         super().__init__()
         self.workspace = self.front.workspace
         self.dims = DimTable()

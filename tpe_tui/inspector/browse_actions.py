@@ -28,7 +28,6 @@ class BrowseScreen(BenchScreen):
     """The frame with everything that only looks."""
 
     def __init__(self) -> None:
-        """Nothing was searched yet."""
         super().__init__()
         self._query = ""
         self._hits: list[int] = []

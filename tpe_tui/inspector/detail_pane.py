@@ -40,7 +40,6 @@ class Detail(LineWidget):
     can_focus = True
 
     def __init__(self) -> None:
-        """An empty pane."""
         super().__init__("detail")
         self.table: EncodingTable | None = None
         self.subject: tuple[str, int] | None = None

@@ -25,7 +25,6 @@ class Forecaster:
     """
 
     def __init__(self, workspace: Workspace, receive: Callable[[Answer], object]) -> None:
-        """Nothing is prepared."""
         self._workspace, self._receive = workspace, receive
         self._session: Session | None = None
         self._job: int | None = None

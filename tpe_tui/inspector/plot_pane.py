@@ -120,7 +120,6 @@ class Plot(LineWidget):
     can_focus = True
 
     def __init__(self) -> None:
-        """An empty plot."""
         super().__init__("plot")
         self.table: EncodingTable | None = None
         self.name_shown = next(iter(PLOTS))

@@ -56,7 +56,6 @@ class InspectScreen(BrowseScreen):
     BINDINGS = bindings()
 
     def __init__(self) -> None:
-        """Nothing was exported yet."""
         super().__init__()
         self._exported = ""
         self._exporting: tuple[EditHistory, Intervention] | None = None

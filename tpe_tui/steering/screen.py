@@ -45,7 +45,6 @@ class SteerScreen(SteerView):
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
     def __init__(self, workspace: Workspace, session: Session, token_id: int | None) -> None:
-        """Nothing was asked yet."""
         super().__init__(workspace, session, token_id)
         self._paying: int | None = None
         self._waits: dict[str, Timer] = {}

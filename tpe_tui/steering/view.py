@@ -29,7 +29,6 @@ class SteerView(StudyScreen):
     NAME, KEYS, FOOTER = "Steering study", KEYS, FOOTER
 
     def __init__(self, workspace: Workspace, session: Session, token_id: int | None) -> None:
-        """Build the panes; without a `token_id` it begins with the most frequent token."""
         super().__init__(workspace)
         self.session = session
         self.drawn = table = workspace.table or session.table  # of this model, also when another was opened

@@ -74,7 +74,6 @@ class SweepScreen(StudyScreen):
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
     def __init__(self, workspace: Workspace, state: SweepState) -> None:
-        """Build the panes."""
         super().__init__(workspace)
         self.state = state
         self.plots = {domain: CurvePlot(f"curves-{domain}") for domain in UNSEEN}

@@ -58,7 +58,6 @@ class StatusBar(LineWidget):
     """What is loaded, how well the law holds, what is edited and what it costs."""
 
     def __init__(self) -> None:
-        """Empty."""
         super().__init__("status")
         self.fields: tuple[Field, ...] = ()
 
@@ -83,7 +82,6 @@ class PromptBar(LineWidget):
         """The prompt was clicked."""
 
     def __init__(self) -> None:
-        """Empty."""
         super().__init__("prompt")
         self.prompt = ""
         self.note = ""
@@ -118,12 +116,10 @@ class Footer(LineWidget):
         """A key's label was clicked."""
 
         def __init__(self, action_id: str) -> None:
-            """Empty."""
             super().__init__()
             self.action_id = action_id
 
     def __init__(self) -> None:
-        """Empty."""
         super().__init__("footer")
         self.entries: tuple[tuple[str, str, str], ...] = ()
 
