@@ -29,6 +29,7 @@ class SteerView(StudyScreen):
     NAME, KEYS, FOOTER = "Steering study", KEYS, FOOTER
 
     def __init__(self, workspace: Workspace, session: Session, token_id: int | None) -> None:
+        """Show a study of `token_id`; of the most frequent token where None."""
         super().__init__(workspace)
         self.session = session
         self.drawn = table = workspace.table or session.table  # of this model, also when another was opened
