@@ -259,15 +259,15 @@ class BrowseScreen(BenchScreen):
     # app
 
     def action_app_palette(self) -> None:
-        """Open the palette of all actions."""
+        """See the key table."""
         self.front.action_command_palette()
 
     def action_app_help(self) -> None:
-        """Show the help."""
+        """See the key table."""
         self.app.push_screen(HelpScreen(self.workspace.keymap, self.front.keys_file.name))
 
     def action_app_card(self) -> None:
-        """Show the output head's report card."""
+        """See the key table."""
         if self.workspace.session is not None:
             self.app.push_screen(CardScreen(self.workspace.session.table.info.name, self.workspace.session.card))
 
@@ -284,5 +284,5 @@ class BrowseScreen(BenchScreen):
         self.workspace.status.say("")
 
     def action_app_quit(self) -> None:
-        """Leave; ask first where something would be lost."""
+        """See the key table."""
         self.front.ask_to_leave()

@@ -245,11 +245,11 @@ class InspectScreen(BrowseScreen):
         self.workspace.set_prompt(prompt)
 
     def action_run_rerun(self) -> None:
-        """Run the detection again, or try again to open the model."""
+        """See the key table."""
         self.front.open_model(again=self.workspace.session is not None)
 
     def action_run_open(self) -> None:
-        """Open another model: a cached one, a hub id or a folder."""
+        """See the key table."""
         self.front.choose_model()
 
     def action_run_steer(self) -> None:
@@ -267,7 +267,7 @@ class InspectScreen(BrowseScreen):
             self.app.push_screen(study, steer)
 
     def action_run_dynamics(self) -> None:
-        """Open the training dynamics."""
+        """See the key table."""
         if not self.workspace.ready():
             return
         options, first = self.workspace.options, self.dynamics is None
@@ -307,7 +307,7 @@ class InspectScreen(BrowseScreen):
     # out
 
     def action_out_copy(self) -> None:
-        """Copy the row, to the clipboard and to a file."""
+        """See the key table."""
         text = self.pane(self.focused_pane).copy_text()
         if text and self.workspace.ready():
             self.workspace.status.say(self.front.copy_text(text))
@@ -377,7 +377,7 @@ class InspectScreen(BrowseScreen):
         self.workspace.status.say(f"imported: {len(edit.pruned)} pruned, {len(edit.steering)} steered", "good")
 
     def action_out_headless(self) -> None:
-        """Show the command line that gives this view."""
+        """See the key table."""
         if self.workspace.ready() and self.workspace.session is not None:
             edit = self.workspace.history.intervention
             text = command_lines(self.workspace.options, self.workspace.history.prompt, edit, self._export_name)
