@@ -167,7 +167,7 @@ class TpeApp(EngineApp):
             self.notify(warning, severity="warning", markup=False)
         self.memory.set_aside = ""
         if self.mask is not None:
-            self.bench.import_mask(str(self.mask))
+            self.bench.files.import_mask(str(self.mask))
             self.mask = None
 
     def show_session(self, session: Session) -> None:

@@ -50,7 +50,7 @@ def run(words: Sequence[str] = ()) -> None:
     session.again = again
     tpe_tui.app.open_live = fakes.failing() if "fail" in words else fakes.opening(session)  # type: ignore[assignment]
     if "prompt-answers" in words:  # however busy the machine is, no answer is late enough to be shown as stale before
-        tpe_tui.inspector.base.STALE_SECONDS = 60.0
+        tpe_tui.inspector.frame.STALE_SECONDS = 60.0
     if "stuck" in words:
         tpe_tui.app.TpeApp.copy_text = lambda self, text: time.sleep(1000)  # type: ignore[method-assign,assignment]
     tpe_tui.app.run_app(RunOptions())

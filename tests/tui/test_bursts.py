@@ -214,7 +214,7 @@ async def test_below_the_smallest_size_only_leaving_and_help_act_and_it_says_so(
         burst(app, "mmmqi")
         await settled(app, pilot)
         assert app.screen is app.bench
-        assert app.bench.sweep.replacement == "zero"
+        assert app.bench.runs.sweep.replacement == "zero"
         assert len(app.workspace.history.intervention.pruned) == 1
 
 

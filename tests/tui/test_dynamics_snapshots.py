@@ -65,7 +65,10 @@ def test_over_the_inspector(snap_compare, tmp_path: Path, size: tuple[int, int],
         await until(pilot, lambda: app.workspace.session is not None)
         await answered(app, pilot)
         await pilot.press("D")
-        await until(pilot, lambda: app.bench.dynamics is not None and app.bench.dynamics.state.job is None)
+        await until(
+            pilot,
+            lambda: app.bench.runs.dynamics is not None and app.bench.runs.dynamics.state.job is None,
+        )
         await pilot.pause()
 
     assert snap_compare(app, terminal_size=size, run_before=prepare)

@@ -52,7 +52,7 @@ async def seen_in_ascii(app: TpeApp, pilot: Pilot[int], keys: list[str]) -> str:
     await until(pilot, lambda: app.workspace.session is not None)
     await answered(app, pilot)
     await pilot.press(*keys)
-    await until(pilot, lambda: app.bench.sweep.job is None and app.bench.generation.job is None)
+    await until(pilot, lambda: app.bench.runs.sweep.job is None and app.bench.runs.generation.job is None)
     await pilot.pause()
     return screen_text(app)
 

@@ -16,7 +16,8 @@ from tpe_core.pauses import pause
 from tpe_core.progress import Progress
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.error import ErrorScreen
-from tpe_tui.inspector.screen import parse_ratio, parse_share, stepped
+from tpe_tui.inspector.mask_actions import parse_share
+from tpe_tui.ratios import parse_ratio, stepped
 from tpe_tui.shell.engine_app import COPY_NAME
 from tpe_tui.shell.view_memory import ViewMemory
 

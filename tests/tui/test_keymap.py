@@ -9,8 +9,8 @@ import pytest
 
 from tpe_tui.app import TpeApp
 from tpe_tui.dialogs.help import help_text
-from tpe_tui.inspector.screen import InspectScreen
-from tpe_tui.keymap import ACTIONS, BY_ID, FOOTER, LOST, Keymap, load_keymap
+from tpe_tui.inspector.screen import GROUPS, InspectScreen
+from tpe_tui.keymap import ACTIONS, BY_ID, EVERYWHERE, FOOTER, LOST, Keymap, load_keymap
 from tpe_tui.shell.view_memory import SavedView, ViewMemory
 from tpe_tui.terminal_keys import key_name
 
@@ -32,6 +32,12 @@ def test_every_action_has_a_method_and_a_sentence() -> None:
     ]
     assert missing == []
     assert all(action.help for action in ACTIONS)
+
+
+def test_an_action_belongs_to_one_group() -> None:
+    for action in ACTIONS:
+        groups = [name for name, kind in GROUPS.items() if hasattr(kind, action.method)]
+        assert len(groups) == (action.id not in EVERYWHERE), action.id
 
 
 def test_the_footer_names_at_most_six_labelled_actions() -> None:

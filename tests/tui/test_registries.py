@@ -103,7 +103,10 @@ async def test_an_order_is_chosen_and_drawn_on_the_sweep_screen(start: Start) ->
             listed = str(app.screen.query_one("#orders-list").render())
             assert f"▸[ ] {mark} last-first     the last dimension goes first" in listed
             await pilot.press("space", "enter", "r")
-            await until(pilot, lambda: app.bench.sweep.job is None and app.bench.sweep.curve("last-first"))
+            await until(
+                pilot,
+                lambda: app.bench.runs.sweep.job is None and app.bench.runs.sweep.curve("last-first"),
+            )
             table = lines(app.screen.query_one("CurveTable"))  # type: ignore[arg-type]
             assert any(row.startswith(f" {mark} last-first ") for row in table)
 
@@ -177,9 +180,9 @@ async def test_a_replacement_is_chosen_in_the_inspector_and_on_the_sweep_screen(
             assert app.workspace.history.intervention.replacement == "double-mean"
             assert "pruned dimensions become twice their mean" in lines(app.bench.strip)[0]
             await pilot.press("w", "r")
-            await until(pilot, lambda: app.bench.sweep.job is None and app.bench.sweep.result)
+            await until(pilot, lambda: app.bench.runs.sweep.job is None and app.bench.runs.sweep.result)
             await pilot.press("m", "m", "m")
-            assert app.bench.sweep.replacement == "double-mean"
+            assert app.bench.runs.sweep.replacement == "double-mean"
             await pilot.pause()
             shown = "\n".join(strip.text for strip in app.screen._compositor.render_strips())
             assert "removed becomes twice its mean" in shown

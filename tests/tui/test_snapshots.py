@@ -60,8 +60,8 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         await answered(app, pilot)
         bench, top = app.bench, app.screen
         await until(pilot, lambda: not (isinstance(top, PickerScreen) and top.models.waiting))
-        await until(pilot, lambda: bench.sweep.job is None)
-        await until(pilot, lambda: bench.generation.job is None)
+        await until(pilot, lambda: bench.runs.sweep.job is None)
+        await until(pilot, lambda: bench.runs.generation.job is None)
         await pilot.press(*LATER.get(view, []))
         edit = app.workspace.history.intervention
         await until(pilot, lambda: not edit.pruned or bench.forecaster.of(edit) is not None)

@@ -41,7 +41,7 @@ def sweep_screen(app: TpeApp) -> SweepScreen:
 async def swept(app: TpeApp, pilot: Pilot[int]) -> SweepScreen:
     """Open the screen, run the sweep, wait for its end."""
     await pilot.press("w", "r")
-    await until(pilot, lambda: app.bench.sweep.job is None and app.bench.sweep.result is not None)
+    await until(pilot, lambda: app.bench.runs.sweep.job is None and app.bench.runs.sweep.result is not None)
     return sweep_screen(app)
 
 
@@ -52,7 +52,7 @@ async def test_the_empty_screen_says_what_will_happen(start: Start, size: tuple[
         text = "\n".join(lines(sweep_screen(app).plots["heldout"]))
         for said in ("64 dimensions", "20 steps", "95%", "slope, random, activation", "least-squares", "takes"):
             assert said in text
-        assert app.bench.sweep.job is None, "nothing runs unasked"
+        assert app.bench.runs.sweep.job is None, "nothing runs unasked"
         assert "⏎ Start" in lines(sweep_screen(app).footer)[0]
         await pilot.press("escape")
         assert isinstance(app.screen, InspectScreen)
@@ -66,13 +66,13 @@ async def test_the_time_of_a_sweep_is_measured_here_and_now_for_the_orders_that_
         shown = lambda: "\n".join(lines(sweep_screen(app).plots["heldout"]))  # noqa: E731
         assert "All of it takes some time;" in shown()
         gate.set()
-        paths = app.bench.sweep.request.paths
+        paths = app.bench.runs.sweep.request.paths
         await until(pilot, lambda: f"All of it takes about {paths} min;" in shown())
         await pilot.press("O")
         await until(pilot, lambda: isinstance(app.screen, OrderChoice))
         await pilot.press("space", "enter")  # without the first of them
-        await until(pilot, lambda: app.bench.sweep.request.paths < paths)
-        await until(pilot, lambda: f"All of it takes about {app.bench.sweep.request.paths} min;" in shown())
+        await until(pilot, lambda: app.bench.runs.sweep.request.paths < paths)
+        await until(pilot, lambda: f"All of it takes about {app.bench.runs.sweep.request.paths} min;" in shown())
 
 
 async def test_without_a_model_there_is_no_sweep(start: Start) -> None:
@@ -90,7 +90,7 @@ async def test_curves_are_drawn_as_they_arrive_and_both_screens_show_the_job(sta
     session.sweep_step = gate
     async with start(session) as (app, pilot):
         await pilot.press("w", "enter")
-        state = app.bench.sweep
+        state = app.bench.runs.sweep
         await until(pilot, lambda: state.curve("random") is not None)
         screen = sweep_screen(app)
         drawn = "".join(lines(screen.plots["heldout"]))
@@ -122,7 +122,7 @@ async def test_cancelling_keeps_what_was_measured_and_it_runs_again(start: Start
     session.sweep_step = gate
     async with start(session) as (app, pilot):
         await pilot.press("w", "r")
-        state = app.bench.sweep
+        state = app.bench.runs.sweep
         await until(pilot, lambda: state.curve("slope") is not None)
         await pilot.press("x")
         gate.open(1)  # the step it is in
@@ -154,7 +154,7 @@ async def test_cancelling_keeps_what_was_measured_and_it_runs_again(start: Start
 
 async def test_the_table_shows_the_figures_at_the_cursor(start: Start) -> None:
     async with start(size=(160, 48)) as (app, pilot):
-        screen, state = await swept(app, pilot), app.bench.sweep
+        screen, state = await swept(app, pilot), app.bench.runs.sweep
         await pilot.press("l", "l", "h", "j")
         assert (state.at, state.selected) == (7, "random")
         assert "34% removed: 22 of 64" in str(screen.curve_table.border_title)
@@ -177,7 +177,7 @@ async def test_the_table_shows_the_figures_at_the_cursor(start: Start) -> None:
 
 async def test_keys_choose_what_is_drawn(start: Start) -> None:
     async with start() as (app, pilot):
-        screen, state = await swept(app, pilot), app.bench.sweep
+        screen, state = await swept(app, pilot), app.bench.runs.sweep
 
         def title() -> str:
             return Content.from_markup(str(screen.plots[state.domain].border_title)).plain
@@ -291,7 +291,7 @@ async def test_a_point_that_is_not_measured_is_a_sentence(start: Start) -> None:
     session.sweep_step = gate
     async with start(session) as (app, pilot):
         await pilot.press("w", "r")
-        await until(pilot, lambda: app.bench.sweep.curve("slope") is not None)
+        await until(pilot, lambda: app.bench.runs.sweep.curve("slope") is not None)
         await pilot.press("m")
         assert "comes later in this run" in lines(sweep_screen(app).strip)[0] or app.workspace.status.job
         await pilot.press("enter")
@@ -321,12 +321,12 @@ async def test_a_new_detection_makes_it_old_and_another_model_drops_it(start: St
         assert "of the detection before this one" in lines(sweep_screen(app).status)[0]
         await pilot.press("escape")
         app.show_session(FakeSession(d=32, name="other"))
-        assert app.bench.sweep.result is None
+        assert app.bench.runs.sweep.result is None
 
 
 async def test_the_mouse_points_and_picks(start: Start) -> None:
     async with start() as (app, pilot):
-        screen, state = await swept(app, pilot), app.bench.sweep
+        screen, state = await swept(app, pilot), app.bench.runs.sweep
         await pilot.click(screen.curve_table, offset=(5, 1 + HEAD_ROWS + 4))
         assert state.selected == "fisher-obs"
         await pilot.click(screen.plots["heldout"], offset=(79, 5))
@@ -339,11 +339,11 @@ async def test_remapped_keys_work_here_too(start: Start, tmp_path: Path) -> None
     (tmp_path / "keys.toml").write_text('run.rerun = "R"\nplot.next = "L"\n')
     async with start() as (app, pilot):
         await pilot.press("w", "r")
-        assert app.bench.sweep.job is None
+        assert app.bench.runs.sweep.job is None
         await pilot.press("R")
-        await until(pilot, lambda: app.bench.sweep.job is None and app.bench.sweep.result is not None)
+        await until(pilot, lambda: app.bench.runs.sweep.job is None and app.bench.runs.sweep.result is not None)
         await pilot.press("L", "l")
-        assert app.bench.sweep.at == 7
+        assert app.bench.runs.sweep.at == 7
 
 
 @pytest.mark.parametrize("size", [(60, 16), (79, 20), (120, 28)])

@@ -1,10 +1,11 @@
-"""The inspect screen's frame: panes and their layout, what the engine answers, the status line.
+"""The inspector's panes and their layout, what is asked of the engine for them, and the status line.
 
-It owns the `EditHistory` on the UI thread and shows it; what keys change is in `screens.inspect`.
+It shows the workspace and changes nothing of it; what keys do is in the modules of actions beside it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from textual import events, on
@@ -25,6 +26,7 @@ from tpe_core.edit_history import (
 )
 from tpe_core.edits.intervention import Intervention
 from tpe_core.progress import Progress
+from tpe_tui.dialogs.ask import Ask, Check
 from tpe_tui.engine.messages import Answer, Failure
 from tpe_tui.engine.session import Session
 from tpe_tui.inspector.detail_pane import Detail
@@ -43,7 +45,7 @@ from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.widgets.token_table import TokenBars
 from tpe_tui.workspace import Change
 
-__all__ = ["BenchScreen"]
+__all__ = ["InspectFrame"]
 
 WIDE = (120, 28)
 STALE_SECONDS = 0.15
@@ -52,8 +54,8 @@ RIGHT_SHARE = 44 / 80  # of the width, as in app.tcss; a pane not laid out yet h
 NAMES = {1: "Dims", 2: "Next token", 3: "Plot", 4: "Detail"}
 
 
-class BenchScreen(NeedsRoom, Screen[None]):
-    """Four panes over one session. `session` is None until a model is open."""
+class InspectFrame(NeedsRoom, Screen[None]):
+    """Four panes over the session of the workspace."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,6 +106,29 @@ class BenchScreen(NeedsRoom, Screen[None]):
         self.status.show((Field(short_name(self.workspace.options.model), 0, "title"), Field("opening", 1, "muted")))
         self.dims.focus()
         self.lay_out()
+
+    def question(
+        self,
+        question: str,
+        then: Callable[[str], None],
+        value: str = "",
+        hint: str = "",
+        check: Check | None = None,
+        *,
+        shown: Callable[[str], str] | None = None,
+    ) -> None:
+        """Ask for a line; `then` gets it, unless another model was opened meanwhile."""
+        asked = self.workspace.history
+
+        def answered(text: str | None) -> None:
+            if text is not None and self.workspace.history is not asked:
+                self.workspace.status.say(
+                    "another model was opened meanwhile: the answer was about the one before", "warn"
+                )
+            elif text is not None:
+                then(text)
+
+        self.app.push_screen(Ask(question, value, hint, check, shown), answered)
 
     # layout
 
@@ -200,8 +225,8 @@ class BenchScreen(NeedsRoom, Screen[None]):
         elif change == "edit":
             self.edited()
 
-    def opened(self, session: Session, is_another: bool) -> None:
-        """Show a session that was opened; of another model, its own view."""
+    def show_session(self, session: Session, is_another: bool) -> None:
+        """Show a session; of another model, its own view."""
         self.forecaster.begin(session)
         self._seen_dims.clear()
         self._token = self._refused = None

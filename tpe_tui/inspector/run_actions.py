@@ -1,0 +1,105 @@
+"""The keys that run something: a prompt, another model, a study; each action is one method named after its id."""
+
+from __future__ import annotations
+
+from tpe_core.edits.intervention import Intervention
+from tpe_core.options import DEMO
+from tpe_tui.cells import escape_controls, shown_prompt, typed_prompt
+from tpe_tui.dynamics.reader import DynamicsReader
+from tpe_tui.dynamics.screen import DynamicsScreen
+from tpe_tui.generation.screen import GenerateScreen
+from tpe_tui.generation.state import GenerateState
+from tpe_tui.inspector.frame import InspectFrame
+from tpe_tui.steering.screen import SteerScreen
+from tpe_tui.sweep.screen import SweepScreen
+from tpe_tui.sweep.state import SweepState
+
+__all__ = ["RunActions"]
+
+
+class RunActions:
+    """The keys of `frame` that ask for a prompt, open a model or a study; it keeps what the studies show."""
+
+    def __init__(self, frame: InspectFrame) -> None:
+        self.frame, self.workspace = frame, frame.workspace
+        self.dynamics: DynamicsReader | None = None
+        self.sweep = SweepState()
+        self.generation = GenerateState()
+
+    def forget(self, is_another: bool) -> None:
+        """Keep what belongs to the session that was opened: a sweep of an earlier detection is marked as such."""
+        self.sweep.outdated = self.sweep.result is not None
+        if is_another:
+            self.dynamics, self.sweep, self.generation = None, SweepState(), GenerateState()
+
+    def run_prompt(self) -> None:
+        """Type another prompt."""
+        hint = self.workspace.session.prompt_hint if self.workspace.session is not None else ""
+        self.ask_prompt(self.workspace.history.prompt, hint or "\\n is a new line, \\t a tab, \\\\ a backslash")
+
+    def ask_prompt(self, prompt: str, hint: str) -> None:
+        """Ask for a prompt, `prompt` being there already."""
+        if self.workspace.ready():
+            line = escape_controls(shown_prompt(prompt))
+            self.frame.question("prompt", self._set_prompt, line, hint, shown=shown_prompt)
+
+    def _set_prompt(self, line: str) -> None:
+        prompt = typed_prompt(line)
+        self.frame.prompt_bar.show(prompt)
+        self.workspace.set_prompt(prompt)
+
+    def run_rerun(self) -> None:
+        """Run the detection again, or try again to open the model."""
+        self.frame.front.open_model(again=self.workspace.session is not None)
+
+    def run_open(self) -> None:
+        """Open another model: a cached one, a hub id or a folder."""
+        self.frame.front.choose_model()
+
+    def run_steer(self) -> None:
+        """Open the steering study of the selected token."""
+        session = self.workspace.session
+        if self.workspace.ready() and session is not None:
+            study = SteerScreen(self.workspace, session, self.frame.tokens.token_id)
+
+            def steer(edit: Intervention | None) -> None:
+                if edit is not None:
+                    self.workspace.history.method = study.state.method
+                    self.frame.tokens.selected = study.state.token_id
+                    self.workspace.apply(edit, f"{study.said()}; {self.workspace.keymap.shown('mask.undo')} undoes")
+
+            self.frame.app.push_screen(study, steer)
+
+    def run_dynamics(self) -> None:
+        """Training dynamics: when the encoding came, when the parameters did."""
+        if not self.workspace.ready():
+            return
+        options, first = self.workspace.options, self.dynamics is None
+        if self.dynamics is None:
+            reader = self.frame.front.dynamics_reader(options)
+            self.dynamics = DynamicsReader(self.workspace, reader, names=[options.model])
+        self.frame.app.push_screen(DynamicsScreen(self.dynamics))
+        if first and options.model == DEMO:
+            self.dynamics.start()  # what comes with the package costs nothing; anything else is read when asked for
+
+    def run_sweep(self) -> None:
+        """Open the pruning sweep."""
+        if self.workspace.ready():
+            self.frame.app.push_screen(SweepScreen(self.workspace, self.sweep), self._prune_as_swept)
+
+    def _prune_as_swept(self, edit: Intervention | None) -> None:
+        if edit is not None:
+            undo = self.workspace.keymap.shown("mask.undo")
+            said = f"{self.sweep.said_of(len(edit.pruned))}; {undo} undoes"
+            self.workspace.apply(edit, said, "that mask is in force already")
+
+    def run_generate(self) -> None:
+        """Open the continuation of the prompt with and without the edit."""
+        table = self.workspace.table
+        if self.workspace.ready() and table is not None:
+            screen = GenerateScreen(self.workspace, self.generation, table, self.frame.dims, act=self.frame.run_action)
+            self.frame.app.push_screen(screen)
+
+    def run_cancel(self) -> None:
+        """Cancel the running job."""
+        self.workspace.cancel()
