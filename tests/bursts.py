@@ -26,7 +26,7 @@ PLAIN: tuple[str, ...] = (
     "f10-30\r", "f\r", "f\x15\r", "fpruned\r", "fx\r\x1b", "e\x1b", "exit\x1b", "I\x1b",
     "2/value\r]", "2/return\r]]", "2/string\r=2\r", "2/string\r=\r\r", "2/list\r[[0", "2/value\r]u", "2/value\r1",
     "2f_1\r1", "2f\x15\r1",
-    "?jjq", "?\r\r", "C\r", "Cjq", "H\r", "Hyq", "w\x1b", "wjjfyw", "wO w", "wO \rw", "wm?\rHqw", "wq",
+    "?jjq", "?\r\r", "C\r", "Cjq", "H\r", "Hyq", "w\x1b", "wjjfyw", "wO \x1bw", "wO \rw", "wm?\rHqw", "wq",
     "T/#12\r]]\r", "T/#3\rd[[\r", "T/#40\r=2\r\r", "T/#40\r=\r\rT", "Tq", "TjkT", "T?\rq", "T/#9\r]aT",
     "Dq", "Djjkyaq", "Di\rq", "D?\rq", "aa", "a a", "aj j a", "auUa", "a?\rq", "ama",
 )  # fmt: skip
