@@ -42,6 +42,7 @@ def loaded_by(statement: str) -> set[str]:
     [
         "tpe_core",
         "tpe_core.edit_history",
+        "tpe_core.snapshots",
         "tpe_core.edits.intervention",
         "tpe_core.printable",
         "tpe_tui.cli.main",

@@ -16,7 +16,6 @@ from tpe_core.corpus.corpus import HELDOUT_SHARE, TextSource, text_source
 from tpe_core.detection.detection import Detection, detect, detection_key, load_detection
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.reading import corpus_spec
-from tpe_core.edit_history import EncodingTable, ModelInfo
 from tpe_core.encoding.components import Components, principal_components
 from tpe_core.encoding.design import Design
 from tpe_core.encoding.encoding import Encoding, fit_encoding
@@ -32,6 +31,7 @@ from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.printable import token_texts
 from tpe_core.progress import Progress, Steps
+from tpe_core.snapshots import EncodingTable, ModelInfo
 from tpe_core.store import Store
 
 __all__ = ["Analysis", "analyze"]

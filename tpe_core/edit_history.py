@@ -1,168 +1,21 @@
-"""The state a front end shows: prompt, intervention with undo and redo, and what the engine last answered.
+"""What a front end edits: a prompt and an intervention, with undo and redo.
 
-No torch, no I/O, no UI. The engine side (`tpe_core.session`) fills the frozen snapshots below; a front end
-reads them and changes the intervention here, so that nothing typed is lost while the engine is busy.
+No torch, no I/O, no UI: what is typed is changed here, and is not lost while the engine is busy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
-from typing import TYPE_CHECKING
 
-from tpe_core.edits.intervention import Intervention, Method, Steering
+from tpe_core.edits.intervention import Intervention, Method
 from tpe_core.errors import TpeError
-from tpe_core.lazy import Deferred
 from tpe_core.shares import count_of
+from tpe_core.snapshots import EncodingTable
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+__all__ = ["EditHistory"]
 
-    Floats = NDArray[np.float64]
-    Ints = NDArray[np.int64]
-else:
-    np = Deferred("numpy")
-
-__all__ = [
-    "DimensionDetail",
-    "EditHistory",
-    "EncodingTable",
-    "ModelInfo",
-    "NextTokens",
-    "PruningForecast",
-    "TokenDetail",
-]
-
-SORT_KEYS = ("slope", "slope_std", "t", "r", "dim")
 MAX_UNDO = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
-    """What is loaded: `vocab_rows` rows in use (padding excluded) by `hidden_size` dimensions."""
-
-    name: str
-    revision: str | None
-    vocab_rows: int
-    padding_rows: int
-    hidden_size: int
-    context: int
-    device: str
-    dtype: str
-    tied: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodingTable:
-    """The analysis as arrays: per dimension [d], per token [V], per component [d]. Natural logarithms throughout."""
-
-    info: ModelInfo
-    text: str  # what text was read, for people
-    positions: int
-    r2: float
-    r2_adjusted: float
-    r2_heldout_vocab: float
-    r2_permuted: float
-    intercept: float
-    slope: Floats  # [d] A, nats per unit of weight
-    slope_std: Floats  # [d] A_i * sd(W_:i), nats
-    stderr: Floats  # [d]
-    t: Floats  # [d]
-    p: Floats  # [d]
-    q: Floats  # [d] Benjamini-Hochberg
-    r: Floats  # [d] Pearson correlation of the column with -log alpha
-    explained: Floats  # [d] explained variance ratio of each principal component
-    pc_correlation: Floats  # [d] correlation of each component's scores with -log alpha
-    surprisal: Floats  # [V] -log alpha
-    predicted: Floats  # [V] A.W_w + B (+ offset)
-    pc_scores: NDArray[np.float32]  # [V, 2] scores on the first two components
-    tokens: Sequence[str]  # [V] printable token texts
-
-    def rank_percentile(self) -> Floats:
-        """[V] in [0, 1]: 0 for the most probable token."""
-        ranks = np.empty(len(self.surprisal))
-        ranks[np.argsort(self.surprisal, kind="stable")] = np.arange(len(self.surprisal))
-        return ranks / max(1, len(ranks) - 1)
-
-    def key(self, name: str) -> Floats:
-        """[d] the values a sort key orders by, larger first: magnitudes, but for ``dim``."""
-        if name == "dim":
-            return -np.arange(len(self.slope), dtype=float)
-        if name not in SORT_KEYS:
-            raise TpeError(f"unknown sort key {name!r}: choose one of {', '.join(SORT_KEYS)}.")
-        values: Floats = np.abs(getattr(self, name))
-        return values
-
-    def order(self, name: str = "slope", descending: bool = True) -> Ints:
-        """[d] dimensions in the order of a sort key, ties by index."""
-        values = self.key(name)
-        order: Ints = np.argsort(-values if descending else values, kind="stable")
-        return order
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NextTokens:
-    """The next-token distribution for one prompt, before and after the edit: the most probable tokens of either."""
-
-    prompt: str
-    prompt_tokens: int  # how many tokens the prompt has
-    truncated: int  # leading tokens dropped to fit the model's context
-    intervention: Intervention
-    ids: Ints  # [k], most probable under the edit first
-    base: Floats  # [k] p
-    now: Floats  # [k] p'
-    kl: float  # KL(base || now), nats
-    js: float  # Jensen-Shannon divergence, nats
-    top1_changed: bool
-    entropy_base: float  # nats
-    entropy_now: float
-    milliseconds: float  # engine time of this answer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PruningForecast:
-    """What an edit should cost over the detecting text: its mask by KL's second-order expansion, steering beside it."""
-
-    pruned: tuple[int, ...]
-    replacement: str
-    steering: tuple[Steering, ...]
-    kl: float  # nats, of both; trustworthy while it is small
-    toggled: Floats | None  # [d] nats with each dimension toggled as well; None under least-squares
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DimensionDetail:
-    """One dimension: the tokens with the largest and the smallest weight in it, and how large h is there."""
-
-    dim: int
-    top: tuple[tuple[int, float], ...]  # (token id, weight), largest first
-    bottom: tuple[tuple[int, float], ...]  # smallest first
-    mean_hidden: float  # E[h_i]
-    sd_hidden: float  # standard deviation of h_i
-    rms_hidden: float  # sqrt(E[h_i^2])
-    outlier: bool  # whether rms or variance stands out among the dimensions
-    sd_weight: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenDetail:
-    """One token: its mean probability, the fit's residual, its rank, and its probability now."""
-
-    token_id: int
-    text: str
-    alpha: float
-    surprisal: float  # -log alpha
-    predicted: float
-    residual: float
-    rank: int  # 1 for the most probable token on average
-    count: int  # occurrences as the next token in the detecting text
-    base: float  # probability after the prompt
-    now: float
-    ratio: float  # asked steering ratio, 1 where not steered
-    static_bias: float  # W_w . beta + b_w, what is predicted before anything is read; NaN where there is none
-    untrained: float  # cosine of the centred row with the mean untrained row: near 1 for under-trained tokens
-    attainable: float = 1.0  # the probability after the prompt that no edit of this token can exceed: 1 without a cap
 
 
 @dataclass(kw_only=True)

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.detection.samples import Samples, read_samples
-from tpe_core.edit_history import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
 from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edit import ResolvedEdit
@@ -37,6 +36,7 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.pruning.results import SweepRequest, SweepResult
 from tpe_core.pruning.sweep import Cost, measure
+from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
 from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, MostAffected, TextsRead
 from tpe_core.steering.token_search import TokenIndex
 from tpe_core.store import Store

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from tpe_core.edit_history import EditHistory, EncodingTable, ModelInfo
+from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
+from tpe_core.snapshots import EncodingTable, ModelInfo
 from tpe_tui.edit_words import edit_sizes
 from tpe_tui.engine.host import EngineHost
 from tpe_tui.engine.messages import Answer, Failure, JobUpdate, Waiting

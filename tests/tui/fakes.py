@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tpe_core.edit_history import DimensionDetail, EncodingTable, ModelInfo, NextTokens, PruningForecast, TokenDetail
 from tpe_core.edits.intervention import Intervention, Method, Steering
 from tpe_core.edits.replacements import ROTATE
 from tpe_core.errors import ManifestError, ModelError, TpeError
@@ -19,6 +18,7 @@ from tpe_core.models.hub import CachedModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.results import SweepRequest, SweepResult, SweptCurve
+from tpe_core.snapshots import DimensionDetail, EncodingTable, ModelInfo, NextTokens, PruningForecast, TokenDetail
 from tpe_core.steering.results import Calibrated, Dosed, DoseFigures, DoseRequest, MostAffected, TextsRead
 from tpe_core.steering.token_search import TokenIndex
 

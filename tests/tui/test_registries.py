@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tpe_core.corpus.domains import DOMAINS, UNSEEN
-from tpe_core.edit_history import EncodingTable
 from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.replacements import REPLACEMENTS, Replacement
 from tpe_core.errors import ManifestError, TpeError
@@ -25,6 +24,7 @@ from tpe_core.pruning.results import SweepRequest
 from tpe_core.pruning.sweep import Cost
 from tpe_core.registry import Registry
 from tpe_core.session import LiveSession
+from tpe_core.snapshots import EncodingTable
 from tpe_tui.cli.main import COMMANDS, Command, main
 from tpe_tui.inspector.plot_pane import PLOTS, PlotKind
 from tpe_tui.widgets.canvas import Series

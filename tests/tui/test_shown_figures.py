@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tpe_core.edit_history import NextTokens
+from tpe_core.snapshots import NextTokens
 from tpe_tui.inspector.detail_pane import Detail
 
 from .fakes import FakeSession

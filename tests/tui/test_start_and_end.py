@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from textual.widgets import Input
 
-from tpe_core.edit_history import TokenDetail
 from tpe_core.progress import Progress
+from tpe_core.snapshots import TokenDetail
 from tpe_tui.dialogs.error import ErrorScreen
 
 from .fakes import FakeSession, failing, opening

@@ -33,10 +33,10 @@ from tpe_core.pruning.sweep import Cost
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis
-    from tpe_core.edit_history import NextTokens
     from tpe_core.edits.basis import EditStatistics
     from tpe_core.edits.intervention import Intervention
     from tpe_core.pruning.results import SweepResult
+    from tpe_core.snapshots import NextTokens
     from tpe_core.steering.results import Dosed, TextsRead
     from tpe_core.steering.study import Study
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tpe_core.analysis import Analysis
 from tpe_core.clamping import at_least
 from tpe_core.detection.hidden import HiddenSample
-from tpe_core.edit_history import PruningForecast
 from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.intervention import Intervention
@@ -21,6 +20,7 @@ from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Steps
 from tpe_core.pruning.fisher import Fisher, Forecast, fisher_information, forecast_least_squares
+from tpe_core.snapshots import PruningForecast
 from tpe_core.store import Store
 
 __all__ = ["LiveForecast", "SteeringCost", "read_forecast"]

@@ -14,7 +14,7 @@ from tpe_tui.head_card import card_lines
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis
-    from tpe_core.edit_history import EncodingTable, NextTokens
+    from tpe_core.snapshots import EncodingTable, NextTokens
 
 __all__ = ["print_analysis", "print_check", "print_next_tokens"]
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tpe_core.edit_history import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
 from tpe_core.edits.intervention import Intervention
 from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.pruning.results import SweepRequest, SweepResult
+from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
 from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, MostAffected, TextsRead
 
 if TYPE_CHECKING:

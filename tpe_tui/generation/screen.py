@@ -18,9 +18,9 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.timer import Timer
 
-from tpe_core.edit_history import EncodingTable
 from tpe_core.errors import TpeError
 from tpe_core.generation.paired import Continuation, pair_files
+from tpe_core.snapshots import EncodingTable
 from tpe_tui.cells import number
 from tpe_tui.command_line import default_name, generate_lines
 from tpe_tui.dialogs.ask import Ask

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import textwrap
 
-from tpe_core.edit_history import DimensionDetail, EncodingTable, PruningForecast, TokenDetail
+from tpe_core.snapshots import DimensionDetail, EncodingTable, PruningForecast, TokenDetail
 from tpe_tui.cells import count, fit, number, p_value, percent, points
 from tpe_tui.widgets.line_widget import Line, LineWidget
 

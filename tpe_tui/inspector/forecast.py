@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tpe_core.edit_history import PruningForecast
 from tpe_core.edits.intervention import Intervention
+from tpe_core.snapshots import PruningForecast
 from tpe_tui.engine.messages import Answer, JobUpdate
 from tpe_tui.engine.session import Session
 from tpe_tui.workspace import CallbackJob, Workspace

@@ -16,16 +16,10 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static
 
-from tpe_core.edit_history import (
-    SORT_KEYS,
-    DimensionDetail,
-    EditHistory,
-    NextTokens,
-    PruningForecast,
-    TokenDetail,
-)
+from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import Intervention
 from tpe_core.progress import Progress
+from tpe_core.snapshots import SORT_KEYS, DimensionDetail, NextTokens, PruningForecast, TokenDetail
 from tpe_tui.dialogs.ask import Ask, Check
 from tpe_tui.engine.messages import Answer, Failure
 from tpe_tui.engine.session import Session

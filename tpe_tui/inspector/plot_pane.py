@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tpe_core.edit_history import EncodingTable
 from tpe_core.lazy import Deferred
 from tpe_core.registry import Registry
+from tpe_core.snapshots import EncodingTable
 from tpe_tui.widgets.canvas import GUTTER, RAMP, Series, draw
 from tpe_tui.widgets.line_widget import Line, LineWidget
 

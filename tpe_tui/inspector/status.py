@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tpe_core.edit_history import EncodingTable, NextTokens, PruningForecast
 from tpe_core.edits.intervention import Intervention
+from tpe_core.snapshots import EncodingTable, NextTokens, PruningForecast
 from tpe_tui.cells import number
 from tpe_tui.sizes import short_name
 from tpe_tui.widgets.bars import Field

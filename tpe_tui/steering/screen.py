@@ -14,7 +14,7 @@ from textual import on
 from textual.binding import BindingType
 from textual.timer import Timer
 
-from tpe_core.edit_history import NextTokens
+from tpe_core.snapshots import NextTokens
 from tpe_core.steering.results import Calibrated, DoseFigures, MostAffected, TextsRead
 from tpe_tui.command_line import steer_lines
 from tpe_tui.dialogs.ask import Ask

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from tpe_core.edit_history import EncodingTable
+from tpe_core.snapshots import EncodingTable
 from tpe_core.steering.token_search import Candidate, TokenIndex
 from tpe_tui.cells import fit, percent
 from tpe_tui.dialogs.pick import MatchList, Picking

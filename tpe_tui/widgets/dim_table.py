@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from tpe_core.edit_history import SORT_KEYS, EncodingTable
 from tpe_core.lazy import Deferred
+from tpe_core.snapshots import SORT_KEYS, EncodingTable
 from tpe_tui.cells import bar, fit, number, p_value
 from tpe_tui.widgets.line_widget import Line, ListPane
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from tpe_core.edit_history import Ints
+    from tpe_core.snapshots import Ints
 else:
     np = Deferred("numpy")
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tpe_core.edit_history import EncodingTable, NextTokens, TokenDetail
 from tpe_core.lazy import Deferred
+from tpe_core.snapshots import EncodingTable, NextTokens, TokenDetail
 from tpe_tui.cells import bar, fit, percent, points
 from tpe_tui.ratios import short_ratio
 from tpe_tui.widgets.line_widget import Line, ListPane
