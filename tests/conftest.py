@@ -8,36 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_for_tests import (
-    CONTEXT,
-    VOCAB,
-    WIDTH,
-    WORDS,
-    random_corpus,
+from tests.helpers.tiny_models import (
     save_tiny,
-    slice_corpus,
     text,
-    tiny_config,
-    tiny_tokenizer,
 )
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.session import LiveSession, open_session
-
-__all__ = [
-    "CONTEXT",
-    "VOCAB",
-    "WIDTH",
-    "WORDS",
-    "random_corpus",
-    "save_tiny",
-    "slice_corpus",
-    "text",
-    "tiny_config",
-    "tiny_tokenizer",
-]
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +56,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> LiveSession:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training run's checkpoints, which nothing is wrong with; tests copy it."""
-    from tests.suite_for_tests import STEPS, save_run
+    from tests.helpers.suite import STEPS, save_run
 
     return save_run(tmp_path_factory.mktemp("run"), STEPS)
 

@@ -94,6 +94,13 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()
 
 
+def test_no_test_module_imports_another() -> None:
+    graph = imports_of(ROOT / "tests")
+    lent = {(name, other) for name, others in graph.items() for other in others if ".test_" in other}
+    assert {pair for pair in lent if ".test_" in pair[0]} == set()
+    assert len([name for name in graph if ".test_" in name]) > 100
+
+
 def test_a_circle_of_typing_only_imports_is_seen(tmp_path: Path) -> None:
     package = tmp_path / "rooms"
     package.mkdir()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tpe_core
-from tests.conftest import text
+from tests.helpers.tiny_models import text
 
 FLAGS = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 

@@ -22,8 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.bursts import Burst, listed, make_bursts
 from tests.e2e.conftest import POSITIONS, ROOT, environment
+from tests.helpers.bursts import Burst, listed, make_bursts
 
 __all__ = ["main", "typed"]
 

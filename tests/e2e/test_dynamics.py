@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Run
+from tests.e2e.opening import opened
 from tests.e2e.terminal import Terminal
-from tests.e2e.test_inspector import opened
 from tpe_core.dynamics.probe_log import LogWriter
 
 Open = Callable[..., Terminal]

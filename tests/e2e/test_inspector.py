@@ -10,20 +10,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import POSITIONS, WIDTH
+from tests.e2e.opening import SETTLED, START, opened
 from tests.e2e.terminal import Terminal
 
 Open = Callable[..., Terminal]
-
-START = f"tpe demo --positions {POSITIONS}"
-SETTLED = r"KL ([\d.e-]+)( |$)"  # an awaited number carries an ellipsis
-
-
-def opened(term: Terminal, line: str = START) -> None:
-    """Start the inspector and wait for its ranked dimensions and a distribution."""
-    term.start(line)
-    term.wait(SETTLED)
-    term.until(lambda: 1 in term.rows(), "the dimensions are ranked")
-    term.wait(r"\d%")
 
 
 @pytest.mark.slow

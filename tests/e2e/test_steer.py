@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import POSITIONS, Run
+from tests.e2e.opening import opened
 from tests.e2e.terminal import Terminal
-from tests.e2e.test_inspector import opened
 
 Open = Callable[..., Terminal]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import POSITIONS, WIDTH, Run
+from tests.e2e.opening import SETTLED, opened
 from tests.e2e.terminal import Terminal
-from tests.e2e.test_inspector import SETTLED, opened
 
 Open = Callable[..., Terminal]
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from tests.tui.fakes import FakeSession, opening
+from tests.tui.helpers import Start, answered, until
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
-
-from .fakes import FakeSession, opening
-from .helpers import Start, answered, until
 
 
 @pytest.fixture(autouse=True)

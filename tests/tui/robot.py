@@ -20,7 +20,7 @@ from textual import events
 from textual.geometry import Size
 from textual.keys import _character_to_key
 
-from tests.bursts import Burst, listed, make_bursts
+from tests.helpers.bursts import Burst, listed, make_bursts
 from tests.tui.fakes import FakeSession, opening
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp

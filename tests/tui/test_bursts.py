@@ -12,15 +12,14 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from tests.tui.fakes import FakeSession
+from tests.tui.helpers import Gate, Start, lines, until
+from tests.tui.openers import opener
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_tui.app import TpeApp
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.generation.screen import GenerateScreen
-
-from .fakes import FakeSession
-from .helpers import Gate, Start, lines, until
-from .test_picker import opener
 
 NAMED = {
     "\x01": "ctrl+a",

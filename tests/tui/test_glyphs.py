@@ -11,6 +11,9 @@ from rich.cells import cell_len
 from textual.pilot import Pilot
 
 import tpe_tui
+from tests.tui.fakes import CACHED, FakeSession, opening
+from tests.tui.helpers import answered, until
+from tests.tui.trajectories import FakeReader
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
 from tpe_tui.cli import console
@@ -20,10 +23,6 @@ from tpe_tui.steering.state import METHOD_MARKS
 from tpe_tui.token_text import CHANGED, DIFFERS, END
 from tpe_tui.widgets.canvas import RAMP
 from tpe_tui.widgets.curve_style import PALETTE, REFERENCE
-
-from .fakes import CACHED, FakeSession, opening
-from .helpers import answered, until
-from .trajectories import FakeReader
 
 VIEWS = {
     "edited": ["j", "space", "j", "space", "2", "j", "]", "]"],

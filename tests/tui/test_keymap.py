@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.tui.helpers import Start, answered
 from tpe_tui.app import TpeApp
 from tpe_tui.dialogs.help import help_text
 from tpe_tui.inspector.screen import GROUPS, InspectScreen
 from tpe_tui.keymap import ACTIONS, BY_ID, EVERYWHERE, FOOTER, LOST, Keymap, load_keymap
 from tpe_tui.shell.view_memory import SavedView, ViewMemory
 from tpe_tui.terminal_keys import key_name
-
-from .helpers import Start, answered
 
 
 def test_ids_and_keys_are_unique_and_reach_every_terminal() -> None:

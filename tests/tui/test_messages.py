@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tui.fakes import FakeSession
+from tests.tui.helpers import Gate, Start, lines, until
 from tpe_core.edits.intervention import Intervention
 from tpe_core.progress import Progress
 from tpe_tui.edit_words import change_between
@@ -14,9 +16,6 @@ from tpe_tui.job_status import JobStatus
 from tpe_tui.shell import terminal
 from tpe_tui.shell.engine_app import COPY_NAME
 from tpe_tui.widgets.job_strip import JobStrip
-
-from .fakes import FakeSession
-from .helpers import Gate, Start, lines, until
 
 
 class Clock:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.tui.helpers import Start, lines, until
 from tpe_core.corpus.domains import DOMAINS, UNSEEN
 from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.replacements import REPLACEMENTS, Replacement
@@ -30,8 +31,6 @@ from tpe_tui.inspector.plot_pane import PLOTS, PlotKind
 from tpe_tui.widgets.canvas import Series
 from tpe_tui.widgets.curve_style import mark_of
 from tpe_tui.widgets.line_widget import Line
-
-from .helpers import Start, lines, until
 
 DOCS = Path(__file__).parents[2] / "docs"
 

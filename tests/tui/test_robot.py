@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bursts import Burst, listed, make_bursts
-
-from .robot import episode, problem
+from tests.helpers.bursts import Burst, listed, make_bursts
+from tests.tui.robot import episode, problem
 
 
 @pytest.mark.parametrize(("seed", "wild"), [(1, False), (3, True)])

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from tests.tui.fakes import CACHED, FakeSession, opening
+from tests.tui.helpers import answered, until
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
 from tpe_tui.dialogs.model_picker import PickerScreen
 from tpe_tui.steering.screen import SteerScreen
-
-from .fakes import CACHED, FakeSession, opening
-from .helpers import answered, until
 
 SIZES = [(80, 24), (160, 48)]
 VIEWS = {

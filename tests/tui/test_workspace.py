@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from textual.message import Message
 
+from tests.tui.fakes import FakeSession
 from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import Intervention
 from tpe_core.options import RunOptions
@@ -18,8 +19,6 @@ from tpe_tui.engine.host import EngineHost
 from tpe_tui.engine.messages import Answer, Failure, JobUpdate, Waiting
 from tpe_tui.keymap import load_keymap
 from tpe_tui.workspace import CallbackJob, Change, Workspace
-
-from .fakes import FakeSession
 
 
 class Heard:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoints_for_tests import logits_of, random_edit, with_edited_weights, word_tokenizer
+from tests.helpers.checkpoints import logits_of, random_edit, with_edited_weights, word_tokenizer
 from tests.zoo.cases import SUPPORTED, Case
 from tests.zoo.shrink import tiny_model
 from tpe_core.checkpoint.bake import bake

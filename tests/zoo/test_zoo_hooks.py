@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tpe_core
-from tests.test_hooks import ROWS, some_edit
+from tests.helpers.hooked import ROWS, some_edit
 from tests.zoo.cases import SUPPORTED, Case
 from tests.zoo.shrink import CONTEXT, inputs, tiny_model
 from tpe_core.models.capture import capture, forward

@@ -1,0 +1,170 @@
+"""The nested sweep against whole evaluations of edited weights, one fraction at a time, in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.costs import cost_of, float64_logits, replaced
+from tests.helpers.heads import build, wrapped
+from tests.helpers.tiny_models import VOCAB, WIDTH, random_corpus
+from tpe_core.detection.detection import Detection, detect
+from tpe_core.detection.hidden import HiddenSample
+from tpe_core.edits.reconstruction import covariance
+from tpe_core.encoding.design import Design
+from tpe_core.errors import TpeError
+from tpe_core.models.head import OutputHead, Post
+from tpe_core.models.model import LanguageModel
+from tpe_core.progress import Progress, run
+from tpe_core.pruning.coordinates import Coordinates, along, least_squares, rotated
+from tpe_core.pruning.sweep import counts_of, measure, sweep
+
+REMOVED = (0, 1, 3, 4, 9, 15)
+ORDER = np.random.default_rng(1).permutation(WIDTH)
+
+
+@pytest.fixture(scope="module")
+def opened() -> Any:
+    made: dict[str, tuple[LanguageModel, Detection]] = {}
+
+    def make(kind: str) -> tuple[LanguageModel, Detection]:
+        if kind not in made:
+            model = wrapped(build(kind), "seq2seq" if kind == "bias" else "causal")
+            made[kind] = model, run(detect(model, random_corpus(20, 40), sample_size=300))
+        return made[kind]
+
+    return make
+
+
+def coordinates(head: OutputHead, how: str, detection: Detection) -> Coordinates:
+    if how == "least-squares":
+        return least_squares(head, ORDER, detection)
+    return along(head, ORDER, detection.mean_hidden if how == "mean" else None)
+
+
+@pytest.mark.parametrize("kind", ["identity", "head bias", "scale", "softcap", "bias", "mask"])
+@pytest.mark.parametrize("how", ["zero", "mean", "least-squares"])
+def test_every_fraction_is_a_whole_evaluation(opened, kind: str, how: str) -> None:
+    model, detection = opened(kind)
+    head, sample = model.head, detection.sample
+    found = run(sweep(head, {how: coordinates(head, how, detection)}, REMOVED, sample))
+    hidden = sample.hidden.astype(np.float64)
+    base = float64_logits(head, hidden)
+    own = cost_of(base, base, sample.next_ids)
+    assert found.base.nll == pytest.approx(own.nll, abs=1e-5)
+    assert found.base.entropy == pytest.approx(own.entropy, abs=1e-5)
+    assert found.positions == len(sample) == 300
+    for removed, cost in zip(REMOVED, found.curves[how].costs, strict=True):
+        wanted = cost_of(base, float64_logits(head, replaced(hidden, ORDER[:removed], how, detection)), sample.next_ids)
+        for name in ("kl", "js", "nll", "entropy"):
+            assert getattr(cost, name) == pytest.approx(getattr(wanted, name), abs=1e-5), (removed, name)
+        assert cost.top1 == pytest.approx(wanted.top1, abs=1 / 300 + 1e-12)  # a tie may fall either way
+
+
+def test_nothing_removed_costs_nothing_and_least_squares_beats_mean(opened) -> None:
+    model, detection = opened("identity")
+    head = model.head
+    ways = {how: coordinates(head, how, detection) for how in ("zero", "mean", "least-squares")}
+    found = run(sweep(head, ways, REMOVED, detection.sample))
+    for curve in found.curves.values():
+        assert curve.costs[0].kl < 1e-6
+        assert curve.costs[0].top1 == 1
+        assert curve.costs[-1].kl > curve.costs[1].kl
+    for mean, folded in zip(found.curves["mean"].costs[1:], found.curves["least-squares"].costs[1:], strict=True):
+        assert folded.kl < mean.kl
+
+
+def test_rotation_is_the_cheapest_cut_in_weighted_error(opened) -> None:
+    """Over the sample's own moments no cut of k directions has a smaller error in the centred logits."""
+    model, detection = opened("identity")
+    head = model.head
+    design = Design(head.columns[:, :VOCAB])
+    found = rotated(head, design.gram, detection)
+    np.testing.assert_allclose(np.linalg.inv(found.forward) @ found.forward, np.eye(WIDTH), atol=1e-8)
+    c = covariance(detection)
+
+    def error(coordinates: Coordinates, removed: int) -> float:
+        backward = np.linalg.inv(coordinates.forward)
+        lost = backward[:, :removed] @ coordinates.forward[:removed]
+        return float(np.trace(lost.T @ design.gram @ lost @ c))
+
+    folded = least_squares(head, ORDER, detection)
+    for removed in REMOVED[1:]:
+        assert error(found, removed) <= error(folded, removed) * (1 + 1e-9)
+    hidden = torch.from_numpy(detection.sample.hidden)
+    whole = head.raw(torch.from_numpy(found.centre)) + found.of(hidden) @ found.columns
+    torch.testing.assert_close(whole, head.raw(hidden), rtol=0, atol=1e-4)
+
+
+def test_components_are_left_out_like_dimensions(opened) -> None:
+    model, detection = opened("identity")
+    head = model.head
+    basis = np.linalg.qr(np.random.default_rng(0).normal(size=(WIDTH, WIDTH)))[0]
+    found = run(sweep(head, {"c": along(head, ORDER, None, basis)}, (5,), detection.sample))
+    hidden = detection.sample.hidden.astype(np.float64)
+    kept = basis[:, ORDER[5:]]
+    wanted = cost_of(
+        float64_logits(head, hidden), float64_logits(head, hidden @ kept @ kept.T), detection.sample.next_ids
+    )
+    assert found.curves["c"].costs[0].kl == pytest.approx(wanted.kl, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["identity", "softcap"])
+def test_measure_is_the_same_cost(opened, kind: str) -> None:
+    model, detection = opened(kind)
+    head, sample = model.head, detection.sample
+
+    def edited(hidden: torch.Tensor) -> torch.Tensor:
+        h = hidden.clone()
+        h[:, ORDER[:4]] = 0
+        return head.logits(h)
+
+    nested = run(sweep(head, {"zero": along(head, ORDER)}, (4,), sample)).curves["zero"].costs[0]
+    found = run(measure(head, edited, sample))
+    assert found.kl == pytest.approx(nested.kl, abs=1e-5)
+    assert found.js == pytest.approx(nested.js, abs=1e-5)
+    assert found.nll == pytest.approx(nested.nll, abs=1e-5)
+
+
+def test_curves_arrive_before_the_end(opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tpe_core.pruning import sweep as module
+
+    monkeypatch.setattr(module, "CHUNK_BYTES", 4 * VOCAB * 64)
+    model, detection = opened("identity")
+    events: list[Progress] = []
+    found = run(sweep(model.head, {"zero": along(model.head, ORDER)}, REMOVED, detection.sample), events.append)
+    partial = [event.partial for event in events if event.partial is not None]
+    assert [some.positions for some in partial] == [64, 128, 192, 256, 300]
+    assert partial[-1] == found
+    assert partial[0].curves["zero"].costs[3].kl != found.curves["zero"].costs[3].kl
+
+
+def test_counts_of_fractions() -> None:
+    assert counts_of([0.5, 0, 0.1, 1.0], 10) == (0, 1, 5, 9)
+    for wrong in (-0.1, 1.5, float("nan")):
+        with pytest.raises(TpeError, match="between 0 and 1"):
+            counts_of([wrong], 10)
+    with pytest.raises(TpeError, match="each of the 16 dimensions once"):
+        along(wrapped(build("identity")).head, np.zeros(WIDTH, np.int64))
+
+
+def test_a_large_vocabulary_rounds_nothing_away() -> None:
+    """Sums over 50,000 tokens in float32 keep KL to 1e-5: nothing removed costs nothing."""
+    generator = torch.Generator().manual_seed(0)
+    width, vocab = 32, 50_000
+    columns = torch.randn(width, vocab, generator=generator)
+    head = OutputHead(columns=columns, bias=None, post=Post(), vocab_rows=vocab, tied=False, module="Linear")
+    hidden = torch.randn(40, width, generator=generator).numpy()
+    sample = HiddenSample(40, hidden, np.arange(40), np.arange(40, dtype=np.uint64))
+    order = np.arange(width)
+    found = run(sweep(head, {"zero": along(head, order)}, (0, 8), sample)).curves["zero"]
+    wide = hidden.astype(np.float64)
+    base, gone = float64_logits(head, wide), wide.copy()
+    gone[:, :8] = 0
+    wanted = cost_of(base, float64_logits(head, gone), sample.next_ids)
+    assert found.costs[0].kl < 1e-5
+    for name in ("kl", "js", "nll", "entropy"):
+        assert getattr(found.costs[1], name) == pytest.approx(getattr(wanted, name), abs=1e-5)

@@ -1,0 +1,17 @@
+"""The inspector in a real terminal, opened and settled."""
+
+from __future__ import annotations
+
+from tests.e2e.conftest import POSITIONS
+from tests.e2e.terminal import Terminal
+
+START = f"tpe demo --positions {POSITIONS}"
+SETTLED = r"KL ([\d.e-]+)( |$)"  # an awaited number carries an ellipsis
+
+
+def opened(term: Terminal, line: str = START) -> None:
+    """Start the inspector and wait for its ranked dimensions and a distribution."""
+    term.start(line)
+    term.wait(SETTLED)
+    term.until(lambda: 1 in term.rows(), "the dimensions are ranked")
+    term.wait(r"\d%")

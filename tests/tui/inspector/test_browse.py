@@ -1,0 +1,268 @@
+"""Looking around under a pilot: moving, panes, search, plots, palette, sizes, hostile tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from textual.widgets import Static
+
+from tests.tui.fakes import FakeSession
+from tests.tui.helpers import Start, answered, lines, type_line, until
+from tpe_tui.dialogs.error import TextScreen
+from tpe_tui.dialogs.help import HelpScreen
+from tpe_tui.shell.engine_app import COPY_NAME
+
+NARROW, WIDE = (80, 24), (160, 48)
+
+
+async def test_moving_by_every_key(start: Start) -> None:
+    async with start() as (app, pilot):
+        dims = app.bench.dims
+        page = dims.page
+        places = []
+        for key in ("j", "down", "k", "ctrl+d", "pagedown", "ctrl+u", "G", "up", "pageup", "g", "end", "home"):
+            await pilot.press(key)
+            places.append(dims.cursor)
+        half = (dims.size.height - 1) // 2
+        assert places == [1, 2, 1, 1 + half, 1 + half + page, 1 + page, 63, 62, 62 - page, 0, 63, 0]
+        assert dims.top == 0
+
+
+async def test_the_cursor_is_always_in_view(start: Start) -> None:
+    async with start() as (app, pilot):
+        dims = app.bench.dims
+        for key in ("G", "ctrl+u", "ctrl+u", "k", "k", "g", "ctrl+d", "ctrl+d", "ctrl+d"):
+            await pilot.press(key)
+            assert dims.top <= dims.cursor < dims.top + dims.page
+
+
+async def test_base_order(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("space", "2", "b")
+        await answered(app, pilot)
+        shown = [row.base for row in app.bench.tokens.rows if not row.pinned]
+        assert shown == sorted(shown, reverse=True)
+
+
+async def test_search_a_dimension_and_go_on(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("/")
+        await type_line(pilot, "4")
+        assert app.bench.dims.dim == 4
+        await pilot.press("n")
+        first = app.bench.dims.dim
+        assert str(first).startswith("4")
+        assert first != 4
+        await pilot.press("N")
+        assert app.bench.dims.dim == 4
+        await pilot.press("/")
+        await type_line(pilot, "999")
+        assert "nothing matches" in app.workspace.status.text
+
+
+async def test_search_finds_tokens_outside_the_list(start: Start) -> None:
+    session = FakeSession()
+    rare = int(np.argmax(session.table.surprisal))
+    session.table.tokens[rare] = "rare[/x]"
+    async with start(session) as (app, pilot):
+        await pilot.press("2", "/")
+        await type_line(pilot, "RARE[/")
+        bench = app.bench
+        assert bench.tokens.token_id == rare
+        await until(pilot, lambda: bench.tokens.rows[bench.tokens.cursor].base is not None)
+        assert lines(bench.tokens)[1].startswith("› rare[/x]")
+        await pilot.press("]")
+        await answered(app, pilot)
+        assert app.workspace.history.intervention.ratio(rare) == pytest.approx(2**0.25)
+
+
+async def test_filters(start: Start) -> None:
+    async with start() as (app, pilot):
+        bench = app.bench
+        await pilot.press("space", "j", "space", "f")
+        await type_line(pilot, "nonsense")
+        assert "not understood" in str(app.screen.query_one("#ask-hint", Static).render())
+        await type_line(pilot, "pruned")
+        assert bench.dims.n_rows == 2
+        await pilot.press("space")
+        assert bench.dims.n_rows == 1
+        await pilot.press("f")
+        await type_line(pilot, "10-19")
+        assert set(bench.dims.order.tolist()) == set(range(10, 20))
+        await pilot.press("escape")
+        assert bench.dims.n_rows == 64
+        await pilot.press("2", "f")
+        await type_line(pilot, "[link")
+        assert [bench.tokens.table.tokens[row.token_id] for row in bench.tokens.rows if not row.pinned] == ["[link=x]"]
+
+
+async def test_sort_keys_and_direction(start: Start) -> None:
+    async with start() as (app, pilot):
+        dims, seen = app.bench.dims, []
+        for _ in range(5):
+            await pilot.press("s")
+            seen.append(dims.sort)
+            assert dims.order.tolist() == app.workspace.session.table.order(dims.sort).tolist()
+        assert seen == ["slope_std", "t", "r", "dim", "slope"]
+        await pilot.press("S")
+        assert dims.order.tolist() == app.workspace.session.table.order("slope", descending=False).tolist()
+
+
+async def test_panes_zoom_and_what_shows_where(start: Start) -> None:
+    async with start() as (app, pilot):
+        bench = app.bench
+
+        def shown() -> list[int]:
+            return [index for index in (1, 2, 3, 4) if bench.pane(index).size.area]
+
+        for key, panes in (
+            ("tab", [1, 2]),
+            ("tab", [1, 3]),
+            ("4", [1, 4]),
+            ("1", [1, 4]),
+            ("shift+tab", [1, 4]),
+            ("2", [1, 2]),
+        ):
+            await pilot.press(key)
+            await pilot.pause()
+            assert shown() == panes, key
+        await pilot.press("z")
+        await pilot.pause()
+        assert shown() == [2]
+        await pilot.press("3")
+        await pilot.pause()
+        assert shown() == [3]
+        await pilot.press("z", "1")
+        await pilot.pause()
+        assert shown() == [1, 3]
+        await pilot.resize_terminal(*WIDE)
+        await pilot.pause()
+        assert shown() == [1, 2, 3, 4]
+
+
+async def test_plots_turn_and_detail_follows_the_cursor(start: Start) -> None:
+    async with start(size=WIDE) as (app, pilot):
+        bench = app.bench
+        seen = []
+        for key in ("l", "right", "l", "l", "h"):
+            await pilot.press(key)
+            seen.append(bench.plot.name_shown)
+        assert seen == ["PCs", "fit", "PCA", "slopes", "PCA"]
+        await pilot.press("j")
+        await until(pilot, lambda: bench.detail.found is not None)
+        assert lines(bench.detail)[0].startswith(f" dim {bench.dims.dim}")
+        await pilot.press("2", "j")
+        await until(pilot, lambda: bench.detail.subject == ("token", bench.tokens.token_id) and bench.detail.found)
+        assert "after the prompt" in "\n".join(lines(bench.detail))
+
+
+async def test_nothing_is_asked_for_a_detail_that_nobody_sees(start: Start) -> None:
+    session = FakeSession()
+    async with start(session) as (_, pilot):
+        await pilot.press("j", "j", "space", "2", "j")
+        await pilot.pause(0.1)
+        assert set(session.calls) == {"evaluate", "prepare_forecast"}
+
+
+async def test_copy_goes_to_the_clipboard_and_a_file(start: Start, tmp_path: Path) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("y")
+        copied = (tmp_path / "state" / COPY_NAME).read_text()
+        assert copied == app.clipboard + "\n"
+        assert copied.splitlines()[1].split("\t")[0] == str(app.bench.dims.dim)
+        for key in ("2", "3", "4"):
+            await pilot.press(key, "y")
+            assert app.clipboard + "\n" != copied
+
+
+async def test_headless_command_lines(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("space", "]", "H")
+        assert isinstance(app.screen, TextScreen)
+        await pilot.press("y", "escape")
+        text = app.clipboard
+        assert "tpe analyze demo" in text
+        assert "tpe demo --prompt 'Return the number of' --mask tpe-mask-demo.json" in text
+
+
+async def test_help_and_palette(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("?")
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.press("tab", "j", "escape", "ctrl+p")
+        await pilot.press(*"invert")
+        await pilot.pause(0.3)
+        await pilot.press("enter")
+        await pilot.press("enter")
+        await until(pilot, lambda: len(app.workspace.history.intervention.pruned) == 64)
+        await pilot.press("ctrl+p")
+        await pilot.press("[")
+        await pilot.pause(0.2)
+        await pilot.press("escape")
+        assert app.screen is app.bench
+
+
+async def test_the_mouse_selects_focuses_and_presses(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.click("#tokens", offset=(5, 5))
+        assert app.bench.focused_pane == 2
+        assert app.bench.tokens.cursor == 3
+        await pilot.click("#dims", offset=(5, 4))
+        assert app.bench.dims.cursor == 2
+        await pilot.click("#footer", offset=(2, 0))
+        await until(pilot, lambda: len(app.workspace.history.intervention.pruned) == 1)
+
+
+async def test_hostile_tokens_are_only_text(start: Start) -> None:
+    session = FakeSession()
+    session.table.tokens[:60] = [
+        "[bold]",
+        "[/foo]",
+        "漢字のトークン名前",
+        "[@click=app.bell]x",
+        "한국어",
+        "e\u0301",
+    ] * 10
+    order = np.argsort(session.table.surprisal)[:60]
+    for place, token_id in enumerate(order):
+        session.table.tokens[token_id] = session.table.tokens[place % 6]
+    for size in (NARROW, WIDE):
+        async with start(session, size=size) as (app, pilot):
+            await pilot.press("2", "j", "j", "]", "4", "y", "1", "j", "H", "escape")
+            await answered(app, pilot)
+            app.export_screenshot()
+            text = "\n".join(lines(app.bench.tokens))
+            assert app.bench.tokens.size.area == 0 or "[" in text
+
+
+async def test_a_small_terminal_says_so_and_recovers(start: Start) -> None:
+    async with start(size=(59, 15)) as (app, pilot):
+        text = str(app.bench.query_one("#small", Static).render())
+        assert "60×16" in text
+        assert "59×15" in text
+        assert app.bench.dims.size.area == 0
+        await pilot.press("space", "j")
+        await pilot.resize_terminal(60, 16)
+        await pilot.pause()
+        assert app.bench.dims.size.area > 0
+
+
+@pytest.mark.parametrize("size", [(60, 16), (61, 17), (80, 24), (100, 30), (119, 40), (120, 28), (160, 48), (240, 70)])
+async def test_no_line_is_wider_than_its_pane(start: Start, size: tuple[int, int]) -> None:
+    async with start(size=size) as (app, pilot):
+        await pilot.press("space", "v", "j", "2", "]", "3", "4")
+        await answered(app, pilot)
+        bench = app.bench
+        for widget in (
+            bench.dims,
+            bench.tokens,
+            bench.plot,
+            bench.detail,
+            bench.status,
+            bench.prompt_bar,
+            bench.footer,
+        ):
+            for y in range(widget.size.height):
+                assert widget.render_line(y).cell_length == widget.size.width

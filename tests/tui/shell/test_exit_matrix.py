@@ -1,0 +1,137 @@
+"""Every way out by every state: exit code, terminal settings, files left behind and what the user is told."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tui.terminal_session import HUNG_UP, IN_TIME, LEFT, READY, Session
+
+STATES = ("idle", "job", "dialog")
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+NOT_KEPT = b"tpe: prompt and view are not kept for the next start: "
+
+Open = Callable[..., Session]
+
+
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Opens the inspector on a fake session and brings it into a state."""
+    sessions: list[Session] = []
+    job = tmp_path / "job"
+    monkeypatch.setenv("TPE_FAKE_JOB", str(job))
+
+    def start(
+        state: str, home: Path = tmp_path, limit: Callable[[], object] | None = None, apart: bool = False
+    ) -> Session:
+        session = Session(home, limit=limit, apart=apart)
+        sessions.append(session)
+        session.until(READY)
+        if state == "job":
+            session.press(b"r")
+            end = time.monotonic() + 20
+            while not session.seen.count(b"detection") and time.monotonic() < end:
+                session.settle(0.05)
+        elif state == "dialog":
+            session.press(b"p")
+            session.until(b"is a new line")
+        if state != "job":  # which never stops painting
+            session.settle(0.2)
+        return session
+
+    yield start
+    for session in sessions:
+        session.close()
+
+
+def files(home: Path) -> dict[str, int]:
+    """Everything in the home but the log: names and sizes."""
+    return {
+        path.name: path.stat().st_size
+        for path in home.rglob("*")
+        if path.is_file() and path.suffix != ".log" and path.name != "job" and "pycache" not in str(path)
+    }
+
+
+def is_ended_job(tmp_path: Path, state: str) -> bool:
+    return state != "job" or (tmp_path / "job").read_text() == "closed"
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_the_job_keeps_the_view_and_leaves_a_clean_terminal(
+    opened: Open, tmp_path: Path, number: signal.Signals, state: str
+) -> None:
+    session = opened(state)
+    session.process.send_signal(number)
+    sent = time.monotonic()
+    assert session.ended() == 128 + number
+    assert time.monotonic() - sent <= IN_TIME + 1
+    assert termios.tcgetattr(session.slave) == session.before
+    assert session.seen.split(LEFT)[-1].count(b"tpe: ") == 0
+    assert set(files(tmp_path)) == {"inspector.json"}
+    assert min(files(tmp_path).values()) > 0
+    assert is_ended_job(tmp_path, state)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_kill_9_leaves_no_half_written_file(opened: Open, tmp_path: Path, state: str) -> None:
+    session = opened(state)
+    session.process.kill()
+    assert session.process.wait(10) == -signal.SIGKILL
+    left = files(tmp_path)
+    assert set(left) <= {"inspector.json"}
+    assert min(left.values(), default=1) > 0
+    assert termios.tcgetattr(session.slave) != session.before  # nobody is left to clean it
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("which", ["keys", "screen"])
+def test_half_a_terminal_that_goes_ends_the_process_and_the_other_half_is_clean(
+    opened: Open, tmp_path: Path, which: str, state: str
+) -> None:
+    session = opened(state, apart=True)
+    closed = session.vanish(which)
+    while session.process.poll() is None and time.monotonic() - closed < 15:
+        if which == "keys":
+            session.settle(0.05)
+        time.sleep(0.05)
+    assert session.process.wait(0.1) == HUNG_UP
+    assert time.monotonic() - closed <= IN_TIME + 1
+    if which == "screen":
+        assert termios.tcgetattr(session.keys_slave) == session.before
+    else:
+        session.settle(0.1)
+        assert LEFT in session.seen
+    assert set(files(tmp_path)) == {"inspector.json"}
+    assert is_ended_job(tmp_path, state)
+
+
+def no_room() -> None:
+    """Let every file be too large from its first byte."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("disk", ["full", "read-only"])
+def test_a_disk_that_refuses_leaves_nothing_behind_and_the_user_is_told(
+    opened: Open, tmp_path: Path, disk: str, state: str
+) -> None:
+    if disk == "full":
+        home, limit = tmp_path, no_room
+    else:
+        (tmp_path / "file").write_text("no folder")
+        home, limit = tmp_path / "file", None
+    session = opened(state, home, limit)
+    session.process.send_signal(signal.SIGTERM)
+    assert session.ended() == 128 + signal.SIGTERM
+    assert termios.tcgetattr(session.slave) == session.before
+    assert session.seen.split(LEFT)[-1].count(NOT_KEPT) == 1
+    assert set(files(tmp_path)) <= {"file"}, files(tmp_path)
+    assert disk == "full" or is_ended_job(tmp_path, state)  # on a full disk there is no room for a note of it
