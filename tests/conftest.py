@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.tiny_models import (
     save_tiny,
@@ -17,6 +19,11 @@ from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.session import LiveSession, open_session
+
+settings.register_profile("tpe", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.load_profile("tpe")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell; tests send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

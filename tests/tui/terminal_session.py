@@ -62,15 +62,15 @@ class Session:
         """Read until the process has ended; its exit code."""
         end = time.monotonic() + 15
         while self.process.poll() is None and time.monotonic() < end:
-            self.settle(0.05)
+            self.settle(0.05, most=0.2)
         code = self.process.wait(0.1)
         self.settle(0.1)
         return code
 
-    def settle(self, quiet: float = 0.5) -> int:
-        """Read until nothing comes for a while; how many bytes came."""
-        start = len(self.seen)
-        while select.select([self.master], [], [], quiet)[0]:
+    def settle(self, quiet: float = 0.5, most: float = 5.0) -> int:
+        """Read until nothing comes for a while, for `most` seconds where a job paints all the time; how many bytes."""
+        start, end = len(self.seen), time.monotonic() + most
+        while time.monotonic() < end and select.select([self.master], [], [], quiet)[0]:
             self.seen += os.read(self.master, 65536)
         return len(self.seen) - start
 
