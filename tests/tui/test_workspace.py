@@ -46,9 +46,8 @@ def posted() -> queue.Queue[Message]:
 def workspace(tmp_path: Path, heard: Heard, posted: queue.Queue[Message]) -> Iterator[Workspace]:
     host = EngineHost(posted.put)
     keymap = load_keymap(tmp_path / "keys.toml")
-    yield Workspace(
-        RunOptions(), host, keymap, clock=lambda: 0.0, changed=heard.changes.append, failed=heard.failed
-    )  # fmt: skip
+    changed, failed = heard.changes.append, heard.failed
+    yield Workspace(RunOptions(), host, keymap, clock=lambda: 0.0, changed=changed, failed=failed)
     host.stop()
 
 
