@@ -72,7 +72,13 @@ def _wide_head() -> LanguageModel:
     )
     report = HeadReport(architecture="random", head="Linear", dtype="float32", device="cpu")
     return Bodyless(
-        "random", None, SimpleNamespace(config=None, get_input_embeddings=lambda: None), None, 256, report, head
+        name="random",
+        revision=None,
+        hf=SimpleNamespace(config=None, get_input_embeddings=lambda: None),
+        tokenizer=None,
+        context=256,
+        report=report,
+        measured_head=head,
     )
 
 

@@ -109,7 +109,7 @@ def test_killed_and_run_again(folder: Path, tmp_path: Path) -> None:
     """A process that is killed, not asked to stop, in the middle of its work."""
     code = (
         "import sys, time\n"
-        "from tpe_core.dynamics import trajectory_run\n"
+        "from tpe_core.dynamics import run as trajectory_run\n"
         "fit = trajectory_run.fit_steps\n"
         "def slow(*a):\n"
         "    time.sleep(float(sys.argv[2])); print('fit', flush=True); return fit(*a)\n"
