@@ -59,6 +59,9 @@ class Registry(Mapping[str, T]):
             raise TpeError(f"unknown {self.concept} {name!r}: choose one of {', '.join(self._entries)}.")
         return self._entries[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
     def __getitem__(self, name: str) -> T:
         return self._entries[name]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,6 +43,7 @@ class EditStatistics:
     given_fills: Mapping[str, Floats] = field(default_factory=dict)  # [d] by replacement
     given_rebuilt: Reconstruction | None = None
     _rebuilt: Reconstruction | None = None  # the last one made
+    _fills: dict[Callable[[Floats], Floats], Floats] = field(default_factory=dict)  # by what made them
 
     @staticmethod
     def of(slope: Floats, detection: Detection) -> EditStatistics:
@@ -59,10 +60,14 @@ class EditStatistics:
 
     def fill(self, replacement: str) -> Floats | None:
         """[d] the constants that stand in for dimensions, each where it is pruned; None where no constant does."""
+        if (given := self.given_fills.get(replacement)) is not None:
+            return given
         fill = REPLACEMENTS[replacement].fill
-        if fill is None or replacement in self.given_fills:
-            return self.given_fills.get(replacement)
-        return fill(self.mean_hidden)
+        if fill is None:
+            return None
+        if fill not in self._fills:  # asked at every toggle
+            self._fills[fill] = fill(self.mean_hidden)
+        return self._fills[fill]
 
     def reconstruction(self, pruned: tuple[int, ...], replacement: str = "least-squares") -> Reconstruction:
         """How the `pruned` dimensions, or under ``refit`` all, are guessed from the others.

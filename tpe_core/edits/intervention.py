@@ -102,8 +102,9 @@ class Intervention:
         object.__setattr__(self, "steering", tuple(sorted(self.steering)))
         if self.pruned and self.pruned[0] < 0:
             raise TpeError(f"a dimension cannot be negative, got {self.pruned[0]}.")
-        if self.replacement not in (masks := REPLACEMENTS.masks):
-            raise TpeError(f"unknown replacement {self.replacement!r}: choose one of {', '.join(masks)}.")
+        if self.replacement not in REPLACEMENTS or not REPLACEMENTS[self.replacement].can_be_mask:
+            names = ", ".join(REPLACEMENTS.masks)
+            raise TpeError(f"unknown replacement {self.replacement!r}: choose one of {names}.")
         ids = [entry.token_id for entry in self.steering]
         if len(set(ids)) < len(ids):
             raise TpeError("a token is steered twice: give every token one ratio.")
