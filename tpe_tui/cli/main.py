@@ -239,9 +239,17 @@ def command_line() -> typer.Typer:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if "_TPE_COMPLETE" in os.environ:  # a shell asks for completions: one to a line, however long its help is
-        os.environ["COLUMNS"] = "1000"
-    return with_standard_streams(lambda: _run(arguments), say)
+    if "_TPE_COMPLETE" not in os.environ:
+        return with_standard_streams(lambda: _run(arguments), say)
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "1000"  # a shell asks for completions: one to a line, however long its help is
+    try:
+        return with_standard_streams(lambda: _run(arguments), say)
+    finally:
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
 
 
 def _run(arguments: list[str]) -> int:

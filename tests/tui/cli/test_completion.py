@@ -44,6 +44,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  #
                 patch.setenv(name, value)
             with pytest.raises(SystemExit) as left:
                 main([])
+            assert os.environ["COLUMNS"] == "80", "what completing needs stays in it"
         assert left.value.code == 0
         return values(shell, capsys.readouterr().out)
 
