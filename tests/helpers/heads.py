@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import BartConfig, BartForConditionalGeneration, LlamaForCausalLM
 
 from tests.helpers.tiny_models import CONTEXT, VOCAB, WIDTH, random_corpus, tiny_config, tiny_tokenizer
+from tpe_core.detection.detection import Detection, detect
 from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.intervention import Intervention
 from tpe_core.models.model import LanguageModel
 from tpe_core.models.probe import open_head
+from tpe_core.progress import run
 
 NEVER_PREDICTED = slice(40, 60)
 KEPT = VOCAB - 30
@@ -124,3 +128,14 @@ def edited_model(model: LanguageModel, intervention: Intervention, basis: EditSt
         measured_head=model.measured_head,
         task=model.task,
     )
+
+
+def detected(blocks: int, sample_size: int) -> Callable[[str], tuple[LanguageModel, Detection]]:
+    """Gives a model of a kind with its detection over `blocks` random blocks; each is made once."""
+
+    @functools.cache
+    def make(kind: str) -> tuple[LanguageModel, Detection]:
+        model = wrapped(build(kind), "seq2seq" if kind == "bias" else "causal")
+        return model, run(detect(model, random_corpus(blocks, 40), sample_size=sample_size))
+
+    return make

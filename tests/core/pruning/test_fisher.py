@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.heads import build, wrapped
-from tests.helpers.tiny_models import VOCAB, WIDTH, random_corpus
+from tests.helpers.heads import detected
+from tests.helpers.tiny_models import VOCAB, WIDTH
 from tpe_core.analysis import analyze
-from tpe_core.detection.detection import Detection, detect
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import read_samples
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
-from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.pruning import fisher as module
@@ -34,15 +32,7 @@ from tpe_core.store import Store
 
 @pytest.fixture(scope="module")
 def opened() -> Any:
-    made: dict[str, tuple[LanguageModel, Detection]] = {}
-
-    def make(kind: str) -> tuple[LanguageModel, Detection]:
-        if kind not in made:
-            model = wrapped(build(kind), "seq2seq" if kind == "bias" else "causal")
-            made[kind] = model, run(detect(model, random_corpus(8, 40), sample_size=60))
-        return made[kind]
-
-    return make
+    return detected(8, 60)
 
 
 def log_p(head: OutputHead, hidden: torch.Tensor) -> torch.Tensor:

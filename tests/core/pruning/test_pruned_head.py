@@ -11,13 +11,12 @@ import pytest
 import torch
 
 from tests.helpers.costs import cost_of, float64_logits, replaced
-from tests.helpers.heads import build, wrapped
+from tests.helpers.heads import detected
 from tests.helpers.tiny_models import WIDTH, random_corpus
 from tpe_core.detection.detection import Detection, detect
 from tpe_core.edits.reconstruction import covariance, reconstruct
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
-from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Progress, run
 from tpe_core.pruning.distill import Columns, distill
 from tpe_core.pruning.fisher import fisher_information
@@ -32,15 +31,7 @@ REMOVED = (1, 4, 6, 11, 12, 15)
 
 @pytest.fixture(scope="module")
 def opened() -> Any:
-    made: dict[str, tuple[LanguageModel, Detection]] = {}
-
-    def make(kind: str) -> tuple[LanguageModel, Detection]:
-        if kind not in made:
-            model = wrapped(build(kind), "seq2seq" if kind == "bias" else "causal")
-            made[kind] = model, run(detect(model, random_corpus(60, 40), sample_size=2000))
-        return made[kind]
-
-    return make
+    return detected(60, 2000)
 
 
 @pytest.mark.parametrize("kind", ["identity", "head bias", "scale", "softcap", "mask"])

@@ -9,15 +9,14 @@ import pytest
 import torch
 
 from tests.helpers.costs import cost_of, float64_logits, replaced
-from tests.helpers.heads import build, wrapped
-from tests.helpers.tiny_models import VOCAB, WIDTH, random_corpus
-from tpe_core.detection.detection import Detection, detect
+from tests.helpers.heads import build, detected, wrapped
+from tests.helpers.tiny_models import VOCAB, WIDTH
+from tpe_core.detection.detection import Detection
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.encoding.design import Design
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead, Post
-from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Progress, run
 from tpe_core.pruning.coordinates import Coordinates, along, least_squares, rotated
 from tpe_core.pruning.sweep import counts_of, measure, sweep
@@ -28,15 +27,7 @@ ORDER = np.random.default_rng(1).permutation(WIDTH)
 
 @pytest.fixture(scope="module")
 def opened() -> Any:
-    made: dict[str, tuple[LanguageModel, Detection]] = {}
-
-    def make(kind: str) -> tuple[LanguageModel, Detection]:
-        if kind not in made:
-            model = wrapped(build(kind), "seq2seq" if kind == "bias" else "causal")
-            made[kind] = model, run(detect(model, random_corpus(20, 40), sample_size=300))
-        return made[kind]
-
-    return make
+    return detected(20, 300)
 
 
 def coordinates(head: OutputHead, how: str, detection: Detection) -> Coordinates:
