@@ -5,20 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import cast
 
 from textual.pilot import Pilot
 from textual.widgets import Input
 
 from tpe_tui.app import TpeApp
+from tpe_tui.shell.engine_app import EngineApp
 from tpe_tui.widgets.line_widget import LineWidget
 
 Start = Callable[..., AbstractAsyncContextManager[tuple[TpeApp, Pilot[int]]]]
 
 
 async def until(pilot: Pilot[int], what: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait for `what`, failing loudly where it does not come."""
+    """Wait for `what` and for all that was typed, failing loudly where it does not come."""
     for _ in range(int(seconds / 0.02)):
-        if what():
+        if what() and cast(EngineApp, pilot.app).input_order.idle:
             await pilot.pause()
             return
         await pilot.pause(0.02)

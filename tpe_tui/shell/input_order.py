@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from textual import events
@@ -127,13 +128,16 @@ class InputOrder:
                 left &= alive
 
     async def _laid_out(self) -> None:
-        done, end = asyncio.Event(), asyncio.get_running_loop().time() + REFRESH
-        while self._app.screen_stack and self._app.screen_stack[-1].outer_size != self._app.size:
-            if asyncio.get_running_loop().time() > end:
-                return
-            await asyncio.sleep(STEP)  # Textual waits a little for further sizes
-        if self._app.screen_stack and self._app.screen_stack[-1].call_after_refresh(done.set):
-            try:
-                await asyncio.wait_for(done.wait(), REFRESH)
-            except TimeoutError:
-                return
+        """Wait until the screen on top is laid out in the app's size; another one may come on top meanwhile."""
+        end = asyncio.get_running_loop().time() + REFRESH
+        asked, done = None, asyncio.Event()
+        while (stack := self._app.screen_stack) and not done.is_set() and asyncio.get_running_loop().time() < end:
+            if stack[-1].outer_size != self._app.size:  # Textual waits a little for further sizes
+                await asyncio.sleep(STEP)
+            elif stack[-1] is not asked:  # a covered screen never refreshes, nor calls back
+                asked, done = stack[-1], asyncio.Event()
+                if not asked.call_after_refresh(done.set):
+                    return
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(done.wait(), LOOK)

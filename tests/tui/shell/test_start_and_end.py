@@ -51,6 +51,15 @@ async def test_a_failing_open_is_a_modal_and_leaving_says_1(start: Start) -> Non
     assert app.return_value == 1
 
 
+async def test_a_screen_that_comes_by_itself_holds_up_no_key(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layout that waited for the screen below it, which is covered and never refreshed, would wait until the end."""
+    monkeypatch.setattr("tpe_tui.shell.input_order.REFRESH", 60.0)
+    async with start(opener=failing(), ready=False) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: app.clipboard, 5)
+
+
 async def test_a_failed_open_can_be_tried_again(start: Start) -> None:
     openers = [failing(), opening(FakeSession())]
     async with start(opener=lambda options: openers.pop(0)(options), ready=False) as (app, pilot):
