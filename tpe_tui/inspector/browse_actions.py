@@ -193,8 +193,7 @@ class BrowseActions:
         self.frame.show_detail()
 
     def _filter_tokens(self, text: str) -> None:
-        self.frame.tokens.filter = text
-        self.frame.tokens.rebuild()
+        self.frame.tokens.filter_by(text)
         self.frame.retitle()
 
     def table_sort(self) -> None:

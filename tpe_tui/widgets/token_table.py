@@ -135,24 +135,40 @@ class TokenBars(ListPane):
             self.rebuild()
 
     def rebuild(self) -> None:
-        """Build the rows: pinned tokens that are not among the most probable, then those in order."""
+        """Build the rows: pinned tokens that are not among the most probable, then those in order.
+
+        The filter hides neither what is steered nor what is selected, in the list or pinned above it: a key acts on the
+        token that was searched for, whichever answer has come.
+        """
         rows: list[Row] = []
         if self.answer is not None:
             base, now = self.answer.base, self.answer.now
             order = np.argsort(-base, kind="stable") if self.by_base else np.arange(len(now))
             rows = [Row(int(self.answer.ids[i]), float(base[i]), float(now[i])) for i in order]
             shown = {row.token_id for row in rows}
-            pinned = {*self.ratios, *([self.selected] if self.selected is not None else [])} - shown
-            rows = [self._pinned(token_id) for token_id in sorted(pinned)] + rows
+            rows = [self._pinned(token_id) for token_id in sorted(self._kept() - shown)] + rows
         if self.filter and self.table is not None:
-            wanted = self.filter.lower()
-            rows = [row for row in rows if row.pinned or wanted in self.table.tokens[row.token_id].lower()]
+            rows = [row for row in rows if row.token_id in self._kept() or self._matches(row.token_id)]
         self.rows = rows
         highest = max((max(row.base or 0.0, row.now or 0.0) for row in rows), default=1.0)
         self._scale = next((scale for scale in SCALES if scale >= highest), 1.0)
         at = next((index for index, row in enumerate(rows) if row.token_id == self.selected), 0)
         self.go(at, quiet=True)
         self.repaint()
+
+    def _kept(self) -> set[int]:
+        """Token ids that are shown in any case."""
+        return {*self.ratios, *([self.selected] if self.selected is not None else [])}
+
+    def _matches(self, token_id: int) -> bool:
+        return self.table is not None and self.filter.lower() in self.table.tokens[token_id].lower()
+
+    def filter_by(self, text: str) -> None:
+        """Show the tokens that contain `text`; a selected one that does not is selected no longer."""
+        self.filter = text
+        if self.selected is not None and not self._matches(self.selected):
+            self.selected = None
+        self.rebuild()
 
     def _pinned(self, token_id: int) -> Row:
         known = self.detail is not None and self.detail.token_id == token_id

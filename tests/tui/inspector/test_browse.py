@@ -98,6 +98,30 @@ async def test_filters(start: Start) -> None:
         assert [bench.tokens.table.tokens[row.token_id] for row in bench.tokens.rows if not row.pinned] == ["[link=x]"]
 
 
+async def test_a_filter_hides_neither_the_token_that_was_searched_for_nor_a_steered_one(start: Start) -> None:
+    """It stood in the list or was pinned above it, and the keys went to another token where it stood in the list."""
+    async with start() as (app, pilot):
+        tokens = app.bench.tokens
+        listed = [row.token_id for row in tokens.rows if "_1" not in tokens.table.tokens[row.token_id]]
+        searched, steered = listed[:2]
+        app.workspace.edit(lambda: app.workspace.history.steer(steered, 4.0))
+        await pilot.press("2", "f")
+        await type_line(pilot, "_1")
+        assert searched not in {row.token_id for row in tokens.rows}
+        tokens.select(searched)
+        await answered(app, pilot)
+        assert tokens.token_id == searched
+        await pilot.press("]")
+        await answered(app, pilot)
+        assert [entry.token_id for entry in app.workspace.history.intervention.steering] == sorted([searched, steered])
+        assert {searched, steered} < {row.token_id for row in tokens.rows}
+        await pilot.press("f")
+        await type_line(pilot, "_2")
+        others = {row.token_id for row in tokens.rows} - {searched, steered}
+        assert len(others) == tokens.n_rows - 2
+        assert all("_2" in tokens.table.tokens[token_id] for token_id in others)
+
+
 async def test_sort_keys_and_direction(start: Start) -> None:
     async with start() as (app, pilot):
         dims, seen = app.bench.dims, []

@@ -101,8 +101,7 @@ async def test_a_list_that_a_filter_made_short_begins_at_its_first_row(start: St
         assert dims.top == 0
         tokens = app.bench.tokens
         await pilot.press("2", "G")
-        tokens.filter = "name"
-        tokens.rebuild()
+        tokens.filter_by("name")
         await pilot.pause()
         assert tokens.top <= max(0, tokens.n_rows - tokens.page)
 
