@@ -18,6 +18,7 @@ EMPTY = "∅"
 ELLIPSIS = "…"
 SPACE = "·"
 DOTTED_CIRCLE = "◌"
+CHARS_PER_CELL = 8  # a letter and its marks; no script writes more all along a line
 NAMED = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
 
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
@@ -123,15 +124,19 @@ def cell_width(text: str) -> int:
 
 
 def fit(text: str, width: int) -> str:
-    """`text` cut to at most `width` cells, ending in ``…`` where something was cut; marks stay with their letters."""
+    """`text` cut to at most `width` cells, ending in ``…`` where something was cut; marks stay with their letters.
+
+    Marks take no cells of their own: a heap of them is cut at `CHARS_PER_CELL` characters for each cell.
+    """
     if width <= 0:
         return ""
-    if cell_width(text) <= width:
+    longest = CHARS_PER_CELL * width
+    if len(text) <= longest and cell_width(text) <= width:
         return text
     used = 0
     for index, char in enumerate(text):
         used += _width(char)
-        if used > width - 1:
+        if used > width - 1 or index == longest - 1:
             return text[:index] + ELLIPSIS
     return text
 

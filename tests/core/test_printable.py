@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.helpers.tokenizers import byte_level, metaspace
-from tpe_core.printable import cell_width, fit, printable_bytes, printable_token, token_texts
+from tpe_core.printable import CHARS_PER_CELL, cell_width, fit, printable_bytes, printable_token, token_texts
 
 ESCAPE = re.compile("⟨U\\+([0-9A-F]{4,6})⟩")
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -112,7 +112,8 @@ def test_fit_never_overflows_and_keeps_what_fits(text: str, width: int) -> None:
     shown = printable_token(text)
     cut = fit(shown, width)
     assert cell_width(cut) <= max(0, width)
-    if cell_width(shown) <= width:
+    assert len(cut) <= CHARS_PER_CELL * max(0, width)
+    if cell_width(shown) <= width and len(shown) <= CHARS_PER_CELL * width:
         assert cut == shown
     elif width > 0:
         assert cut.endswith("…")
@@ -122,6 +123,7 @@ def test_fit_never_overflows_and_keeps_what_fits(text: str, width: int) -> None:
 def test_fit_keeps_marks_and_wide_letters_whole() -> None:
     assert fit("日本語", 4) == "日…"
     assert fit("e\u0301e\u0301e\u0301", 2) == "e\u0301…"
+    assert fit("e" + "\u0301" * 99, 2) == "e" + "\u0301" * 14 + "…"
     assert fit("abc", 1) == "…"
     assert fit("abc", 0) == ""
 

@@ -138,6 +138,12 @@ def test_changed_documents(path: Path, capsys: pytest.CaptureFixture[str], data:
         path.write_bytes(original)
 
 
+def test_a_field_named_by_a_heap_of_marks_is_cut(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Marks take no cells, so that a cut by cells alone let all of them through."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), "\u0301" * 3000: 1}))
+    assert "unknown field ◌" in outcome(path, capsys)
+
+
 @given(st.binary(max_size=300))
 @example(b"\xff\xfe{\x00}\x00")
 @example(b'{"kind": "tpe.intervention", "schema": 2, "pruned": ' + b"[" * 5000)
