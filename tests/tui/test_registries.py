@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -254,3 +257,68 @@ def test_a_name_is_registered_once_and_only_for_its_block() -> None:
     assert list(table) == ["last-first"]
     with pytest.raises(TpeError, match="unknown order 'other': choose one of last-first"):
         table.choose("other")
+
+
+MIDDLE_KEY = """    Action("find.middle", "ctrl+g", "the dimension in the middle", "Find"),
+"""
+MIDDLE_ACTION = '''    def find_middle(self) -> None:
+        """Go to the dimension in the middle."""
+        self.frame.dims.go(self.frame.dims.n_rows // 2)
+
+'''
+PRESSED = """
+import asyncio
+import sys
+from pathlib import Path
+
+sys.path.append(sys.argv[1])
+from tests.tui.fakes import FakeSession, opening
+import tpe_tui
+from tpe_core.options import RunOptions
+from tpe_tui.app import TpeApp
+from tpe_tui.palette import TpeCommands
+
+assert Path(tpe_tui.__file__).is_relative_to(Path(__file__).parent)
+
+
+async def press() -> None:
+    app = TpeApp(
+        RunOptions(), state_dir=Path("state"), opener=opening(FakeSession()), keys_file=Path("keys"), lister=list
+    )
+    async with app.run_test(size=(120, 200)) as pilot:
+        while app.workspace.session is None:
+            await pilot.pause(0.01)
+        await pilot.press("ctrl+g")
+        print("cursor", app.bench.dims.cursor, "of", app.bench.dims.n_rows)
+        print("palette", [hit.text for hit in [hit async for hit in TpeCommands(app.screen).discover()]])
+        await pilot.press("?")
+        await pilot.pause()
+        text = " ".join(str(widget.render()) for widget in app.screen.query("Static"))
+        print("help", [line.strip() for line in text.splitlines() if "in the middle" in line])
+    app.host.stop()
+
+
+asyncio.run(press())
+"""
+
+
+def test_a_key_with_its_action_is_a_line_in_one_file_and_a_method_in_another(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    shutil.copytree(root / "tpe_tui", tmp_path / "tpe_tui", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, before, more in (
+        ("keymap.py", '    Action("find.filter",', MIDDLE_KEY),
+        ("inspector/browse_actions.py", "    def find_filter(self)", MIDDLE_ACTION),
+    ):
+        file = tmp_path / "tpe_tui" / name
+        text = file.read_text()
+        assert text.count(before) == 1
+        file.write_text(text.replace(before, more + before))
+    (tmp_path / "press.py").write_text(PRESSED)
+    words = [sys.executable, "press.py", str(root)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    cursor, palette, listed = done.stdout.splitlines()
+    assert cursor == "cursor 32 of 64"
+    assert "Find: the dimension in the middle  [^g]" in palette
+    assert "^g" in listed
+    assert "the dimension in the middle" in listed
