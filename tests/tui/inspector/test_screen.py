@@ -50,7 +50,7 @@ async def test_toggle_marks_at_once_and_probabilities_follow(start: Start) -> No
 async def test_a_prompt_that_takes_long_says_how_far_it_is_and_can_be_cancelled(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tpe_tui.engine.host.PATIENCE", 0.0)
+    monkeypatch.setattr("tpe_tui.engine.host.PATIENCE", 0.05)
     session, evaluate, go_on = FakeSession(), FakeSession.evaluate, threading.Event()
 
     def slowly(prompt: str, edit: Intervention) -> object:
