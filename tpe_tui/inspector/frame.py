@@ -418,7 +418,9 @@ class InspectFrame(NeedsRoom, Screen[None]):
     @on(ListPane.Moved)
     def _cursor_moved(self, event: ListPane.Moved) -> None:
         event.stop()
-        self.subject = "dim" if event.pane is self.dims else "token"
+        focused = self.focused_pane
+        if focused not in (1, 2) or event.pane is self.pane(focused):  # the subject is of the pane that has the focus
+            self.subject = "dim" if event.pane is self.dims else "token"
         self.show_detail()
 
     @on(Footer.Pressed)

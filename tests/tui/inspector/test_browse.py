@@ -78,6 +78,22 @@ async def test_search_finds_tokens_outside_the_list(start: Start) -> None:
         assert app.workspace.history.intervention.ratio(rare) == pytest.approx(2**0.25)
 
 
+async def test_a_search_is_in_the_pane_that_has_the_focus_wherever_a_cursor_moved(start: Start) -> None:
+    """A sort moves the other pane's cursor; whether a key moves this one's depends on the answer that has come."""
+    async with start() as (app, pilot):
+        await pilot.press("2")
+        app.bench.dims.go(3)
+        await pilot.pause()
+        assert (app.bench.focused_pane, app.bench.subject) == (2, "token")
+        await pilot.press("/")
+        await type_line(pilot, "value")
+        assert app.workspace.status.text.startswith("match 1 of")
+        await pilot.press("1")
+        app.bench.tokens.select(3)
+        await pilot.pause()
+        assert (app.bench.focused_pane, app.bench.subject) == (1, "dim")
+
+
 async def test_filters(start: Start) -> None:
     async with start() as (app, pilot):
         bench = app.bench
