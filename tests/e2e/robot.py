@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.conftest import POSITIONS, ROOT, environment
-from tests.helpers.bursts import Burst, listed, make_bursts
+from tests.helpers.bursts import LONGEST, Burst, listed, make_bursts
+from tpe_tui.shell.terminal_input import PASTED_LENGTH
 
 __all__ = ["main", "typed"]
 
@@ -31,6 +32,7 @@ EPISODE = 50  # bursts
 PATIENCE = 240.0  # seconds
 LOOK = 0.02  # seconds
 ALONE = 0.25  # seconds after an escape and a size, before it is asked whether they have been handled
+PILED = PASTED_LENGTH - LONGEST  # characters; more that lie unread on a busy machine are read at once, as a paste
 
 
 def written(burst: Burst) -> bytes:
@@ -44,6 +46,7 @@ class Driven:
     def __init__(self, folder: Path, cache: Path) -> None:
         folder.mkdir()
         self.file = folder / "state.json"
+        self._piled = 0  # characters since everything was read
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
@@ -68,11 +71,15 @@ class Driven:
             self.resize(*burst.size)
             self._alone()  # sizes come by a signal, not in the order of the keys
         else:
+            if self._piled + len(burst.keys) > PILED:
+                self._alone()
+            self._piled += len(burst.keys)
             os.write(self.terminal, written(burst))
             if burst.keys.endswith("\x1b"):
                 self._alone()
 
     def _alone(self) -> None:
+        self._piled = 0
         time.sleep(ALONE)
         self.settle()
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["PLAIN", "WILD", "Burst", "listed", "make_bursts"]
+__all__ = ["LONGEST", "PLAIN", "WILD", "Burst", "listed", "make_bursts"]
 
 PASTES = ("hello", "two\nlines", "q\nq\nqq\n", "30%", "1\n2\n", "a\tb", "x\\ny", "\r\n", "0.5\n")
 SIZES = ((80, 24), (160, 48), (60, 16), (100, 30), (120, 28))
