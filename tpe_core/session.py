@@ -37,14 +37,14 @@ from tpe_core.progress import Steps
 from tpe_core.pruning.results import SweepRequest, SweepResult
 from tpe_core.pruning.sweep import Cost, measure
 from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
-from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, MostAffected, TextsRead
+from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 from tpe_core.steering.token_search import TokenIndex
 from tpe_core.store import Store
 
 if TYPE_CHECKING:
     from tpe_core.manifest.manifest import MeasuredText
     from tpe_core.pruning.forecast import LiveForecast
-    from tpe_core.steering.live_study import LiveSteering
+    from tpe_core.steering.study import ObservedTexts
 
 __all__ = ["LiveSession", "open_session"]
 
@@ -83,7 +83,7 @@ class LiveSession:
         self.analysis = analysis
         self.options = options or RunOptions()
         self._samples: Samples | None = None
-        self._steering: LiveSteering | None = None
+        self._steering: ObservedTexts | None = None
         self._swept: SweepResult | None = None
         self._tested: dict[str, torch.Tensor] = {}  # h after the prompts of self-tests
         self._forecast: LiveForecast | None = None
@@ -189,18 +189,18 @@ class LiveSession:
 
         Raises `TpeError` where the edit came from a file that this session has not loaded.
         """
-        from tpe_core.steering.live_study import read_steering_texts, unsteered
+        from tpe_core.steering.study import observe_texts, unsteered
 
         if self._steering is None or self._steering.below != unsteered(edit):
             samples = yield from self._read()
-            self._steering = yield from read_steering_texts(self.analysis, samples, self.basis(edit), edit)
+            self._steering = yield from observe_texts(self.analysis, samples, self.basis(edit), edit)
         return self._steering.read
 
-    def steering(self, request: DoseRequest) -> DoseFigures:
-        """Asked and achieved ratios, once the texts are read: milliseconds. Raises as `LiveSteering.figures`."""
-        return self._texts_read().figures(request)
+    def steering(self, request: DoseRequest) -> DoseResponse:
+        """Asked and achieved ratios, once the texts are read: milliseconds. Raises as `ObservedTexts.respond`."""
+        return self._texts_read().respond(request)
 
-    def calibrated(self, request: DoseRequest) -> Calibrated:
+    def calibrated(self, request: DoseRequest) -> CalibratedRatios:
         """What to ask so that every token achieves its ratio, once the texts are read: milliseconds."""
         return self._texts_read().calibrated(request)
 
@@ -208,7 +208,7 @@ class LiveSession:
         """The unsteered tokens whose mean probability an edit changes most, once the texts are read: a job."""
         return (yield from self._texts_read().most_affected(request))
 
-    def _texts_read(self) -> LiveSteering:
+    def _texts_read(self) -> ObservedTexts:
         if self._steering is None:
             raise TpeError("no text is read to measure steering on yet: open the steering study and let it read.")
         return self._steering
@@ -386,17 +386,17 @@ class LiveSession:
 
     def _measured(self, edit: Intervention) -> tuple[MeasuredText, ...]:
         """What the studies of this session have measured of exactly this edit."""
-        from tpe_core.manifest.making import dosed_on_texts, swept_on_texts
+        from tpe_core.manifest.making import steered_on_texts, swept_on_texts
 
         methods, study = {entry.method for entry in edit.steering}, self._steering
         if study is None or edit.pruned or len(methods) != 1 or study.below != replace(edit, steering=()):
             return swept_on_texts(self._swept, edit)
         request = DoseRequest(edit.steering[0].token_id, methods.pop(), edit)
         try:
-            dosed = study.figures(request).methods[request.method]
+            results = study.respond(request).results[request.method]
         except TpeError:  # a token that is never predicted has no ratio
             return ()
-        return dosed_on_texts(study.read, dosed, request.token_ids)
+        return steered_on_texts(study.read, results)
 
     def load(self, path: Path) -> Intervention:
         """Read a manifest made for this head, with its own replacement values and directions (`Intervention.origin`).

@@ -19,7 +19,16 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.results import SweepRequest, SweepResult, SweptCurve
 from tpe_core.snapshots import DimensionDetail, EncodingTable, ModelInfo, NextTokens, PruningForecast, TokenDetail
-from tpe_core.steering.results import Calibrated, Dosed, DoseFigures, DoseRequest, MostAffected, TextsRead
+from tpe_core.steering.results import (
+    AffectedToken,
+    CalibratedRatios,
+    DoseCurve,
+    DoseRequest,
+    DoseResponse,
+    MostAffected,
+    SteeringResult,
+    TextsRead,
+)
 from tpe_core.steering.token_search import TokenIndex
 
 DAY = 86_400.0
@@ -290,56 +299,74 @@ class FakeSession:
         texts = {"local": "docstrings", "heldout": "held-out docstrings", "ood": "source code"}
         return TextsRead(texts, dict.fromkeys(texts, 4096))
 
-    def steering(self, request: DoseRequest) -> DoseFigures:
+    def steering(self, request: DoseRequest) -> DoseResponse:
         """Made-up figures of the right shape: `bias` achieves what one token with a constant probability would."""
         self.calls.append("steering")
         if self.delay:
             time.sleep(self.delay)
         if request.token_id in self.never:
             raise TpeError(f"token id {request.token_id} is never predicted by this model.")
-        asked, own = request.grid, [float(self.alpha[token_id]) for token_id in request.token_ids]
-        power = {"least-squares": 0.98, "min-norm": 0.7, "top-k": 0.85, "bias": 1.0}
-        more = {"local": 1.0, "heldout": 0.99, "ood": 0.9}
+        own = [float(self.alpha[token_id]) for token_id in request.token_ids]
+        power: dict[Method, float] = {"least-squares": 0.98, "min-norm": 0.7, "top-k": 0.85, "bias": 1.0}
+        results: dict[Method, tuple[SteeringResult, ...]] = {}
+        curves: dict[Method, DoseCurve] = {}
 
         def achieved(ratio: float, p: float, by: float) -> float:
             return ratio**by / (1 + p * (ratio**by - 1))
 
-        methods: dict[Method, Dosed] = {}
         for method, by in power.items():
-            found = {
-                name: tuple(achieved(r, p, by * share) for r, p in zip(request.ratios, own, strict=True))
-                for name, share in more.items()
-            }
-            cost = {name: sum(abs(np.log(r)) * p for r, p in zip(request.ratios, own, strict=True)) for name in more}
-            sizes = tuple(None if method == "bias" else abs(float(np.log(r))) * by for r in request.ratios)
-            curve = tuple(achieved(ratio, own[0], by * 0.99) for ratio in asked)
-            methods[method] = Dosed(
-                curve=curve,
-                achieved=found,
-                kl=cost,
-                js={name: kl / 5 for name, kl in cost.items()},
-                relative_edit=sizes,
+            results[method] = self._results(request, method, achieved, by)
+            curve = tuple(achieved(ratio, own[0], by * 0.99) for ratio in request.grid)
+            curves[method] = DoseCurve(
+                token_id=request.token_id, method=method, asked=request.grid, achieved={"heldout": curve}, js={}
             )
-        return DoseFigures(
-            request=request,
-            asked=asked,
-            alpha=dict.fromkeys(more, tuple(own)),
-            attainable=((0.0, 1.0),) * len(own),
-            methods=methods,
+        return DoseResponse(request, results, curves)
+
+    def _results(
+        self, request: DoseRequest, method: Method, achieved: Callable[[float, float, float], float], by: float
+    ) -> tuple[SteeringResult, ...]:
+        more = {"local": 1.0, "heldout": 0.99, "ood": 0.9}
+        each = [
+            (token_id, ratio, float(self.alpha[token_id]))
+            for token_id, ratio in zip(request.token_ids, request.ratios, strict=True)
+        ]
+        cost = sum(abs(float(np.log(ratio))) * p for _, ratio, p in each)
+        return tuple(
+            SteeringResult(
+                token_id=token_id,
+                token=self.table.tokens[token_id],
+                together=request.token_ids,
+                method=method,
+                asked=ratio,
+                step=float(np.log(ratio)),
+                calibrated=False,
+                reached=True,
+                alpha=dict.fromkeys(more, p),
+                achieved={name: achieved(ratio, p, by * share) for name, share in more.items()},
+                spread=dict.fromkeys(more, 0.0),
+                kl=dict.fromkeys(more, cost),
+                js=dict.fromkeys(more, cost / 5),
+                relative_edit=None if method == "bias" else abs(float(np.log(ratio))) * by,
+                attainable=(0.0, 1.0),
+            )
+            for token_id, ratio, p in each
         )
 
-    def calibrated(self, request: DoseRequest) -> Calibrated:
+    def calibrated(self, request: DoseRequest) -> CalibratedRatios:
         """The square of what is asked achieves it, up to a hundredfold."""
         self.calls.append("calibrated")
-        reached = tuple(ratio <= 100 for ratio in request.ratios)
-        got = tuple(min(ratio, 100.0) for ratio in request.ratios)
-        return Calibrated(request, tuple(ratio**2 for ratio in got), got, reached)
+        plain = self._results(request, request.method, lambda ratio, *_: min(ratio, 100.0), 1.0)
+        results = tuple(
+            replace(each, step=2 * min(each.step, float(np.log(100))), calibrated=True, reached=each.asked <= 100)
+            for each in plain
+        )
+        return CalibratedRatios(request, results)
 
     def most_affected(self, request: DoseRequest) -> Steps[MostAffected]:
         self.calls.append("most_affected")
         yield Progress("who pays", 0, 1)
         sign = 1 if request.edit.ratio(request.token_id) >= 1 else -1
-        return MostAffected(request, tuple((token_id, sign * 0.01 / (3 + token_id)) for token_id in range(8)))
+        return MostAffected(request, tuple(AffectedToken(each, sign * 0.01 / (3 + each)) for each in range(8)))
 
     def generate(self, request: PairRequest, controls: Callable[[], Controls]) -> Steps[PairedGeneration]:
         """Both sides drawn from this head after their own texts, on shared noise; `pair_step` is called before each."""

@@ -19,7 +19,6 @@ from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.manifest.schema import (
     DOMAIN_NAMES,
     Achieved,
-    DomainName,
     EditArrays,
     MadeOn,
     Manifest,
@@ -37,10 +36,9 @@ if TYPE_CHECKING:
     from tpe_core.edits.intervention import Intervention
     from tpe_core.pruning.results import SweepResult
     from tpe_core.snapshots import NextTokens
-    from tpe_core.steering.results import Dosed, TextsRead
-    from tpe_core.steering.study import Study
+    from tpe_core.steering.results import SteeringResult, TextsRead
 
-__all__ = ["arrays_of", "costs_on_texts", "dosed_on_texts", "manifest_of", "steered_on_texts", "swept_on_texts"]
+__all__ = ["arrays_of", "costs_on_texts", "manifest_of", "steered_on_texts", "swept_on_texts"]
 
 Texts = tuple[MeasuredText, ...]
 
@@ -142,45 +140,20 @@ def swept_on_texts(swept: SweepResult | None, edit: Intervention) -> Texts:
     return ()
 
 
-def steered_on_texts(study: Study) -> Texts:
-    """What a study measured of the one edit that it would save. Raises `TpeError` where it tried several."""
-    steered = {entry.token_id for entry in study.intervention().steering}
-    calibrated = any(result.calibrated for result in study.results)
-    chosen = [one for one in study.results if one.calibrated is calibrated and one.token_id in steered]
-    ids = [one.token_id for one in chosen]
-    achieved = {domain: [one.achieved[domain] for one in chosen] for domain in study.positions}
-    return _steered(study.texts, study.positions, (chosen[0].kl, chosen[0].js), ids, achieved)
-
-
-def dosed_on_texts(read: TextsRead, dosed: Dosed, token_ids: Sequence[int]) -> Texts:
-    """What an inspector's steering study measured of an edit of these tokens."""
-    return _steered(read.texts, read.positions, (dosed.kl, dosed.js), token_ids, dosed.achieved)
-
-
-def _steered(
-    texts: Mapping[str, str],
-    positions: Mapping[str, int],
-    divergences: tuple[Mapping[str, float], Mapping[str, float]],
-    token_ids: Sequence[int],
-    achieved: Mapping[str, Sequence[float]],
-) -> Texts:
-    kl, js = divergences
-
-    def ratios(domain: DomainName) -> tuple[Achieved, ...]:
-        pairs = zip(token_ids, achieved[domain], strict=True)
-        return tuple(Achieved(token_id=token_id, ratio=_finite(ratio)) for token_id, ratio in pairs)
-
+def steered_on_texts(read: TextsRead, results: Sequence[SteeringResult]) -> Texts:
+    """What a study measured of one edit on the texts that it read: a result for each token that it steers."""
+    edit = results[0]
     return tuple(
         MeasuredText(
             domain=domain,
-            text=texts[domain],
-            positions=positions[domain],
-            kl=_finite(kl[domain]),
-            js=_finite(js[domain]),
-            achieved=ratios(domain),
+            text=read.texts[domain],
+            positions=read.positions[domain],
+            kl=_finite(edit.kl[domain]),
+            js=_finite(edit.js[domain]),
+            achieved=tuple(Achieved(token_id=one.token_id, ratio=_finite(one.achieved[domain])) for one in results),
         )
         for domain in DOMAIN_NAMES
-        if domain in positions
+        if domain in read.positions
     )
 
 

@@ -21,17 +21,10 @@ from tpe_core.detection.hidden import HiddenSample
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead, Post
 from tpe_core.progress import Progress, Steps
+from tpe_core.steering.results import AffectedToken
 
 __all__ = [
-    "AffectedToken",
-    "Effect",
-    "Observed",
-    "effects",
-    "log_normaliser",
-    "logit_chunks",
-    "most_affected",
-    "observe",
-    "observe_again",
+    "Effect", "Observed", "effects", "log_normaliser", "logit_chunks", "most_affected", "observe", "observe_again",
     "unit",
 ]  # fmt: skip
 
@@ -208,14 +201,6 @@ def _pair(p: Tensor, log_p: Tensor, q: Tensor, t: Tensor) -> Tensor:
     """p log(2p / (p+q)) + q log(2q / (p+q)), of log p and ``t = log(q/p)``."""
     both = p + q
     return (log_p + LOG_2 - both.clamp_min(TINY).log_()).mul_(both).add_(q * t)
-
-
-@dataclass(frozen=True, slots=True)
-class AffectedToken:
-    """A token that an edit takes mean probability from without steering it; `lost` is below 0 where it gains."""
-
-    token_id: int
-    lost: float
 
 
 def most_affected(

@@ -7,7 +7,6 @@ from the detecting text, and the edits they imply on text that is not among them
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 
 import numpy as np
@@ -24,23 +23,13 @@ from tpe_core.encoding.gram import Solver
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps
 from tpe_core.steering.effects import Observed, effects, logit_chunks, unit
+from tpe_core.steering.results import FewShotPoint
 
-__all__ = ["FewShotPoint", "detections", "few_shot"]
+__all__ = ["detections", "few_shot"]
 
 Floats = NDArray[np.float64]
 
 FEWEST = 32  # positions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FewShotPoint:
-    """How one method steers on a sample with directions from `positions` detecting positions."""
-
-    positions: int
-    method: Method
-    asked: float
-    achieved: float  # geometric mean over tokens of alpha'/alpha
-    spread: float  # standard deviation of its log over tokens, nats
 
 
 def detections(head: OutputHead, sample: HiddenSample, counts: Sequence[int]) -> Steps[list[Detection]]:

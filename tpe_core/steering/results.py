@@ -1,25 +1,232 @@
-"""What a steering study of an inspector asks for and shows: asked and achieved ratios of one token beside its others.
+"""What a steering study is asked for and what it measured, for `tpe steer` and for the inspector.
 
-Plain values without torch, so that a front end can draw them while the engine measures (`steering.live_steering`).
+Plain values without torch, so that a front end can show them while the engine measures (`tpe_core.steering.study`).
+Mappings by domain have the names of `DOMAINS`; probabilities are means over a text's positions, divergences nats.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from tpe_core.edits.intervention import Intervention, Method
+from tpe_core.edits.intervention import Intervention, Method, Steering
+from tpe_core.errors import TpeError
+from tpe_core.lazy import Deferred
 
-__all__ = ["Calibrated", "DoseFigures", "DoseRequest", "Dosed", "MostAffected", "TextsRead"]
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = Deferred("numpy")
+
+__all__ = [
+    "DOSE", "ONE_EDIT", "AffectedToken", "CalibratedRatios", "DoseCurve", "DoseRequest", "DoseResponse", "FewShotPoint",
+    "MostAffected", "SteeringResult", "SteeringStudy", "TextsRead", "dose_ratios",
+]  # fmt: skip
 
 DOUBLINGS = 5  # a dose-response curve goes so far down and up, farther where the ratio does
 STEPS = 10  # on either side of 1
+ONE_EDIT = "only one edit can be saved: give one ratio or target, one method, and several tokens only together."
+
+
+def dose_ratios(doublings: int = DOUBLINGS) -> tuple[float, ...]:
+    """The ratios asked along a dose-response curve: evenly on a logarithmic scale, 1 in the middle."""
+    return tuple(float(2 ** (doublings * step / STEPS)) for step in range(-STEPS, STEPS + 1))
+
+
+DOSE = dose_ratios()
+
+
+@dataclass(frozen=True, slots=True)
+class AffectedToken:
+    """A token that an edit takes mean probability from without steering it; `lost` is below 0 where it gains."""
+
+    token_id: int
+    lost: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringResult:
+    """One token under one edit; divergences are those of the whole edit."""
+
+    token_id: int
+    token: str  # printable text
+    together: tuple[int, ...]  # all tokens that the edit steers
+    method: Method
+    asked: float  # ratio
+    step: float  # what the row moves along its direction, log r where it is not calibrated; nats
+    calibrated: bool
+    reached: bool  # False where no step of a calibrated edit has the mean probability asked for on the local text
+    alpha: Mapping[str, float]  # before
+    achieved: Mapping[str, float]  # alpha' / alpha
+    spread: Mapping[str, float]  # standard deviation over positions of log(p'_x / p_x), nats
+    kl: Mapping[str, float]
+    js: Mapping[str, float]
+    relative_edit: float | None  # |dW| / |W_w|; None by `bias`, which edits no row
+    attainable: tuple[float, float]  # infimum and supremum of alpha' on the local text under any edit of the row
+    paid: tuple[AffectedToken, ...] | None = None  # on held-out text; None where it is not measured
+
+    @property
+    def target(self) -> float:
+        """The mean probability on the local text that the ratio means."""
+        return self.asked * self.alpha["local"]
+
+    @property
+    def ratio(self) -> float:
+        """The ratio that the edit carries, whose logarithm is its step."""
+        return math.exp(self.step)
+
+    @property
+    def problem(self) -> str:
+        """A sentence where what was asked cannot be had; empty where it can."""
+        wanted = f"a mean probability of {self.target:.3g} on the local text ({self.asked:.3g} times its own)"
+        name, (lowest, highest) = f"{self.token!r}", self.attainable
+        if self.target >= highest:
+            return f"{name} cannot have {wanted}: no edit of its row takes it to {highest:.3g}."
+        if self.target <= lowest:
+            return f"{name} cannot have {wanted}: under the soft cap no edit of its row takes it down to {lowest:.3g}."
+        if not self.reached:
+            nearest = self.alpha["local"] * self.achieved["local"]
+            return f"{name} does not reach {wanted} by {self.method}: the nearest is {nearest:.3g}."
+        return ""
+
+    def to_dict(self, tokens: Sequence[str]) -> dict[str, Any]:
+        """One entry of ``results`` in the JSON document of `tpe steer`; numbers that do not exist are null."""
+        names = (
+            "token", "token_id", "together", "method", "asked", "target", "calibrated", "step", "alpha", "achieved",
+            "spread", "js", "kl", "relative_edit", "attainable",
+        )  # fmt: skip
+        document = {name: getattr(self, name) for name in names}
+        for name, value in document.items():
+            if isinstance(value, tuple | Mapping):
+                document[name] = list(value) if isinstance(value, tuple) else _finite(value)
+        paid = [{"token": tokens[one.token_id], "token_id": one.token_id, "lost": one.lost} for one in self.paid or ()]
+        return {**document, "problem": self.problem or None, "paid": None if self.paid is None else paid}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoseCurve:
+    """What one token achieves at each ratio asked of it, uncalibrated."""
+
+    token_id: int
+    method: Method
+    asked: tuple[float, ...]
+    achieved: Mapping[str, tuple[float, ...]]  # by domain, along `asked`
+    js: Mapping[str, tuple[float, ...]]
+
+    def points(self) -> Iterator[tuple[float, dict[str, float], dict[str, float]]]:
+        """(asked, achieved by domain, JS by domain) along the curve."""
+        for at, ratio in enumerate(self.asked):
+            achieved, js = ({name: values[at] for name, values in by.items()} for by in (self.achieved, self.js))
+            yield ratio, achieved, js
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FewShotPoint:
+    """How one method steers on a sample with directions from `positions` detecting positions."""
+
+    positions: int
+    method: Method
+    asked: float
+    achieved: float  # geometric mean over tokens of alpha'/alpha
+    spread: float  # standard deviation of its log over tokens, nats
+
+
+@dataclass(frozen=True)
+class TextsRead:
+    """What a study measures on, by domain, once it is read."""
+
+    texts: Mapping[str, str]
+    positions: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringStudy:
+    """Everything that was tried so far, in the order of the plan's tokens, methods and ratios."""
+
+    tokens: Sequence[str]  # [V] printable texts
+    read: TextsRead
+    results: tuple[SteeringResult, ...] = ()
+    dose: tuple[DoseCurve, ...] = ()
+    few_shot: tuple[FewShotPoint, ...] = ()
+
+    def edits(self) -> list[tuple[SteeringResult, ...]]:
+        """The results of each edit, one for each token that it steers."""
+        width = len(self.results[0].together) if self.results else 1  # the same in a whole study
+        return [self.results[first : first + width] for first in range(0, len(self.results), width)]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The sentences about what cannot be had."""
+        return tuple(dict.fromkeys(result.problem for result in self.results if result.problem))
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Over the tokens of each method and asked ratio: geometric mean achieved, and the deviation of its log."""
+        groups: dict[tuple[Method, float, bool], list[SteeringResult]] = {}
+        for result in self.results:
+            groups.setdefault((result.method, result.asked, result.calibrated), []).append(result)
+        rows = []
+        for (method, asked, calibrated), group in groups.items():
+            logs = {name: np.log([result.achieved[name] for result in group]) for name in self.read.positions}
+            rows.append({
+                "method": method,
+                "asked": asked,
+                "calibrated": calibrated,
+                "tokens": len(group),
+                "achieved": _finite({name: float(np.exp(values.mean())) for name, values in logs.items()}),
+                "spread": _finite({name: float(values.std()) for name, values in logs.items()}),
+            })  # fmt: skip
+        return rows
+
+    def only_edit(self) -> tuple[SteeringResult, ...]:
+        """The results of the one edit that was tried, calibrated where that was asked for.
+
+        Raises `TpeError` if there are several.
+        """
+        calibrated = any(result.calibrated for result in self.results)
+        chosen, *others = [edit for edit in self.edits() if edit[0].calibrated is calibrated]
+        if others:
+            raise TpeError(ONE_EDIT)
+        return chosen
+
+    def intervention(self) -> Intervention:
+        """The one edit that was tried, a calibrated one with what it asks. Raises as `only_edit` does."""
+        chosen = self.only_edit()
+        return Intervention(steering=tuple(Steering(each.token_id, each.ratio, each.method) for each in chosen))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `tpe steer`, less the model's name."""
+        names = ("positions", "method", "asked", "achieved", "spread")
+        return {
+            "texts": dict(self.read.texts),
+            "positions": dict(self.read.positions),
+            "results": [result.to_dict(self.tokens) for result in self.results],
+            "summary": self.summary(),
+            "dose": [
+                {
+                    "token": self.tokens[curve.token_id],
+                    "token_id": curve.token_id,
+                    "method": curve.method,
+                    "asked": asked,
+                    "achieved": _finite(achieved),
+                    "js": _finite(js),
+                }
+                for curve in self.dose
+                for asked, achieved, js in curve.points()
+            ],
+            "few_shot": [{name: getattr(point, name) for name in names} for point in self.few_shot],
+        }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class DoseRequest:
-    """The token looked at, the method in force, and the whole edit: what is pruned, and every steered token.
+    """What an inspector asks: the token looked at, the method in force, and the whole edit with every steered token.
 
     The token is one of them, unless its ratio is 1. All tokens are steered by the one method.
     """
@@ -41,55 +248,35 @@ class DoseRequest:
 
     @property
     def grid(self) -> tuple[float, ...]:
-        """The ratios asked along a dose-response curve: evenly on a logarithmic scale, 1 in the middle."""
-        reach = max(DOUBLINGS, math.ceil(abs(math.log2(self.edit.ratio(self.token_id)))))
-        return tuple(float(2 ** (reach * step / STEPS)) for step in range(-STEPS, STEPS + 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dosed:
-    """The edit by one method; mappings are by domain, divergences those of all tokens at once, nats."""
-
-    curve: tuple[float, ...]  # achieved by the token looked at, at the ratios of `DoseFigures.asked`, on held-out text
-    achieved: Mapping[str, tuple[float, ...]]  # [m] mean probability after / before
-    kl: Mapping[str, float]
-    js: Mapping[str, float]
-    relative_edit: tuple[float | None, ...]  # [m] |dW| / |W_w|; None by `bias`, which edits no row
-
-
-@dataclass(frozen=True, kw_only=True)
-class DoseFigures:
-    """The answer to a `DoseRequest`, for its tokens [m] in order."""
-
-    request: DoseRequest
-    asked: tuple[float, ...]
-    alpha: Mapping[str, tuple[float, ...]]  # [m] mean probability before, by domain
-    attainable: tuple[tuple[float, float], ...]  # [m] ends of what any edit of the row reaches on the local text
-    methods: Mapping[Method, Dosed]
+        """The ratios asked along the dose-response curve of the token looked at: as far as its own, at least."""
+        return dose_ratios(max(DOUBLINGS, math.ceil(abs(math.log2(self.edit.ratio(self.token_id))))))
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
-    """The ratios to ask of a request's tokens [m] so that each achieves the one it asks now, on the local text."""
+class DoseResponse:
+    """The answer to a `DoseRequest`, by every method."""
 
     request: DoseRequest
-    ratios: tuple[float, ...]
-    achieved: tuple[float, ...]  # with `ratios` asked
-    reached: tuple[bool, ...]  # where not, `achieved` is the nearest that there is
+    results: Mapping[Method, tuple[SteeringResult, ...]]  # one for each of the request's tokens, in order
+    curves: Mapping[Method, DoseCurve]  # of the token looked at along `DoseRequest.grid`, on held-out text
+
+    @property
+    def token(self) -> SteeringResult:
+        """The token looked at by the method in force."""
+        return self.results[self.request.method][0]
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedRatios:
+    """A request's tokens by the steps whose effect on the local text is the one that it asks for."""
+
+    request: DoseRequest
+    results: tuple[SteeringResult, ...]  # one for each of the request's tokens, in order
 
 
 @dataclass(frozen=True, slots=True)
 class MostAffected:
-    """The tokens that lost most mean probability on held-out text to an edit, or gained most where it steers down."""
+    """The tokens that lost most mean probability on held-out text to a request's edit, or gained most."""
 
     request: DoseRequest
-    lost: tuple[tuple[int, float], ...]  # (token id, probability), below 0 where it gains
-
-
-@dataclass(frozen=True)
-class TextsRead:
-    """What a study measures on, by domain, once it is read."""
-
-    texts: Mapping[str, str]
-    positions: Mapping[str, int]
-    warnings: tuple[str, ...] = ()
+    tokens: tuple[AffectedToken, ...]

@@ -1,47 +1,55 @@
-"""Steering studies: asked and achieved ratios of tokens on three texts, and what the edits cost.
+"""Steering studies: asked and achieved ratios of tokens on three texts, what the edits cost, and who pays.
 
-One V-wide pass over each text's stored hidden states answers for every token, method and ratio (`steered`); a second
-one over the held-out text says who pays.
+One V-wide pass over each text's stored hidden states (`observe_texts`) answers for every token, method and ratio; a
+second one over the held-out text says who pays. `tpe steer` (`study`) and the inspector ask the same `ObservedTexts`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tpe_core.analysis import Analysis
+from tpe_core.corpus.domains import DOMAINS
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import Samples
-from tpe_core.edits.directions import Directions
-from tpe_core.edits.intervention import Intervention, Method, Steering, check_steering
+from tpe_core.edits.basis import EditStatistics
+from tpe_core.edits.edit_numbers import EditNumbers
+from tpe_core.edits.intervention import METHODS, Intervention, Method, check_steering
 from tpe_core.errors import TpeError
-from tpe_core.progress import Progress, Steps
+from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.steering.calibration import calibrate
-from tpe_core.steering.effects import (
+from tpe_core.steering.effects import Observed, effects, log_normaliser, most_affected, observe, observe_again, unit
+from tpe_core.steering.few_shot import few_shot
+from tpe_core.steering.results import (
+    DOSE,
+    ONE_EDIT,
     AffectedToken,
-    Effect,
-    Observed,
-    effects,
-    log_normaliser,
-    most_affected,
-    observe,
-    unit,
+    CalibratedRatios,
+    DoseCurve,
+    DoseRequest,
+    DoseResponse,
+    MostAffected,
+    SteeringResult,
+    SteeringStudy,
+    TextsRead,
 )
-from tpe_core.steering.few_shot import FewShotPoint, few_shot
 
-__all__ = ["DOSE", "DosePoint", "Result", "SteeringPlan", "Study", "mid_frequency", "study"]
+__all__ = ["ObservedTexts", "SteeringPlan", "SteeringTry", "mid_frequency", "observe_texts", "study", "unsteered"]
 
+T = TypeVar("T")
 Floats = NDArray[np.float64]
 
-DOSE: tuple[float, ...] = tuple(2 ** (i / 2) for i in range(-10, 11))  # asked ratios of a dose-response curve
-AFFECTED_TOKENS = 5  # tokens named
-ONE_EDIT = "only one edit can be saved: give one ratio or target, one method, and several tokens only together."
+PRINTED_AFFECTED = 5  # tokens named by a command
+SHOWN_AFFECTED = 8  # and in the inspector
 
 
 def mid_frequency(surprisal: Floats, count: int) -> tuple[int, ...]:
@@ -51,6 +59,11 @@ def mid_frequency(surprisal: Floats, count: int) -> tuple[int, ...]:
     if not 0 < count <= len(middle):
         raise TpeError(f"there are {len(middle):,} tokens of middle frequency: {count:,} cannot be drawn from them.")
     return tuple(int(token_id) for token_id in middle[np.linspace(0, len(middle) - 1, count).round().astype(np.int64)])
+
+
+def unsteered(edit: Intervention) -> Intervention:
+    """What lies below the steering of an edit: its pruned dimensions."""
+    return replace(edit, steering=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,263 +100,223 @@ class SteeringPlan:
         """The tokens that are steered at once."""
         return (self.token_ids,) if self.together else tuple((token_id,) for token_id in self.token_ids)
 
+    @property
+    def size(self) -> int:
+        """How many edits are asked for; each of them once more where they are calibrated, too."""
+        return len(self.groups) * len(self.methods) * (len(self.ratios) + len(self.targets)) * (1 + self.calibrate)
+
     def check_single(self) -> None:
         """Raise `TpeError` where it names more than one edit: only one can be saved."""
-        if len(self.groups) * len(self.methods) * (len(self.ratios) + len(self.targets)) > 1:
+        if self.size > 1 + self.calibrate:
             raise TpeError(ONE_EDIT)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """One token under one edit. Mappings are by domain (`DOMAINS`); probabilities are means over its positions."""
+@dataclass(frozen=True, slots=True)
+class SteeringTry:
+    """One edit of m tokens: the ratio asked of each, the steps taken, and, where calibrated, which reach it."""
 
-    token_id: int
-    together: tuple[int, ...]  # all tokens that the edit steers
-    method: Method
-    asked: float  # ratio
-    target: float  # the mean probability on the local text that the ratio means
-    step: float  # what the row moves along its direction, log r where it is not calibrated; nats
-    calibrated: bool
-    alpha: Mapping[str, float]  # before
-    achieved: Mapping[str, float]  # alpha' / alpha
-    spread: Mapping[str, float]  # standard deviation over positions of log(p'_x / p_x), nats
-    kl: Mapping[str, float]  # of the whole edit, nats
-    js: Mapping[str, float]
-    relative_edit: float | None  # |dW| / |W_w|; None by `bias`, which edits no row
-    attainable: tuple[float, float]  # infimum and supremum of alpha' on the local text under any edit of the row
-    problem: str = ""  # a sentence where what was asked cannot be had
-    paid: tuple[AffectedToken, ...] = ()  # on held-out text
-
-    def steering(self) -> Steering:
-        """The edit of this token alone; a calibrated one carries the ratio that its step is the logarithm of."""
-        return Steering(self.token_id, math.exp(self.step), self.method)
-
-    def to_dict(self, tokens: Sequence[str]) -> dict[str, Any]:
-        """One entry of ``results`` in the JSON document of `tpe steer`; numbers that do not exist are null."""
-        return {
-            "token": tokens[self.token_id],
-            "token_id": self.token_id,
-            "together": list(self.together),
-            "method": self.method,
-            "asked": self.asked,
-            "target": self.target,
-            "calibrated": self.calibrated,
-            "step": self.step,
-            "alpha": _finite(self.alpha),
-            "achieved": _finite(self.achieved),
-            "spread": _finite(self.spread),
-            "js": _finite(self.js),
-            "kl": _finite(self.kl),
-            "relative_edit": self.relative_edit,
-            "attainable": list(self.attainable),
-            "problem": self.problem or None,
-            "paid": [{"token": tokens[p.token_id], "token_id": p.token_id, "lost": p.lost} for p in self.paid],
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class DosePoint:
-    """One point of a dose-response curve, uncalibrated; mappings by domain."""
-
-    token_id: int
-    method: Method
-    asked: float
-    achieved: Mapping[str, float]
-    js: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """Everything that was tried, in the order of the plan's tokens, methods and ratios."""
-
-    results: tuple[Result, ...]
-    dose: tuple[DosePoint, ...]
-    few_shot: tuple[FewShotPoint, ...]
-    tokens: Sequence[str]  # [V] printable texts
-    texts: Mapping[str, str]  # what was read, by domain
-    positions: Mapping[str, int]
-
-    def summary(self) -> list[dict[str, Any]]:
-        """Over the tokens of each method and asked ratio: geometric mean achieved, and the deviation of its log."""
-        groups: dict[tuple[Method, float, bool], list[Result]] = {}
-        for result in self.results:
-            groups.setdefault((result.method, result.asked, result.calibrated), []).append(result)
-        rows = []
-        for (method, asked, calibrated), group in groups.items():
-            logs = {name: np.log([result.achieved[name] for result in group]) for name in self.positions}
-            rows.append({
-                "method": method,
-                "asked": asked,
-                "calibrated": calibrated,
-                "tokens": len(group),
-                "achieved": _finite({name: float(np.exp(values.mean())) for name, values in logs.items()}),
-                "spread": _finite({name: float(values.std()) for name, values in logs.items()}),
-            })  # fmt: skip
-        return rows
-
-    def intervention(self) -> Intervention:
-        """The one edit that was tried, calibrated where that was asked for. Raises `TpeError` if there are several."""
-        calibrated = any(result.calibrated for result in self.results)
-        chosen = [result for result in self.results if result.calibrated is calibrated]
-        if len(chosen) > len(chosen[0].together):
-            raise TpeError(ONE_EDIT)
-        return Intervention(steering=tuple(result.steering() for result in chosen))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document of `tpe steer`, less the model's name."""
-        names = ("positions", "method", "asked", "achieved", "spread")
-        return {
-            "texts": dict(self.texts),
-            "positions": dict(self.positions),
-            "results": [result.to_dict(self.tokens) for result in self.results],
-            "summary": self.summary(),
-            "dose": [
-                {
-                    "token": self.tokens[point.token_id],
-                    "token_id": point.token_id,
-                    "method": point.method,
-                    "asked": point.asked,
-                    "achieved": _finite(point.achieved),
-                    "js": _finite(point.js),
-                }
-                for point in self.dose
-            ],
-            "few_shot": [{name: getattr(point, name) for name in names} for point in self.few_shot],
-        }
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Try:
-    """One edit of a group of tokens by one method: what was asked of each, and the steps taken."""
-
-    group: tuple[int, ...]
-    method: Method
     asked: tuple[float, ...]
-    steps: tuple[float, ...]
-    reached: tuple[bool, ...] | None = None  # of a calibrated one
+    steps: tuple[float, ...]  # log r, nats
+    reached: tuple[bool, ...] | None = None
+
+    @staticmethod
+    def plain(ratios: Sequence[float]) -> SteeringTry:
+        """The edit that steps by what is asked."""
+        return SteeringTry(tuple(ratios), tuple(math.log(ratio) for ratio in ratios))
 
 
-def study(analysis: Analysis, samples: Samples, plan: SteeringPlan) -> Steps[Study]:
+def observe_texts(
+    analysis: Analysis,
+    samples: Samples,
+    basis: EditStatistics,
+    edit: Intervention,
+    token_ids: Sequence[int] = (),
+) -> Steps[ObservedTexts]:
+    """Run the head, pruned as `edit` says, over three texts once: a job.
+
+    Pruned dimensions are replaced in the stored hidden states, so that figures are those of steering the pruned head.
+    Raises `TpeError` where one of the tokens has no row in use, or no probability ever.
+    """
+    below, stored, observed = unsteered(edit), {}, {}
+    numbers = EditNumbers(basis.resolve(below))
+    for name, sample in samples.items():
+        stored[name] = sample
+        if below.pruned:
+            states = numbers.replaced(torch.from_numpy(sample.hidden))
+            stored[name] = HiddenSample(sample.size, states.numpy(), sample.next_ids, sample.priority)
+        observed[name] = yield from observe(analysis.model.head, stored[name], token_ids)
+    texts = {"local": analysis.text, "heldout": samples.heldout_text, "ood": samples.ood_text}
+    read = TextsRead(texts, {name: len(sample) for name, sample in stored.items()}, samples.warnings)
+    return ObservedTexts(analysis=analysis, basis=basis, below=below, read=read, stored=stored, observed=observed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedTexts:
+    """Three texts under one mask, `below`, made by `observe_texts`: any edit's effect on them is a closed form."""
+
+    analysis: Analysis
+    basis: EditStatistics
+    below: Intervention
+    read: TextsRead
+    stored: Mapping[str, HiddenSample]  # with what is pruned replaced
+    observed: Mapping[str, Observed]
+    _units: dict[tuple[str, Method], Tensor] = field(default_factory=dict)
+
+    # what the command line's study and the inspector's requests are made of
+
+    def measure(self, group: Sequence[int], method: Method, tries: Sequence[SteeringTry]) -> tuple[SteeringResult, ...]:
+        """What edits of the same tokens by one method achieve and cost: a result per edit and token, in that order."""
+        steps = np.array([tried.steps for tried in tries])
+        found = {name: effects(self.observed[name], group, steps, self._unit(name, method)) for name in DOMAINS}
+        direction, columns = self.basis.direction(method, self.below.pruned), self.analysis.model.head.columns
+        length = None if direction is None else np.linalg.norm(direction)
+        scales = [1 / float(columns[:, token_id].double().norm()) for token_id in group]
+        attainable = [self.observed["local"].attainable(token_id) for token_id in group]
+        results = []
+        for index, tried in enumerate(tries):
+            seen = {name: of_tries[index] for name, of_tries in found.items()}
+            results += [
+                SteeringResult(
+                    token_id=token_id,
+                    token=self.analysis.tokens[token_id],
+                    together=tuple(group),
+                    method=method,
+                    asked=tried.asked[at],
+                    step=step,
+                    calibrated=tried.reached is not None,
+                    reached=tried.reached is None or tried.reached[at],
+                    alpha={name: effect.alpha[at] for name, effect in seen.items()},
+                    achieved={name: effect.achieved[at] for name, effect in seen.items()},
+                    spread={name: effect.spread[at] for name, effect in seen.items()},
+                    kl={name: effect.kl for name, effect in seen.items()},
+                    js={name: effect.js for name, effect in seen.items()},
+                    relative_edit=None if length is None else float(abs(step) * length * scale),
+                    attainable=attainable[at],
+                )
+                for at, (token_id, step, scale) in enumerate(zip(group, tried.steps, scales, strict=True))
+            ]
+        return tuple(results)
+
+    def dose_curves(
+        self,
+        group: Sequence[int],
+        method: Method,
+        ratios: Sequence[float] = DOSE,
+        fixed: Sequence[float] = (),
+        *,
+        domains: Sequence[str] = tuple(DOMAINS),
+    ) -> tuple[DoseCurve, ...]:
+        """Dose-response curves of tokens that are asked `ratios` together; the last of them stay at `fixed` ratios."""
+        moving = len(group) - len(fixed)
+        steps = np.log([[ratio] * moving + list(fixed) for ratio in ratios])
+        found = {name: effects(self.observed[name], group, steps, self._unit(name, method)) for name in domains}
+        return tuple(
+            DoseCurve(
+                token_id=token_id,
+                method=method,
+                asked=tuple(ratios),
+                achieved={name: tuple(effect.achieved[at] for effect in rows) for name, rows in found.items()},
+                js={name: tuple(effect.js for effect in rows) for name, rows in found.items()},
+            )
+            for at, token_id in enumerate(group[:moving])
+        )
+
+    def calibrate(self, group: Sequence[int], method: Method, ratios: Sequence[float]) -> SteeringTry:
+        """The edit whose measured effect on the local text is the one asked for, or comes nearest to it."""
+        local = self.observed["local"]
+        wanted = [ratio * local.alpha(token_id) for ratio, token_id in zip(ratios, group, strict=True)]
+        solution = calibrate(local, group, wanted, self._unit("local", method))
+        return SteeringTry(tuple(ratios), solution.steps, solution.reached)
+
+    def affected(
+        self, edits: Sequence[tuple[tuple[int, ...], Method, SteeringTry]], count: int
+    ) -> Steps[list[tuple[AffectedToken, ...]]]:
+        """The `count` tokens that each edit affects most on held-out text (`most_affected`): a job, a V-wide pass."""
+        heldout, moved = self.observed["heldout"], []
+        for group, method, tried in edits:
+            steps = np.array([tried.steps])
+            moved.append((group, log_normaliser(heldout, group, steps, self._unit("heldout", method))[0]))
+        head, sample = self.analysis.model.head, self.stored["heldout"]
+        return (yield from most_affected(head, sample, heldout.log_z, moved, count))
+
+    def _unit(self, name: str, method: Method) -> Tensor:
+        if (name, method) not in self._units:
+            direction = self.basis.direction(method, self.below.pruned)
+            self._units[name, method] = unit(self.observed[name], direction)
+        return self._units[name, method]
+
+    # what the inspector asks
+
+    def respond(self, request: DoseRequest) -> DoseResponse:
+        """Achieved ratios and their cost by every method, and the dose-response curves of the token looked at.
+
+        Raises `TpeError` for a token that does not exist or is never predicted, and for another mask than `below`.
+        """
+        texts, ids, ratios = self._at(request), request.token_ids, request.ratios
+        results, curves = {}, {}
+        for method in METHODS:
+            results[method] = texts.measure(ids, method, [SteeringTry.plain(ratios)])
+            (curves[method],) = texts.dose_curves(ids, method, request.grid, ratios[1:], domains=("heldout",))
+        return DoseResponse(request, results, curves)
+
+    def calibrated(self, request: DoseRequest) -> CalibratedRatios:
+        """What to ask so that every token achieves its ratio on the local text, by the method in force."""
+        texts, ids, method = self._at(request), request.token_ids, request.method
+        return CalibratedRatios(request, texts.measure(ids, method, [texts.calibrate(ids, method, request.ratios)]))
+
+    def most_affected(self, request: DoseRequest) -> Steps[MostAffected]:
+        """The tokens that lose most to the edit by the method in force, on held-out text: a job, a V-wide pass."""
+        edit = (request.token_ids, request.method, SteeringTry.plain(request.ratios))
+        (tokens,) = yield from self._at(request).affected([edit], SHOWN_AFFECTED)
+        return MostAffected(request, tokens)
+
+    def _at(self, request: DoseRequest) -> ObservedTexts:
+        """The same texts with the request's tokens observed."""
+        if unsteered(request.edit) != self.below:
+            raise TpeError("the texts were read with other dimensions pruned: open the steering study again.")
+        head, ids = self.analysis.model.head, request.token_ids
+        return replace(self, observed={name: observe_again(head, seen, ids) for name, seen in self.observed.items()})
+
+
+def study(analysis: Analysis, samples: Samples, plan: SteeringPlan) -> Steps[SteeringStudy]:
     """Try what a plan names on the three samples of an analysed model: a job.
 
-    Raises `TpeError` where a token has no row in use, or no probability ever.
+    Its progress carries the study so far. Raises `TpeError` where a token has no row in use, or no probability ever.
     """
-    observed: dict[str, Observed] = {}
-    for name, sample in samples.items():
-        observed[name] = yield from observe(analysis.model.head, sample, plan.token_ids)
-    directions = Directions(analysis.encoding.slope, analysis.detection)
-    moves = {method: directions.of(method) for method in plan.methods}
-    units = {(name, method): unit(observed[name], moves[method]) for name in observed for method in moves}
-    results: list[Result] = []
-    edits: list[tuple[tuple[int, ...], Tensor]] = []
-    dose: list[DosePoint] = []
-    for at, (group, method) in enumerate(product(plan.groups, plan.methods)):
-        yield Progress("steer", at, len(plan.groups) * len(plan.methods))
-        along = {name: units[name, method] for name in observed}
-        tries = _tries(plan, observed["local"], group, method, along["local"])
-        steps = np.array([tried.steps for tried in tries])
-        measured = {name: effects(observed[name], group, steps, along[name]) for name in observed}
-        normalisers = log_normaliser(observed["heldout"], group, steps, along["heldout"])
-        edits += [(group, row) for row in normalisers]
-        for index, tried in enumerate(tries):
-            seen = {name: rows[index] for name, rows in measured.items()}
-            results += _results(analysis, observed["local"], moves[method], tried, seen)
-        if plan.dose:
-            curve = np.repeat(np.log(DOSE)[:, None], len(group), 1)
-            measured = {name: effects(observed[name], group, curve, along[name]) for name in observed}
-            dose += [
-                DosePoint(
-                    token_id=token_id,
-                    method=method,
-                    asked=dose_ratio,
-                    achieved={name: rows[index].achieved[i] for name, rows in measured.items()},
-                    js={name: rows[index].js for name, rows in measured.items()},
-                )
-                for i, token_id in enumerate(group)
-                for index, dose_ratio in enumerate(DOSE)
-            ]
-    who = yield from most_affected(
-        analysis.model.head, samples.heldout, observed["heldout"].log_z, edits, AFFECTED_TOKENS
-    )
-    width = len(plan.token_ids) if plan.together else 1
-    results = [replace(result, paid=who[index // width]) for index, result in enumerate(results)]
-    curve_points: list[FewShotPoint] = []
+    basis = EditStatistics.of(analysis.encoding.slope, analysis.detection)
+    texts = yield from observe_texts(analysis, samples, basis, Intervention(), plan.token_ids)
+    done = SteeringStudy(tokens=analysis.tokens, read=texts.read)
+    each = list(product(plan.groups, plan.methods))
+    edits: list[tuple[tuple[int, ...], Method, SteeringTry]] = []
+    for at, (group, method) in enumerate(each):
+        yield Progress("steer", at, len(each), partial=done)
+        tries = _tries(plan, texts, group, method)
+        edits += [(group, method, tried) for tried in tries]
+        curves = texts.dose_curves(group, method) if plan.dose else ()
+        done = replace(done, results=done.results + texts.measure(group, method, tries), dose=done.dose + curves)
+    yield Progress("steer", len(each), len(each), partial=done)
+    paid = yield from _carrying(texts.affected(edits, PRINTED_AFFECTED), done)
+    by_edit = zip(done.edits(), paid, strict=True)
+    done = replace(done, results=tuple(replace(result, paid=who) for edit, who in by_edit for result in edit))
     if plan.few_shot:
-        ratios = plan.ratios or tuple(dict.fromkeys(result.asked for result in results))
-        curve_points = yield from few_shot(analysis, observed["heldout"], plan.token_ids, plan.methods, ratios)
-    return Study(
-        results=tuple(results),
-        dose=tuple(dose),
-        few_shot=tuple(curve_points),
-        tokens=analysis.tokens,
-        texts={"local": analysis.text, "heldout": samples.heldout_text, "ood": samples.ood_text},
-        positions={name: len(sample) for name, sample in samples.items()},
-    )
+        ratios = plan.ratios or tuple(dict.fromkeys(result.asked for result in done.results))
+        steps = few_shot(analysis, texts.observed["heldout"], plan.token_ids, plan.methods, ratios)
+        points = yield from _carrying(steps, done)
+        done = replace(done, few_shot=tuple(points))
+    return done
 
 
-def _tries(plan: SteeringPlan, local: Observed, group: tuple[int, ...], method: Method, along: Tensor) -> list[_Try]:
-    alpha = [local.alpha(token_id) for token_id in group]
-    ratio_sets = [tuple(ratio for _ in group) for ratio in plan.ratios]
-    ratio_sets += [tuple(target / probability for probability in alpha) for target in plan.targets]
-    tries: list[_Try] = []
-    for ratios in ratio_sets:
-        tries.append(_Try(group=group, method=method, asked=ratios, steps=tuple(math.log(ratio) for ratio in ratios)))
+def _carrying(steps: Steps[T], done: SteeringStudy) -> Steps[T]:
+    return relayed(steps, lambda event: replace(event, partial=done))
+
+
+def _tries(plan: SteeringPlan, texts: ObservedTexts, group: tuple[int, ...], method: Method) -> list[SteeringTry]:
+    alpha = [texts.observed["local"].alpha(token_id) for token_id in group]
+    asked = [tuple(ratio for _ in group) for ratio in plan.ratios]
+    asked += [tuple(target / probability for probability in alpha) for target in plan.targets]
+    tries: list[SteeringTry] = []
+    for ratios in asked:
+        tries.append(SteeringTry.plain(ratios))
         if plan.calibrate:
-            solution = calibrate(
-                local, group, [r * probability for r, probability in zip(ratios, alpha, strict=True)], along
-            )
-            tries.append(_Try(group=group, method=method, asked=ratios, steps=solution.steps, reached=solution.reached))
+            tries.append(texts.calibrate(group, method, ratios))
     return tries
-
-
-def _results(
-    analysis: Analysis,
-    local: Observed,
-    direction: Floats | None,
-    tried: _Try,
-    seen: Mapping[str, Effect],
-) -> list[Result]:
-    """One result per token of an edit, without the tokens most affected."""
-    results = []
-    for i, (token_id, asked, step) in enumerate(zip(tried.group, tried.asked, tried.steps, strict=True)):
-        size = None
-        if direction is not None:
-            row = analysis.model.head.columns[:, token_id].double().norm()
-            size = float(abs(step) * np.linalg.norm(direction) / row)
-        before = {name: effect.alpha[i] for name, effect in seen.items()}
-        result = Result(
-            token_id=token_id,
-            together=tried.group,
-            method=tried.method,
-            asked=asked,
-            target=asked * before["local"],
-            step=step,
-            calibrated=tried.reached is not None,
-            alpha=before,
-            achieved={name: effect.achieved[i] for name, effect in seen.items()},
-            spread={name: effect.spread[i] for name, effect in seen.items()},
-            kl={name: effect.kl for name, effect in seen.items()},
-            js={name: effect.js for name, effect in seen.items()},
-            relative_edit=size,
-            attainable=local.attainable(token_id),
-        )
-        reached = tried.reached is None or tried.reached[i]
-        results.append(replace(result, problem=_problem(result, analysis.tokens[token_id], reached)))
-    return results
-
-
-def _problem(result: Result, token: str, reached: bool) -> str:
-    wanted = f"a mean probability of {result.target:.3g} on the local text ({result.asked:.3g} times its own)"
-    lowest, highest = result.attainable
-    if result.target >= highest:
-        return f"{token!r} cannot have {wanted}: no edit of its row takes it to {highest:.3g}."
-    if result.target <= lowest:
-        return f"{token!r} cannot have {wanted}: under the soft cap no edit of its row takes it down to {lowest:.3g}."
-    if not reached:
-        nearest = result.alpha["local"] * result.achieved["local"]
-        return f"{token!r} does not reach {wanted} by {result.method}: the nearest is {nearest:.3g}."
-    return ""

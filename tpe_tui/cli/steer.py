@@ -11,7 +11,7 @@ from tpe_core.edits.intervention import METHODS, Method, check_steering
 from tpe_core.options import DEMO
 from tpe_core.outputs import shown_path
 from tpe_tui.cli.completion import one_of
-from tpe_tui.cli.console import drive, load, print_json, say
+from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, load, print_json, say
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, Model, check_save, run_options, takes
 
@@ -58,19 +58,18 @@ def steer(
     if not token and not mid_frequency:
         raise typer.BadParameter("name a token: --token TEXT, or --token '#123' for that id.")
     ratios = () if target else _numbers(ratio or ["2"], "--ratio")
-    targets = _numbers(target, "--target") if target else ()
+    targets = _targets(target or [])
     methods = tuple(name.strip() for entry in method or METHODS[:1] for name in entry.split(","))
     for name in methods:
         for value in ratios or (1.0,):
             check_steering(value, name)
-    if wrong := [value for value in targets if not 0 < value < 1]:
-        raise typer.BadParameter(f"--target takes a probability between 0 and 1, such as 0.01, not {wrong[0]:g}.")
     check_save(save, force)
 
     from tpe_core.analysis import analyze
     from tpe_core.manifest.making import steered_on_texts
     from tpe_core.printable import token_texts
     from tpe_core.session import LiveSession
+    from tpe_core.steering.results import SteeringStudy
     from tpe_core.steering.study import SteeringPlan, study
     from tpe_core.steering.study import mid_frequency as drawn
     from tpe_core.steering.token_search import TokenIndex
@@ -96,25 +95,39 @@ def steer(
     if save is not None:
         plan.check_single()
     samples = read_texts(analysis, options, ood, open_store(options))
-    results = drive(study(analysis, samples, plan))
-    for problem in dict.fromkeys(result.problem for result in results.results if result.problem):
+    results, stopped = drive_until_stopped(
+        study(analysis, samples, plan), lambda partial: isinstance(partial, SteeringStudy) and bool(partial.results)
+    )
+    if results is None:
+        leave_stopped("no edit was measured.", save)
+    for problem in results.problems:
         say(problem)
-    if save is not None:
+    if save is not None and not stopped:
         session = LiveSession(analysis)
         written = session.export(
             save,
             results.intervention(),
             session.default_prompt,
             "tpe steer",
-            steered_on_texts(results),
+            steered_on_texts(results.read, results.only_edit()),
             replace_file=force,
         )
         say(f"wrote {shown_path(written)}.")
     if json_:
         head = {"schema": 1, "model": analysis.model.name, "revision": analysis.model.revision}
-        print_json({**head, **results.to_dict()})
+        print_json(head | results.to_dict() | ({"stopped": True} if stopped else {}))
     else:
         print_study(analysis.model.name, plan, results)
+    if stopped:
+        done = len(results.edits())
+        leave_stopped(f"{done} of {plan.size} edits are printed, the rest was not measured.", save)
+
+
+def _targets(entries: Sequence[str]) -> tuple[float, ...]:
+    targets = _numbers(entries, "--target") if entries else ()
+    if wrong := [value for value in targets if not 0 < value < 1]:
+        raise typer.BadParameter(f"--target takes a probability between 0 and 1, such as 0.01, not {wrong[0]:g}.")
+    return targets
 
 
 def _numbers(entries: Sequence[str], option: str) -> tuple[float, ...]:

@@ -9,7 +9,8 @@ from tpe_core.corpus.domains import DOMAINS
 from tpe_tui.cli.console import line
 
 if TYPE_CHECKING:
-    from tpe_core.steering.study import Result, SteeringPlan, Study
+    from tpe_core.steering.results import AffectedToken, SteeringResult, SteeringStudy
+    from tpe_core.steering.study import SteeringPlan
 
 __all__ = ["print_study"]
 
@@ -28,7 +29,7 @@ def _domains(values: Mapping[str, float], width: int = 9, digits: str = ".4g") -
     return "".join(f"{format(values[name], digits):>{width}}" for name in DOMAINS)
 
 
-def _row(result: Result) -> str:
+def _row(result: SteeringResult) -> str:
     name = "  calibrated" if result.calibrated else result.method
     size = "-" if result.relative_edit is None else f"{result.relative_edit:z.3f}"
     kl = f"{result.kl['heldout']:>9.3g}{result.kl['ood']:>9.3g}"
@@ -36,15 +37,15 @@ def _row(result: Result) -> str:
     return f"  {name:<16}{_ratio(result.asked):>8} |{measured} |{result.spread['heldout']:>z7.3f} {size:>7}"
 
 
-def _paid(result: Result, tokens: Sequence[str]) -> str:
-    verb = "gained" if result.paid and result.paid[0].lost < 0 else "paid"
-    named = "  ".join(f"{tokens[payer.token_id]} {abs(payer.lost):.2g}" for payer in result.paid)
-    return f"      {verb}: {named}" if result.paid else "      nobody paid"
+def _paid(paid: Sequence[AffectedToken], tokens: Sequence[str]) -> str:
+    verb = "gained" if paid and paid[0].lost < 0 else "paid"
+    named = "  ".join(f"{tokens[payer.token_id]} {abs(payer.lost):.2g}" for payer in paid)
+    return f"      {verb}: {named}" if paid else "      nobody paid"
 
 
-def _blocks(study: Study) -> Iterable[str]:
+def _blocks(study: SteeringStudy) -> Iterable[str]:
     """Per token: what it had, and every edit of it."""
-    by_token: dict[int, list[Result]] = {}
+    by_token: dict[int, list[SteeringResult]] = {}
     for result in study.results:
         by_token.setdefault(result.token_id, []).append(result)
     for token_id, group in by_token.items():
@@ -55,11 +56,12 @@ def _blocks(study: Study) -> Iterable[str]:
             yield f"  the soft cap keeps it below {highest:.3g} on the local text, whatever its row"
         for result in group:
             yield _row(result)
-            yield _paid(result, study.tokens)
+            if result.paid is not None:
+                yield _paid(result.paid, study.tokens)
         yield ""
 
 
-def _summary(study: Study) -> Iterable[str]:
+def _summary(study: SteeringStudy) -> Iterable[str]:
     rows = [row for row in study.summary() if row["tokens"] > 1]  # an exact target is another ratio for every token
     if not rows:
         return
@@ -72,21 +74,18 @@ def _summary(study: Study) -> Iterable[str]:
     yield ""
 
 
-def _dose(study: Study) -> Iterable[str]:
+def _dose(study: SteeringStudy) -> Iterable[str]:
     yield "dose-response: achieved by asked ratio"
-    curves: dict[tuple[int, str], list[str]] = {}
-    for point in study.dose:
-        row = f"  {_ratio(point.asked):>8} |{_domains(point.achieved)} |{_domains(point.js, digits='.3g')}"
-        curves.setdefault((point.token_id, point.method), []).append(row)
-    for (token_id, method), lines in curves.items():
-        domains = "".join(f"{domain.short:>9}" for domain in DOMAINS.values())
-        yield f"{study.tokens[token_id]} (#{token_id}) by {method}"
+    domains = "".join(f"{domain.short:>9}" for domain in DOMAINS.values())
+    for curve in study.dose:
+        yield f"{study.tokens[curve.token_id]} (#{curve.token_id}) by {curve.method}"
         yield f"  {'asked':>8} |{domains} |{domains} (JS)"
-        yield from lines
+        for asked, achieved, js in curve.points():
+            yield f"  {_ratio(asked):>8} |{_domains(achieved)} |{_domains(js, digits='.3g')}"
         yield ""
 
 
-def _few_shot(study: Study) -> Iterable[str]:
+def _few_shot(study: SteeringStudy) -> Iterable[str]:
     yield "few-shot: achieved on held-out text, geometric mean (deviation of the log), with directions from n positions"
     asked = list(dict.fromkeys(point.asked for point in study.few_shot))
     yield f"  {'method':<16}{'n':>8}" + "".join(f"{'asked ' + _ratio(value):>18}" for value in asked)
@@ -98,12 +97,12 @@ def _few_shot(study: Study) -> Iterable[str]:
     yield ""
 
 
-def print_study(model: str, plan: SteeringPlan, study: Study) -> None:
+def print_study(model: str, plan: SteeringPlan, study: SteeringStudy) -> None:
     """A study on stdout: achieved ratios, JS and KL by text, spread over contexts, relative size of the edit."""
     how = "at once" if plan.together and len(plan.token_ids) > 1 else "one at a time"
     lines = [f"{model}: {len(plan.token_ids)} token{'s' * (len(plan.token_ids) > 1)} steered {how}"]
     lines += [
-        f"  {domain.adjective}: {study.positions[name]:,} positions of {study.texts[name]}"
+        f"  {domain.adjective}: {study.read.positions[name]:,} positions of {study.read.texts[name]}"
         for name, domain in DOMAINS.items()
     ]
     domains = "".join(f"{domain.short:>9}" for domain in DOMAINS.values())

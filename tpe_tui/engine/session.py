@@ -15,7 +15,7 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.pruning.results import SweepRequest, SweepResult
 from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
-from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, MostAffected, TextsRead
+from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 
 if TYPE_CHECKING:
     from tpe_core.models.hub import CachedModel
@@ -76,10 +76,10 @@ class Session(Protocol):
     def read_for_steering(self, edit: Intervention) -> Steps[TextsRead]:
         """A job: read the texts that steering is measured on, under the edit's pruned dimensions."""
 
-    def steering(self, request: DoseRequest) -> DoseFigures:
+    def steering(self, request: DoseRequest) -> DoseResponse:
         """Asked and achieved ratios on those texts, by every method."""
 
-    def calibrated(self, request: DoseRequest) -> Calibrated:
+    def calibrated(self, request: DoseRequest) -> CalibratedRatios:
         """What to ask of the tokens so that they achieve their ratios."""
 
     def most_affected(self, request: DoseRequest) -> Steps[MostAffected]:

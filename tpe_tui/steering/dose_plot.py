@@ -54,10 +54,10 @@ def dose_lines(state: SteerState, width: int, height: int) -> list[Line]:
     figures = state.figures
     if figures is None:
         return []
-    x = np.log2(np.array(figures.asked))
+    x = np.log2(np.array(figures.request.grid))
     with np.errstate(divide="ignore", invalid="ignore"):
-        curves = {method: np.log2(np.array(found.curve)) for method, found in figures.methods.items()}
-        here = np.log2(np.array(figures.methods[figures.request.method].achieved["heldout"][:1]))
+        curves = {method: np.log2(np.array(curve.achieved["heldout"])) for method, curve in figures.curves.items()}
+        here = np.log2(np.array([figures.token.achieved["heldout"]]))
     points = np.concatenate([y[np.isfinite(y)] for y in (*curves.values(), x)])
     low, high = float(points.min()), float(points.max())
     low, high = max(low, 2 * float(x[0])), min(high, 2 * float(x[-1]))
@@ -117,7 +117,7 @@ class DosePlot(FigurePlot):
         """Point at a ratio, on the grid of steps."""
         figures = self.state.figures
         if figures is not None:
-            low, high = math.log2(figures.asked[0]), math.log2(figures.asked[-1])
+            low, high = (math.log2(figures.request.grid[end]) for end in (0, -1))
             self.post_message(self.Pointed(2 ** (round(4 * (low + share * (high - low))) / 4)))
 
 
@@ -136,8 +136,8 @@ class Slider(LineWidget):
         name = fit(self.name_shown, room)
         ratio = fit(f"×{short_ratio(state.ratio)}", 9)
         tail = ""
-        if state.figures is not None and state.figures.request.token_id == state.token_id:
-            own = state.figures.alpha["local"][0]
+        if state.known is not None:
+            own = state.known.token.alpha["local"]
             beyond = " and more" if own * state.ratio > 1 else ""
             tail = f"  mean p {share(own)} → {share(at_most(1.0, own * state.ratio))}{beyond} "
         added = "+" if state.token_id in state.added else " "

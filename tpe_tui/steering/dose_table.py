@@ -14,7 +14,7 @@ from textual.message import Message
 
 from tpe_core.corpus.domains import DOMAINS, UNSEEN
 from tpe_core.edits.intervention import METHODS, Method
-from tpe_core.steering.results import Dosed, DoseFigures
+from tpe_core.steering.results import DoseResponse, SteeringResult
 from tpe_tui.cells import count, fit, four_decimals, number
 from tpe_tui.ratios import share, short_ratio
 from tpe_tui.steering.state import METHOD_MARKS, SteerState
@@ -98,35 +98,31 @@ class DoseTable(LineWidget):
         return [(fit("   by", NAME_CELLS) + text + (fit("|dW|/|W|", SIZE, right=True) if self.wide else ""), "head")]
 
     def _method(self, method: Method) -> Line:
-        state, figures = self.state, self.state.figures
+        state, figures = self.state, self.state.known
         mark, role = METHOD_MARKS[method]
-        known = figures is not None and figures.request.token_id == state.token_id
         plain = "muted" if state.stale else "row"
         line: Line = [
             ("▸" if method == state.method else " ", "key"),
             (mark, "muted" if state.stale else role),
             (fit(f" {method}", NAME_CELLS - 2), plain),
         ]
-        if figures is None or not known:
+        if figures is None:
             return line
-        found = figures.methods[method]
+        found = figures.results[method][0]
         domains = self._domains()
         cost = "".join(
             fit(four_decimals(part[name]), CELLS[name], True) for part in (found.js, found.kl) for name in domains
         )
-        line.append((self._ratios(found, 0) + cost + self._edited(found, 0), plain))
+        line.append((self._ratios(found) + cost + self._edited(found), plain))
         return line
 
     @staticmethod
-    def _ratios(found: Dosed, at: int) -> str:
-        values = {name: found.achieved[name][at] for name in DOMAINS}
-        return "".join(
-            fit(f"×{number(value)}" if math.isfinite(value) else "–", CELLS[name], True)
-            for name, value in values.items()
-        )
+    def _ratios(found: SteeringResult) -> str:
+        values = ((name, found.achieved[name]) for name in DOMAINS)
+        return "".join(fit(f"×{number(got)}" if math.isfinite(got) else "–", CELLS[name], True) for name, got in values)
 
-    def _edited(self, found: Dosed, at: int) -> str:
-        return fit(_size(found.relative_edit[at]), SIZE, True) if self.wide else ""
+    def _edited(self, found: SteeringResult) -> str:
+        return fit(_size(found.relative_edit), SIZE, True) if self.wide else ""
 
     def _other(self, token_id: int) -> Line:
         state, figures = self.state, self.state.figures
@@ -136,19 +132,16 @@ class DoseTable(LineWidget):
         line.append((tag, "steered"))
         if figures is None or token_id not in figures.request.token_ids:
             return line
-        at = figures.request.token_ids.index(token_id)
-        found = figures.methods.get(state.method)
-        if found is not None:
-            blank = " " * (2 * sum(CELLS[name] for name in self._domains()))
-            line.append((self._ratios(found, at) + blank + self._edited(found, at), plain))
-        return line
+        found = figures.results[state.method][figures.request.token_ids.index(token_id)]
+        blank = " " * (2 * sum(CELLS[name] for name in self._domains()))
+        return [*line, (self._ratios(found) + blank + self._edited(found), plain)]
 
     def _ceiling(self, width: int) -> Line:
-        figures, state = self.state.figures, self.state
-        if figures is None or figures.request.token_id != state.token_id:
+        figures, state = self.state.known, self.state
+        if figures is None:
             return []
         if not self.wide:
-            size = f"|dW|/|W| {_size(figures.methods[state.method].relative_edit[0])}; at most "
+            size = f"|dW|/|W| {_size(figures.results[state.method][0].relative_edit)}; at most "
             return [("   edit     ", "head"), *_ceiling(figures, state, width - 12, size)]
         return [("   at most  ", "head"), *_ceiling(figures, state, width - 12)]
 
@@ -156,15 +149,15 @@ class DoseTable(LineWidget):
         paid, used = self.state.paid, 12
         if paid is None or paid.request.token_id != self.state.token_id:
             return [("   paid by  ", "head"), ("…" if self.state.ratio != 1 else "", "muted")]
-        gains = bool(paid.lost) and paid.lost[0][1] < 0
+        gains = bool(paid.tokens) and paid.tokens[0].lost < 0
         line: Line = [("   gain     " if gains else "   paid by  ", "head")]
         plain = "muted" if self.state.unpaid else "row"
-        for token_id, lost in paid.lost:
-            text = f"{fit(self.tokens[token_id], 14).rstrip()} {-lost * 100:+z.3g}  "
+        for one in paid.tokens:
+            text = f"{fit(self.tokens[one.token_id], 14).rstrip()} {-one.lost * 100:+z.3g}  "
             used += len(text)
             if used + 6 <= width:
                 line.append((text, plain))
-        return [*line, ("points", "muted")] if paid.lost else line
+        return [*line, ("points", "muted")] if paid.tokens else line
 
     def on_click(self, event: events.Click) -> None:
         """Choose the method under the mouse."""
@@ -173,9 +166,9 @@ class DoseTable(LineWidget):
             self.post_message(self.Picked(METHODS[at.y - HEAD_ROWS]))
 
 
-def _ceiling(figures: DoseFigures, state: SteerState, width: int, before: str = "") -> Line:
+def _ceiling(figures: DoseResponse, state: SteerState, width: int, before: str = "") -> Line:
     """What any edit of the row reaches on the local text, and whether the ratio in force asks for more."""
-    own, (lowest, highest) = figures.alpha["local"][0], figures.attainable[0]
+    own, (lowest, highest) = figures.token.alpha["local"], figures.token.attainable
     if own <= 0:
         return [(fit("its mean probability is 0 on the local text: no ratio of it says anything", width), "warn")]
     text = f"{before}×{short_ratio(highest / own)}, mean p {share(highest)} on local text"

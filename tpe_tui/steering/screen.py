@@ -15,7 +15,7 @@ from textual.binding import BindingType
 from textual.timer import Timer
 
 from tpe_core.snapshots import NextTokens
-from tpe_core.steering.results import Calibrated, DoseFigures, MostAffected, TextsRead
+from tpe_core.steering.results import CalibratedRatios, DoseResponse, MostAffected, TextsRead
 from tpe_tui.command_line import steer_lines
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.engine.messages import Answer, JobUpdate
@@ -102,12 +102,12 @@ class SteerScreen(SteerView):
         match answer.value:
             case NextTokens() as found:
                 self._show_live(found)
-            case DoseFigures() as figures:
+            case DoseResponse() as figures:
                 state.figures, state.problem = figures, ""
                 self._later("pay", PAY_SECONDS, self._pay)
             case int() as token_id:
                 self.look_at(token_id)
-            case Calibrated() as found if state.calibrate(found):
+            case CalibratedRatios() as found if state.calibrate(found):
                 self._say_calibrated(found)
                 self.changed()
         self.show()
@@ -200,12 +200,12 @@ class SteerScreen(SteerView):
             return
         self._ask("steer-calibrate", lambda: session.calibrated(request))
 
-    def _say_calibrated(self, found: Calibrated) -> None:
-        name = self.text_of(found.request.token_id)
-        wanted, got = short_ratio(found.request.ratios[0]), short_ratio(found.achieved[0])
-        asked = f"{name} is asked ×{short_ratio(found.ratios[0])} to achieve ×{got} on the local text"
-        missed = f"{name} cannot achieve ×{wanted} by {found.request.method}: ×{got} is the nearest"
-        self.say(asked if found.reached[0] else missed, "row" if found.reached[0] else "warn")
+    def _say_calibrated(self, found: CalibratedRatios) -> None:
+        result = found.results[0]
+        name, got = self.text_of(result.token_id), short_ratio(result.achieved["local"])
+        asked = f"{name} is asked ×{short_ratio(result.ratio)} to achieve ×{got} on the local text"
+        missed = f"{name} cannot achieve ×{short_ratio(result.asked)} by {result.method}: ×{got} is the nearest"
+        self.say(asked if result.reached else missed, "row" if result.reached else "warn")
 
     def action_method(self) -> None:
         """The next method."""
@@ -245,10 +245,9 @@ class SteerScreen(SteerView):
 
     def action_exact(self) -> None:
         """Type the ratio, or the mean probability on the local text."""
-        state = self.state
-        figures = state.figures if state.figures and state.figures.request.token_id == state.token_id else None
-        own = figures.alpha["local"][0] if figures is not None else math.nan
-        lowest, highest = figures.attainable[0] if figures is not None else (0.0, 1.0)
+        state, figures = self.state, self.state.known
+        own = figures.token.alpha["local"] if figures is not None else math.nan
+        lowest, highest = figures.token.attainable if figures is not None else (0.0, 1.0)
 
         def check(text: str) -> str | None:
             target = parse_probability(text)

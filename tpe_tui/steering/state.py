@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from tpe_core.edits.intervention import METHODS, Intervention, Method
-from tpe_core.steering.results import Calibrated, DoseFigures, DoseRequest, MostAffected, TextsRead
+from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 from tpe_tui.ratios import stepped
 
 __all__ = ["METHOD_MARKS", "READ", "WHO", "SteerState"]
@@ -36,7 +36,7 @@ class SteerState:
     method: Method
     added: dict[int, float] = field(default_factory=dict)
     read: TextsRead | None = None
-    figures: DoseFigures | None = None
+    figures: DoseResponse | None = None
     paid: MostAffected | None = None
     problem: str = ""  # why there are no figures of this token
 
@@ -66,6 +66,11 @@ class SteerState:
         return DoseRequest(self.token_id, self.method, self.edit)
 
     @property
+    def known(self) -> DoseResponse | None:
+        """The figures, where they are of the token looked at."""
+        return self.figures if self.figures is not None and self.figures.request.token_id == self.token_id else None
+
+    @property
     def stale(self) -> bool:
         """Whether the figures are of another token, ratio or method than the one in force."""
         return self.figures is not None and self.figures.request != self.request
@@ -83,14 +88,14 @@ class SteerState:
         if self.token_id in self.added:
             self.added[self.token_id] = ratio
 
-    def calibrate(self, found: Calibrated) -> bool:
+    def calibrate(self, found: CalibratedRatios) -> bool:
         """Ask what was found; False where something else is in force by now."""
         if found.request != self.request:
             return False
-        for token_id, ratio in zip(found.request.token_ids, found.ratios, strict=True):
-            if token_id in self.added:
-                self.added[token_id] = ratio
-        self.ratio = found.ratios[0]
+        for result in found.results:
+            if result.token_id in self.added:
+                self.added[result.token_id] = result.ratio
+        self.ratio = found.results[0].ratio
         return True
 
     def slide(self, steps: int) -> None:

@@ -1,6 +1,6 @@
 """What the steering study shows: its panes, their layout at any size, its titles, and why there is nothing yet.
 
-It shows a `SteerState`; what keys change and what the engine is asked is in `screens.steer`.
+It shows a `SteerState`; what keys change and what the engine is asked is in `steering.screen`.
 """
 
 from __future__ import annotations
@@ -111,6 +111,6 @@ class SteerView(StudyScreen):
             again = f"{self.key('run.rerun')} reads them"
             busy = "Another job is running." if self.workspace.is_busy else "No text is read yet."
             return (busy, "", f"The study needs three texts; {again}.")
-        if state.figures is None or state.figures.request.token_id != state.token_id:
+        if state.known is None:
             return ("Measuring…",)
         return ()

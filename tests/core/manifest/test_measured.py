@@ -122,10 +122,10 @@ def test_a_session_adds_what_it_has_measured_of_exactly_this_edit(given: Any, tm
     edit = Intervention(steering=(Steering(20, 3.0), Steering(30, 0.5)))
     assert texts(edit) == ()
     run(session.read_for_steering(edit))
-    dosed = session.steering(DoseRequest(20, "least-squares", edit)).methods["least-squares"]
+    results = session.steering(DoseRequest(20, "least-squares", edit)).results["least-squares"]
     for each in texts(edit):
-        assert [entry.ratio for entry in each.achieved] == list(dosed.achieved[each.domain])
-        assert each.kl == dosed.kl[each.domain]
+        assert [entry.ratio for entry in each.achieved] == [one.achieved[each.domain] for one in results]
+        assert each.kl == results[0].kl[each.domain]
     assert len(texts(edit)) == 3
     assert texts(replace(edit, pruned=(1,))) == ()
     assert texts(edit.steer(40, 2.0, "bias")) == ()  # two methods at once were not measured

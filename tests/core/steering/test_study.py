@@ -21,7 +21,8 @@ from tpe_core.progress import run
 from tpe_core.session import LiveSession
 from tpe_core.steering.effects import observe
 from tpe_core.steering.few_shot import few_shot
-from tpe_core.steering.study import DOSE, SteeringPlan, mid_frequency, study
+from tpe_core.steering.results import DOSE
+from tpe_core.steering.study import SteeringPlan, mid_frequency, study
 from tpe_tui.cli.main import main
 
 
@@ -69,6 +70,7 @@ def test_every_token_method_and_ratio_is_tried(studied) -> None:
             assert result.achieved["local"] == pytest.approx(result.asked, rel=1e-6)
         assert (result.relative_edit is None) == (result.method == "bias")
         assert result.together == (result.token_id,)
+        assert result.paid is not None
         assert len(result.paid) == 5
         assert {payer.lost > 0 for payer in result.paid} == {result.step > 0}
         assert result.token_id not in {payer.token_id for payer in result.paid}
@@ -76,12 +78,13 @@ def test_every_token_method_and_ratio_is_tried(studied) -> None:
     smallest = next(some for some in found.results if some.method == "min-norm" and not some.calibrated)
     slope = np.linalg.norm(analysis.encoding.slope)
     assert smallest.relative_edit == pytest.approx(math.log(2) / slope / float(row))
-    assert [point.asked for point in found.dose[: len(DOSE)]] == list(DOSE)
-    assert len(found.dose) == 2 * len(METHODS) * len(DOSE)
-    same = next(p for p in found.dose if (p.token_id, p.method, p.asked) == (100, "top-k", 4.0))
+    assert {curve.asked for curve in found.dose} == {DOSE}
+    assert len(found.dose) == 2 * len(METHODS)
+    points = next(curve.points() for curve in found.dose if (curve.token_id, curve.method) == (100, "top-k"))
+    _, achieved, js = next(point for point in points if point[0] == 4.0)
     also = next(r for r in found.results if (r.token_id, r.method, r.asked, r.calibrated) == (100, "top-k", 4.0, False))
-    assert same.achieved == pytest.approx(also.achieved)
-    assert same.js == pytest.approx(also.js)
+    assert achieved == pytest.approx(also.achieved)
+    assert js == pytest.approx(also.js)
 
 
 def test_few_shot_ends_where_the_study_is(studied) -> None:

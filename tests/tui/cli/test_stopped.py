@@ -16,6 +16,7 @@ from tests.helpers.tiny_models import save_tiny
 from tpe_core.dynamics.run import TrajectoryRun
 from tpe_core.generation import paired_generation, pruned_text
 from tpe_core.pruning import budget, curves
+from tpe_core.steering import study
 from tpe_tui.cli import transfer
 from tpe_tui.cli.main import main
 
@@ -104,6 +105,43 @@ def test_stopped_texts_of_a_curve_are_printed_with_the_curve(stopped, stop_at, t
     assert len(document["curves"][0]["points"]) == 2
     assert [entry["removed"] for entry in document["generation"]] == [document["curves"][0]["points"][0]["removed"]]
     assert "the texts of 1 points are printed" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_steer_prints_the_edits_that_were_measured(stopped, stop_at, text: str, number: int) -> None:
+    asked = ["--token", "#5", "--token", "#9", "--ratio", "0.5,3", "--dose", "--text", text, "--ood", text]
+    stop_at(study.ObservedTexts, "measure", 2, number)
+    document, said = stopped(["steer", "demo", *asked, *SMALL])
+    tried = [(result["token_id"], result["asked"], result["paid"]) for result in document["results"]]
+    assert tried == [(5, 0.5, None), (5, 3.0, None)]
+    assert {point["token_id"] for point in document["dose"]} == {5}
+    assert document["summary"][0]["tokens"] == 1
+    assert "2 of 4 edits are printed" in said
+
+
+def test_a_steer_that_is_stopped_while_it_asks_who_pays_has_every_edit_and_no_payer(
+    stopped, stop_at, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "edit.json"
+    asked = ["steer", "demo", "--token", "#5", "--save", str(file), "--text", text, "--ood", text, *SMALL]
+    stop_at(study, "most_affected", 1)
+    document, said = stopped(asked)
+    assert [result["paid"] for result in document["results"]] == [None]
+    assert "1 of 1 edits are printed" in said
+    assert f"{file} is not written" in said
+    assert not file.exists()
+    stop_at(study, "most_affected", 1)
+    assert main(asked[:-1]) == 130
+    out = capsys.readouterr().out
+    assert "least-squares" in out
+    assert "paid" not in out
+
+
+def test_a_steer_that_is_stopped_while_it_reads_says_that_nothing_was_measured(stopped, stop_at, text: str) -> None:
+    stop_at(study, "observe", 2)
+    document, said = stopped(["steer", "demo", "--token", "#5", "--text", text, "--ood", text, *SMALL])
+    assert not document
+    assert "no edit was measured" in said
 
 
 def test_a_stopped_pair_of_texts_is_printed_as_far_as_it_is(stopped, stop_at, tmp_path: Path) -> None:

@@ -65,12 +65,12 @@ async def test_the_table_shows_what_the_engine_said(start: Start, size: tuple[in
         figures, shown = screen.state.figures, lines(screen.table)
         assert figures is not None
         for row, method in enumerate(METHODS):
-            found = figures.methods[method]
+            found = figures.results[method][0]
             line = shown[HEAD_ROWS + row]
             assert line.lstrip("▸ ").startswith(f"{METHOD_MARKS[method][0]} {method}")
-            achieved = [f"×{found.achieved[name][0]:.3f}" for name in ("local", "heldout", "ood")]
+            achieved = [f"×{found.achieved[name]:.3f}" for name in ("local", "heldout", "ood")]
             assert [word for word in line.split() if word.startswith("×") and len(word) > 1] == achieved
-            size_shown = found.relative_edit[0]
+            size_shown = found.relative_edit
             if size[0] == 160:
                 assert line.split()[-1] == ("–" if size_shown is None else f"{size_shown:.3f}")
         text = "\n".join(shown)
@@ -201,7 +201,7 @@ async def test_exact_ratios_and_probabilities(start: Start) -> None:
         assert screen.state.ratio == 0.25
         await pilot.press("=")
         await type_line(pilot, "1%")
-        assert screen.state.ratio * figures.alpha["local"][0] == pytest.approx(0.01)
+        assert screen.state.ratio * figures.token.alpha["local"] == pytest.approx(0.01)
         await pilot.press("=")
         await type_line(pilot, "1e30")
         await until(pilot, lambda: screen.settled)

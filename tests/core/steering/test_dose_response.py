@@ -24,15 +24,18 @@ def test_the_figures_are_those_of_the_study(session: LiveSession) -> None:
     request = DoseRequest(5, "min-norm", Intervention().steer(5, 3.0, "min-norm").steer(9, 3.0, "min-norm"))
     found = session.steering(request)
     for result in wanted.results:
-        at, got = request.token_ids.index(result.token_id), found.methods[result.method]
-        assert {name: values[at] for name, values in got.achieved.items()} == pytest.approx(dict(result.achieved))
+        got = found.results[result.method][request.token_ids.index(result.token_id)]
+        assert got.achieved == pytest.approx(dict(result.achieved))
         assert got.kl == pytest.approx(result.kl)
         assert got.js == pytest.approx(result.js)
-        assert got.relative_edit[at] == pytest.approx(result.relative_edit)
-        assert found.attainable[at] == result.attainable
+        assert got.relative_edit == pytest.approx(result.relative_edit)
+        assert got.attainable == result.attainable
     paid = run(session.most_affected(request))
     mine = next(result for result in wanted.results if result.method == "min-norm")
-    assert dict(paid.lost[: len(mine.paid)]) == pytest.approx({p.token_id: p.lost for p in mine.paid})
+    assert mine.paid is not None
+    assert {p.token_id: p.lost for p in paid.tokens[: len(mine.paid)]} == pytest.approx(
+        {p.token_id: p.lost for p in mine.paid}
+    )
 
 
 @pytest.mark.parametrize("replacement", ["zero", "mean", "least-squares"])
@@ -52,11 +55,11 @@ def test_under_a_mask_the_pruned_head_is_steered(session: LiveSession, replaceme
         ]
         p, q = (each.softmax(1) for each in logits)
         before, after = p.mean(0), q.mean(0)
-        got = found.methods["least-squares"]
-        for at, token_id in enumerate(request.token_ids):
-            assert found.alpha[name][at] == pytest.approx(float(before[token_id]), rel=1e-5)
-            assert got.achieved[name][at] == pytest.approx(float(after[token_id] / before[token_id]), rel=1e-5)
-        assert got.kl[name] == pytest.approx(float((p * (p / q).log()).sum(1).mean()), abs=1e-6)
+        for got, token_id in zip(found.results["least-squares"], request.token_ids, strict=True):
+            assert got.token_id == token_id
+            assert got.alpha[name] == pytest.approx(float(before[token_id]), rel=1e-5)
+            assert got.achieved[name] == pytest.approx(float(after[token_id] / before[token_id]), rel=1e-5)
+            assert got.kl[name] == pytest.approx(float((p * (p / q).log()).sum(1).mean()), abs=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -66,29 +69,32 @@ def test_what_is_calibrated_achieves_its_ratio(session: LiveSession, method: Met
     request = DoseRequest(5, method, edit)
     found = session.calibrated(request)
     assert found.request == request
-    assert found.reached == (True, True)
-    for token_id, ratio in zip(request.token_ids, found.ratios, strict=True):
-        edit = edit.steer(token_id, ratio, method)
-    got = session.steering(DoseRequest(5, method, edit)).methods[method].achieved["local"]
+    assert [result.reached for result in found.results] == [True, True]
+    for result in found.results:
+        edit = edit.steer(result.token_id, result.ratio, method)
+    got = [result.achieved["local"] for result in session.steering(DoseRequest(5, method, edit)).results[method]]
     assert got == pytest.approx((3.0, 0.4), rel=1e-6)
-    assert found.achieved == pytest.approx(got, rel=1e-6)
-    plain = session.steering(request).methods[method].achieved["local"]
+    assert [result.achieved["local"] for result in found.results] == pytest.approx(got, rel=1e-6)
+    plain = [result.achieved["local"] for result in session.steering(request).results[method]]
     assert plain != pytest.approx((3.0, 0.4), rel=1e-3), "there was something to calibrate"
 
 
 def test_a_ratio_out_of_reach_says_what_is_nearest(session: LiveSession) -> None:
     run(session.read_for_steering(Intervention()))
     found = session.calibrated(DoseRequest(5, "bias", Intervention().steer(5, 1e9, "bias")))
-    assert found.reached == (False,)
-    assert 1 < found.achieved[0] < 1e9
+    (result,) = found.results
+    assert not result.reached
+    assert 1 < result.achieved["local"] < 1e9
 
 
 def test_the_curve_passes_through_the_ratio_and_through_one(session: LiveSession) -> None:
     run(session.read_for_steering(Intervention()))
     found = session.steering(DoseRequest(5, "bias", Intervention().steer(5, 4.0, "bias")))
-    for dosed in found.methods.values():
-        assert dosed.curve[found.asked.index(1.0)] == pytest.approx(1.0)
-        assert dosed.curve[found.asked.index(4.0)] == pytest.approx(dosed.achieved["heldout"][0])
+    assert set(found.curves) == set(METHODS)
+    for method, curve in found.curves.items():
+        achieved = curve.achieved["heldout"]
+        assert achieved[curve.asked.index(1.0)] == pytest.approx(1.0)
+        assert achieved[curve.asked.index(4.0)] == pytest.approx(found.results[method][0].achieved["heldout"])
 
 
 def test_texts_are_read_once_for_a_mask(session: LiveSession) -> None:
