@@ -19,7 +19,7 @@ from tpe_core.edits.intervention import Intervention
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Steps
 from tpe_core.progress import run as finish
-from tpe_core.pruning.results import SweepRequest
+from tpe_core.pruning.results import PruningRequest
 from tpe_core.session import LiveSession, open_session
 from tpe_tui.engine.host import EngineHost
 from tpe_tui.engine.messages import Answer, JobUpdate
@@ -34,7 +34,7 @@ PRUNED = Intervention((1, 2, 3))
 JOBS: dict[str, Callable[[LiveSession], Steps[Any]] | None] = {
     "idle": None,
     "while text is detected on": lambda session: session.detect_again(session.options),
-    "while a sweep reads and measures": lambda session: session.sweep(SweepRequest()),
+    "while a sweep reads and measures": lambda session: session.sweep(PruningRequest()),
     "while the forecast is made": lambda session: session.prepare_forecast(),
     "while a study reads": lambda session: session.read_for_steering(PRUNED),
     "while a mask is refitted": lambda session: session.refit(PRUNED),

@@ -68,7 +68,7 @@ def _loop(model: LanguageModel, corpus: Corpus, order: np.ndarray, counts: tuple
     return total / corpus.positions
 
 
-def _nested(model: LanguageModel, corpus: Corpus, order: np.ndarray, counts: tuple[int, ...]) -> Sweep:
+def _nested(model: LanguageModel, corpus: Corpus, order: np.ndarray, counts: tuple[int, ...]) -> Sweep[str]:
     sample = finish(gather(model, corpus, corpus.positions))
     return finish(sweep(model.head, {"zero": along(model.head, order)}, counts, sample))
 
@@ -86,7 +86,7 @@ def _compare(name: str, model: LanguageModel, blocks: int, budget: float) -> lis
     _nested(model, random_corpus(1, model.head.vocab_rows), order, counts)
     taken, found = _seconds(lambda: _nested(model, corpus, order, counts))
     baseline, known = _seconds(lambda: _loop(model, corpus, order, counts))
-    costs = found.curves["zero"].costs
+    costs = found.costs["zero"]
     apart = max(abs(cost.kl - float(row[0])) for cost, row in zip(costs, known, strict=True))
     return [
         at_least(f"sweep: {name}, 20 fractions of {corpus.positions} positions / model rerun", taken, baseline, budget),

@@ -155,7 +155,7 @@ def check_tpe(words: list[str]) -> None:
             return
         context = command.make_context(name, rest, parent=context)
     if context.info_name == "prune":
-        from tpe_core.pruning.curves import planned
+        from tpe_core.pruning.paths import planned
 
         given = {
             name: ",".join(context.params[name] or [default])

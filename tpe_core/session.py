@@ -34,8 +34,8 @@ from tpe_core.generation.generation import starting_prompt
 from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
-from tpe_core.pruning.results import SweepRequest, SweepResult
-from tpe_core.pruning.sweep import Cost, measure
+from tpe_core.pruning.results import Cost, PruningRequest, PruningResult
+from tpe_core.pruning.sweep import measure
 from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
 from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 from tpe_core.steering.token_search import TokenIndex
@@ -84,7 +84,7 @@ class LiveSession:
         self.options = options or RunOptions()
         self._samples: Samples | None = None
         self._steering: ObservedTexts | None = None
-        self._swept: SweepResult | None = None
+        self._swept: PruningResult | None = None
         self._tested: dict[str, torch.Tensor] = {}  # h after the prompts of self-tests
         self._forecast: LiveForecast | None = None
         self.table: EncodingTable = analysis.table()
@@ -112,19 +112,19 @@ class LiveSession:
     def _store(self) -> Store | None:
         return Store() if self.options.cache else None
 
-    def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
-        """What pruning costs in several orders, on held-out and out-of-domain text: a job, see `sweep_orders`."""
-        from tpe_core.pruning.live_study import sweep_orders
+    def sweep(self, request: PruningRequest) -> Steps[PruningResult]:
+        """What pruning costs in several orders, on held-out and out-of-domain text: the job `pruning.study.prune`."""
+        from tpe_core.pruning.study import prune
 
         samples = yield from self._read()
-        self._swept = yield from sweep_orders(
-            self.analysis, samples, request, seed=self.options.seed, store=self._store
+        self._swept = yield from prune(
+            self.analysis, samples, request, schedule="interactive", seed=self.options.seed, store=self._store
         )
         return self._swept
 
-    def sweep_seconds(self, request: SweepRequest) -> float:
-        """How long `sweep` should take here and now, measured by a step of it: see `tpe_core.pruning.live_study`."""
-        from tpe_core.pruning.live_study import sweep_seconds
+    def sweep_seconds(self, request: PruningRequest) -> float:
+        """How long `sweep` should take here and now, measured by a step of it: see `tpe_core.pruning.study`."""
+        from tpe_core.pruning.study import sweep_seconds
 
         return sweep_seconds(self.analysis, request, self.options.sample, read=self._samples is not None)
 

@@ -25,9 +25,10 @@ from tpe_core.manifest.schema import Manifest, MeasuredText
 from tpe_core.metrics import METRICS
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Steps
-from tpe_core.pruning.curves import DRAWS, PruningCurve, baseline_figures, figures_of, mask_of, prune
 from tpe_core.pruning.refit import refit_basis
-from tpe_core.pruning.sweep import Cost, measure
+from tpe_core.pruning.results import DRAWS, Cost, PruningCurve, PruningRequest, baseline_figures, figures_of
+from tpe_core.pruning.study import prune
+from tpe_core.pruning.sweep import measure
 from tpe_core.store import Store
 
 __all__ = ["Mask", "Transfer", "TransferResult", "mask_to_transfer", "transfer"]
@@ -84,7 +85,7 @@ class TransferResult:
 
     def to_dict(self) -> dict[str, Any]:
         """An entry of ``targets`` in the JSON document of `tpe transfer`."""
-        draws = {domain: [draw.costs[0] for draw in draws] for domain, draws in self.random.draws.items()}
+        draws = {domain: self.random.costs(domain, 0) for domain in self.random.figures}
         random = {domain: figures_of(costs) for domain, costs in draws.items()}
         return {
             "model": self.model,
@@ -194,12 +195,15 @@ def transfer(
     for domain in UNSEEN:
         for name, each in edits.items():
             costs[name][domain] = yield from measure(head, _under(head, each), getattr(samples, domain))
-    orders = (ORDER, "random")
-    beside = yield from prune(
-        analysis, samples, orders, (replacement,), (count / width,), seeds=draws, seed=seed, domains=UNSEEN, store=store
+    request = PruningRequest(
+        orders=(ORDER, "random"),
+        replacements=(replacement,),
+        reference=False,
+        draws=draws,
+        fractions=(count / width,),
     )
-    own_order = beside.curve(ORDER, replacement)
-    chosen = yield from mask_of(analysis, ORDER, replacement, count, seed=seed, store=store)
+    beside = yield from prune(analysis, samples, request, seed=seed, store=store)
+    own, random = beside.curves
     return TransferResult(
         model=analysis.model.name,
         revision=analysis.model.revision,
@@ -208,9 +212,9 @@ def transfer(
         baseline=beside.baseline,
         costs=costs["given"],
         refitted=costs.get("refitted", {}),
-        own={domain: own_order.mean(domain).costs[0] for domain in UNSEEN},
-        random=beside.curve("random", replacement),
-        shared=len(set(chosen.pruned) & set(edit.removed)),
+        own={domain: own.costs(domain, 0)[0] for domain in UNSEEN},
+        random=random,
+        shared=len(set(own.dims[:count]) & set(edit.removed)),
     )
 
 

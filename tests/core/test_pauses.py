@@ -13,7 +13,7 @@ from tpe_core.errors import CancelledError
 from tpe_core.options import RunOptions
 from tpe_core.pauses import pause
 from tpe_core.progress import Progress, attended, run
-from tpe_core.pruning.results import SweepRequest
+from tpe_core.pruning.results import PruningRequest
 from tpe_core.session import LiveSession, open_session
 
 OPTIONS = RunOptions(positions=1024, sample=128, cache=False, threads=1)
@@ -30,7 +30,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> LiveSession:
 
 JOBS = {
     "detection": lambda session: session.detect_again(session.options),
-    "sweep": lambda session: session.sweep(SweepRequest(orders=("slope",), draws=1, fractions=(0.3, 0.6))),
+    "sweep": lambda session: session.sweep(PruningRequest(orders=("slope",), draws=1, fractions=(0.3, 0.6))),
     "forecast": lambda session: session.prepare_forecast(),
     "steering study": lambda session: session.read_for_steering(MASK),
 }

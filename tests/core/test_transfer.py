@@ -97,7 +97,7 @@ def test_every_figure_is_a_whole_evaluation(both: dict[str, tuple[Analysis, Samp
         pairs = [
             (result.costs[domain], want(gone, home)),
             (result.own[domain], want(own, there)),
-            *((result.random.draws[domain][i].costs[0], want(drawn[i], there)) for i in range(2)),
+            *((cost, want(dims, there)) for cost, dims in zip(result.random.costs(domain, 0), drawn, strict=True)),
         ]
         pairs += [(result.refitted[domain], want(gone, there))] if replacement != "zero" else []
         for ours, theirs in pairs:

@@ -8,7 +8,7 @@ from tests.helpers.tiny_models import WIDTH
 from tpe_core.detection.detection import Detection
 from tpe_core.edits.reconstruction import covariance
 from tpe_core.models.head import OutputHead
-from tpe_core.pruning.sweep import Cost
+from tpe_core.pruning.results import Cost
 
 
 def float64_logits(head: OutputHead, hidden: np.ndarray) -> np.ndarray:

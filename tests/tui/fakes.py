@@ -17,7 +17,7 @@ from tpe_core.generation.paired import Continuation, Controls, GeneratedToken, P
 from tpe_core.models.hub import CachedModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
-from tpe_core.pruning.results import SweepRequest, SweepResult, SweptCurve
+from tpe_core.pruning.results import PruningCurve, PruningRequest, PruningResult
 from tpe_core.snapshots import DimensionDetail, EncodingTable, ModelInfo, NextTokens, PruningForecast, TokenDetail
 from tpe_core.steering.results import (
     AffectedToken,
@@ -138,7 +138,7 @@ class FakeSession:
         seed = sum(ord(char) * (i + 1) for i, char in enumerate(prompt))
         return self.mean + np.random.default_rng(seed).normal(size=len(self.mean)) * 0.9
 
-    def sweep_seconds(self, request: SweepRequest) -> float:
+    def sweep_seconds(self, request: PruningRequest) -> float:
         return 3.0 * request.paths
 
     def detect_again(self, options: RunOptions) -> Steps[FakeSession]:
@@ -239,7 +239,7 @@ class FakeSession:
             pruned=edit.pruned, replacement=edit.replacement, steering=edit.steering, kl=kl, toggled=toggled
         )
 
-    def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
+    def sweep(self, request: PruningRequest) -> Steps[PruningResult]:
         """Made-up curves of the right shape, all of them rough and then fine; `sweep_step` is called in every step."""
         self.calls.append("sweep")
         d, wanted = len(self.mean), {"heldout": 4096, "ood": 4096}
@@ -250,15 +250,26 @@ class FakeSession:
         keys = [(order, way) for way in request.replacements for order in request.orders]
         keys.insert(len(request.orders), (ROTATE, ROTATE))
         texts = {"heldout": "held-out docstrings", "ood": "source code"}
-        curves: dict[tuple[str, str], SweptCurve] = {}
+        curves: dict[tuple[str, str], PruningCurve] = {}
+
+        def so_far() -> PruningResult:
+            return PruningResult(
+                curves=tuple(curves.values()),
+                baseline={},
+                positions=wanted,
+                model=self.table.info.name,
+                revision=None,
+                width=d,
+                texts=texts,
+            )
+
         for level in (512, 4096):
             for number, (order, way) in enumerate(keys, 1):
                 self.sweep_step()
                 if self.sweep_fail is not None:
                     raise self.sweep_fail
-                partial = SweepResult(curves=tuple(curves.values()), width=d, wanted=wanted, texts=texts)
                 yield Progress(
-                    "sweep", level, 8192, note=f"{order}, {way}", partial=partial, amount=f"{number}/{len(keys)}"
+                    "sweep", level, 8192, note=f"{order}, {way}", partial=so_far(), amount=f"{number}/{len(keys)}"
                 )
                 figures = {}
                 for domain, more in (("heldout", 1.0), ("ood", 1.3)):
@@ -278,10 +289,16 @@ class FakeSession:
                 dims = np.argsort(self.W.std(0) if order != "slope" else np.abs(self.table.slope), kind="stable")
                 named = () if order in (ROTATE, "component") else tuple(int(dim) for dim in dims)
                 seen = {"heldout": level, "ood": level}
-                curves[order, way] = SweptCurve(
-                    order=order, replace=way, removed=removed, dims=named, figures=figures, positions=seen
+                curves[order, way] = PruningCurve(
+                    order=order,
+                    replace=way,
+                    removed=removed,
+                    width=d,
+                    dims=named,
+                    figures=figures,
+                    positions=seen,
                 )
-        return SweepResult(curves=tuple(curves.values()), width=d, wanted=wanted, texts=texts)
+        return so_far()
 
     def refit(self, edit: Intervention) -> Steps[Intervention]:
         """Two steps; `refit_step` is called in each. Every refit comes from its own origin."""

@@ -24,8 +24,7 @@ from tpe_core.progress import run
 from tpe_core.pruning.evidence import Evidence
 from tpe_core.pruning.orders import ORDERS, Order
 from tpe_core.pruning.pruned_head import fold
-from tpe_core.pruning.results import SweepRequest
-from tpe_core.pruning.sweep import Cost
+from tpe_core.pruning.results import Cost, PruningRequest
 from tpe_core.registry import Registry
 from tpe_core.session import LiveSession
 from tpe_core.snapshots import EncodingTable
@@ -77,7 +76,7 @@ LAST_FIRST = Order(name="last-first", about="the last dimension goes first", sal
 
 
 def test_an_order_is_measured_by_its_saliency(session: LiveSession) -> None:
-    request = SweepRequest(orders=("last-first",), replacements=("zero",), reference=False, fractions=(0.0, 0.5))
+    request = PruningRequest(orders=("last-first",), replacements=("zero",), reference=False, fractions=(0.0, 0.5))
     with ORDERS.registered(LAST_FIRST):
         (curve,) = run(session.sweep(request)).curves
     width = session.table.info.hidden_size
@@ -155,15 +154,15 @@ def test_a_replacement_is_an_edit_with_its_own_distribution_and_file(session: Li
 
 
 def test_a_replacement_is_swept(session: LiveSession) -> None:
-    request = SweepRequest(orders=("slope",), replacements=("double-mean", "mean"), reference=False, fractions=(0.5,))
+    request = PruningRequest(orders=("slope",), replacements=("double-mean", "mean"), reference=False, fractions=(0.5,))
     with REPLACEMENTS.registered(DOUBLE_MEAN):
-        assert SweepRequest().replacements == ("zero", "mean", "least-squares", "double-mean")
+        assert PruningRequest().replacements == ("zero", "mean", "least-squares", "double-mean")
         result = run(session.sweep(request))
     double, mean = (result.curve("slope", name) for name in request.replacements)
     assert double is not None
     assert mean is not None
     assert double.mean("heldout", "kl")[0] > mean.mean("heldout", "kl")[0] > 0
-    assert SweepRequest().replacements == ("zero", "mean", "least-squares")
+    assert PruningRequest().replacements == ("zero", "mean", "least-squares")
 
 
 def test_a_replacement_is_in_the_help_and_in_completion(read: Read, complete: Callable[[str], list[str]]) -> None:

@@ -12,9 +12,9 @@ from tpe_core.errors import TpeError
 from tpe_core.generation.generation import Decoding, heldout_prompts, logits_under
 from tpe_core.generation.quality import GenerationQuality, baseline, quality_of
 from tpe_core.progress import Progress, Steps
-from tpe_core.pruning.curves import PruningResult, mask_of
 from tpe_core.pruning.fitting import POSITIONS
 from tpe_core.pruning.refit import refit_basis
+from tpe_core.pruning.results import PruningResult
 from tpe_core.store import Store
 
 __all__ = ["PrunedText", "pruned_texts"]
@@ -61,12 +61,12 @@ def pruned_texts(
     beginnings = yield from heldout_prompts(model, analysis.source, prompts, PROMPT_TOKENS)
     against = yield from baseline(model, beginnings, Decoding(length=LENGTH, seed=seed))
     texts: list[PrunedText] = []
-    points = sum(len(curve.mean().removed) for curve in result.curves)
+    points = sum(len(curve.removed) for curve in result.curves)
     for curve in result.curves:
-        for removed in curve.mean().removed:
+        for removed in curve.removed:
             yield Progress("texts", len(texts), points, note=f"{curve.order}, {curve.replace}", partial=tuple(texts))
             try:
-                edit = yield from mask_of(analysis, curve.order, curve.replace, removed, seed=seed, store=store)
+                edit = curve.mask(removed)
             except TpeError:
                 break
             statistics = basis

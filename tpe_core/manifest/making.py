@@ -28,13 +28,12 @@ from tpe_core.manifest.schema import (
     SelfTest,
     SteeredToken,
 )
-from tpe_core.pruning.sweep import Cost
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis
     from tpe_core.edits.basis import EditStatistics
     from tpe_core.edits.intervention import Intervention
-    from tpe_core.pruning.results import SweepResult
+    from tpe_core.pruning.results import Cost, PruningResult
     from tpe_core.snapshots import NextTokens
     from tpe_core.steering.results import SteeringResult, TextsRead
 
@@ -124,7 +123,7 @@ def costs_on_texts(
     )
 
 
-def swept_on_texts(swept: SweepResult | None, edit: Intervention) -> Texts:
+def swept_on_texts(swept: PruningResult | None, edit: Intervention) -> Texts:
     """What the sweep of an inspector measured of exactly this mask; nothing where it did not, or not to its end."""
     if swept is None or not swept.complete or edit.steering or edit.origin or not edit.pruned:
         return ()
@@ -134,8 +133,8 @@ def swept_on_texts(swept: SweepResult | None, edit: Intervention) -> Texts:
             continue
         if set(curve.dims[:count]) != set(edit.pruned):
             continue
-        at, domains = curve.removed.index(count), tuple(curve.figures)
-        costs, base = ({name: Cost.of(curve.figures[name][0, point].tolist()) for name in domains} for point in (at, 0))
+        points = (curve.removed.index(count), 0)
+        costs, base = ({name: curve.costs(name, at)[0] for name in curve.figures} for at in points)
         return costs_on_texts(swept.texts, curve.positions, costs, base)
     return ()
 

@@ -14,9 +14,10 @@ from tpe_core.edits.replacements import ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.metrics import METRICS
 from tpe_core.progress import Progress, Steps, relayed
-from tpe_core.pruning.curves import MeasuredOn, figures_of, path_of, planned
+from tpe_core.pruning.paths import path_of, planned
+from tpe_core.pruning.results import Cost, MeasuredOn, figures_of
 from tpe_core.pruning.saliency import gather_evidence
-from tpe_core.pruning.sweep import Cost, sweep
+from tpe_core.pruning.sweep import sweep
 from tpe_core.shares import count_of
 from tpe_core.store import Store
 
@@ -95,12 +96,12 @@ def largest_under(
     ((name, made_by, _),) = planned([] if replacement == ROTATE else [order], [replacement])
     evidence = yield from gather_evidence({name} - {ROTATE}, analysis, seed=seed, store=store)
     width = analysis.model.head.hidden_size
-    along, dims = path_of(evidence, name, made_by, draw)
+    along, dims = path_of(evidence, (name, made_by, draw))
     costs: dict[int, Cost] = {}
     wanted = sorted({count_of(step / COARSE, width - 1) for step in range(COARSE + 1)})
     while wanted:
         measured = yield from sweep(analysis.model.head, {"": along}, wanted, sample)
-        costs.update(zip(wanted, measured.curves[""].costs, strict=True))
+        costs.update(zip(wanted, measured.costs[""], strict=True))
         # Pruning nothing costs no KL at all, whatever rounding says.
         under = [k for k, cost in costs.items() if (metric == "kl" and k == 0) or getattr(cost, metric) <= budget]
         low = max(under, default=-1)
@@ -128,7 +129,7 @@ def largest_under(
         cost=costs[low],
         following=costs.get(low + 1),
         dims=dims[:low],
-        ood=None if outside is None else outside.curves[""].costs[0],
+        ood=None if outside is None else outside.costs[""][0],
     )
 
 

@@ -1,17 +1,20 @@
-"""What a sweep of an inspector asks for and shows: curves by order and replacement, complete or still growing.
+"""What a pruning study asks for and finds: curves by order and replacement, complete or still growing.
 
-Plain values without torch, so that a front end can draw them while the engine measures (`tpe_core.pruning.live_study`).
+Plain values without torch, so that a front end can show them while `tpe_core.pruning.study` measures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
+from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
-from tpe_core.metrics import AVERAGED
+from tpe_core.metrics import AVERAGED, METRICS
 from tpe_core.pruning.orders import ORDERS
 
 if TYPE_CHECKING:
@@ -22,19 +25,93 @@ if TYPE_CHECKING:
 else:
     np = Deferred("numpy")
 
-__all__ = ["SweepRequest", "SweepResult", "SweptCurve"]
+__all__ = [
+    "DRAWS",
+    "FRACTIONS",
+    "Cost",
+    "MeasuredOn",
+    "PruningCurve",
+    "PruningRequest",
+    "PruningResult",
+    "baseline_figures",
+    "figures_of",
+    "mean_cost",
+    "pruned_intervention",
+]
 
+FRACTIONS = (0.1, 0.3, 0.5, 0.6, 0.7)
+"""Shares of removed dimensions that a table shows; `PruningRequest` has more, for a plot."""
 STEPS = 20
+DRAWS = 5  # of `random`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SweepRequest:
+class Cost:
+    """What an edited head costs against the base one, averaged over positions of a sample. Nats."""
+
+    kl: float  # E[KL(P || P')]
+    js: float  # E[Jensen-Shannon divergence]
+    top1: float  # share of positions whose most probable token stays
+    nll: float  # E[-log p'(the token that really followed)]
+    entropy: float  # E[H(P')]
+
+    @staticmethod
+    def of(values: Iterable[float]) -> Cost:
+        """The costs whose figures stand in the order of `AVERAGED`."""
+        return Cost(**dict(zip(AVERAGED, values, strict=True)))
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nll); infinite beyond what a float holds, as where a token that really followed is never predicted."""
+        return math.inf if self.nll > 700.0 else math.exp(self.nll)
+
+
+def mean_cost(costs: Sequence[Cost]) -> Cost:
+    """Mean costs, metric by metric; perplexity is then that of the mean loss."""
+    return Cost.of(sum(getattr(cost, name) for cost in costs) / len(costs) for name in AVERAGED)
+
+
+def figures_of(costs: Sequence[Cost]) -> dict[str, Any]:
+    """One point's figures, by the names of the JSON document; of several draws the mean, and the ``range`` of each."""
+    mean = mean_cost(costs)
+    figures: dict[str, Any] = {name: getattr(mean, name) for name in METRICS}
+    if len(costs) > 1:
+        values = {name: [float(getattr(cost, name)) for cost in costs] for name in METRICS}
+        figures["range"] = {name: [min(each), max(each)] for name, each in values.items()}
+    return figures
+
+
+def baseline_figures(base: Mapping[str, Cost]) -> dict[str, Any]:
+    """The unpruned head's own: held-out figures, every other domain's under its name."""
+    baseline: dict[str, Any] = {}
+    for domain, cost in base.items():
+        figures = {"perplexity": cost.perplexity, "entropy": cost.entropy}
+        baseline.update(figures if domain == "heldout" else {domain: figures})
+    return baseline
+
+
+def pruned_intervention(order: str, replacement: str, dims: Sequence[int]) -> Intervention:
+    """The edit that removes `dims`, for the inspector or a file. Raises `TpeError` where a mask cannot say it.
+
+    One that is replaced by ``refit`` still needs its numbers: `tpe_core.session.LiveSession.refit`.
+    """
+    of_components = replacement != ROTATE and ORDERS.choose(order).of_components
+    if of_components or replacement == ROTATE:
+        what = "principal components" if of_components else "rotated directions"
+        raise TpeError(f"a mask of {what} cannot be saved: a mask names dimensions; choose another order.")
+    if replacement not in (masks := REPLACEMENTS.masks):
+        raise TpeError(f"a mask that is replaced by {replacement} cannot be saved as one: choose {' or '.join(masks)}.")
+    return Intervention(pruned=tuple(dims), replacement=replacement)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruningRequest:
     """Orders to compare and replacements to compare them under, those that matter first."""
 
     orders: tuple[str, ...] = ("slope", "random", "activation", "fisher", "fisher-obs")
     replacements: tuple[str, ...] = field(default_factory=lambda: REPLACEMENTS.ready)
-    reference: bool = True  # measure `ROTATE` as well
-    draws: int = 5  # of the order random
+    reference: bool = True  # measure `ROTATE` as well, after the first replacement
+    draws: int = DRAWS  # of the order random
     fractions: tuple[float, ...] = tuple(step / STEPS for step in range(STEPS))
 
     @property
@@ -45,7 +122,7 @@ class SweepRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweptCurve:
+class PruningCurve:
     """One order with one replacement, over the positions measured so far.
 
     `figures` holds `AVERAGED` [draws, points, 5] by domain, each a mean over at least `positions`; `dims` are the
@@ -54,7 +131,8 @@ class SweptCurve:
 
     order: str
     replace: str
-    removed: tuple[int, ...]
+    removed: tuple[int, ...]  # at every point
+    width: int  # d
     dims: tuple[int, ...]
     figures: Mapping[str, Floats]
     positions: Mapping[str, int]
@@ -76,6 +154,25 @@ class SweptCurve:
         values: Floats = self.draws(domain, metric).mean(0)
         return values
 
+    def costs(self, domain: str, at: int) -> list[Cost]:
+        """The costs of every draw at a point."""
+        return [Cost.of(row) for row in self.figures[domain][:, at].tolist()]
+
+    def mask(self, removed: int) -> Intervention:
+        """The edit that removes so many dimensions, of the first draw. Raises `TpeError` where no mask can say it."""
+        return pruned_intervention(self.order, self.replace, self.dims[:removed])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready order, replacement and points: held-out figures first, every other domain's under its name."""
+        points = []
+        for at, removed in enumerate(self.removed):
+            point: dict[str, Any] = {"fraction": removed / self.width, "removed": removed}
+            for domain in self.figures:
+                figures = figures_of(self.costs(domain, at))
+                point.update(figures if domain == "heldout" else {domain: figures})
+            points.append(point)
+        return {"order": self.order, "replace": self.replace, "points": points}
+
 
 def _exp(losses: Floats) -> Floats:
     """Perplexities of losses in nats; infinite beyond what a float holds."""
@@ -85,21 +182,48 @@ def _exp(losses: Floats) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepResult:
-    """Curves so far; `wanted` is how many positions each will have been measured on, by domain."""
+class MeasuredOn:
+    """What pruning was measured on, and the unpruned head's own figures: the same for curves and for a budget."""
 
-    curves: tuple[SweptCurve, ...]
+    baseline: Mapping[str, Cost]  # by domain
+    positions: Mapping[str, int]  # of each domain that a complete curve has seen
+    model: str
+    revision: str | None
     width: int  # d
-    wanted: Mapping[str, int]
     texts: Mapping[str, str]  # what was read, by domain, for people
-    warnings: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """The first fields of the JSON documents of `tpe prune`."""
+        return {
+            "schema": 1,
+            "model": self.model,
+            "revision": self.revision,
+            "hidden_size": self.width,
+            "positions": dict(self.positions),
+            "texts": dict(self.texts),
+            "baseline": baseline_figures(self.baseline),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningResult(MeasuredOn):
+    """Curves by order and replacement, those so far where a study is under way."""
+
+    curves: tuple[PruningCurve, ...]
 
     @property
     def complete(self) -> bool:
-        """Whether every curve that was begun has seen every position."""
-        return all(dict(curve.positions) == dict(self.wanted) for curve in self.curves)
+        """Whether every curve that was begun has seen every position, in all the draws that it has."""
+        return all(
+            dict(curve.positions) == dict(self.positions) and len({len(each) for each in curve.figures.values()}) <= 1
+            for curve in self.curves
+        )
 
-    def curve(self, order: str, replacement: str) -> SweptCurve | None:
+    def curve(self, order: str, replacement: str) -> PruningCurve | None:
         """The curve of that name, if it was begun; the reference under any replacement."""
         wanted = (order, ROTATE if order == ROTATE else replacement)
         return next((curve for curve in self.curves if (curve.order, curve.replace) == wanted), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `tpe prune`."""
+        return {**self.facts(), "curves": [curve.to_dict() for curve in self.curves]}

@@ -7,9 +7,9 @@ newly removed coordinates' product is taken off the running logits. Every fracti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -24,10 +24,12 @@ from tpe_core.models.head import OutputHead
 from tpe_core.pauses import pause
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.coordinates import Coordinates
+from tpe_core.pruning.results import Cost
 from tpe_core.shares import count_of
 
-__all__ = ["Cost", "Curve", "Sweep", "counts_of", "measure", "sweep"]
+__all__ = ["Sweep", "counts_of", "measure", "sweep"]
 
+K = TypeVar("K")
 Floats = NDArray[np.float64]
 
 BASE_BYTES = 24 * 2**20  # of float32 base logits at a time: whole products are fast for many positions
@@ -37,57 +39,12 @@ CUDA_CHUNK_BYTES = 64 * 2**20  # of either where many positions at once are what
 LOG2_E = 1 / math.log(2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What an edited head costs against the base one, averaged over positions of a sample. Nats."""
-
-    kl: float  # E[KL(P || P')]
-    js: float  # E[Jensen-Shannon divergence]
-    top1: float  # share of positions whose most probable token stays
-    nll: float  # E[-log p'(the token that really followed)]
-    entropy: float  # E[H(P')]
-
-    @staticmethod
-    def of(values: Iterable[float]) -> Cost:
-        """The costs whose figures stand in the order of `AVERAGED`."""
-        return Cost(**dict(zip(AVERAGED, values, strict=True)))
-
-    @property
-    def perplexity(self) -> float:
-        """exp(nll); infinite beyond what a float holds, as where a token that really followed is never predicted."""
-        return math.inf if self.nll > 700.0 else math.exp(self.nll)
-
-
 @dataclass(frozen=True)
-class Curve:
-    """Costs along one order, for each number of removed coordinates."""
-
-    removed: tuple[int, ...]
-    width: int  # d
-    costs: tuple[Cost, ...]
-
-    def to_list(self) -> list[dict[str, Any]]:
-        """The points of the JSON document of `tpe prune`."""
-        return [
-            {
-                "fraction": removed / self.width,
-                "removed": removed,
-                "kl": cost.kl,
-                "js": cost.js,
-                "top1": cost.top1,
-                "perplexity": cost.perplexity,
-                "entropy": cost.entropy,
-            }
-            for removed, cost in zip(self.removed, self.costs, strict=True)
-        ]
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Curves by name, and the base head's own cost, on one sample."""
+class Sweep(Generic[K]):
+    """Costs by name, for each number of removed coordinates, and the base head's own, on one sample."""
 
     base: Cost
-    curves: Mapping[str, Curve]
+    costs: Mapping[K, tuple[Cost, ...]]
     positions: int
 
 
@@ -244,8 +201,8 @@ def _cost(sums: Tensor, positions: int) -> Cost:
 
 
 def sweep(
-    head: OutputHead, along: Mapping[str, Coordinates], removed: Sequence[int], sample: HiddenSample
-) -> Steps[Sweep]:
+    head: OutputHead, along: Mapping[K, Coordinates], removed: Sequence[int], sample: HiddenSample
+) -> Steps[Sweep[K]]:
     """Measure leaving out the first `removed` coordinates of each of several `along`: a job.
 
     `removed` is ascending (see `counts_of`). Progress carries the `Sweep` over the positions so far in `partial`.
@@ -257,12 +214,9 @@ def sweep(
     base = torch.zeros(len(AVERAGED), dtype=torch.float64, device=device)
     seen = 0
 
-    def so_far() -> Sweep:
-        curves = {
-            name: Curve(tuple(removed), head.hidden_size, tuple(_cost(row, seen) for row in total))
-            for name, total in totals.items()
-        }
-        return Sweep(_cost(base, seen), curves, seen)
+    def so_far() -> Sweep[K]:
+        costs = {name: tuple(_cost(row, seen) for row in total) for name, total in totals.items()}
+        return Sweep(_cost(base, seen), costs, seen)
 
     for seen, hidden, reference in _references(head, sample):
         yield Progress("sweep", seen, len(sample), partial=so_far() if seen else None)

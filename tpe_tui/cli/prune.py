@@ -14,6 +14,7 @@ from tpe_core.metrics import METRICS
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.orders import ORDERS
+from tpe_core.pruning.results import DRAWS, FRACTIONS, PruningRequest, PruningResult, pruned_intervention
 from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, print_json, say, warn_if_busy
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import (
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from tpe_core.detection.samples import Samples
     from tpe_core.edits.intervention import Intervention
     from tpe_core.manifest.manifest import MeasuredText
-    from tpe_core.pruning.curves import PruningResult
     from tpe_core.session import LiveSession
     from tpe_core.store import Store
 
@@ -68,12 +68,9 @@ Fractions = Annotated[Words, typer.Option(help="Shares of dimensions to remove. 
 class _PruneRequest:
     """What a command line asks for, beside the model and the detecting text."""
 
-    orders: list[str]
-    replacements: list[str]
-    fractions: list[float]
+    study: PruningRequest
     metric: str
     budget: float | None
-    draws: int
     fit_positions: int
     ood: tuple[str, ...]
     save: Path | None
@@ -83,18 +80,18 @@ class _PruneRequest:
     def check(self) -> None:
         """Refuse what cannot be done, before anything is loaded."""
         from tpe_core.pruning.budget import check_budget
-        from tpe_core.pruning.curves import planned, pruned_intervention
+        from tpe_core.pruning.paths import planned
         from tpe_core.pruning.sweep import counts_of
 
-        plan = planned(self.orders, self.replacements)
-        counts_of(self.fractions, 1)
+        plan = planned(self.study.orders, self.study.replacements)
+        counts_of(self.study.fractions, 1)
         if self.budget is not None:
             check_budget(self.budget, self.metric)
         if self.prompts is not None and self.budget is not None:
             raise typer.BadParameter("--generate goes with --fractions: a budget search has no curve.")
         if self.save is None:
             return
-        if len(plan) > 1 or (self.budget is None and len(self.fractions) > 1):
+        if len(plan) > 1 or (self.budget is None and len(self.study.fractions) > 1):
             raise typer.BadParameter("--save writes one mask: give one --order, one --replace, one share or a budget.")
         pruned_intervention(plan[0][0], plan[0][1], ())
         check_save(self.save, self.force)
@@ -109,7 +106,7 @@ def prune(
     fractions: Fractions = None,
     budget: Annotated[float | None, typer.Option(help="Find the largest mask under this KL, in nats.")] = None,
     budget_perplexity: Annotated[float | None, typer.Option(help="The same under this perplexity.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Draws of the random order.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the random order.")] = DRAWS,
     fit_positions: Annotated[
         int, typer.Option(min=2, help="Positions that refit and distill fit on; more take longer and fit better.")
     ] = 131_072,
@@ -126,15 +123,16 @@ def prune(
     """Sweep or search, print, and save."""
     if sum(bool(given) for given in (fractions, budget is not None, budget_perplexity is not None)) > 1:
         raise typer.BadParameter("give one of --fractions, --budget and --budget-perplexity.")
-    from tpe_core.pruning.curves import FRACTIONS
-
     request = _PruneRequest(
-        orders=_words(order) or ["slope", "random"],
-        replacements=_words(replace) or ["zero"],
-        fractions=_numbers(fractions) or list(FRACTIONS),
+        study=PruningRequest(
+            orders=tuple(_words(order)) or ("slope", "random"),
+            replacements=tuple(_words(replace)) or ("zero",),
+            reference=False,
+            draws=seeds,
+            fractions=tuple(_numbers(fractions)) or FRACTIONS,
+        ),
         metric="kl" if budget_perplexity is None else "perplexity",
         budget=budget if budget_perplexity is None else budget_perplexity,
-        draws=seeds,
         fit_positions=fit_positions,
         ood=tuple(ood or ()),
         save=save,
@@ -196,16 +194,13 @@ def _opened(options: RunOptions, request: _PruneRequest) -> _Opened:
 def _sweep(request: _PruneRequest, opened: _Opened, quiet: bool) -> tuple[dict[str, Any], _Saved | None]:
     """(JSON document, what to save) of a sweep; prints its table unless `quiet`."""
     from tpe_core.manifest.making import costs_on_texts
-    from tpe_core.pruning.curves import PruningResult, mask_of, prune
+    from tpe_core.pruning.study import prune
     from tpe_tui.cli.prune_tables import print_curves
 
     analysis, seed, store = opened.session.analysis, opened.seed, opened.store
-    steps = prune(
-        analysis, opened.samples, request.orders, request.replacements, request.fractions,
-        seeds=request.draws, seed=seed, store=store, fit_positions=request.fit_positions,
-    )  # fmt: skip
+    steps = prune(analysis, opened.samples, request.study, seed=seed, store=store, fit_positions=request.fit_positions)
     result, stopped = drive_until_stopped(
-        steps, lambda partial: isinstance(partial, PruningResult) and bool(partial.curves) and not partial.is_rough
+        steps, lambda partial: isinstance(partial, PruningResult) and bool(partial.curves) and partial.complete
     )
     if stopped or result is None:
         _stopped(result, request, quiet)
@@ -214,10 +209,10 @@ def _sweep(request: _PruneRequest, opened: _Opened, quiet: bool) -> tuple[dict[s
         print_curves(result)
     if request.save is not None:
         curve = result.curves[0]
-        mask = drive(mask_of(analysis, curve.order, curve.replace, curve.mean().removed[0], seed=seed, store=store))
+        mask = curve.mask(curve.removed[0])
         if REPLACEMENTS[mask.replacement].is_fitted and mask.pruned:
             mask = drive(opened.session.refit(mask, request.fit_positions))
-        costs = {domain: draws[0].costs[0] for domain, draws in curve.draws.items()}
+        costs = {domain: curve.costs(domain, 0)[0] for domain in curve.figures}
         measured = costs_on_texts(result.texts, result.positions, costs, result.baseline)
         saved = _Saved(mask, f"tpe prune, order {curve.order}", measured)
     document = result.to_dict()
@@ -252,7 +247,7 @@ def _stopped(result: PruningResult | None, request: _PruneRequest, quiet: bool) 
         print_json({**result.to_dict(), "stopped": True})
     else:
         print_curves(result)
-    points = sum(len(curve.mean().removed) for curve in result.curves)
+    points = sum(len(curve.removed) for curve in result.curves)
     leave_stopped(f"the {points} points that were done are printed, the others were not measured.", request.save)
 
 
@@ -260,12 +255,12 @@ def _search(request: _PruneRequest, opened: _Opened, quiet: bool) -> tuple[dict[
     """(JSON document, what to save) of a budget search; prints its table unless `quiet`."""
     from tpe_core.manifest.making import costs_on_texts
     from tpe_core.pruning.budget import BudgetResult, search
-    from tpe_core.pruning.curves import pruned_intervention
     from tpe_tui.cli.prune_tables import print_largest
 
+    study = request.study
     steps = search(
-        opened.session.analysis, opened.samples, request.orders, request.replacements, request.budget or 0.0,
-        metric=request.metric, seeds=request.draws, seed=opened.seed, store=opened.store,
+        opened.session.analysis, opened.samples, study.orders, study.replacements, request.budget or 0.0,
+        metric=request.metric, seeds=study.draws, seed=opened.seed, store=opened.store,
     )  # fmt: skip
     result, stopped = drive_until_stopped(steps, lambda partial: isinstance(partial, BudgetResult))
     if result is None:

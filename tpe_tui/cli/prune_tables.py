@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tpe_core.corpus.domains import DOMAINS, UNSEEN
 from tpe_core.metrics import METRICS
 from tpe_core.pruning.orders import ORDERS
+from tpe_core.pruning.results import mean_cost
 from tpe_tui.cells import four_decimals
 from tpe_tui.cli.console import line
 
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
     from tpe_core.generation.pruned_text import PrunedText
     from tpe_core.generation.text_quality import TextQuality
     from tpe_core.pruning.budget import BudgetResult, Largest
-    from tpe_core.pruning.curves import PruningResult
-    from tpe_core.pruning.sweep import Cost
+    from tpe_core.pruning.results import Cost, PruningResult
 
-__all__ = ["FIGURES", "TITLES", "figures", "print_curves", "print_largest", "print_texts"]
+__all__ = ["FIGURES", "TITLES", "figures", "kl_band", "print_curves", "print_largest", "print_texts"]
 
 NAMES = f"{'order':<14}{'replace':<14}{'removed':>8}{'share':>7}"
 CELLS = {"kl": 9, "js": 8, "top1": 7, "perplexity": 9, "entropy": 8}
@@ -56,19 +56,19 @@ def print_curves(result: PruningResult) -> None:
     _head(result)
     for curve in result.curves:
         line()
-        means = {domain: curve.mean(domain) for domain in TITLES}
-        bands = {domain: curve.band(domain) for domain in TITLES}
-        for at, removed in enumerate(means["heldout"].removed):
-            costs = {domain: mean.costs[at] for domain, mean in means.items()}
-            line(_row(curve.order, curve.replace, (removed, result.width), costs))
-            if len(curve.draws["heldout"]) > 1:
-                line(_band(len(curve.draws["heldout"]), [bands[domain][at] for domain in TITLES]))
+        for at, removed in enumerate(curve.removed):
+            draws = {domain: curve.costs(domain, at) for domain in TITLES}
+            means = {domain: mean_cost(costs) for domain, costs in draws.items()}
+            line(_row(curve.order, curve.replace, (removed, result.width), means))
+            if len(draws["heldout"]) > 1:
+                bands, label = [kl_band(costs) for costs in draws.values()], f"  KL over {len(draws['heldout'])} draws"
+                line(f"{label:<{len(NAMES)}}  {bands[0]:<{len(FIGURES)}}  {bands[1]}")
 
 
-def _band(draws: int, bands: list[tuple[float, float]]) -> str:
-    texts = [f"{four_decimals(least)} to {four_decimals(most)}" for least, most in bands]
-    label = f"  KL over {draws} draws"
-    return f"{label:<{len(NAMES)}}  {texts[0]:<{len(FIGURES)}}  {texts[1]}"
+def kl_band(draws: Sequence[Cost]) -> str:
+    """The least and the most KL of several draws."""
+    values = [cost.kl for cost in draws]
+    return f"{four_decimals(min(values))} to {four_decimals(max(values))}"
 
 
 def print_largest(result: BudgetResult) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tpe_core.pruning.results import mean_cost
 from tpe_tui.cells import fit, four_decimals
 from tpe_tui.cli.console import line
-from tpe_tui.cli.prune_tables import FIGURES, TITLES, figures
+from tpe_tui.cli.prune_tables import FIGURES, TITLES, figures, kl_band
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tpe_core.manifest.schema import MeasuredText
-    from tpe_core.pruning.sweep import Cost
+    from tpe_core.pruning.results import Cost
     from tpe_core.transfer import Transfer, TransferResult
 
 __all__ = ["print_transfer"]
@@ -57,11 +58,12 @@ def _block(title: str, target: TransferResult, at_home: bool = False) -> None:
     if target.refitted and not at_home:
         line(_row("  the mask, fitted again here", _texts(target.refitted)))
     line(_row(f"  its own by slope ({target.shared:,} shared)", _texts(target.own)))
-    means = {domain: target.random.mean(domain).costs[0] for domain in TITLES}
-    draws = len(target.random.draws["heldout"])
+    drawn = {domain: target.random.costs(domain, 0) for domain in TITLES}
+    draws = len(drawn["heldout"])
+    means = {domain: mean_cost(costs) for domain, costs in drawn.items()}
     line(_row(f"  random, {draws} draw{'s' if draws > 1 else ''}", _texts(means)))
     if draws > 1:
-        bands = [" to ".join(map(four_decimals, target.random.band(domain)[0])) for domain in TITLES]
+        bands = [kl_band(costs) for costs in drawn.values()]
         line(f"{'    KL over draws':<{NAME}}  {bands[0]:<{len(FIGURES)}}  {bands[1]}")
 
 

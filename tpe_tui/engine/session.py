@@ -13,7 +13,7 @@ from tpe_core.edits.intervention import Intervention
 from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
-from tpe_core.pruning.results import SweepRequest, SweepResult
+from tpe_core.pruning.results import PruningRequest, PruningResult
 from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
 from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 
@@ -58,10 +58,10 @@ class Session(Protocol):
     def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
         """One token's place in the fit and its probability now."""
 
-    def sweep(self, request: SweepRequest) -> Steps[SweepResult]:
+    def sweep(self, request: PruningRequest) -> Steps[PruningResult]:
         """A job: what pruning costs in several orders; its progress carries the result so far."""
 
-    def sweep_seconds(self, request: SweepRequest) -> float:
+    def sweep_seconds(self, request: PruningRequest) -> float:
         """How long such a sweep should take here and now, by a step of it."""
 
     def refit(self, edit: Intervention) -> Steps[Intervention]:

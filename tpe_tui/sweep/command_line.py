@@ -6,7 +6,7 @@ import shlex
 
 from tpe_core.edits.replacements import ROTATE
 from tpe_core.options import RunOptions
-from tpe_core.pruning.results import SweepRequest
+from tpe_core.pruning.results import PruningRequest
 from tpe_tui.command_line import common_options, mask_name
 from tpe_tui.sweep.state import SweepState
 
@@ -19,7 +19,7 @@ def sweep_lines(options: RunOptions, state: SweepState) -> str:
     ways = [*request.replacements, *([ROTATE] if request.reference else [])]
     steps = ",".join(f"{fraction:g}" for fraction in request.fractions)
     all_curves = ["--order", ",".join(request.orders), "--replace", ",".join(ways), "--fractions", steps]
-    if request.draws != SweepRequest().draws:
+    if request.draws != PruningRequest().draws:
         all_curves += ["--seeds", str(request.draws)]
     lines = ["# every curve, as tables or with --json", shlex.join([*words, *all_curves])]
     if state.selected != ROTATE:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.progress import Steps
-from tpe_core.pruning.results import SweepRequest, SweepResult
+from tpe_core.pruning.results import PruningRequest, PruningResult
 from tpe_tui.engine.messages import Answer, JobUpdate
 from tpe_tui.engine.session import Session
 from tpe_tui.sweep.state import SWEEP, SWEEP_SECONDS, SweepState
@@ -20,11 +20,11 @@ class SweepJob:
 
     name = SWEEP
 
-    def __init__(self, workspace: Workspace, session: Session, state: SweepState, request: SweepRequest) -> None:
+    def __init__(self, workspace: Workspace, session: Session, state: SweepState, request: PruningRequest) -> None:
         """Nothing is measured before `start`."""
         self._workspace, self._session, self._state, self._request = workspace, session, state, request
 
-    def start(self) -> Steps[SweepResult]:
+    def start(self) -> Steps[PruningResult]:
         """Make the generator of its steps; called on the engine thread."""
         return self._session.sweep(self._request)
 

@@ -151,7 +151,7 @@ class SweepScreen(StudyScreen):
             return "of the detection before this one"
         if state.stale:
             return "of the run before this one"
-        curve, wanted = state.curve(state.selected), state.result.wanted if state.result else {}
+        curve, wanted = state.curve(state.selected), state.result.positions if state.result else {}
         seen, whole = (0 if curve is None else curve.positions.get("heldout", 0)), wanted.get("heldout", 0)
         text = f"{count(whole)} positions" if seen >= whole else f"{count(seen)} of {count(whole)} positions"
         return f"{text}, {state.ended}" if state.ended else text

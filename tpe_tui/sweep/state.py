@@ -13,7 +13,7 @@ from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.metrics import METRICS, Metric
 from tpe_core.pruning.orders import ORDERS
-from tpe_core.pruning.results import SweepRequest, SweepResult, SweptCurve
+from tpe_core.pruning.results import PruningCurve, PruningRequest, PruningResult
 from tpe_tui.cells import duration, four_decimals, number
 
 __all__ = ["PLOTTED", "SWEEP", "SWEEP_SECONDS", "SweepState", "figure", "how_long"]
@@ -46,8 +46,8 @@ def how_long(seconds: float | None) -> str:
 class SweepState:
     """The sweep of one session. `job` is the number of the running one, `ended` says why one stopped early."""
 
-    request: SweepRequest = field(default_factory=SweepRequest)
-    result: SweepResult | None = None
+    request: PruningRequest = field(default_factory=PruningRequest)
+    result: PruningResult | None = None
     outdated: bool = False  # the result is of an earlier detection
     fresh: bool = False  # the running job has brought curves
     job: int | None = None
@@ -76,7 +76,7 @@ class SweepState:
         """Whether the axis is logarithmic now."""
         return self.log and self.metric.has_log_axis
 
-    def curve(self, name: str) -> SweptCurve | None:
+    def curve(self, name: str) -> PruningCurve | None:
         """A curve under the replacement shown, if it was begun."""
         return None if self.result is None else self.result.curve(name, self.replacement)
 
@@ -127,7 +127,7 @@ class SweepState:
         self.hidden = self.hidden ^ {self.selected}
         return self.selected not in self.hidden
 
-    def point(self) -> tuple[SweptCurve, tuple[int, ...]]:
+    def point(self) -> tuple[PruningCurve, tuple[int, ...]]:
         """The curve and the dimensions to prune at the cursor. Raises `TpeError` where no mask can say it."""
         curve = self.curve(self.selected)
         if curve is None:
@@ -150,7 +150,7 @@ class SweepState:
 
     def grow(self, found: object) -> bool:
         """A step, or the end, of a job; whether it brought curves."""
-        if not isinstance(found, SweepResult) or not found.curves:
+        if not isinstance(found, PruningResult) or not found.curves:
             return False
         self.result, self.fresh, self.outdated, self.ended = found, True, False, ""
         self.at = min(self.at, len(self.removed) - 1)

@@ -15,7 +15,7 @@ from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.manifest.manifest import Manifest, read_manifest
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.pruning.results import SweepRequest
+from tpe_core.pruning.results import PruningRequest
 from tpe_core.session import LiveSession
 from tpe_core.steering.results import DoseRequest
 from tpe_tui.cli.main import main
@@ -99,7 +99,7 @@ def test_a_session_adds_what_it_has_measured_of_exactly_this_edit(given: Any, tm
     assert texts(Intervention((1, 2))) == ()
     swept = run(
         session.sweep(
-            SweepRequest(
+            PruningRequest(
                 orders=("slope",), replacements=("mean", "zero"), reference=False, draws=1, fractions=(0.0, 0.25)
             )
         )
@@ -113,7 +113,7 @@ def test_a_session_adds_what_it_has_measured_of_exactly_this_edit(given: Any, tm
         assert each.kl == curve.draws(domain, "kl")[0, 1]
         assert each.perplexity == pytest.approx(curve.draws(domain, "perplexity")[0, 1])
         assert each.base_entropy == curve.draws(domain, "entropy")[0, 0]
-        assert (each.text, each.positions) == (swept.texts[domain], swept.wanted[domain])
+        assert (each.text, each.positions) == (swept.texts[domain], swept.positions[domain])
     zero = {each.domain: each.kl for each in texts(mask.with_replacement("zero"))}
     assert zero["heldout"] != found["heldout"].kl
     for other in (mask.toggle([curve.dims[0]]), mask.toggle(curve.dims[3:5]), mask.steer(20, 2.0)):

@@ -48,7 +48,7 @@ def test_every_fraction_is_a_whole_evaluation(opened, kind: str, how: str) -> No
     assert found.base.nll == pytest.approx(own.nll, abs=1e-5)
     assert found.base.entropy == pytest.approx(own.entropy, abs=1e-5)
     assert found.positions == len(sample) == 300
-    for removed, cost in zip(REMOVED, found.curves[how].costs, strict=True):
+    for removed, cost in zip(REMOVED, found.costs[how], strict=True):
         wanted = cost_of(base, float64_logits(head, replaced(hidden, ORDER[:removed], how, detection)), sample.next_ids)
         for name in ("kl", "js", "nll", "entropy"):
             assert getattr(cost, name) == pytest.approx(getattr(wanted, name), abs=1e-5), (removed, name)
@@ -60,11 +60,11 @@ def test_nothing_removed_costs_nothing_and_least_squares_beats_mean(opened) -> N
     head = model.head
     ways = {how: coordinates(head, how, detection) for how in ("zero", "mean", "least-squares")}
     found = run(sweep(head, ways, REMOVED, detection.sample))
-    for curve in found.curves.values():
-        assert curve.costs[0].kl < 1e-6
-        assert curve.costs[0].top1 == 1
-        assert curve.costs[-1].kl > curve.costs[1].kl
-    for mean, folded in zip(found.curves["mean"].costs[1:], found.curves["least-squares"].costs[1:], strict=True):
+    for costs in found.costs.values():
+        assert costs[0].kl < 1e-6
+        assert costs[0].top1 == 1
+        assert costs[-1].kl > costs[1].kl
+    for mean, folded in zip(found.costs["mean"][1:], found.costs["least-squares"][1:], strict=True):
         assert folded.kl < mean.kl
 
 
@@ -100,7 +100,7 @@ def test_components_are_left_out_like_dimensions(opened) -> None:
     wanted = cost_of(
         float64_logits(head, hidden), float64_logits(head, hidden @ kept @ kept.T), detection.sample.next_ids
     )
-    assert found.curves["c"].costs[0].kl == pytest.approx(wanted.kl, abs=1e-5)
+    assert found.costs["c"][0].kl == pytest.approx(wanted.kl, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["identity", "softcap"])
@@ -113,7 +113,7 @@ def test_measure_is_the_same_cost(opened, kind: str) -> None:
         h[:, ORDER[:4]] = 0
         return head.logits(h)
 
-    nested = run(sweep(head, {"zero": along(head, ORDER)}, (4,), sample)).curves["zero"].costs[0]
+    nested = run(sweep(head, {"zero": along(head, ORDER)}, (4,), sample)).costs["zero"][0]
     found = run(measure(head, edited, sample))
     assert found.kl == pytest.approx(nested.kl, abs=1e-5)
     assert found.js == pytest.approx(nested.js, abs=1e-5)
@@ -130,7 +130,7 @@ def test_curves_arrive_before_the_end(opened, monkeypatch: pytest.MonkeyPatch) -
     partial = [event.partial for event in events if event.partial is not None]
     assert [some.positions for some in partial] == [64, 128, 192, 256, 300]
     assert partial[-1] == found
-    assert partial[0].curves["zero"].costs[3].kl != found.curves["zero"].costs[3].kl
+    assert partial[0].costs["zero"][3].kl != found.costs["zero"][3].kl
 
 
 def test_counts_of_fractions() -> None:
@@ -151,11 +151,11 @@ def test_a_large_vocabulary_rounds_nothing_away() -> None:
     hidden = torch.randn(40, width, generator=generator).numpy()
     sample = HiddenSample(40, hidden, np.arange(40), np.arange(40, dtype=np.uint64))
     order = np.arange(width)
-    found = run(sweep(head, {"zero": along(head, order)}, (0, 8), sample)).curves["zero"]
+    found = run(sweep(head, {"zero": along(head, order)}, (0, 8), sample)).costs["zero"]
     wide = hidden.astype(np.float64)
     base, gone = float64_logits(head, wide), wide.copy()
     gone[:, :8] = 0
     wanted = cost_of(base, float64_logits(head, gone), sample.next_ids)
-    assert found.costs[0].kl < 1e-5
+    assert found[0].kl < 1e-5
     for name in ("kl", "js", "nll", "entropy"):
-        assert getattr(found.costs[1], name) == pytest.approx(getattr(wanted, name), abs=1e-5)
+        assert getattr(found[1], name) == pytest.approx(getattr(wanted, name), abs=1e-5)

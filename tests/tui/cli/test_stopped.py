@@ -15,7 +15,8 @@ from tests.helpers.suite import save_run
 from tests.helpers.tiny_models import save_tiny
 from tpe_core.dynamics.run import TrajectoryRun
 from tpe_core.generation import paired_generation, pruned_text
-from tpe_core.pruning import budget, curves
+from tpe_core.pruning import budget
+from tpe_core.pruning import study as pruning_study
 from tpe_core.steering import study
 from tpe_tui.cli import transfer
 from tpe_tui.cli.main import main
@@ -69,8 +70,8 @@ def stopped(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], tuple[d
 def test_a_stopped_prune_prints_the_points_that_were_done(
     stopped, stop_at, text: str, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(curves, "COLUMNS_BYTES", 1)  # one curve at a time
-    stop_at(curves, "path_of", 2, number)
+    monkeypatch.setattr(pruning_study, "COLUMNS_BYTES", 1)  # one curve at a time
+    stop_at(pruning_study, "path_of", 2, number)
     asked = ["--order", "slope,magnitude", "--fractions", "0.1,0.5", "--text", text, "--ood", text]
     document, said = stopped(["prune", "demo", *asked, *SMALL])
     assert [(curve["order"], len(curve["points"])) for curve in document["curves"]] == [("slope", 2)]
@@ -80,7 +81,7 @@ def test_a_stopped_prune_prints_the_points_that_were_done(
 def test_a_prune_that_is_stopped_before_its_first_point_says_so_and_writes_nothing(
     stopped, stop_at, text: str, tmp_path: Path
 ) -> None:
-    stop_at(curves, "path_of", 1)
+    stop_at(pruning_study, "path_of", 1)
     file = tmp_path / "mask.json"
     asked = ["--order", "slope", "--fractions", "0.5", "--save", str(file), "--text", text, "--ood", text]
     document, said = stopped(["prune", "demo", *asked, *SMALL])

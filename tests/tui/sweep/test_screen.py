@@ -17,7 +17,7 @@ from tpe_core.edits.replacements import ROTATE
 from tpe_core.errors import NumericalError
 from tpe_core.options import RunOptions
 from tpe_core.pruning.orders import ORDERS
-from tpe_core.pruning.results import SweepRequest
+from tpe_core.pruning.results import PruningRequest
 from tpe_tui.app import TpeApp
 from tpe_tui.dialogs.error import ErrorScreen, TextScreen
 from tpe_tui.inspector.screen import InspectScreen
@@ -264,11 +264,11 @@ async def test_other_orders_are_ticked_and_measured(start: Start) -> None:
 async def test_at_least_one_order_is_ticked(start: Start) -> None:
     async with start() as (app, pilot):
         await pilot.press("w", "O")
-        ticked = [key for name in ORDERS for key in (["space", "j"] if name in SweepRequest().orders else ["j"])]
+        ticked = [key for name in ORDERS for key in (["space", "j"] if name in PruningRequest().orders else ["j"])]
         await pilot.press(*ticked, "enter")
         assert isinstance(app.screen, OrderChoice)
         await pilot.press("escape")
-        assert sweep_screen(app).state.request.orders == SweepRequest().orders
+        assert sweep_screen(app).state.request.orders == PruningRequest().orders
 
 
 def test_every_order_of_the_engine_has_a_mark_of_its_own() -> None:

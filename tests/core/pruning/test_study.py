@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.replacements import ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.options import RunOptions
-from tpe_core.progress import Progress, run
-from tpe_core.pruning import curves as module
+from tpe_core.progress import Progress, Steps, run
+from tpe_core.pruning import study as module
 from tpe_core.pruning.budget import NoMaskError, check_budget, largest_under, search
 from tpe_core.pruning.coordinates import covariance
-from tpe_core.pruning.curves import PruningResult, coordinates_of, mask_of, planned, prune, pruned_intervention
 from tpe_core.pruning.fitting import SPREAD, fitting_sample
+from tpe_core.pruning.paths import coordinates_of, planned
+from tpe_core.pruning.results import Cost, PruningCurve, PruningRequest, PruningResult, mean_cost, pruned_intervention
 from tpe_core.pruning.saliency import gather_evidence, order_of
 from tpe_core.pruning.sweep import sweep
 from tpe_core.session import open_session
@@ -64,6 +66,31 @@ def opened(texts: tuple[str, str]) -> Any:
     return make
 
 
+def study(
+    analysis: Analysis,
+    samples: Samples,
+    orders: Sequence[str],
+    replacements: Sequence[str],
+    fractions: Sequence[float],
+    *,
+    seeds: int = 5,
+    **more: Any,
+) -> Steps[PruningResult]:
+    request = PruningRequest(
+        orders=tuple(orders),
+        replacements=tuple(replacements),
+        reference=False,
+        draws=seeds,
+        fractions=tuple(fractions),
+    )
+    return module.prune(analysis, samples, request, **more)
+
+
+def means(curve: PruningCurve, domain: str = "heldout") -> tuple[Cost, ...]:
+    """At every point, averaged over draws."""
+    return tuple(mean_cost(curve.costs(domain, at)) for at in range(len(curve.removed)))
+
+
 def order(analysis: Analysis, name: str) -> np.ndarray:
     return order_of(name, run(gather_evidence([name], analysis)))
 
@@ -74,7 +101,7 @@ def test_every_point_is_a_whole_evaluation(opened, kind: str) -> None:
     head = analysis.model.head
     ways = ("zero", "mean", "least-squares")
     result = run(
-        prune(analysis, samples, ["slope", "activation"], ways, [0.25, 0.5], domains=("local", "heldout", "ood"))
+        study(analysis, samples, ["slope", "activation"], ways, [0.25, 0.5], domains=("local", "heldout", "ood"))
     )
     assert [(curve.order, curve.replace) for curve in result.curves] == [
         (name, way) for way in ways for name in ("slope", "activation")
@@ -86,12 +113,12 @@ def test_every_point_is_a_whole_evaluation(opened, kind: str) -> None:
         assert result.baseline[domain].perplexity == pytest.approx(own.perplexity, rel=1e-5)
         for curve in result.curves:
             dims = order(analysis, curve.order)
-            for removed, cost in zip((4, 8), curve.mean(domain).costs, strict=True):
+            for removed, cost in zip((4, 8), means(curve, domain), strict=True):
                 other = float64_logits(head, replaced(hidden, dims[:removed], curve.replace, analysis.detection))
                 wanted = cost_of(base, other, sample.next_ids)
                 for name in ("kl", "js", "entropy", "nll"):
                     assert getattr(cost, name) == pytest.approx(getattr(wanted, name), abs=1e-5)
-    assert result.curve("slope", "zero").mean("ood") != result.curve("slope", "zero").mean()
+    assert means(result.curve("slope", "zero"), "ood") != means(result.curve("slope", "zero"))
 
 
 def test_components_are_replaced_like_dimensions(opened) -> None:
@@ -113,12 +140,12 @@ def test_components_are_replaced_like_dimensions(opened) -> None:
             e[:, gone] = mean[gone] if way == "mean" else 0
         wanted = cost_of(base, float64_logits(head, e @ basis.T), sample.next_ids)
         path = coordinates_of(analysis, "component", dims, way)
-        assert run(sweep(head, {"": path}, (6,), sample)).curves[""].costs[0].kl == pytest.approx(wanted.kl, abs=1e-5)
+        assert run(sweep(head, {"": path}, (6,), sample)).costs[""][0].kl == pytest.approx(wanted.kl, abs=1e-5)
 
 
 def test_the_document_has_the_documented_names_and_a_band_for_random(opened) -> None:
     analysis, samples = opened("identity")
-    result = run(prune(analysis, samples, ["slope", "random"], ["zero", ROTATE], [0.25, 0.5, 0.5], seeds=3))
+    result = run(study(analysis, samples, ["slope", "random"], ["zero", ROTATE], [0.25, 0.5, 0.5], seeds=3))
     document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert set(document) == {
         "schema", "model", "revision", "hidden_size", "positions", "texts", "baseline", "curves"
@@ -135,33 +162,35 @@ def test_the_document_has_the_documented_names_and_a_band_for_random(opened) -> 
             assert set(point["ood"]) == FIGURES
             assert (point["removed"], point["fraction"]) == (removed, removed / WIDTH)
     drawn = result.curve("random", "zero")
-    draws = [[curve.costs[1].kl for curve in drawn.draws[domain]] for domain in ("heldout", "ood")]
+    draws = [[cost.kl for cost in drawn.costs(domain, 1)] for domain in ("heldout", "ood")]
     assert len(set(draws[0])) == 3
     point = random["points"][1]
     for figures, values, domain in ((point, draws[0], "heldout"), (point["ood"], draws[1], "ood")):
         assert figures["kl"] == pytest.approx(np.mean(values))
         assert figures["range"]["kl"] == [min(values), max(values)]
         assert set(figures["range"]) == FIGURES
-        assert drawn.band(domain)[1] == (min(values), max(values))
+        assert drawn.draws(domain, "kl")[:, 1].tolist() == values
 
 
 def test_groups_and_partial_results(opened, monkeypatch: pytest.MonkeyPatch) -> None:
     analysis, samples = opened("identity")
     arguments = (analysis, samples, ["slope", "random"], ["zero"], [0.25, 0.5])
-    whole = run(prune(*arguments, seeds=3))
+    whole = run(study(*arguments, seeds=3))
     monkeypatch.setattr(module, "COLUMNS_BYTES", 1)
     events: list[Progress] = []
-    assert run(prune(*arguments, seeds=3), events.append) == whole
+    assert run(study(*arguments, seeds=3), events.append).to_dict() == whole.to_dict()
     swept = [event for event in events if event.label == "prune"]
     assert [event.done for event in swept] == sorted(event.done for event in swept)
     assert (swept[-1].done, swept[-1].total) == (2400, 2400)
     partial = [event.partial for event in swept if event.partial is not None]
     assert all(isinstance(some, PruningResult) for some in partial)
     assert [curve.order for curve in partial[0].curves] == ["slope"]
-    assert set(partial[0].curves[0].draws) == {"heldout"}
-    (first,) = {event.partial.curves[0].mean() for event in swept if event.done == 300 and event.partial is not None}
-    assert first == whole.curve("slope", "zero").mean()
-    assert len(partial[-1].curves[1].draws["ood"]) == 3
+    assert set(partial[0].curves[0].figures) == {"heldout"}
+    (first,) = {means(event.partial.curves[0]) for event in swept if event.done == 300 and event.partial is not None}
+    assert first == means(whole.curve("slope", "zero"))
+    assert len(partial[-1].curves[1].figures["ood"]) == 3
+    complete = [[len(curve.figures["ood"]) for curve in some.curves] for some in partial if some.complete]
+    assert complete == [[1], [1, 1], [1, 2], [1, 3]], "a result is complete between paths, never within one"
 
 
 def test_the_plan_has_everything_once() -> None:
@@ -242,7 +271,7 @@ def test_the_search_finds_what_looking_everywhere_finds(opened, monkeypatch: pyt
     sample = replace(samples.heldout, next_ids=expected)
     path = coordinates_of(analysis, "activation", order(analysis, "activation"), "mean")
     swept = run(sweep(head, {"": path}, range(WIDTH), sample))
-    costs = swept.curves[""].costs
+    costs = swept.costs[""]
     assert [cost.kl for cost in costs] == sorted(cost.kl for cost in costs)
     for metric in ("kl", "perplexity"):
         values = [getattr(cost, metric) for cost in costs]
@@ -282,9 +311,9 @@ def test_budgets_that_cannot_be_met(opened) -> None:
 def test_a_search_goes_on_where_one_order_has_no_mask(opened) -> None:
     analysis, samples = opened("identity")
     first = {
-        way: run(prune(analysis, samples, ["slope"], [way], [1 / WIDTH])).curves[0].mean() for way in ("zero", ROTATE)
+        way: means(run(study(analysis, samples, ["slope"], [way], [1 / WIDTH])).curves[0]) for way in ("zero", ROTATE)
     }
-    budget = (first["zero"].costs[0].kl + first[ROTATE].costs[0].kl) / 2
+    budget = (first["zero"][0].kl + first[ROTATE][0].kl) / 2
     found = run(search(analysis, samples, ["slope"], ["zero", ROTATE], budget))
     assert [(one.order, one.replace) for one in found.found] == [(ROTATE, ROTATE)]
     assert len(found.refused) == 1
@@ -299,9 +328,14 @@ def test_a_search_goes_on_where_one_order_has_no_mask(opened) -> None:
 
 
 def test_a_point_becomes_an_edit(opened) -> None:
-    analysis, _ = opened("identity")
+    analysis, samples = opened("identity")
     dims = order(analysis, "slope-std")[:5]
-    assert run(mask_of(analysis, "slope-std", "mean", 5)) == Intervention(tuple(dims.tolist()), "mean")
+
+    def curve(name: str, way: str) -> PruningCurve:
+        orders = [] if way == ROTATE else [name]
+        return run(study(analysis, samples, orders, [way], [0.5])).curves[0]
+
+    assert curve("slope-std", "mean").mask(5) == Intervention(tuple(dims.tolist()), "mean")
     assert pruned_intervention("slope", "zero", (3, 1)) == Intervention((1, 3), "zero")
     for name, way, words in (
         ("component", "zero", "principal components cannot be saved"),
@@ -309,7 +343,10 @@ def test_a_point_becomes_an_edit(opened) -> None:
         ("slope", "nonsense", "replaced by nonsense cannot be saved as one: choose zero or mean"),
     ):
         with pytest.raises(TpeError, match=words):
-            run(mask_of(analysis, name, way, 5))
+            pruned_intervention(name, way, ())
+        if way != "nonsense":
+            with pytest.raises(TpeError, match=words):
+                curve(name, way).mask(5)
 
 
 @pytest.fixture(scope="module")
@@ -408,19 +445,20 @@ def test_what_the_command_refuses(tpe, arguments: tuple[str, ...], code: int, wo
 def test_fitted_points_are_not_dearer_than_the_fold(opened, fitted: str) -> None:
     analysis, samples = opened("sharp")
     events: list[Progress] = []
-    result = run(prune(analysis, samples, ["slope"], ["least-squares", fitted], [0.25, 0.5]), events.append)
+    result = run(study(analysis, samples, ["slope"], ["least-squares", fitted], [0.25, 0.5]), events.append)
     folded, distilled = (result.curve("slope", way) for way in ("least-squares", fitted))
     for domain in ("heldout", "ood"):
-        assert distilled.mean(domain).removed == folded.mean(domain).removed
-    for before, after in zip(folded.mean().costs, distilled.mean().costs, strict=True):
+        assert distilled.figures[domain].shape == folded.figures[domain].shape
+        assert distilled.removed == folded.removed
+    for before, after in zip(means(folded), means(distilled), strict=True):
         # This model's rows are random: h made anew gains nothing there, tokens of their own constant do.
         assert 0 < after.kl < before.kl * (1.000001 if fitted == "refit" else 1)
     partial = [event.partial for event in events if isinstance(event.partial, PruningResult)]
-    assert [len(some.curve("slope", fitted).mean().removed) for some in partial if len(some.curves) == 2] == [1, 2]
+    assert [len(some.curve("slope", fitted).removed) for some in partial if len(some.curves) == 2] == [1, 2]
     with pytest.raises(TpeError, match="principal components"):
         planned(["component"], [fitted])
     assert planned(["random"], [fitted], 5) == [("random", fitted, 0)]
-    alone = run(prune(analysis, samples, ["slope"], [fitted], [0.25]))
+    alone = run(study(analysis, samples, ["slope"], [fitted], [0.25]))
     assert alone.baseline == result.baseline
 
 
@@ -446,9 +484,9 @@ def test_what_stands_in_for_removed_dimensions_pays_on_the_bundled_model() -> No
 
     def kl(order: str, replacement: str, fraction: float) -> float:
         found = run(
-            prune(analysis, samples, [order], [replacement], [fraction], fit_positions=32_768, domains=("heldout",))
+            study(analysis, samples, [order], [replacement], [fraction], fit_positions=32_768, domains=("heldout",))
         )
-        return found.curve(order, replacement).mean("heldout").costs[0].kl
+        return found.curve(order, replacement).costs("heldout", 0)[0].kl
 
     limit = kl("slope", "zero", 0.3)
     assert limit < kl("random", "zero", 0.3)
