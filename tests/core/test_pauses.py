@@ -36,6 +36,17 @@ JOBS = {
 }
 
 
+def test_the_reading_of_a_prompt_says_how_many_tokens_it_reads_and_how_far_it_is(session: LiveSession) -> None:
+    prompt, told = " value" * 200, []
+    with attended(told.append):
+        session.evaluate(prompt, MASK)
+    tokens = len(session.analysis.model.tokenizer(prompt)["input_ids"])
+    reading = [event for event in told if event is not None and event.label == f"reading {tokens} tokens"]
+    assert [event.done for event in reading] == sorted({event.done for event in reading})
+    assert len(reading) > 1
+    assert {event.total for event in reading} == {reading[-1].total}
+
+
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
 def test_questions_asked_at_every_pause_of_a_job_change_neither_the_job_nor_the_answers(job, session) -> None:
     wanted = session.evaluate(PROMPT, MASK).kl

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pty
+import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,24 @@ def test_a_stream_that_is_full_or_closed_is_a_sentence_and_an_exit_code(
     assert b"Traceback" not in done.stderr
     assert b"report it" not in done.stderr
     assert b"Exception ignored" not in done.stderr
+
+
+def test_a_terminal_without_standard_input_gets_a_sentence(tmp_path: Path) -> None:
+    screen, terminal = pty.openpty()
+    done = subprocess.Popen(
+        ["sh", "-c", f"exec {shlex.join([*TPE, './nothing'])} <&-"], stdout=terminal, stderr=terminal, cwd=tmp_path
+    )
+    os.close(terminal)
+    printed = b""
+    with suppress(OSError):  # the end of a terminal
+        while data := os.read(screen, 4096):
+            printed += data
+    os.close(screen)
+    assert done.wait(60) == 1
+    assert b"this is the analysis" in printed
+    assert b"nothing" in printed.splitlines()[-1]
+    assert b"Traceback" not in printed
+    assert b"report it" not in printed
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -1,7 +1,7 @@
 """The app on a fake session, for programs of their own: a job that paints all the time, a main thread that hangs.
 
-Words: ``fail`` the model cannot be opened, ``stuck`` the key y never returns. The file named by ``TPE_FAKE_JOB`` holds
-what the rerun's job did last: began or closed.
+Words: ``fail`` the model cannot be opened, ``stuck`` the key y never returns, ``crash`` it is a mistake of the app's.
+The file named by ``TPE_FAKE_JOB`` holds what the rerun's job did last: began or closed.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ def run(words: Sequence[str] = ()) -> None:
     tpe_tui.app.open_live = fakes.failing() if "fail" in words else fakes.opening(session)  # type: ignore[assignment]
     if "prompt-answers" in words:  # however busy the machine is, no answer is late enough to be shown as stale before
         tpe_tui.inspector.frame.STALE_SECONDS = 60.0
+    if "crash" in words:
+        tpe_tui.app.TpeApp.copy_text = lambda self, text: 1 / 0  # type: ignore[method-assign,assignment]
     if "stuck" in words:
         tpe_tui.app.TpeApp.copy_text = lambda self, text: time.sleep(1000)  # type: ignore[method-assign,assignment]
     tpe_tui.app.run_app(RunOptions())

@@ -65,7 +65,7 @@ async def test_a_second_answer_to_a_question_that_is_gone_does_nothing(start: St
 
 
 @pytest.mark.parametrize(
-    "keys", ["p\r\r", "t\r\r", "f\r\r", "/\r\r", "e\r\r", "2=\r\r", "T/a\r\r", "?\r\r", "C\r\r", "p\x1b\x1b"]
+    "keys", ["p\r\r", "t\r\r", "f\r\r", "/\r\r", " e\r\r", "2=\r\r", "T/a\r\r", "?\r\r", "C\r\r", "p\x1b\x1b"]
 )
 async def test_two_enters_at_once_close_one_dialog(
     start: Start, tmp_path: Path, keys: str, monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+from rich.color import Color, ColorSystem
 from textual.pilot import Pilot
 
 import tpe_tui
@@ -17,8 +18,10 @@ from tests.tui.trajectories import FakeReader
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
 from tpe_tui.cli import console
+from tpe_tui.cli.main import main
 from tpe_tui.dynamics.app import DynamicsApp
 from tpe_tui.glyphs import ASCII, ascii_cells, ascii_token, wants_ascii
+from tpe_tui.shell.theme import FEW_COLOURS
 from tpe_tui.steering.state import METHOD_MARKS
 from tpe_tui.token_text import CHANGED, DIFFERS, END
 from tpe_tui.widgets.canvas import RAMP
@@ -151,6 +154,25 @@ def test_a_table_is_printed_whatever_its_stream_can_encode(monkeypatch: pytest.M
     stream.flush()
     shown = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
     assert shown == ("·the … ±.2 caf\u00e9 漢\n" if encoding == "utf-8" else ".the ~ +.2 caf\\xe9 \\u6f22\n")
+
+
+def test_up_and_down_are_told_apart_by_the_colours_that_every_terminal_has() -> None:
+    """Reduced to 16 colours, those of the usual theme are greys."""
+    standard = ColorSystem.STANDARD
+    names = {"up": FEW_COLOURS.variables["up"], "down": FEW_COLOURS.variables["down"], "text": FEW_COLOURS.foreground}
+    reduced = {name: Color.parse(colour).downgrade(standard).number for name, colour in names.items()}
+    assert reduced == {"up": 2, "down": 1, "text": 7}
+
+
+@pytest.mark.parametrize(("option", "expected"), [("--ascii", True), ("--no-ascii", False), ("", None)])
+def test_the_command_line_chooses_the_glyphs(
+    monkeypatch: pytest.MonkeyPatch, option: str, expected: bool | None
+) -> None:
+    chosen: list[bool | None] = []
+    monkeypatch.setattr("tpe_tui.cli.main.on_terminal", lambda: True)
+    monkeypatch.setattr("tpe_tui.app.run_app", lambda *_, ascii_only: chosen.append(ascii_only) or 0)
+    assert main(["demo", *([option] if option else [])]) == 0
+    assert chosen == [expected]
 
 
 async def test_the_cursor_is_told_without_colour(tmp_path: Path) -> None:

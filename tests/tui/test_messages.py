@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.tiny_models import save_tiny
 from tests.tui.fakes import FakeSession
 from tests.tui.helpers import Gate, Start, lines, until
 from tpe_core.edits.intervention import Intervention
 from tpe_core.progress import Progress
+from tpe_tui.cli.main import main
 from tpe_tui.edit_words import change_between
 from tpe_tui.job_status import JobStatus
 from tpe_tui.shell import terminal
@@ -51,6 +53,34 @@ def test_a_message_and_the_job_are_both_read_while_the_job_runs(status: tuple[Jo
     assert "dim 193" not in shown(made, width)
     for part in ("42/100", "42%", "0:30", "x cancel"):
         assert part in shown(made, width)
+
+
+def test_a_job_tells_its_share_and_the_time_that_is_left(status: tuple[JobStatus, Clock]) -> None:
+    made, clock = status
+    assert "left" not in shown(made), "nothing is known of its pace"
+    for seconds in range(1, 9):
+        clock.now = float(seconds)
+        made.step(Progress("sweep", 42 + seconds, 100))
+    assert " 50%  0:08, 50 s left " in shown(made)
+
+
+async def test_a_busy_machine_is_told_by_the_inspector(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tpe_tui.app.busy_notice", lambda device: f"{device} is shared: --threads 1")
+    async with start() as (app, _):
+        assert [notice.message for notice in app._notifications] == ["cpu is shared: --threads 1"]
+
+
+@pytest.mark.parametrize("command", ["check", "analyze", "prune"])
+def test_a_busy_machine_is_told_by_every_command_that_runs_a_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    monkeypatch.setattr("tpe_core.busy.busy_notice", lambda device: f"{device} is shared: --threads 1")
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(f"Return the value {i} of the array at index {i % 7}." for i in range(3000)))
+    reading = [] if command == "check" else ["--text", str(text), "--positions", "1024", "--no-cache"]
+    pruning = ["--order", "slope", "--fractions", "0.5", "--ood", str(text)] if command == "prune" else []
+    assert main([command, str(save_tiny(tmp_path / "model")), *reading, *pruning]) == 0
+    assert "tpe: cpu is shared: --threads 1\n" in capsys.readouterr().err
 
 
 def test_a_long_message_has_the_row_alone_for_as_long_as_it_takes_to_read(status: tuple[JobStatus, Clock]) -> None:

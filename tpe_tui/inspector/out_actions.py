@@ -45,6 +45,8 @@ class OutActions:
         history = self.workspace.history
 
         def check(path: Path, replace_file: bool) -> None:
+            if history.intervention.is_empty:
+                raise TpeError("nothing is edited, so there is nothing to export: prune or steer first, esc leaves")
             check_intervention(path, replace=replace_file)
 
         def write(path: Path, replace_file: bool) -> None:

@@ -296,7 +296,9 @@ def run_in_terminal(app: EngineApp, leave: Callable[[int], object] = os._exit, a
     limit.start()
     app.host.stop()
     if value is None:
-        complain(f"tpe stopped by a mistake of its own: {log_file()} holds the details to report.")
+        log = log_file()
+        kept = f"{log} holds the details to report" if log.exists() else f"its details are lost ({log} was not written)"
+        complain(f"stopped by a mistake of its own: {kept}.")
     elif app.problem is not None and code == 1:
         complain(app.problem.sentence)
     for sentence in app.unsaved:

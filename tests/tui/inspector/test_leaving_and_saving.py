@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from textual.widgets import Static
 
 from tests.tui.fakes import FakeSession, opening
 from tests.tui.helpers import Gate, Start, answered, lines, type_line, until
@@ -119,6 +120,21 @@ async def test_what_cannot_be_written_is_said_while_the_path_stands_there(
         assert app.screen.query_one("#ask-hint").has_class("-problem")
         assert app.screen.query_one("Input").value == str(tmp_path / place)  # type: ignore[attr-defined]
     assert (tmp_path / "text.txt").read_text() == "the detecting text"
+
+
+async def test_exit_typed_into_the_inspector_writes_no_file(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The letter e asks where to export to: a file named xit."""
+    monkeypatch.chdir(tmp_path)
+    async with start() as (app, pilot):
+        before = {path.name for path in tmp_path.iterdir()}
+        await pilot.press(*"exit", "enter")
+        await pilot.pause()
+        assert "nothing is edited" in str(app.screen.query_one("#ask-hint", Static).render())
+        assert {path.name for path in tmp_path.iterdir()} == before
+        await pilot.press("escape")
+        assert app.workspace.history.intervention.is_empty
 
 
 async def test_a_failed_export_is_a_sentence_with_the_keys_in_sight_and_keeps_the_path(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -44,6 +45,22 @@ def test_native_output_goes_to_the_log_and_q_leaves_cleanly(open_terminal, tmp_p
     assert len(logs) == 1
     assert "NATIVE-OUT" in logs[0]
     assert "NATIVE-ERR" in logs[0]
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["a log", "no log"])
+def test_a_mistake_of_the_apps_own_names_a_file_that_is_there(open_terminal, tmp_path: Path, is_kept: bool) -> None:
+    if not is_kept:
+        (tmp_path / "STATE").write_text("no folder")  # where the log's folder would be
+    session = open_terminal("crash")
+    session.until(READY)
+    session.press(b"y")
+    assert session.ended() == 1
+    said = b"".join(session.seen.rpartition(b"tpe: stopped by a mistake of its own: ")[1:]).decode()
+    named = Path(re.sub(r"\s", "", re.search(r"[(\s](/\S+native-\d+\.log)", said.replace("\r\n", ""))[1]))
+    assert named.exists() is is_kept
+    assert ("are lost" in said) is not is_kept
+    if is_kept:
+        assert "ZeroDivisionError" in named.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
