@@ -24,10 +24,18 @@ SCRIBBLE = "somebody else was here"
 
 @pytest.fixture
 def opened(terminal: Open) -> Terminal:
-    """The inspector on a fake session."""
+    """The inspector on a fake session, with the first answer on screen: nothing changes any more unasked."""
     term = terminal()
     term.start(FAKE)
     term.wait(READY)
+    term.wait(r"KL 0\.000")
+    looks = [term.screen()]
+
+    def is_still() -> bool:
+        looks.append(term.screen())
+        return looks[-1] == looks[-2]
+
+    term.until(is_still, "two looks are the same")
     return term
 
 
