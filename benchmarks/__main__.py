@@ -7,6 +7,7 @@ import importlib
 import os
 import platform
 import sys
+from collections.abc import Sequence
 
 from benchmarks.report import Row, table
 from tpe_core.options import DEMO
@@ -24,8 +25,8 @@ NAMES = {
 }
 
 
-def main() -> None:
-    """Run the named benchmarks, all by default."""
+def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line, this program's own by default; ends it with a sentence for an unknown name."""
     listed = "\n".join(f"  {name:<12} {text}" for name, text in NAMES.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -36,10 +37,16 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; all by default")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller sizes: a look, not a result")
     parser.add_argument("--model", default=DEMO, help="what busy measures on: a hub id or a folder; default: demo")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(words)
     unknown = [name for name in chosen.names if name not in NAMES]
     if unknown:
         parser.error(f"unknown benchmark {unknown[0]!r}: choose from {', '.join(NAMES)}.")
+    return chosen
+
+
+def main() -> None:
+    """Run the named benchmarks, all by default."""
+    chosen = parsed()
     rows: list[Row] = []
     for name in chosen.names or NAMES:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from benchmarks.__main__ import NAMES
+from benchmarks.__main__ import parsed as parsed_benchmarks
 from tpe_core.__main__ import _parser
 from tpe_core.edits.intervention import METHODS
 from tpe_tui.cli.main import command_line
@@ -190,7 +190,7 @@ def check_python(words: list[str]) -> None:
     assert words[0] == "-m"
     assert importlib.util.find_spec(words[1]) is not None
     if words[1] == "benchmarks":
-        assert set(words[2:]) <= NAMES.keys()
+        parsed_benchmarks(words[2:])
 
 
 def check_torchrun(words: list[str]) -> None:

@@ -22,11 +22,8 @@ WHOLE = ("dimensions", "next token", "Prune", "Quit")
 SCRIBBLE = "somebody else was here"
 
 
-@pytest.fixture
-def opened(terminal: Open) -> Terminal:
-    """The inspector on a fake session, with the first answer on screen: nothing changes any more unasked."""
-    term = terminal()
-    term.start(FAKE)
+def wait_for_rest(term: Terminal) -> None:
+    """Wait until the first answer is on screen, and nothing changes any more unasked."""
     term.wait(READY)
     term.wait(r"KL 0\.000")
     looks = [term.screen()]
@@ -36,6 +33,14 @@ def opened(terminal: Open) -> Terminal:
         return looks[-1] == looks[-2]
 
     term.until(is_still, "two looks are the same")
+
+
+@pytest.fixture
+def opened(terminal: Open) -> Terminal:
+    """The inspector on a fake session."""
+    term = terminal()
+    term.start(FAKE)
+    wait_for_rest(term)
     return term
 
 
@@ -112,7 +117,7 @@ def test_what_was_stopped_goes_on_with_a_whole_screen_and_leaves_a_clean_one(
 def test_where_no_shell_could_take_over_ctrl_z_changes_nothing(terminal: Open) -> None:
     term = terminal()
     term.command(f"exec {FAKE}")  # the program is the session now, as under ssh HOST tpe
-    term.wait(READY)
+    wait_for_rest(term)
     before = term.screen()
     term.keys("C-z")
     time.sleep(0.5)
