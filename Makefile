@@ -39,10 +39,10 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 test: lint
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow and not real" $(ARGS)
 
 test-slow: $(VENV)/.test
-	$(PYTEST) -m slow $(ARGS)
+	$(PYTEST) -m "slow and not real" $(ARGS)
 
 fmt: $(VENV)/.test
 	$(BIN)/ruff check --fix .
