@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: `make run` opens the inspector, `make test` checks everything
-# that takes under half a minute each, `make test-slow` the rest. `make docs` writes the pages to site/.
+# that takes under ten seconds each or is alone of its kind, `make test-slow` the rest. `make docs` writes the pages to site/.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin

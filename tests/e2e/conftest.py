@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.e2e.terminal import Terminal
 from tpe_core.models.loading import bundled_path
@@ -56,9 +57,27 @@ def engine(task: str, folder: Path, env: Mapping[str, str], positions: str) -> A
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that is the same for all test processes of one run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def once(shared: Path, name: str, make: Callable[[], Any]) -> Any:
+    """What `make` returns, made by the first of all test processes that asks and read from a file by the others."""
+    path = shared / f"{name}.json"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            path.write_text(json.dumps(make()))
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="session")
+def cache(shared: Path) -> Path:
     """Detections, shared so that only the first test that needs one pays for it."""
-    return tmp_path_factory.mktemp("cache")
+    return shared / "cache"
 
 
 @pytest.fixture
@@ -90,18 +109,28 @@ def terminal(env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Term
 
 
 @pytest.fixture(scope="session")
-def analysis(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def analysis(shared: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `tpe analyze demo --json` says of the bundled model: one document, nothing else on stdout."""
-    home = tmp_path_factory.mktemp("analysis")
-    done = execute(["tpe", "analyze", "demo", "--positions", POSITIONS, "--json"], environment(home, cache), home)
-    assert done.returncode == 0, done.stderr
-    document: dict[str, Any] = json.loads(done.stdout)
+
+    def analyze() -> Any:
+        home = tmp_path_factory.mktemp("analysis")
+        done = execute(["tpe", "analyze", "demo", "--positions", POSITIONS, "--json"], environment(home, cache), home)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    document: dict[str, Any] = once(shared, "analysis", analyze)
     return document
 
 
 @pytest.fixture(scope="session")
-def masks(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def masks(
+    shared: Path, cache: Path, analysis: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """Two manifests exported by one engine process, by replacement: path, pruned dimensions, distributions."""
-    home = tmp_path_factory.mktemp("masks")
-    saved: dict[str, Any] = engine("export", home, environment(home, cache), POSITIONS)
+
+    def export() -> Any:
+        home = tmp_path_factory.mktemp("masks")
+        return engine("export", home, environment(home, cache), POSITIONS)
+
+    saved: dict[str, Any] = once(shared, "masks", export)
     return saved

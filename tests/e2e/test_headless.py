@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -87,24 +86,10 @@ def test_check_json_has_exactly_the_documented_names(tpe: Tpe) -> None:
     assert card["reason"] == ""
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "there is no text"),
-        (b"", "is empty"),
-        (b"some text\x00 and more " * 2000, "is binary"),
-        ("un café au lait ".encode("latin-1") * 4000, "is not UTF-8"),
-        (b"a few words only", r"has \d+ tokens"),
-    ],
-    ids=["missing", "empty", "binary", "latin-1", "too short"],
-)
-def test_a_text_that_cannot_be_read(tpe: Tpe, tmp_path: Path, content: bytes | None, words: str) -> None:
-    path = tmp_path / "some.txt"
-    if content is not None:
-        path.write_bytes(content)
+def test_a_text_that_cannot_be_read(tpe: Tpe, tmp_path: Path) -> None:
+    (tmp_path / "some.txt").write_bytes("un café au lait ".encode("latin-1") * 4000)
     said = sentence(tpe("analyze", "--text", "some.txt"))
-    assert "some.txt" in said
-    assert re.search(words, said), said
+    assert "some.txt is not UTF-8" in said
 
 
 def test_a_model_that_is_not_there(tpe: Tpe) -> None:

@@ -18,6 +18,7 @@ Open = Callable[..., Terminal]
 SLOPE = r"● slope +([\d.]+) +([\d.]+) +([\d.]+)% +([\d.]+) +([\d.]+)"  # held-out figures, and the first one beside them
 
 
+@pytest.mark.slow
 def test_a_sweep_is_cancelled_run_again_and_applied(terminal: Open, analysis: dict[str, Any], tmp_path: Path) -> None:
     term, removed = terminal(), round(0.3 * WIDTH)
     opened(term)

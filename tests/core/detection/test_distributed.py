@@ -239,6 +239,7 @@ def test_a_hanging_rank_is_given_up(command: list[str], tmp_path: Path) -> None:
         assert started[1].poll() is None
 
 
+@pytest.mark.slow
 def test_ranks_with_different_texts_do_not_mix(command: list[str], tmp_path: Path) -> None:
     other = tmp_path / "other.txt"
     other.write_text(text(4), encoding="utf-8")
@@ -253,6 +254,7 @@ def test_ranks_with_different_texts_do_not_mix(command: list[str], tmp_path: Pat
     assert "tpe: rank 1 of 2: this process has another model, text or torch than rank 0" in said[1]
 
 
+@pytest.mark.slow
 def test_fewer_passes_than_processes(
     folders: tuple[Path, Path], command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

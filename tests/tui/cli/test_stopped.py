@@ -154,9 +154,9 @@ def test_a_stopped_pair_of_texts_is_printed_as_far_as_it_is(stopped, stop_at, tm
     assert not (tmp_path / "pair.json").exists()
 
 
-def test_stopped_dynamics_print_the_checkpoints_that_were_measured(stopped, stop_at, tmp_path: Path) -> None:
+def test_stopped_dynamics_print_the_checkpoints_that_were_measured(stopped, stop_at, text: str, tmp_path: Path) -> None:
     stop_at(TrajectoryRun, "_compare", 3)
-    document, said = stopped(["dynamics", str(save_run(tmp_path, (0, 10, 20, 30))), "--no-cache", "--json"])
+    document, said = stopped(["dynamics", str(save_run(tmp_path, (0, 10, 20, 30))), "--text", text, *SMALL])
     assert len(document["checkpoints"]) == 3  # the last one is measured first
     assert "the 3 checkpoints that were measured are printed" in said
 

@@ -160,6 +160,7 @@ def test_a_reader_that_stops_for_good_ends_the_process_and_its_job(open_terminal
     assert (tmp_path / "job").read_text() == "closed"
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_merely_slow_loses_nothing(open_terminal) -> None:
     keys = [b"G", b"k", b" ", b"\x0c", b"g", b"\t", b"j", b"\x0c", b"\t", b"z", b"z", b"j", b"\x0c"] * 3
     pictures = []
