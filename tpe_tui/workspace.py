@@ -125,9 +125,10 @@ class Workspace:
         return is_another
 
     def ready(self) -> bool:
-        """Whether a model is open; says so where none is."""
+        """Whether a model is open; says where none is whether one is on its way."""
         if self.session is None:
-            self.status.say(f"no model is open; {self.keymap.shown('run.rerun')} tries again", "warn")
+            again = f"no model is open; {self.keymap.shown('run.rerun')} tries again"
+            self.status.say("the model is still opening" if self.is_busy else again, "warn")
         return self.session is not None
 
     def losses(self) -> list[str]:

@@ -80,7 +80,7 @@ async def test_without_a_model_there_is_no_sweep(start: Start) -> None:
         await until(pilot, lambda: app.workspace.status.job is not None)
         await pilot.press("w")
         assert isinstance(app.screen, InspectScreen)
-        assert "no model is open" in app.workspace.status.text
+        assert app.workspace.status.text == "the model is still opening"
         gate.open()
 
 
