@@ -19,7 +19,8 @@ class RunOptions:
     `cache` reads and writes stored detections, `refresh` only writes them. `threads` is the number of torch threads
     (None: torch's choice). `task` says what the model predicts: ``causal`` (the next token), ``masked`` (masked
     tokens) or ``seq2seq`` (the decoder's next token); None takes it from the checkpoint. `device_map` places a model
-    over several devices (``auto``), `quantize` loads its body in ``8bit`` or ``4bit``.
+    over several devices (``auto``), `quantize` loads its body in ``8bit`` or ``4bit``. `gguf_file` names the GGUF file
+    to load where a folder or hub repository has several.
 
     Example:
         >>> options = tpe.RunOptions("demo", positions=2000, cache=False)
@@ -44,3 +45,4 @@ class RunOptions:
     task: str | None = None
     device_map: str | None = None
     quantize: str | None = None
+    gguf_file: str | None = None

@@ -135,7 +135,12 @@ class TpeApp(EngineApp):
         if choice is not None:
             model, revision = choice
             options = replace(
-                self.workspace.options, model=model, revision=revision, task=None, trust_remote_code=False
+                self.workspace.options,
+                model=model,
+                revision=revision,
+                task=None,
+                gguf_file=None,
+                trust_remote_code=False,
             )
             self.open_model(other=options)
 

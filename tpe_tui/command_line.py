@@ -40,6 +40,7 @@ def default_name(stem: str, model: str, revision: str | None = None) -> str:
     """A file's name to offer, which says the model: ``tpe-mask-pythia-160m.json``."""
     parts = [Path(os.path.abspath(model)).name if model.startswith((".", "~", "/")) else model.rsplit("/", 1)[-1]]
     parts += [revision] if revision else []
+    parts[0] = parts[0].removesuffix(".gguf")
     words = "-".join("".join(char if char.isalnum() or char in "._-" else "-" for char in part) for part in parts)
     return f"{stem}-{words.strip('.-')[:80] or 'model'}.json"
 
@@ -48,7 +49,18 @@ def common_options(options: RunOptions) -> list[str]:
     """The model and those options that differ from the defaults."""
     default = RunOptions()
     words = [options.model]
-    named = ("revision", "task", "device", "device_map", "dtype", "quantize", "positions", "seed", "threads")
+    named = (
+        "revision",
+        "task",
+        "device",
+        "device_map",
+        "dtype",
+        "quantize",
+        "gguf_file",
+        "positions",
+        "seed",
+        "threads",
+    )
     for name in named:
         value = getattr(options, name)
         if value != getattr(default, name):

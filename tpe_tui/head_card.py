@@ -35,6 +35,7 @@ def card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("hidden size", f"{card['hidden_size']:,}"),
         ("after the head", _post_text(**card["post"])),
         ("dtype, device", f"{card['dtype']}, {card['device']}"),
+        *((("GGUF file", _gguf_text(card["gguf"])),) if "gguf" in card else ()),
         *(() if memory is None else (("memory", _memory_text(memory)),)),
         (
             "largest error",
@@ -54,6 +55,17 @@ def _post_text(kind: str, scale: float, cap: float | None) -> str:
     if factor:
         return f"{kind} {factor}: the logits are {z}"
     return f"{kind}: {POSTS[kind]}"
+
+
+def _gguf_text(file: Mapping[str, Any]) -> str:
+    """Name, quantisation with the types of most values, size on disk and in memory, hash."""
+    total = sum(file["types"].values())
+    shares = [f"{name} {count / total:.0%}" for name, count in file["types"].items() if count / total >= 0.005]
+    kinds = f" ({', '.join(shares)})" if len(shares) > 1 else ""
+    return (
+        f"{file['name']}, {file['architecture']}, {file['quantization']}{kinds}, {size_text(file['size'])}; "
+        f"dequantised it takes {size_text(file['dequantized_bytes'])}; sha256 {file['sha256'][:12]}"
+    )
 
 
 def _memory_text(memory: Mapping[str, int]) -> str:

@@ -107,7 +107,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "run.open",
         "o",
-        "open another model: a cached one, a hub id or a folder",
+        "open another model: a cached one, a hub id, a folder or a GGUF file",
         "Run",
         label="Open",
         headless="tpe MODEL",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,13 +79,18 @@ def estimate(
     *,
     quantize: str | None = None,
     sample: int = 4096,
+    shapes: Iterable[tuple[int, ...]] | None = None,
 ) -> Footprint:
     """The memory of the model in `folder` (None: of a random model of `config`), loaded in `dtype` (None: as saved).
 
     `free` is the number of bytes at hand, `quantize` (``8bit``, ``4bit``) how weights beside the embeddings are
-    packed, `sample` the number of hidden states that detection keeps.
+    packed, `sample` the number of hidden states that detection keeps. `shapes` are those of the tensors where they are
+    known otherwise (a GGUF file's), which become float32 unless `dtype` says another.
     """
-    tensors = list(_saved(folder)) if folder is not None else []
+    if shapes is not None:
+        tensors = [_Tensor(shape, 4, True) for shape in shapes]
+    else:
+        tensors = list(_saved(folder)) if folder is not None else []
     if not tensors:
         tensors = list(_built(config, task))
     text = config.get_text_config(decoder=True)

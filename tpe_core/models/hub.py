@@ -6,13 +6,14 @@ Nothing here imports torch: the list of cached models must be there before the e
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
 from tpe_core.errors import ModelError, TpeError, reason_of
 from tpe_core.json_text import parse_json
 from tpe_core.models.download import RemoteFile, Transfer, in_background
+from tpe_core.models.gguf_files import choose_gguf, gguf_names
 from tpe_core.models.hub_cache import broken_link, snapshot_of, why_not_cached
 from tpe_core.models.model_files import ADAPTER, adapter_of
 from tpe_core.options import RunOptions
@@ -48,13 +49,14 @@ OTHER_FILES = (
 class Source:
     """What to give to `from_pretrained`: a folder or hub id, the commit to take, and whether the network stays out.
 
-    `folder` is where its files are.
+    `folder` is where its files are. `gguf` names the file there that holds the whole model, where it is a GGUF file.
     """
 
     name: str
     revision: str | None
     local_only: bool
     folder: Path
+    gguf: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,13 @@ def _fetch(name: str, options: RunOptions, transfer: Transfer) -> Source:
                 raise refused from None
             raise
     sizes = {entry.rfilename: int(entry.size or 0) for entry in info.siblings or ()}
-    if "config.json" not in sizes and ADAPTER in sizes:
+    if "config.json" not in sizes and ADAPTER in sizes and not gguf_names(sizes):
         base = adapter_of(Path(hf_hub_download(name, ADAPTER, revision=options.revision)).parent)
         raise ModelError(adapter_sentence(name, base or "another model"))
     commit = str(info.sha)
+    gguf = choose_gguf(sizes, options.gguf_file, bool(_weights_of(sizes)), name)
+    if gguf is not None:
+        return _fetch_gguf(RemoteFile(gguf, sizes[gguf]), name, commit, options.revision, transfer)
     folder = Path(hf_hub_download(name, "config.json", revision=options.revision)).parent
     weights = _weights_of(sizes)
     if not weights:
@@ -129,11 +134,32 @@ def _fetch(name: str, options: RunOptions, transfer: Transfer) -> Source:
     return Source(name, commit, not options.trust_remote_code, folder)  # a model's own code can name other models
 
 
+def _fetch_gguf(file: RemoteFile, name: str, commit: str, revision: str | None, transfer: Transfer) -> Source:
+    """Fetch the one GGUF file of a repository that is meant."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(name, file.name, revision=commit), str) and not transfer.stop.is_set():
+        transfer.fetch(name, commit, [file])
+    if transfer.stop.is_set():
+        return _source_of(Path(file.name))  # nobody waits for it
+    return _source_of(Path(hf_hub_download(name, file.name, revision=revision)))  # is there: notes the branch's commit
+
+
+def _source_of(path: Path) -> Source:
+    return Source(str(path.parent), None, True, path.parent, gguf=path.name)
+
+
 def _from_cache(name: str, options: RunOptions) -> Source:
     """What the local cache holds, checked to be whole."""
     from huggingface_hub import hf_hub_download
 
     here = snapshot_of(name, options.revision)
+    if here is not None:
+        names = [path.relative_to(here).as_posix() for path in here.rglob("*") if path.is_file()]
+        whole = (here / "config.json").exists() and not missing_weights(here)
+        gguf = choose_gguf(names, options.gguf_file, whole, f"{name} in the local cache")
+        if gguf is not None:
+            return _source_of(here / gguf)
     if here is not None and not (here / "config.json").exists() and (base := adapter_of(here)) is not None:
         raise ModelError(adapter_sentence(name, base))
     folder = Path(hf_hub_download(name, "config.json", revision=options.revision, local_files_only=True)).parent
@@ -202,7 +228,7 @@ def weight_names(folder: Path) -> list[str]:
 
 
 def cached_models() -> list[CachedModel]:
-    """The models of the hub's local cache that have a config, the last used first."""
+    """The models of the hub's local cache that have a config or a GGUF file, the last used first."""
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -224,21 +250,28 @@ def cached_models() -> list[CachedModel]:
         )
         for repo in repos
         if repo.repo_type == "model"
-        and any(file.file_name == "config.json" for revision in repo.revisions for file in revision.files)
+        and any(_is_model(file.file_name) for revision in repo.revisions for file in revision.files)
     ]
     return sorted(models, key=lambda model: (-model.last_used, model.id))
 
 
 def cached_ids() -> list[str]:
-    """Ids of the models of the hub's local cache that have a config, in order. Quick: only names are read, no sizes."""
+    """Ids of the models of the hub's local cache that have a config or a GGUF file, in order.
+
+    Quick: only names are read, no sizes.
+    """
     from huggingface_hub import constants
 
     folders = sorted(Path(constants.HF_HUB_CACHE).glob("models--*"))
     return [
         folder.name.removeprefix("models--").replace("--", "/")
         for folder in folders
-        if any((snapshot / "config.json").exists() for snapshot in folder.glob("snapshots/*"))
+        if any(_is_model(path.name) and path.exists() for path in folder.glob("snapshots/*/*"))
     ]
+
+
+def _is_model(name: str) -> bool:
+    return name == "config.json" or bool(gguf_names([name]))
 
 
 def _unreachable(options: RunOptions) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ from torch import nn
 from tpe_core.corpus.token_ids import vocabulary_rows
 from tpe_core.errors import ModelError, TpeError
 from tpe_core.models.footprint import available_bytes, estimate
+from tpe_core.models.gguf_files import (
+    check_header,
+    gguf_file,
+    loading_options,
+    local_gguf,
+    make_plain,
+    told_dequantising,
+)
 from tpe_core.models.head import Task
 from tpe_core.models.hub import Source, adapter_sentence, explain, fetch, missing_weights, weight_names
 from tpe_core.models.model import LanguageModel
@@ -83,23 +92,42 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
         "trust_remote_code": options.trust_remote_code,
         "local_files_only": source.local_only,
     }
-    weights = weight_names(source.folder)
-    check_files(source.folder, weights, options.model)
+    header = None if source.gguf is None else check_header(source.folder / source.gguf, options.model)
+    weights = [] if header is not None else weight_names(source.folder)
+    if header is None:
+        check_files(source.folder, weights, options.model)
+    else:
+        common["gguf_file"] = source.gguf
+        placed |= loading_options(header, dtype, options)
+        dtype = placed["dtype"]
     try:
         config = transformers.AutoConfig.from_pretrained(source.name, **common)
         task = task_of(config, options.task, options.model)
-        memory = estimate(config, source.folder, dtype, task, available_bytes(device), quantize=options.quantize)
+        memory = estimate(
+            config,
+            source.folder,
+            dtype,
+            task,
+            available_bytes(device),
+            quantize=options.quantize,
+            shapes=None if header is None else [tensor.shape for tensor in header.tensors],
+        )
         if options.device_map is None and options.quantize is None:
             memory.check(options.model)
         yield Progress("load model", 0, note=str(memory))
         tokenizer = _tokenizer(source, options, common)
-        hf, info = auto_class(config, task).from_pretrained(
-            source.name, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **placed, **common
-        )
+        with nullcontext() if header is None else told_dequantising():
+            hf, info = auto_class(config, task).from_pretrained(
+                source.name, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **placed, **common
+            )
         check_shapes(info["mismatched_keys"], source.folder, weights, options.model)
         _check_missing(info["missing_keys"], task, options.model)
         if "device_map" not in placed and device is not None:
             hf = hf.to(device)
+        file = None
+        if header is not None:
+            make_plain(hf)
+            file = yield from gguf_file(source.folder / str(source.gguf), header, memory.body_bytes, options.cache)
     except TpeError:
         raise
     except Exception as error:  # whatever transformers and the hub raise; the cause chain says which it is
@@ -108,7 +136,7 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
     yield Progress("measure the head", 0)
     context = _context(hf, config, tokenizer)
     head, report = open_head(hf, vocabulary_rows(tokenizer), context, task, decoder_start(hf))
-    notes = _notes(source.folder, hf, options.model)
+    notes = () if header is not None else _notes(source.folder, hf, options.model)
     return LanguageModel(
         name=options.model,
         revision=options.revision,
@@ -119,6 +147,7 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
         measured_head=head,
         task=task,
         memory=memory,
+        gguf=file,
         notes=notes,
     )
 
@@ -157,6 +186,10 @@ def _source(options: RunOptions) -> Steps[Source]:
     """Where to load from: a local folder that holds a model, else a hub id whose files are in the local cache now."""
     name = str(bundled_path()) if options.model == DEMO else os.path.expanduser(options.model)
     path = Path(name)
+    whole = path.is_dir() and (path / "config.json").is_file() and not missing_weights(path)
+    gguf = local_gguf(path, options, has_weights=whole)
+    if gguf is not None:
+        return Source(str(gguf.parent), None, True, gguf.parent, gguf=gguf.name)
     if path.is_dir():
         if options.revision is not None:
             raise ModelError(f"{options.model} is a folder and has no revision {options.revision!r}: name a hub id.")
@@ -174,8 +207,6 @@ def _source(options: RunOptions) -> Steps[Source]:
                 "copy it there, or save the model again with save_pretrained()."
             )
         return Source(name, None, True, path)
-    if path.is_file():
-        raise ModelError(f"{name} is a file: name the model's folder, or a hub id like gpt2.")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no folder {name}.")
     source: Source = yield from fetch(name, options)

@@ -19,6 +19,7 @@ from torch import Tensor
 from tpe_core.errors import HeadError, NotFiniteError
 from tpe_core.models.capture import capture, forward, input_device, probe_inputs
 from tpe_core.models.footprint import Footprint
+from tpe_core.models.gguf_files import GgufFile
 from tpe_core.models.head import HeadReport, OutputHead, Task
 from tpe_core.models.head_sites import HeadSite, find_site
 from tpe_core.models.placement import values
@@ -50,6 +51,7 @@ class LanguageModel:
     measured_head: OutputHead | None
     task: Task = "causal"
     memory: Footprint | None = None  # what it was estimated to need, before it was loaded
+    gguf: GgufFile | None = None  # the file it was dequantised from
     notes: tuple[str, ...] = ()  # what is to be known of its files: whole sentences
 
     @property
@@ -60,8 +62,10 @@ class LanguageModel:
         return self.measured_head
 
     def card(self) -> dict[str, Any]:
-        """The document of `tpe check`: the head's report, and the memory that was estimated before loading."""
-        return {**self.report.to_dict(), "memory": None if self.memory is None else self.memory.to_dict()}
+        """The document of `tpe check`: the head's report, the memory estimated before loading, the GGUF file if any."""
+        memory = None if self.memory is None else self.memory.to_dict()
+        card = {**self.report.to_dict(), "memory": memory}
+        return card if self.gguf is None else {**card, "gguf": self.gguf.to_dict()}
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -139,7 +143,7 @@ class LanguageModel:
         """sha256 over the config, the head's content and a spread of every parameter's and buffer's values.
 
         A spread (64 values a tensor), because hashing a 7 B body would cost more than detecting with it; any
-        training step changes nearly all values.
+        training step changes nearly all values. Of a GGUF file the hash of the whole file is part of it.
         """
         config = {
             name: value
@@ -147,6 +151,8 @@ class LanguageModel:
             if name not in ("_name_or_path", "transformers_version")
         }
         facts = [self.head.sha256, self.device.type, torch.__version__, config]
+        if self.gguf is not None:
+            facts.append(self.gguf.sha256)
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         for name, tensor in values(self.hf):
             flat = tensor.detach().reshape(-1)

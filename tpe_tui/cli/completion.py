@@ -12,7 +12,7 @@ PLAIN = re.compile(r"[\w./@+,-]+")  # paths that a shell takes as they are; it q
 
 
 def complete_model(incomplete: str) -> list[tuple[str, str]]:
-    """(name, what it is) of `demo`, the models in the hub's cache and the folders with a model that begin so."""
+    """(name, what it is) of `demo`, models in the hub's cache, folders with a model and GGUF files that begin so."""
     from tpe_core.models.hub import cached_ids
     from tpe_core.options import DEMO
 
@@ -36,7 +36,7 @@ def one_of(*words: str | Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def _model_folders(incomplete: str) -> list[str]:
-    """Paths of the folders beside or below the incomplete path that hold a config.json."""
+    """Paths beside or below the incomplete path: folders that hold a config.json or a GGUF file, and GGUF files."""
     parent, start = os.path.split(incomplete)
     try:
         with os.scandir(parent or os.curdir) as entries:
@@ -44,4 +44,14 @@ def _model_folders(incomplete: str) -> list[str]:
     except OSError:
         return []
     paths = [os.path.join(parent, name) for name in names if start or not name.startswith(".")]
-    return [path for path in paths if PLAIN.fullmatch(path) and os.path.isfile(os.path.join(path, "config.json"))]
+    return [path for path in paths if PLAIN.fullmatch(path) and _is_model(path)]
+
+
+def _is_model(path: str) -> bool:
+    if os.path.isfile(path):
+        return path.lower().endswith(".gguf")
+    try:
+        with os.scandir(path) as entries:
+            return any(entry.name == "config.json" or entry.name.lower().endswith(".gguf") for entry in entries)
+    except OSError:
+        return False

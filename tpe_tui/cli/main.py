@@ -218,7 +218,8 @@ def command_line() -> typer.Typer:
         name="tpe",
         cls=CommandGroup,
         help="Inspect which dimensions of a language model's output embedding encode token probability.\n\n"
-        "`tpe [MODEL]` opens the inspector; MODEL is a hub id, a local folder, or `demo` (the default, bundled).",
+        "`tpe [MODEL]` opens the inspector; MODEL is a hub id, a local folder, a GGUF file, or `demo` (the default, "
+        "bundled).",
         no_args_is_help=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

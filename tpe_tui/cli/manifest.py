@@ -38,7 +38,8 @@ def show(
     on: Annotated[
         str | None,
         typer.Option(
-            help="Also run its self-test on this model: hub id, local folder, or demo.", autocompletion=complete_model
+            help="Also run its self-test on this model: hub id, local folder, GGUF file, or demo.",
+            autocompletion=complete_model,
         ),
     ] = None,
     *,

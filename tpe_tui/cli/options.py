@@ -54,7 +54,8 @@ class NamesOption(OptionInfo):
 
 
 Model = Annotated[
-    str, typer.Argument(help="Hub id, local folder, or demo.", show_default=True, autocompletion=complete_model)
+    str,
+    typer.Argument(help="Hub id, local folder, GGUF file, or demo.", show_default=True, autocompletion=complete_model),
 ]
 Outside = Annotated[
     list[str] | None, typer.Option(help="Out-of-domain text file or folder; repeatable. Default: built-in code.")
@@ -98,6 +99,10 @@ SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help
             help="8bit or 4bit: pack the body, not the head; needs bitsandbytes.",
             autocompletion=one_of("8bit", "4bit"),
         ),
+    ),
+    "gguf_file": (
+        str | None,
+        typer.Option(None, help="The GGUF file to load, where a folder or hub repository has several."),
     ),
     "text": (
         list[str] | None,

@@ -50,7 +50,9 @@ def transfer(
         say(f"the file steers tokens, too ({mask.left_out}): only its mask is transferred.")
     home: TransferResult | None = None
     if measure_home:
-        home = _landed(mask, replace(options, model=mask.model, revision=mask.revision), ood, seeds, typed)
+        home = _landed(
+            mask, replace(options, model=mask.model, revision=mask.revision, gguf_file=None), ood, seeds, typed
+        )
     wanted: list[str | None] = list(revisions or ()) or [None]
     targets: list[TransferResult] = []
     try:

@@ -116,7 +116,7 @@ class PickerScreen(Picking[Choice]):
     """Answers with a `Choice`, or None where nothing was chosen. `show` hands it the cached models."""
 
     HEADING = "Open a model"
-    PLACEHOLDER = "a hub id, id@revision, or a folder"
+    PLACEHOLDER = "a hub id, id@revision, a folder, or a GGUF file"
     HINT = "type to search, ↑ ↓ move, enter opens, esc closes"
 
     def __init__(self) -> None:

@@ -53,7 +53,7 @@ class RunActions:
         self.frame.front.open_model(again=self.workspace.session is not None)
 
     def run_open(self) -> None:
-        """Open another model: a cached one, a hub id or a folder."""
+        """Open another model: a cached one, a hub id, a folder or a GGUF file."""
         self.frame.front.choose_model()
 
     def run_steer(self) -> None:
