@@ -6,7 +6,7 @@ Nothing here imports torch: the list of cached models must be there before the e
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -56,7 +56,8 @@ class Source:
     revision: str | None
     local_only: bool
     folder: Path
-    gguf: str | None = field(default=None, kw_only=True)
+    _: KW_ONLY
+    gguf: str | None = None
 
 
 @dataclass(frozen=True)
