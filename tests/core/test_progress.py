@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
@@ -75,15 +76,136 @@ def test_another_stage_is_estimated_anew() -> None:
     assert left.seconds is None
 
 
-def test_a_log_tells_every_stage_and_how_far_a_long_one_is() -> None:
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def screen(written: str) -> list[str]:
+    """The rows that a terminal shows of what was written on it."""
+    rows = [""]
+    for part in re.split(r"(\r|\n|\x1b\[K)", written):
+        if part == "\n":
+            rows.append("")
+        elif part in ("\r", "\x1b[K"):
+            rows[-1] = ""
+        else:
+            rows[-1] += part
+    return rows
+
+
+def log_of(clock: Clock, log: io.StringIO) -> ProgressLine:
+    return ProgressLine(log, clock, lambda: f"12:00:{clock.now - 100:02.0f}")
+
+
+def test_a_log_tells_every_stage_how_far_a_long_one_is_and_how_long_it_took() -> None:
     clock, log = Clock(), io.StringIO()
-    line = ProgressLine(log, clock)
+    line = log_of(clock, log)
     line.show(Progress("open", 0))
-    for done in range(101):
+    for done in range(51):
         line.show(Progress("sweep", done, 100, note="slope, zero"))
         clock.now += 1
+    line.show(Progress("save", 0))
+    clock.now += LOG_SECONDS - 1
+    line.close(finished=True)
+    assert log.getvalue().splitlines() == [
+        "12:00:00  open",
+        "12:00:00  sweep  slope, zero",
+        "12:00:10  sweep  10/100   10%  2 min left  slope, zero",
+        "12:00:20  sweep  20/100   20%  80 s left  slope, zero",
+        "12:00:30  sweep  30/100   30%  70 s left  slope, zero",
+        "12:00:40  sweep  40/100   40%  60 s left  slope, zero",
+        "12:00:50  sweep  50/100   50%  50 s left  slope, zero",
+        "12:00:51  sweep  done in 50 s",
+        "12:00:51  save",
+    ]
+
+
+def test_a_log_says_that_the_time_left_is_not_known_before_it_is() -> None:
+    clock, log = Clock(), io.StringIO()
+    line = log_of(clock, log)
+    line.show(Progress("fit", 3, 10))
+    clock.now += 12
+    line.tick()
+    assert log.getvalue().splitlines()[1] == "12:00:12  fit  3/10   30%  — left"
+
+
+def test_a_log_tells_of_a_step_without_end_that_takes_long_while_it_lasts() -> None:
+    clock, log = Clock(), io.StringIO()
+    line = log_of(clock, log)
+    line.show(Progress("load model", 0, note="needs 5 GB"))
+    for _ in range(25):
+        clock.now += 1
+        line.tick()
     line.close()
+    assert log.getvalue().splitlines() == [
+        "12:00:00  load model  needs 5 GB",
+        "12:00:10  load model  0:10 so far  needs 5 GB",
+        "12:00:20  load model  0:20 so far  needs 5 GB",
+    ]
+
+
+def test_stages_that_take_turns_have_a_line_each_and_then_one_every_ten_seconds() -> None:
+    clock, log = Clock(), io.StringIO()
+    line = log_of(clock, log)
+    for done in range(300):
+        line.show(Progress(("read", "write")[done % 2], 0))
+        clock.now += 0.1
     lines = log.getvalue().splitlines()
-    assert lines[:2] == ["open", "sweep"]
-    assert len(lines) == 2 + 100 // LOG_SECONDS
-    assert lines[5] == "sweep 40% slope, zero 60 s left"
+    assert len(lines) == 2 + 2
+    assert {text.split()[1] for text in lines} == {"read", "write"}
+
+
+def test_a_job_that_fails_is_not_said_to_be_done() -> None:
+    clock, log = Clock(), io.StringIO()
+    line = log_of(clock, log)
+    line.show(Progress("fit", 0, 10))
+    clock.now += 60
+    line.close()
+    assert "done" not in log.getvalue()
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_a_terminal_shows_one_row_that_fits_and_leaves_none_behind(width: int) -> None:
+    clock, shown = Clock(), Terminal()
+    line = ProgressLine(shown, clock, width=lambda: width)
+    rows = []
+    for done in range(60):
+        line.show(Progress("Fisher information", done, 100, note="of 4,096 positions"))
+        rows.append(screen(shown.getvalue()))
+        clock.now += 1
+    assert {len(each) for each in rows} == {1}
+    assert all(len(each[0]) < width for each in rows)
+    line.close(finished=True)
+    assert screen(shown.getvalue()) == [""]
+
+
+def test_a_terminal_shows_a_bar_of_the_share_with_the_step_and_the_time_left() -> None:
+    clock, shown = Clock(), Terminal()
+    line = ProgressLine(shown, clock, width=lambda: 100)
+    for done in range(61):
+        line.show(Progress("sweep", done, 120, note="held-out"))
+        clock.now += 1
+    (row,) = screen(shown.getvalue())
+    assert row == f"sweep {'━' * 15}{'─' * 15} 60/120  50%  60 s left  held-out"
+
+
+def test_rows_are_printed_above_the_bar_which_stays_the_last_line() -> None:
+    clock, shown = Clock(), Terminal()
+    line = ProgressLine(shown, clock, width=lambda: 60)
+    line.show(Progress("fit", 1, 2))
+    line.print_rows(["slope  0.1", "slope  0.3"], shown)
+    rows = screen(shown.getvalue())
+    assert rows[:2] == ["slope  0.1", "slope  0.3"]
+    assert rows[2].startswith("fit ━")
+    line.close()
+    assert screen(shown.getvalue()) == ["slope  0.1", "slope  0.3", ""]
+
+
+def test_a_stream_that_holds_ascii_only_gets_stand_ins() -> None:
+    clock, raw = Clock(), io.BytesIO()
+    line = ProgressLine(io.TextIOWrapper(raw, encoding="ascii"), clock, lambda: "12:00:00")
+    line.show(Progress("fit", 1, 2))
+    clock.now += 60
+    line.tick()
+    assert raw.getvalue().decode("ascii").splitlines()[1] == "12:00:00  fit  1/2   50%  - left"

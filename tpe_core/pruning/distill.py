@@ -8,7 +8,7 @@ moves d k of them and the constants.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ from torch import Tensor
 from tpe_core.detection.detection import Detection
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.models.head import OutputHead
-from tpe_core.progress import Steps
-from tpe_core.pruning.fitting import BATCH, HeadParameterisation, Outcome, Whitening, fit_weights
+from tpe_core.progress import Progress, Steps, relayed
+from tpe_core.pruning.fitting import BATCH, HeadParameterisation, Outcome, Whitening, fit_weights, products
 from tpe_core.pruning.pruned_head import PrunedHead, kept_dims
 from tpe_core.pruning.refit import STEPS as REFIT_STEPS
 from tpe_core.pruning.refit import StateMapWithBias
@@ -76,10 +76,20 @@ def distill(
     steps = max(STEPS, PASSES * len(sample) // BATCH) if steps is None else steps
     white = Whitening(kept_dims(removed, head.hidden_size), detection, head)
     rebuilt = StateMapWithBias(head, detection.mean_hidden, white.map)
-    first = yield from fit_weights(
-        head, rebuilt, white, sample.hidden, steps=min(REFIT_STEPS, steps), seed=seed, label="refit"
-    )
+    refitting = min(REFIT_STEPS, steps)
+    before, after = (products(many, len(sample)) for many in (refitting, steps))
+
+    def of_both(event: Progress) -> Progress:
+        first = event.label == "refit"
+        amount = f"{event.label} {event.amount}"
+        return replace(
+            event, label="distill", done=event.done + (0 if first else before), total=before + after, amount=amount
+        )
+
+    fitting = fit_weights(head, rebuilt, white, sample.hidden, steps=refitting, seed=seed, label="refit")
+    first = yield from relayed(fitting, of_both)
     parameterisation = Columns(*rebuilt.columns(), prior=PRIOR / len(sample))
-    then = yield from fit_weights(head, parameterisation, white, sample.hidden, steps=steps, seed=seed, label="distill")
+    fitting = fit_weights(head, parameterisation, white, sample.hidden, steps=steps, seed=seed, label="distill")
+    then = yield from relayed(fitting, of_both)
     columns, constant = parameterisation.weights
     return Distilled(first.kl_before, then.kl_after, then.steps, white.head(columns, constant, head))

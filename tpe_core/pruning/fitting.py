@@ -33,6 +33,7 @@ from tpe_core.store import Store
 
 __all__ = [
     "BATCH",
+    "CHECK_PRODUCTS",
     "POSITIONS",
     "Adam",
     "HeadParameterisation",
@@ -41,6 +42,7 @@ __all__ = [
     "fit_weights",
     "fitting_sample",
     "losses",
+    "products",
 ]
 
 Floats = NDArray[np.float64]
@@ -51,6 +53,7 @@ SAMPLE_BYTES = 2**30  # of the hidden states that are kept, at most
 BATCH = 256  # positions a step
 CHECK_EVERY = 50  # steps between two looks at the positions held back
 HELD_BACK, HELD_BACK_MOST = 0.1, 4096  # share of the positions, and how many at most
+STEP_PRODUCTS, CHECK_PRODUCTS = 3, 2  # as wide as the vocabulary, of a batch: two heads' logits; a gradient's beside
 BETAS, EPSILON = (0.9, 0.99), 1e-8
 
 
@@ -142,6 +145,39 @@ class Outcome:
     steps: int
 
 
+def products(steps: int, positions: int) -> int:
+    """Batches' products as wide as the vocabulary that a fit of so many steps on so many positions takes."""
+    batches = math.ceil(_held_back(positions) / BATCH)
+    return STEP_PRODUCTS * steps + CHECK_PRODUCTS * batches * (1 + math.ceil(steps / CHECK_EVERY))
+
+
+def _held_back(positions: int) -> int:
+    return min(max(1, round(HELD_BACK * positions)), HELD_BACK_MOST)
+
+
+class _Work:
+    """How far a fit is, in `products`: looks at the positions held back count beside the steps."""
+
+    def __init__(self, label: str, steps: int, positions: int) -> None:
+        self._label, self._step, self._steps = label, 0, steps
+        self._done, self._total = 0, products(steps, positions)
+        self.best: float | None = None  # mean KL on the positions held back, nats
+
+    def step_done(self) -> None:
+        """Count a step."""
+        self._step, self._done = self._step + 1, self._done + STEP_PRODUCTS
+
+    def batch_checked(self) -> None:
+        """Count a batch of positions held back."""
+        self._done += CHECK_PRODUCTS
+
+    def told(self) -> Progress:
+        """The progress, which reads as steps, with the least KL so far."""
+        amount = f"{self._step:,}/{self._steps:,}"
+        note = "" if self.best is None else f"KL {self.best:.4f}"
+        return Progress(self._label, self._done, self._total, note=note, amount=amount)
+
+
 def fitting_sample(
     analysis: Analysis, positions: int = POSITIONS, *, seed: int = 0, store: Store | None = None
 ) -> Steps[HiddenSample]:
@@ -174,9 +210,10 @@ def fit_weights(
         raise TpeError(f"a pruned head cannot be fitted on a sample of {len(hidden)} positions: give more text.")
     device = head.columns.device
     shuffled = np.random.default_rng(seed).permutation(len(hidden))
-    held = min(max(1, round(HELD_BACK * len(hidden))), HELD_BACK_MOST)
+    held = _held_back(len(hidden))
     checked = torch.from_numpy(hidden[shuffled[:held]]).to(device)
-    before = best = _divergence(head, parameterisation, white, checked)
+    work = _Work(label, steps, len(hidden))
+    before = best = work.best = yield from _divergence(head, parameterisation, white, checked, work)
     if not math.isfinite(before):
         raise NumericalError(
             f"a pruned head cannot be fitted: its KL is {before} before the first step, as logits overflow: remove "
@@ -185,17 +222,19 @@ def fit_weights(
     chosen, best_step = [each.clone() for each in parameterisation.weights], 0
     adam, batches = Adam(parameterisation, steps), _batches(shuffled[held:], seed)
     for step in range(1, steps + 1):
-        yield Progress(label, step - 1, steps, note=f"KL {best:.4f}")
+        yield work.told()
         with torch.inference_mode():
             _, e, slope = losses(head, parameterisation, white, torch.from_numpy(hidden[next(batches)]).to(device))
             pause()
             gradients = parameterisation.gradients(e, slope.div_(len(e)))
             pause()
             adam.step(gradients)
+        work.step_done()
         if step % CHECK_EVERY == 0 or step == steps:
-            now = _divergence(head, parameterisation, white, checked)
+            now = yield from _divergence(head, parameterisation, white, checked, work)
             if now < best:
-                best, best_step = now, step
+                best = work.best = now
+                best_step = step
                 for kept, each in zip(chosen, parameterisation.weights, strict=True):
                     kept.copy_(each)
     for kept, each in zip(chosen, parameterisation.weights, strict=True):
@@ -210,9 +249,14 @@ def _batches(positions: NDArray[np.int64], seed: int) -> Iterator[NDArray[np.int
         yield from np.array_split(rng.permutation(positions), max(1, len(positions) // BATCH))
 
 
-def _divergence(head: OutputHead, parameterisation: HeadParameterisation, white: Whitening, hidden: Tensor) -> float:
-    """Mean KL(P || P') over hidden states [N, d]."""
-    with torch.inference_mode():
-        return sum(float(losses(head, parameterisation, white, part)[0].sum()) for part in hidden.split(BATCH)) / len(
-            hidden
-        )
+def _divergence(
+    head: OutputHead, parameterisation: HeadParameterisation, white: Whitening, hidden: Tensor, work: _Work
+) -> Steps[float]:
+    """Mean KL(P || P') over hidden states [N, d]: a job that tells `work`."""
+    total = 0.0
+    for part in hidden.split(BATCH):
+        yield work.told()
+        with torch.inference_mode():
+            total += float(losses(head, parameterisation, white, part)[0].sum())
+        work.batch_checked()
+    return total / len(hidden)

@@ -25,7 +25,7 @@ from tpe_core.progress import Progress, Steps, relayed, run
 from tpe_core.pruning.coordinates import Coordinates
 from tpe_core.pruning.distill import distill
 from tpe_core.pruning.evidence import Evidence
-from tpe_core.pruning.fitting import POSITIONS, fitting_sample
+from tpe_core.pruning.fitting import BATCH, CHECK_PRODUCTS, POSITIONS, fitting_sample
 from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.paths import Key, path_of, planned, removal_order
 from tpe_core.pruning.refit import refit
@@ -47,6 +47,7 @@ COLUMNS_BYTES = 256 * 2**20  # of coordinates' columns held at once
 FIRST = 512  # positions of each domain
 STEP_LOGITS = 2**19  # a step on a CPU is this many logits for each fraction: about a tenth of a second
 STEP_POSITIONS = 256
+SHARES = 1000  # of a point that is fitted, told apart
 READ_TOKENS = 64  # in a block that is read to see how fast that is
 
 
@@ -68,6 +69,40 @@ class _Means:
         positions = before.positions + self.positions
         sums = before.positions * before.figures + self.positions * self.figures
         return _Means(sums / positions, positions)
+
+
+class _Point:
+    """How far the fit of one point among many is, its measuring included."""
+
+    def __init__(self, at: int, points: int, name: str, samples: Mapping[str, HiddenSample]) -> None:
+        """`at` of all `points` were done before."""
+        self._at, self._points, self._name = at, points, name
+        self._fit, self.measured = 0, 0  # products of batches, positions
+        self._to_measure = sum(len(sample) for sample in samples.values())
+
+    def fitting(self, event: Progress) -> Progress:
+        """The progress of all points, from that of a fit."""
+        self._fit = event.total or 0
+        return self.told(event.done / self._work, f"{event.label} {event.amount} {event.note}")
+
+    def measuring(self, event: Progress) -> Progress:
+        """The progress of all points, from that of measuring one sample."""
+        return self.told((self._fit + _products(self.measured + event.done)) / self._work, event.label)
+
+    @property
+    def _work(self) -> float:
+        return self._fit + _products(self._to_measure)
+
+    def told(self, share: float, note: str) -> Progress:
+        """The progress of all points, from the share of this one."""
+        parts = SHARES * (self._at + share)
+        amount = f"{self._at + (share >= 1)}/{self._points}"
+        words = ": ".join(filter(None, (self._name, note.strip())))
+        return Progress("fit heads", round(parts), SHARES * self._points, note=words, amount=amount)
+
+
+def _products(positions: int) -> float:
+    return CHECK_PRODUCTS * positions / BATCH
 
 
 Paths = Mapping[Key, Mapping[str, _Means]]
@@ -128,19 +163,21 @@ class _Study:
         steps = sweep(self.analysis.model.head, along, self.removed, piece)
         self.paths = added((yield from relayed(steps, with_partial)))
 
-    def fit(self, key: Key, material: HiddenSample) -> Steps[None]:
-        """Fit and measure a head at every point of a path: a job."""
+    def fit(self, key: Key, material: HiddenSample, before: int, points: int) -> Steps[None]:
+        """Fit and measure a head at every point of a path: a job, with `before` of all `points` done already."""
         head, detection, seed = self.analysis.model.head, self.analysis.detection, self.evidence.seed
         dims = self.dims[key] = tuple(removal_order(self.evidence, key).tolist())
         costs: dict[str, list[Cost]] = {domain: [] for domain in self.samples}
-        for done, count in enumerate(self.removed, 1):
+        for at, count in enumerate(self.removed, before):
+            point = _Point(at, points, f"{key[0]}, {key[1]}, {count:,} removed", self.samples)
             steps = FITS[key[1]](head, list(dims[:count]), detection, material, seed=seed, store=self.store)
-            small = (yield from steps).head
+            small = (yield from relayed(steps, point.fitting)).head
             for domain, sample in self.samples.items():
-                costs[domain].append((yield from measure(head, small, sample)))
+                costs[domain].append((yield from relayed(measure(head, small, sample), point.measuring)))
+                point.measured += len(sample)
             means = {domain: _Means.of(each, len(self.samples[domain])) for domain, each in costs.items()}
             self.paths = {**self.paths, key: means}
-            yield Progress("prune", done, len(self.removed), note=key[1], partial=self.so_far())
+            yield replace(point.told(1.0, ""), partial=self.so_far())
 
     def so_far(self, paths: Paths | None = None) -> PruningResult:
         """The result over `paths`, by default over what was measured."""
@@ -225,8 +262,9 @@ def prune(
     if fitted:
         yield from study.gather(fitted)
         material = yield from fitting_sample(analysis, fit_positions, seed=seed, store=store)
-        for key in fitted:
-            yield from study.fit(key, material)
+        for number, key in enumerate(fitted):
+            points = len(study.removed)
+            yield from study.fit(key, material, number * points, len(fitted) * points)
     return study.so_far()
 
 

@@ -39,17 +39,19 @@ T = TypeVar("T")
 
 def drive(steps: Steps[T], keep: Callable[[object], object] | None = None) -> T:
     """Run a job to its end with its progress on stderr; `keep` is given every result so far that comes with it."""
+    from tpe_core.progress import attended
     from tpe_tui.cli.progress_line import ProgressLine
 
     shown = ProgressLine(sys.stderr)
     while True:
         try:
-            event = next(steps)
+            with attended(shown.tick):
+                event = next(steps)
             if keep is not None and event.partial is not None:
                 keep(event.partial)
             shown.show(event)
         except StopIteration as stop:
-            shown.close()
+            shown.close(finished=True)
             result: T = stop.value
             return result
         except BaseException:

@@ -453,6 +453,12 @@ def test_fitted_points_are_not_dearer_than_the_fold(opened, fitted: str) -> None
     for before, after in zip(means(folded), means(distilled), strict=True):
         # This model's rows are random: h made anew gains nothing there, tokens of their own constant do.
         assert 0 < after.kl < before.kl * (1.000001 if fitted == "refit" else 1)
+    told = [event for event in events if event.label == "fit heads"]
+    shares = [0.0, *(event.done / event.total for event in told), 1.0]
+    assert max(np.diff(shares)) < 0.03, "looks at the positions held back and measuring count, too"
+    assert min(np.diff(shares)) >= 0
+    assert {event.amount for event in told} == {"0/2", "1/2", "2/2"}
+    assert any(f"slope, {fitted}, " in event.note and f"{fitted} 100/" in event.note for event in told)
     partial = [event.partial for event in events if isinstance(event.partial, PruningResult)]
     assert [len(some.curve("slope", fitted).removed) for some in partial if len(some.curves) == 2] == [1, 2]
     with pytest.raises(TpeError, match="principal components"):
