@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tpe_core.corpus.corpus import Corpus
+from tpe_core.corpus.corpus import Corpus, stretches_of
 from tpe_core.models.model import LanguageModel
 from tpe_core.models.probe import open_head
 
@@ -42,6 +42,7 @@ def random_corpus(blocks: int, vocab: int) -> Corpus:
         blocks=ids[:, :-1],
         targets=ids[:, 1:],
         block_hash=rng.integers(0, 2**64, size=blocks, dtype=np.uint64),
+        stretch=stretches_of(blocks),
         label="random tokens",
         fingerprint="0" * 64,
         part="detect",

@@ -21,6 +21,7 @@ from tpe_core.encoding.design import Design
 from tpe_core.encoding.encoding import Encoding, fit_encoding
 from tpe_core.encoding.geometry import Geometry, geometry, row_products
 from tpe_core.encoding.outliers import OutlierDimensions, outlier_dimensions
+from tpe_core.encoding.stability import Stability, text_stability
 from tpe_core.encoding.static_bias import FinalNorm, StaticBias, final_norm_bias, static_bias
 from tpe_core.encoding.undertrained import Undertrained, Untrained, untrained_rows
 from tpe_core.encoding.weighted import WeightedComponents, weighted_components
@@ -59,6 +60,7 @@ class Analysis:
     encoding: Encoding
     components: Components
     mean_row: NDArray[np.float64]  # [d] of W, over the fitted rows
+    stability: Stability | None  # slopes from parts of the text; None as `no_stability` says
     warnings: tuple[str, ...]
 
     @property
@@ -70,6 +72,15 @@ class Analysis:
     def rows_excluded(self) -> int:
         """Padding rows and rows that the model never gives any probability."""
         return self.model.head.padding_rows + int((~self.keep).sum())
+
+    @property
+    def no_stability(self) -> str:
+        """Why `stability` is None, for people; empty where it is not."""
+        if self.stability is not None:
+            return ""
+        if self.detection.groups is None:
+            return "this stored detection is of an older version, without its parts: --refresh reads the text again"
+        return f"{self.detection.positions:,} positions of text are too few to take apart: more --positions would do"
 
     @cached_property
     def surprisal(self) -> NDArray[np.float64]:
@@ -140,7 +151,10 @@ class Analysis:
         """The JSON document of `tpe analyze`; numbers that do not exist are null."""
         encoding, components, head = self.encoding, self.components, self.model.head
         table = [encoding.slope, encoding.slope_std, encoding.stderr, encoding.t, encoding.p, encoding.q, encoding.r]
-        names = ("slope", "slope_std", "stderr", "t", "p", "q", "r")
+        names = ["slope", "slope_std", "stderr", "t", "p", "q", "r"]
+        if (text := self.stability) is not None:
+            table += [text.stderr, text.low, text.high]
+            names += ["text_stderr", "text_low", "text_high"]
         order = np.argsort(-np.abs(encoding.slope), kind="stable")
         document = {
             "schema": 1,
@@ -176,6 +190,7 @@ class Analysis:
                 "gini": encoding.gini,
                 "participation_ratio": encoding.participation_ratio,
             },
+            "stability": None if text is None else text.to_dict(),
             "dimensions": [
                 {
                     "rank": rank,
@@ -301,6 +316,10 @@ def analyze(
         encoding = replace(encoding, jensen_correlation=_jensen_under_a_cap(head, detection.sample, surprisal, keep))
     if encoding.warning is not None:
         warnings.append(encoding.warning)
+    stability = None
+    if detection.groups is not None:
+        yield Progress("parts of the text", 0)
+        stability = text_stability(design, encoding.slope, detection.groups, keep, bias)
     yield Progress("components", 0)
     components = principal_components(design, encoding.r)
     return Analysis(
@@ -313,5 +332,6 @@ def analyze(
         encoding=encoding,
         components=components,
         mean_row=design.mean,
+        stability=stability,
         warnings=(*model.warnings, *warnings),
     )

@@ -43,7 +43,7 @@ def test_document_has_the_documented_names(files: tuple[Path, Path]) -> None:
     assert set(document) == {
         "schema", "model", "revision", "vocab_rows", "rows_excluded", "hidden_size", "positions", "encoding",
         "components", "components_weighted", "static_bias", "outlier_dimensions", "geometry", "undertrained",
-        "sparsity", "dimensions",
+        "sparsity", "stability", "dimensions",
     }  # fmt: skip
     assert set(document["encoding"]) == {
         "r2", "r2_adjusted", "r2_heldout_vocab", "r2_permuted", "cosine_to_mean_hidden", "jensen_correlation",
@@ -69,7 +69,15 @@ def test_document_has_the_documented_names(files: tuple[Path, Path]) -> None:
     }  # fmt: skip
     assert set(document["sparsity"]) == {"r2_by_k", "gini", "participation_ratio"}
     assert [entry["rank"] for entry in document["dimensions"]] == list(range(1, WIDTH + 1))
-    assert set(document["dimensions"][0]) == {"rank", "dim", "slope", "slope_std", "stderr", "t", "p", "q", "r"}
+    assert set(document["stability"]) == {
+        "groups", "splits", "positions_per_half", "cosine", "spearman", "bottom_overlap", "cosine_at_this_length",
+        "positions_for_cosine",
+    }  # fmt: skip
+    assert set(document["stability"]["bottom_overlap"]) == {"0.1", "0.3", "0.5"}
+    assert set(document["stability"]["positions_for_cosine"]) == {"0.9", "0.95", "0.99"}
+    assert set(document["dimensions"][0]) == {
+        "rank", "dim", "slope", "slope_std", "stderr", "t", "p", "q", "r", "text_stderr", "text_low", "text_high",
+    }  # fmt: skip
     magnitudes = [abs(entry["slope"]) for entry in document["dimensions"]]
     assert magnitudes == sorted(magnitudes, reverse=True)
     assert (document["vocab_rows"], document["hidden_size"], document["positions"]) == (VOCAB, WIDTH, 2048)

@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tpe_core.corpus.corpus import Corpus
+from tpe_core.corpus.corpus import Corpus, stretches_of
 
 VOCAB = 320  # ids the tiny tokenizer can produce
 WIDTH = 16
@@ -107,6 +107,7 @@ def random_corpus(blocks: int, length: int, seed: int = 0, vocab: int = VOCAB) -
         blocks=ids[:, :-1],
         targets=ids[:, 1:],
         block_hash=rng.integers(0, 2**64, size=blocks, dtype=np.uint64),
+        stretch=stretches_of(blocks),
         label="random",
         fingerprint=f"{seed:064x}",
         part="detect",
@@ -120,6 +121,7 @@ def slice_corpus(corpus: Corpus, first: int, last: int) -> Corpus:
         blocks=corpus.blocks[first:last],
         targets=corpus.targets[first:last],
         block_hash=corpus.block_hash[first:last],
+        stretch=corpus.stretch[first:last],
         label=corpus.label,
         fingerprint=corpus.fingerprint[:-8] + f"{first:04x}{last:04x}",
         part=corpus.part,

@@ -24,6 +24,7 @@ from tpe_core.progress import Progress, Steps
 
 __all__ = [
     "HELDOUT_SHARE",
+    "STRETCHES",
     "BuiltinCode",
     "BuiltinSource",
     "Corpus",
@@ -35,6 +36,7 @@ __all__ = [
     "corpus_key",
     "opening_of",
     "read_corpus",
+    "stretches_of",
     "text_source",
     "token_stream",
     "tokenizer_fingerprint",
@@ -46,6 +48,7 @@ Part = Literal["detect", "heldout", "all"]
 """Which blocks: those the encoding is detected on, those kept for evaluation, or both."""
 
 HELDOUT_SHARE = 0.25
+STRETCHES = 8  # as many as a Hadamard matrix has rows: splits of them in halves are balanced against each other
 PIECE = 65_536  # characters tokenised as one string: longer ones are slower per character
 BATCH = 262_144  # characters tokenised in one call
 SEARCH = 4096  # characters looked through for a blank to cut at
@@ -74,12 +77,14 @@ class Corpus:
     ``targets[i, j]`` follows ``blocks[i, j]`` in the text; the last target of a block is the first text token of the
     window after it. With `add_bos` every block begins with the special tokens that the tokenizer puts before a text
     (its beginning-of-sequence token), and their positions count too. `block_hash` is a uniform 64-bit key of each
-    block's ids: the split uses it, and so can any sampling that must not depend on order.
+    block's ids: the split uses it, and so can any sampling that must not depend on order. `stretch` cuts the text in
+    `STRETCHES` parts of consecutive blocks, about as many each; a part of a corpus keeps the numbers of the whole.
     """
 
     blocks: Ints  # [n, L] token ids
     targets: Ints  # [n, L] the id that follows each
     block_hash: NDArray[np.uint64]  # [n]
+    stretch: Ints  # [n] in range(STRETCHES)
     label: str
     fingerprint: str  # sha256 hex, equal to `corpus_key`
     part: Part
@@ -94,6 +99,11 @@ class Corpus:
     def positions(self) -> int:
         """How many next-token predictions there are: ``n * L``."""
         return int(self.blocks.size)
+
+
+def stretches_of(blocks: int) -> Ints:
+    """[blocks] the stretch of each of so many consecutive blocks, in ``range(STRETCHES)``."""
+    return np.arange(blocks) * STRETCHES // blocks
 
 
 def opening_of(tokenizer: Tokenizer, add_bos: bool | None = None) -> tuple[int, ...]:
@@ -210,6 +220,7 @@ def read_corpus(
         blocks=np.ascontiguousarray(stacked[:, :-1]),
         targets=np.ascontiguousarray(stacked[:, 1:]),
         block_hash=np.array(hashes, dtype=np.uint64),
+        stretch=stretches_of(len(stacked)),
         label=source.label,
         fingerprint=fingerprint,
         part=part,

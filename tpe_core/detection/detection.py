@@ -3,8 +3,9 @@
 `Detection` holds sums over positions and a sample of hidden states; two of them over different text add
 with ``+``. Logits live for one chunk of positions at a time and are never stored.
 
-Precision: head product and softmax in float32, sums in float64. A row whose mean over a chunk falls under
-`RESCUE_BELOW` is recomputed there in float64 in the log domain, so nothing underflows, is dropped, or clamped.
+Precision: head product and softmax in float32, sums in float64. A row whose mean over a chunk, or over the part of it
+that is of one group, falls under `RESCUE_BELOW` is recomputed there in float64 in the log domain, so nothing
+underflows, is dropped, or clamped.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tpe_core.corpus.corpus import STRETCHES
+from tpe_core.detection.block_groups import BlockGroups, runs_of
 from tpe_core.detection.hidden import (
     CPU_POSITIONS,
     CUDA_POSITIONS,
@@ -71,6 +74,7 @@ class Detection:
     log_z_sum: float  # sum of log Z_x, nats
     nll_sum: float  # sum of -log p_x(next token), nats
     sample: HiddenSample
+    groups: BlockGroups | None = None  # the same p_x(w), by stretch of the text; None where an older version stored it
 
     def __add__(self, other: Detection) -> Detection:
         if self.p_sum.shape != other.p_sum.shape or self.h_sum.shape != other.h_sum.shape:
@@ -88,6 +92,7 @@ class Detection:
             log_z_sum=self.log_z_sum + other.log_z_sum,
             nll_sum=self.nll_sum + other.nll_sum,
             sample=self.sample + other.sample,
+            groups=None if self.groups is None or other.groups is None else self.groups + other.groups,
         )
 
     @cached_property
@@ -125,6 +130,9 @@ class Detection:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything as arrays, for `tpe_core.store`."""
+        grouped: dict[str, NDArray[Any]] = {}
+        if self.groups is not None:
+            grouped = {"group_positions": self.groups.positions, "group_log_sums": self.groups.log_sums}
         return {
             "p_sum": self.p_sum,
             "log_rescued": self.log_rescued,
@@ -136,14 +144,19 @@ class Detection:
             "sample_hidden": self.sample.hidden,
             "sample_next": self.sample.next_ids,
             "sample_priority": self.sample.priority,
+            **grouped,
         }
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Detection:
-        """The inverse of `to_arrays`. Raises `KeyError` where an array is missing."""
+        """The inverse of `to_arrays`. Raises `KeyError` where an array is missing; groups may be."""
         positions, size = (int(value) for value in arrays["sizes"])
         sample = HiddenSample(size, arrays["sample_hidden"], arrays["sample_next"], arrays["sample_priority"])
         log_z_sum, nll_sum = (float(value) for value in arrays["scalars"])
+        groups = None
+        if {"group_positions", "group_log_sums"} <= arrays.keys():
+            stored = BlockGroups(positions=arrays["group_positions"], log_sums=arrays["group_log_sums"])
+            groups = stored if stored.log_sums.shape == (STRETCHES, len(arrays["p_sum"])) else None
         return Detection(
             positions=positions,
             p_sum=arrays["p_sum"],
@@ -154,6 +167,7 @@ class Detection:
             log_z_sum=log_z_sum,
             nll_sum=nll_sum,
             sample=sample,
+            groups=groups,
         )
 
 
@@ -170,8 +184,9 @@ class _Accumulator:
             return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
         self.positions = 0
-        self.p_sum, self.h_sum, self.hh_sum = zeros(rows), zeros(width), zeros(width, width)
-        self.log_rescued = torch.full((rows,), -torch.inf, dtype=torch.float64, device=self.device)
+        self.p_sums, self.h_sum, self.hh_sum = zeros(STRETCHES, rows), zeros(width), zeros(width, width)
+        self.log_rescued: Tensor | None = None  # [K, V_all], once a row needs it
+        self.group_positions = np.zeros(STRETCHES, np.int64)
         self.counts = torch.zeros(rows, dtype=torch.int64)
         masked = torch.zeros(rows, device=device) if head.bias is None else head.bias
         self.possible = masked > -torch.inf  # rows that can have any probability: the others need no rescue
@@ -181,14 +196,18 @@ class _Accumulator:
         self.chunk = max(8, min(most, CHUNK_BYTES * (1 if device.type == "cpu" else 2) // (4 * rows)))
         self.buffer = torch.empty(self.chunk, rows, dtype=torch.float32, device=device)
 
-    def add(self, hidden: Tensor, targets: NDArray[Any], hashes: NDArray[np.uint64]) -> None:
-        """Add h [B, L, d] with its next tokens [B, L]; `hashes` [B] name the blocks."""
+    def add(
+        self, hidden: Tensor, targets: NDArray[Any], hashes: NDArray[np.uint64], stretch: NDArray[np.int64]
+    ) -> None:
+        """Add h [B, L, d] with its next tokens [B, L]; `hashes` [B] name the blocks, `stretch` [B] their groups."""
         h = hidden.flatten(0, 1).to(self.head.columns.device).float()
         next_ids = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.int64)).flatten().to(h.device)
         wide = h.to(self.device).double()
         column_sum = wide.sum(0)
+        groups = np.repeat(stretch, len(h) // len(stretch))
         for first in range(0, len(h), self.chunk):
-            self._add_chunk(h[first : first + self.chunk], next_ids[first : first + self.chunk])
+            part = slice(first, first + self.chunk)
+            self._add_chunk(h[part], next_ids[part], runs_of(groups[part]))
         if not math.isfinite(float(self.log_z_sum)):
             raise NumericalError(
                 f"the model's logits hold NaN or infinity after {self.positions} positions, though h "
@@ -198,9 +217,10 @@ class _Accumulator:
         self.hh_sum.addmm_(wide.T, wide)
         self.counts += torch.bincount(next_ids.cpu(), minlength=len(self.counts))
         self.positions += len(h)
+        self.group_positions += np.bincount(groups, minlength=STRETCHES)
         self.sample.add(h, next_ids, hashes)
 
-    def _add_chunk(self, h: Tensor, next_ids: Tensor) -> None:
+    def _add_chunk(self, h: Tensor, next_ids: Tensor, runs: list[tuple[int, slice]]) -> None:
         head, z = self.head, self.buffer[: len(h)]
         pause()
         head.post.apply_(head.raw(h, out=z))
@@ -210,22 +230,30 @@ class _Accumulator:
         # One fused pass, in place where memory is slow; log Z follows from the largest entry, which never underflows.
         p = torch.softmax(z, 1, out=z if z.device.type == "cpu" else None)
         log_z = highest - p.amax(1, keepdim=True).double().log()
-        mean = p.sum(0) / len(h)
-        low = ((mean < RESCUE_BELOW) & self.possible).nonzero()[:, 0]
-        column_sum = mean.to(self.device).double() * len(h)
-        column_sum[low.to(self.device)] = 0.0
-        self.p_sum += column_sum
+        sums = torch.stack([p[part].sum(0) for _, part in runs])
+        lengths = torch.tensor([part.stop - part.start for _, part in runs], device=sums.device)
+        low = (((sums / lengths[:, None]).amin(0) < RESCUE_BELOW) & self.possible).nonzero()[:, 0]
+        column_sums = sums.to(self.device).double()
+        column_sums[:, low.to(self.device)] = 0.0
+        for (group, _), column_sum in zip(runs, column_sums, strict=True):
+            self.p_sums[group] += column_sum
         pause()
         for rows in low.split(4096):
             pause()
             wide = h.double() @ head.columns[:, rows].double()
             if head.bias is not None:
                 wide += head.bias[rows].double()
-            rescued = torch.logsumexp(head.post(wide) - log_z, 0).to(self.device)
-            at = rows.to(self.device)
-            self.log_rescued[at] = torch.logaddexp(self.log_rescued[at], rescued)
+            self._add_rescued(rows.to(self.device), head.post(wide) - log_z, runs)
         self.log_z_sum += log_z.sum().to(self.device)
         self.nll_sum += (log_z[:, 0] - target).sum().to(self.device)
+
+    def _add_rescued(self, rows: Tensor, log_p: Tensor, runs: list[tuple[int, slice]]) -> None:
+        """Add log p [n, r] of some rows of a chunk."""
+        if self.log_rescued is None:
+            self.log_rescued = torch.full_like(self.p_sums, -torch.inf)
+        for group, part in runs:
+            own = self.log_rescued[group]
+            own[rows] = torch.logaddexp(own[rows], torch.logsumexp(log_p[part], 0).to(self.device))
 
     def freeze(self) -> Detection:
         """The sums so far, copied."""
@@ -233,16 +261,22 @@ class _Accumulator:
         def array(tensor: Tensor) -> Any:
             return tensor.cpu().numpy().copy()
 
+        log_sums, log_rescued = self.p_sums.log(), torch.full_like(self.p_sums[0], -torch.inf)
+        if self.log_rescued is not None:
+            log_sums = torch.logaddexp(log_sums, self.log_rescued)
+            log_rescued = torch.logsumexp(self.log_rescued, 0)
+
         return Detection(
             positions=self.positions,
-            p_sum=array(self.p_sum),
-            log_rescued=array(self.log_rescued),
+            p_sum=array(self.p_sums.sum(0)),
+            log_rescued=array(log_rescued),
             counts=array(self.counts),
             h_sum=array(self.h_sum),
             hh_sum=array(self.hh_sum),
             log_z_sum=float(self.log_z_sum),
             nll_sum=float(self.nll_sum),
             sample=self.sample.sample(),
+            groups=BlockGroups(positions=self.group_positions.copy(), log_sums=array(log_sums)),
         )
 
 
@@ -311,7 +345,8 @@ def detect(
         yield Progress("detect", at * count, blocks * count, note=note)
         with torch.inference_mode():
             hidden, chosen, read = hidden_batch(model, corpus, at, batch)
-            sums.add(hidden, chosen.targets, corpus.block_hash[at : at + read])
+            part = slice(at, at + read)
+            sums.add(hidden, chosen.targets, corpus.block_hash[part], corpus.stretch[part])
         if read < min(batch, blocks - at):
             batch, note = read, f"out of memory: {read} blocks at a time"
         at += read

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tpe_core.corpus.corpus import Corpus, text_source
+from tpe_core.detection.block_groups import BlockGroups
 from tpe_core.detection.detection import (
     SAVE_SECONDS,
     Detection,
@@ -206,6 +207,7 @@ def _nothing(head: OutputHead, sample_size: int) -> Detection:
         log_z_sum=0.0,
         nll_sum=0.0,
         sample=sample,
+        groups=BlockGroups.empty(rows),
     )
 
 
@@ -240,6 +242,7 @@ class _Group:
         scalars = self._sum(np.array([share.log_z_sum, share.nll_sum]))
         counts = self._sum(np.concatenate([share.counts, [share.positions, resumed]]))
         log_rescued = self._log_sum(share.log_rescued)
+        groups = self._groups(share.groups)
         sample = self._sample(share.sample)
         if not self.processes.first:
             return None, 0
@@ -254,6 +257,7 @@ class _Group:
             log_z_sum=float(scalars[0]),
             nll_sum=float(scalars[1]),
             sample=sample,
+            groups=groups,
         )
         return whole, int(counts[-1])
 
@@ -278,6 +282,14 @@ class _Group:
         terms = (tensor - top).exp()
         dist.reduce(terms, 0)
         return self._array(terms.log() + top)
+
+    def _groups(self, groups: BlockGroups | None) -> BlockGroups | None:
+        """The groups of everything, in the first process; None where one has none, from what an older version saved."""
+        known = torch.tensor([int(groups is not None)], device=self.device)
+        dist.all_reduce(known, dist.ReduceOp.MIN)
+        if groups is None or not known.item():
+            return None
+        return BlockGroups(positions=self._sum(groups.positions), log_sums=self._log_sum(groups.log_sums))
 
     def _sample(self, sample: HiddenSample) -> HiddenSample:
         """The sample of everything, in the first process: merged one by one, so that two are held at most."""

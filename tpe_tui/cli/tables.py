@@ -67,6 +67,8 @@ def print_analysis(analysis: Analysis) -> None:
         "  PC correlation     " + "  ".join(f"{i + 1}: {components.correlations[i]:+z.2f}" for i in shown),
         "  explained variance " + "  ".join(f"{i + 1}: {components.explained_variance_ratio[i]:z.3f}" for i in shown),
         "",
+        *_stability(analysis),
+        "",
         *_neighbours(analysis),
         "",
         f"{'rank':>5} {'dim':>5} {'slope':>10} {'slope*sd':>9} {'stderr':>9} {'t':>9} {'q':>9} {'r':>7}",
@@ -81,6 +83,22 @@ def print_analysis(analysis: Analysis) -> None:
         )
     if len(order) > RANKED:
         line(f"      ... {len(order) - RANKED} more with --json")
+
+
+def _stability(analysis: Analysis) -> list[str]:
+    """How much of the ranking is the text's."""
+    found = analysis.stability
+    if found is None:
+        return [f"ranking: how much of it is the text's is not known; {analysis.no_stability}"]
+    wanted = found.positions_for(0.99)
+    needed = (
+        "no length of it would do" if math.isinf(wanted) else f".99 takes about {float(f'{wanted:.2g}'):,.0f} or more"
+    )
+    return [
+        f"ranking: halves of the text agree cosine {found.cosine:z.2f}, ranks {found.spearman:z.2f}, "
+        f"bottom 30 % overlap {found.overlap[0.3]:.0%}",
+        f"  two texts of {found.positions:,} positions: cosine {found.cosine_at(found.positions):z.2f}; {needed}",
+    ]
 
 
 def _neighbours(analysis: Analysis) -> list[str]:

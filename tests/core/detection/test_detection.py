@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from tests.helpers.tiny_models import random_corpus, save_tiny, slice_corpus
-from tpe_core.corpus.corpus import Corpus
-from tpe_core.detection.detection import Detection, detect
+from tpe_core.corpus.corpus import STRETCHES, Corpus
+from tpe_core.detection.detection import Detection, detect, detection_key, load_detection
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.models.loading import load_model
@@ -78,6 +78,41 @@ def equal(a: Detection, b: Detection, tolerance: float = 1e-12) -> None:
     np.testing.assert_array_equal(a.sample.priority, b.sample.priority)
     np.testing.assert_array_equal(a.sample.next_ids, b.sample.next_ids)
     np.testing.assert_allclose(a.sample.hidden, b.sample.hidden, rtol=0, atol=0)
+    assert a.groups is not None
+    assert b.groups is not None
+    np.testing.assert_array_equal(a.groups.positions, b.groups.positions)
+    assert np.abs(np.expm1(a.groups.log_sums - b.groups.log_sums)).max() < tolerance
+
+
+@pytest.mark.parametrize("batch", [1, 5])  # blocks per forward pass: a chunk of one group, and of several
+def test_groups_are_brute_force_over_stretches_of_the_text(tiny, batch: int) -> None:
+    model, corpus = tiny("gptj"), random_corpus(13, 40)
+    found = run(detect(model, corpus, batch_size=batch))
+    assert found.groups is not None
+    assert (np.diff(corpus.stretch) >= 0).all()
+    for stretch in range(STRETCHES):
+        blocks = np.flatnonzero(corpus.stretch == stretch)
+        assert len(blocks) in (1, 2)
+        log_alpha, _ = brute_force(model, slice_corpus(corpus, blocks[0], blocks[-1] + 1))
+        assert found.groups.positions[stretch] == 40 * len(blocks)
+        own = found.groups.log_sums[stretch] - np.log(40 * len(blocks))
+        assert np.abs(np.expm1(own - log_alpha)).max() < 1e-6
+    whole = np.logaddexp.reduce(found.groups.log_sums, 0) - np.log(found.positions)
+    np.testing.assert_allclose(whole, found.log_alpha, rtol=1e-12)
+
+
+def test_a_detection_stored_without_groups_still_opens(tiny, tmp_path: Path) -> None:
+    model, corpus, store = tiny("gpt2"), random_corpus(9, 48), Store(tmp_path)
+    whole = run(detect(model, corpus, batch_size=1))
+    key = detection_key(model, corpus.fingerprint, 4096, 0)
+    older = {name: values for name, values in whole.to_arrays().items() if not name.startswith("group_")}
+    store.save(key, older, {"next_block": 9})
+    assert list(detect(model, corpus, store=store)) == []  # found, not computed
+    found = load_detection(store, key, model.head)
+    assert found is not None
+    assert found[0].groups is None
+    np.testing.assert_array_equal(found[0].log_alpha, whole.log_alpha)
+    assert (found[0] + whole).groups is None  # half of the positions would be in none
 
 
 def test_split_and_merged_is_the_same(tiny) -> None:

@@ -162,6 +162,10 @@ def equal(a: Detection, b: Detection) -> None:
     np.testing.assert_allclose(a.hh_sum, b.hh_sum, rtol=1e-12, atol=1e-9 * np.abs(b.hh_sum).max())
     assert a.log_z_sum == pytest.approx(b.log_z_sum, rel=1e-12)
     assert a.nll_sum == pytest.approx(b.nll_sum, rel=1e-12)
+    assert a.groups is not None
+    assert b.groups is not None
+    np.testing.assert_array_equal(a.groups.positions, b.groups.positions)
+    assert np.abs(np.expm1(a.groups.log_sums - b.groups.log_sums)).max() < 1e-9
     assert a.sample.size == b.sample.size
     for name in ("priority", "next_ids", "hidden"):
         np.testing.assert_array_equal(getattr(a.sample, name), getattr(b.sample, name))
