@@ -20,7 +20,9 @@ class RunOptions:
     (None: torch's choice). `task` says what the model predicts: ``causal`` (the next token), ``masked`` (masked
     tokens) or ``seq2seq`` (the decoder's next token); None takes it from the checkpoint. `device_map` places a model
     over several devices (``auto``), `quantize` loads its body in ``8bit`` or ``4bit``. `gguf_file` names the GGUF file
-    to load where a folder or hub repository has several.
+    to load where a folder or hub repository has several. `text` may be files of token ids. `vocabulary` names a file
+    with a name for every token id, or is ``ids`` for numbers alone: the model is then used without a tokenizer, even
+    where it has one.
 
     Example:
         >>> options = tpe.RunOptions("demo", positions=2000, cache=False)
@@ -46,3 +48,4 @@ class RunOptions:
     device_map: str | None = None
     quantize: str | None = None
     gguf_file: str | None = None
+    vocabulary: str | None = None

@@ -57,6 +57,7 @@ def common_options(options: RunOptions) -> list[str]:
         "dtype",
         "quantize",
         "gguf_file",
+        "vocabulary",
         "positions",
         "seed",
         "threads",

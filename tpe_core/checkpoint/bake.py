@@ -19,6 +19,7 @@ from tpe_core.checkpoint.folder import check_target, publish, staged_folder
 from tpe_core.checkpoint.plan import ADVICE, BakePlan, choose, without_constants
 from tpe_core.checkpoint.verify import Loss, Verified, loss_of, verify
 from tpe_core.checkpoint.weights import EditedCopy, edited_copy, mark_untied
+from tpe_core.corpus.id_tokenizer import IdTokenizer
 from tpe_core.detection.detection import Detection
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import ModelError, TpeError
@@ -219,11 +220,12 @@ def _reload(model: LanguageModel, folder: Path) -> Steps[LanguageModel]:
         device=str(model.device),
         dtype=model.report.dtype,
         task=model.task,
+        vocabulary=model.tokenizer.vocabulary if isinstance(model.tokenizer, IdTokenizer) else None,
         offline=True,
         trust_remote_code=type(model.hf).__module__.startswith("transformers_modules"),
     )
     try:
-        loaded: LanguageModel = yield from load_steps(options)
+        loaded: LanguageModel = yield from load_steps(options, reads_text=False)
     except ModelError as error:
         reason = str(error).replace(str(folder), "the new folder")
         raise TpeError(f"the checkpoint cannot be loaded back to be verified, so none was written: {reason}") from error

@@ -15,8 +15,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from tpe_core.corpus.id_tokenizer import IdTokenizer
 from tpe_core.corpus.sources import BuiltinCode, BuiltinSource, FileSource, StdinSource, TextSource, text_source
-from tpe_core.corpus.token_ids import Tokenizer, special_ends, texts_ids
+from tpe_core.corpus.token_ids import Tokenizer, special_ends, texts_ids, vocabulary_rows
 from tpe_core.errors import CorpusError
 from tpe_core.json_text import json_text
 from tpe_core.pauses import pause
@@ -117,6 +118,8 @@ def opening_of(tokenizer: Tokenizer, add_bos: bool | None = None) -> tuple[int, 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     """sha256 (hex) of what the tokenizer does to text: its rules, vocabulary, and bos and eos ids."""
+    if isinstance(tokenizer, IdTokenizer):
+        return tokenizer.fingerprint
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         rules = json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
@@ -247,6 +250,14 @@ def _parts(source: TextSource) -> Iterator[tuple[str, bool]]:
 def token_stream(source: TextSource, tokenizer: Tokenizer) -> Iterator[Ints]:
     """Token ids of the text, in arrays of about `BATCH` characters' worth, documents joined by a separator."""
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.bos_token_id
+    ids = source.token_ids(vocabulary_rows(tokenizer), end, getattr(tokenizer, "pad_token_id", None))
+    if ids is not None:
+        yield from ids
+        return
+    if isinstance(tokenizer, IdTokenizer):
+        raise CorpusError(
+            f"the model has no tokenizer and cannot read text ({source.label}): name a file of token ids (.npy, .bin)."
+        )
     separator = [] if end is None else [int(end)]
     batch: list[tuple[str, bool]] = []
     size = 0

@@ -5,16 +5,17 @@ A kind of file is one entry of `KINDS`; what makes a source of such files may im
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from tpe_core.corpus.compression import bare_name, compression_of
 from tpe_core.corpus.files import FileSource
 from tpe_core.corpus.formats import Reader, read_arrow, read_csv, read_json, read_json_lines, read_parquet
+from tpe_core.corpus.id_files import NUMPY_MAGIC, IdFiles
 from tpe_core.corpus.text_source import TextSource, unreadable
 
-__all__ = ["KINDS", "PLAIN", "Kind", "Open", "kind_of", "searched"]
+__all__ = ["KINDS", "PLAIN", "Kind", "Open", "are_ids", "kind_of", "searched"]
 
 Open = Callable[[tuple[Path, ...], str | None], TextSource]
 """Files of such a kind and the field of their records that is read (None: choose it): a source."""
@@ -22,6 +23,10 @@ Open = Callable[[tuple[Path, ...], str | None], TextSource]
 
 def _text(files: tuple[Path, ...], text_field: str | None) -> TextSource:
     return FileSource(files, text_field=text_field, records=tuple(kind_of(path).records for path in files))
+
+
+def _ids(files: tuple[Path, ...], _: str | None) -> TextSource:
+    return IdFiles.open(files)
 
 
 class Kind(NamedTuple):
@@ -33,6 +38,7 @@ class Kind(NamedTuple):
     open: Open = _text
     records: Reader | None = None  # reads a record at a time; None: the file is one document
     in_folders: Callable[[Path], bool] = lambda _: True  # whether a file that a folder holds is taken
+    only_named: bool = False  # whether a folder is not even searched for it
 
 
 def _is_array(path: Path) -> bool:
@@ -57,6 +63,7 @@ KINDS = (
     Kind("CSV", (".csv", ".tsv"), records=read_csv),
     Kind("a Parquet table", (".parquet",), b"PAR1", records=read_parquet),
     Kind("an Arrow table", (".arrow",), b"ARROW1", records=read_arrow),
+    Kind("token ids", (".npy", ".bin", ".idx"), NUMPY_MAGIC, open=_ids, only_named=True),
 )
 
 FIRST = 16  # bytes read to recognise a file
@@ -79,4 +86,10 @@ def kind_of(path: Path) -> Kind:
 def searched(path: Path) -> bool:
     """Whether a file that lies in a folder is taken where the folder is named. Raises `CorpusError`."""
     suffix = Path(bare_name(path.name)).suffix
-    return any(suffix in kind.suffixes and kind.in_folders(path) for kind in KINDS)
+    return any(suffix in kind.suffixes and not kind.only_named and kind.in_folders(path) for kind in KINDS)
+
+
+def are_ids(paths: Iterable[str]) -> bool:
+    """Whether what is named as a text is files of token ids, and nothing else."""
+    files = [Path(path) for path in paths]
+    return bool(files) and all(path.is_file() and kind_of(path).open is _ids for path in files)

@@ -157,7 +157,7 @@ def _files(path: Path) -> list[Path]:
         files = list(_walk(path))
         kept = [file for file in files if file.stat().st_size > 0]
         if not kept:
-            suffixes = " ".join(sorted(suffix for kind in KINDS for suffix in kind.suffixes))
+            suffixes = " ".join(sorted(suffix for kind in KINDS if not kind.only_named for suffix in kind.suffixes))
             what = f"only {len(files)} empty files" if files else f"no {suffixes} file"
             raise CorpusError(f"the folder {path} holds {what}: name files one by one, or another folder.")
         return kept

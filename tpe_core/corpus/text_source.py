@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from numpy.typing import NDArray
+
 from tpe_core.errors import CorpusError
 
 __all__ = ["Piece", "TextSource", "unreadable"]
@@ -46,6 +48,10 @@ class TextSource(ABC):
     def for_tokenizer(self, tokenizer: Any) -> TextSource:
         """The same text as a model's tokenizer has it: chat records go through its chat template."""
         return self
+
+    def token_ids(self, rows: int, end: int | None = None, padding: int | None = None) -> Iterator[NDArray[Any]] | None:
+        """Its token ids, where it holds those instead of text (`tpe_core.corpus.id_files`); None where it is text."""
+        return None
 
     def documents(self) -> Iterator[str]:
         """Whole documents, lazily."""

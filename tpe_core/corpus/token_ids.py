@@ -11,6 +11,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from tpe_core.corpus.id_tokenizer import IdTokenizer
+
 __all__ = ["Tokenizer", "open_ended", "special_ends", "text_ids", "texts_ids", "vocabulary_rows"]
 
 PROBES = ("a", "the", "0", ".", "é", "的")
@@ -42,7 +44,7 @@ def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def special_ends(tokenizer: Tokenizer | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The special tokens that the tokenizer by itself puts before and after every text; none without a tokenizer."""
-    if tokenizer is None:
+    if tokenizer is None or isinstance(tokenizer, IdTokenizer):
         return (), ()
     for probe in PROBES:
         (plain,) = _ids(tokenizer, [probe], special=False)

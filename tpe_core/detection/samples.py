@@ -14,6 +14,8 @@ import torch
 
 from tpe_core.corpus.corpus import BuiltinCode, Corpus, text_source
 from tpe_core.corpus.domains import DOMAINS
+from tpe_core.corpus.id_files import ShuffledIds
+from tpe_core.corpus.id_tokenizer import IdTokenizer
 from tpe_core.corpus.sources import TextSource
 from tpe_core.detection.hidden import HiddenSample, SampleBuilder, blocks_per_forward, hidden_batch
 from tpe_core.detection.reading import CorpusSpec, corpus_spec
@@ -68,11 +70,18 @@ def read_samples(
 ) -> Steps[Samples]:
     """The three samples of a model whose detection over `source` kept `local`: a job, cached in `store`.
 
-    `ood` names files or folders; empty means the built-in source code. A text with less than `size` positions is used
+    `ood` names files or folders; empty means the built-in source code, or without a tokenizer the ids of `source` in
+    shuffled order. A text with less than `size` positions is used
     as far as it goes, with a warning. Raises `CorpusError` where one has no block at all.
     """
     other: TextSource = text_source(ood) if ood else BuiltinCode()
     warnings: list[str] = []
+    if not ood and isinstance(model.tokenizer, IdTokenizer):
+        other = ShuffledIds(source)
+        warnings.append(
+            f"no ids are given for the out-of-domain figures (--ood): they are measured on {other.label}, "
+            "with the same frequencies and no structure."
+        )
     heldout = yield from read_sample(model, corpus_spec(source, model, size, "heldout"), size, seed, store)
     outside = yield from read_sample(model, corpus_spec(other, model, size, "all"), size, seed, store)
     for name, sample in (("local", local), ("held-out", heldout), ("out-of-domain", outside)):

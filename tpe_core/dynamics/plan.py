@@ -10,6 +10,8 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from tpe_core.corpus.corpus import text_source
+from tpe_core.corpus.id_tokenizer import ids_of
+from tpe_core.corpus.kinds import are_ids
 from tpe_core.corpus.token_ids import vocabulary_rows
 from tpe_core.dynamics.measure.frequency import COUNTS, count_text, read_counts
 from tpe_core.dynamics.measure.text_loss import TextLoss
@@ -129,12 +131,14 @@ def plan_dynamics(options: DynamicsOptions) -> Steps[DynamicsPlan]:
     if counts is None and not run_options.text and (beside := _counts_beside(suite)) is not None:
         counts = read_counts(beside)
     tokenizer = yield from suite_tokenizer(suite, run_options, options.tokenizer, store)
+    rows = suite.head.shape[0]
+    if run_options.vocabulary is not None or (tokenizer is None and are_ids(run_options.text)):
+        tokenizer = ids_of(rows, run_options.vocabulary)
     if tokenizer is None and (counts is None or options.loss):
         raise ModelError(
-            f"no tokenizer is beside the checkpoints of {run_options.model}: name the model's with --tokenizer"
-            + ("." if options.loss else ", or give counts with --counts.")
+            f"no tokenizer is beside the checkpoints of {run_options.model}: name the model's with --tokenizer, "
+            "or a file of token ids with --text" + ("." if options.loss else ", or give counts with --counts.")
         )
-    rows = suite.head.shape[0]
     if counts is None:
         counts = yield from count_text(source, tokenizer, rows, store)
     known = None if tokenizer is None else vocabulary_rows(tokenizer)

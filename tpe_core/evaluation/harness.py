@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tpe_core.corpus.id_tokenizer import IdTokenizer
 from tpe_core.corpus.token_ids import open_ended
 from tpe_core.errors import TpeError, reason_of
 from tpe_core.models.model import LanguageModel
@@ -111,6 +112,8 @@ class Harness:
     def __init__(self, model: LanguageModel, tasks: Tasks, *, limit: int | None, shots: int | None, batch: int) -> None:
         if model.task == "masked":
             raise TpeError(f"{model.name} is a masked model: lm-evaluation-harness scores causal and seq2seq ones.")
+        if isinstance(model.tokenizer, IdTokenizer):
+            raise TpeError(f"{model.name} has no tokenizer: lm-evaluation-harness asks in text, which it cannot read.")
         with _quiet():
             from lm_eval.models.huggingface import HFLM
 

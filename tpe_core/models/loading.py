@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tpe_core.corpus.id_tokenizer import id_tokenizer
+from tpe_core.corpus.kinds import are_ids
 from tpe_core.corpus.token_ids import vocabulary_rows
 from tpe_core.errors import ModelError, TpeError
 from tpe_core.models.footprint import available_bytes, estimate
@@ -41,6 +43,9 @@ __all__ = ["bundled_path", "load_model", "load_steps"]
 
 NO_LIMIT = 2**31  # and more: what tokenizers without one say
 DEFAULT_CONTEXT = 2048  # positions, where neither config nor tokenizer names a limit
+OR_IDS = (
+    "; a model of sequences that are no text is given files of token ids, with --text ids.npy, or --vocabulary ids."
+)
 TASK_NAMES: dict[Task, str] = {
     "causal": "a causal language model",
     "masked": "a masked language model",
@@ -53,7 +58,7 @@ def bundled_path() -> Path:
     return Path(__file__).parents[1] / "demo" / "model"
 
 
-def load_model(options: RunOptions) -> LanguageModel:
+def load_model(options: RunOptions, *, reads_text: bool = True) -> LanguageModel:
     """Load what `options` names and measure its head: `load_steps`, driven to its end.
 
     Returns:
@@ -63,16 +68,17 @@ def load_model(options: RunOptions) -> LanguageModel:
         >>> tpe.load_model(tpe.RunOptions("demo")).report.supported
         True
     """
-    return run(load_steps(options))
+    return run(load_steps(options, reads_text=reads_text))
 
 
-def load_steps(options: RunOptions) -> Steps[LanguageModel]:
+def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[LanguageModel]:
     """Load what `options` names and measure its head: a job that returns a `LanguageModel`.
 
     Its stages are "look up the model" and "download" (bytes; closing the job there keeps what has arrived) for a
     model of the hub, and "load model", which tells the memory it needs. Raises `ModelError` in one sentence where the
     model cannot be found or loaded, or where its weights alone exceed the memory; an unsupported head is not an error
-    here but stands in `LanguageModel.report`, and `LanguageModel.head` raises.
+    here but stands in `LanguageModel.report`, and `LanguageModel.head` raises. A model without a tokenizer is loaded
+    where `options.text` is token ids, or no text is to be read (`reads_text`).
     """
     yield Progress("load model", 0)
     import transformers
@@ -115,7 +121,7 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
         if options.device_map is None and options.quantize is None:
             memory.check(options.model)
         yield Progress("load model", 0, note=str(memory))
-        tokenizer = _tokenizer(source, options, common)
+        tokenizer = _tokenizer(source, options, common, config, reads_text)
         with nullcontext() if header is None else told_dequantising():
             hf, info = auto_class(config, task).from_pretrained(
                 source.name, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **placed, **common
@@ -152,20 +158,42 @@ def load_steps(options: RunOptions) -> Steps[LanguageModel]:
     )
 
 
-def _tokenizer(source: Source, options: RunOptions, common: dict[str, Any]) -> Any:
-    """The tokenizer beside a model's weights. Raises `ModelError` where there is none, or it cannot be loaded."""
+def _tokenizer(
+    source: Source, options: RunOptions, common: dict[str, Any], config: Any, reads_text: bool = True
+) -> Any:
+    """The tokenizer beside a model's weights, or the ids in its place.
+
+    Raises `ModelError` where there is none and text would be read, or where it cannot be loaded.
+    """
     import transformers
 
+    needs_text = reads_text and not are_ids(options.text)
+    if options.vocabulary is not None:
+        if needs_text:
+            raise ModelError(
+                f"{options.model} is read by its token ids (--vocabulary), and "
+                f"{options.text[0] if options.text else 'the built-in text'} is text: name a file of ids "
+                "with --text ids.npy, or nanoGPT's or Megatron's .bin."
+            )
+        return id_tokenizer(config, options.vocabulary)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.name, **common)
     except Exception as error:  # whatever transformers raises
         if not tokenizer_files(source.folder):
+            if not needs_text:
+                return id_tokenizer(config)
             raise ModelError(
                 f"{options.model} has no tokenizer beside its weights (tokenizer.json, tokenizer.model or the like): "
-                "save the one it was trained with there, with tokenizer.save_pretrained()."
+                f"save the one it was trained with there, with tokenizer.save_pretrained(){OR_IDS}"
             ) from error
         raise explain(error, options, "the tokenizer of ") from error
-    _check_tokenizer(tokenizer, options.model)
+    if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):
+        if not needs_text:
+            return id_tokenizer(config)
+        raise ModelError(
+            f"{options.model} has no tokenizer (its vocabulary is empty): save one beside the weights "
+            f"with tokenizer.save_pretrained(){OR_IDS}"
+        )
     return tokenizer
 
 
@@ -211,14 +239,6 @@ def _source(options: RunOptions) -> Steps[Source]:
         raise ModelError(f"there is no folder {name}.")
     source: Source = yield from fetch(name, options)
     return source
-
-
-def _check_tokenizer(tokenizer: Any, name: str) -> None:
-    if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):
-        raise ModelError(
-            f"{name} has no tokenizer (its vocabulary is empty): save one beside the weights "
-            "with tokenizer.save_pretrained()."
-        )
 
 
 def _check_missing(keys: Any, task: Task, name: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tpe_core.corpus.id_tokenizer import MASKS, IdTokenizer
 from tpe_core.corpus.token_ids import special_ends, text_ids
 from tpe_core.errors import ModelError
 from tpe_core.models.head import Task
@@ -38,6 +39,7 @@ SEPARATOR = "|||"
 """Between the source and what the decoder has said so far, in the prompt of an encoder-decoder model."""
 
 SENTENCE = "The capital of France is"
+OF_IDS = "token ids like 17 4 98"
 
 MASKED_SHARE = 0.15  # of a block's tokens: what masked models are trained with
 DENOISED_SHARE = 0.3  # BART's
@@ -103,6 +105,22 @@ def _around(prefix: tuple[int, ...], rows: Ints, suffix: tuple[int, ...]) -> Int
     return np.concatenate([np.tile(prefix, (len(rows), 1)), rows, np.tile(suffix, (len(rows), 1))], 1).astype(np.int64)
 
 
+def _sentence(tokenizer: Any, end: str = "") -> str:
+    """The beginning of an example prompt, closed by `end` where it is text: a sentence, or ids."""
+    return str(tokenizer.example) if isinstance(tokenizer, IdTokenizer) else f"{SENTENCE}{end}"
+
+
+def _stop(tokenizer: Any) -> str:
+    """What ends a sentence; nothing where there are only ids."""
+    return "" if isinstance(tokenizer, IdTokenizer) else "."
+
+
+def _hints(tokenizer: Any, hint: str = "") -> str:
+    """What a prompt may hold, with that it is ids where there is no tokenizer."""
+    of_ids = OF_IDS if isinstance(tokenizer, IdTokenizer) else ""
+    return "; ".join(filter(None, (of_ids, hint)))
+
+
 def _cut(ids: list[int], context: int) -> tuple[list[int], int]:
     """The last `context` ids and how many were dropped."""
     dropped = max(0, len(ids) - context)
@@ -120,12 +138,16 @@ class NextToken:
     tokenizer: Any
     prefix: tuple[int, ...] = ()
     label: str = "next token"
-    hint: str = ""
+
+    @property
+    def hint(self) -> str:
+        """Nothing beside text."""
+        return _hints(self.tokenizer)
 
     @property
     def example(self) -> str:
         """An example prompt: the beginning of a sentence."""
-        return SENTENCE
+        return _sentence(self.tokenizer)
 
     def room(self, context: int) -> int:
         """The whole context: a causal model needs no special tokens."""
@@ -172,12 +194,12 @@ class MaskedToken:
     @property
     def hint(self) -> str:
         """How the mask is written."""
-        return f"{self.tokenizer.mask_token} where the token is asked for (else at the end)"
+        return _hints(self.tokenizer, f"{self.tokenizer.mask_token} where the token is asked for (else at the end)")
 
     @property
     def example(self) -> str:
         """A sentence with a mask in it."""
-        return f"{SENTENCE} {self.tokenizer.mask_token}."
+        return f"{_sentence(self.tokenizer)} {self.tokenizer.mask_token}{_stop(self.tokenizer)}"
 
     def room(self, context: int) -> int:
         """Text tokens that fit beside the special tokens."""
@@ -222,7 +244,7 @@ class _Decoder:
     @property
     def hint(self) -> str:
         """How source and decoder are told apart."""
-        return f"source {SEPARATOR} what the decoder has said so far"
+        return _hints(self.tokenizer, f"source {SEPARATOR} what the decoder has said so far")
 
     def _inputs(self, source: Ints, spoken: Ints) -> dict[str, Tensor]:
         """Inputs whose decoder has said `start` and then `spoken` [B, T]."""
@@ -265,7 +287,7 @@ class Spans(_Decoder):
     def example(self) -> str:
         """A sentence with a gap, of which the decoder has said the sentinel."""
         name = self.tokenizer.convert_ids_to_tokens(self.sentinels[0])
-        return f"{SENTENCE} {name}. {SEPARATOR} {name}"
+        return f"{_sentence(self.tokenizer)} {name}{_stop(self.tokenizer)} {SEPARATOR} {name}"
 
     def _spans(self, block_length: int) -> int:
         return max(1, min(len(self.sentinels), round(MASKED_SHARE * block_length / SPAN), block_length // (2 * SPAN)))
@@ -306,7 +328,8 @@ class Denoise(_Decoder):
     @property
     def example(self) -> str:
         """A sentence with a mask, of which the decoder has said the beginning."""
-        return f"{SENTENCE} {self.tokenizer.mask_token}. {SEPARATOR} {SENTENCE}"
+        begin = _sentence(self.tokenizer)
+        return f"{begin} {self.tokenizer.mask_token}{_stop(self.tokenizer)} {SEPARATOR} {begin}"
 
     def _opening(self) -> tuple[int, ...]:
         return self.prefix
@@ -335,7 +358,7 @@ class Continue(_Decoder):
     @property
     def example(self) -> str:
         """A sentence that the decoder goes on from."""
-        return f"{SENTENCE} Paris. {SEPARATOR}"
+        return f"{_sentence(self.tokenizer, ' Paris.')} {SEPARATOR}"
 
     def count(self, block_length: int) -> int:
         """Half of a block's tokens: the second half."""
@@ -367,6 +390,11 @@ def sampling_for(task: Task, tokenizer: Any, decoder_start: int | None) -> Sampl
     mask = getattr(tokenizer, "mask_token_id", None)
     if task == "masked":
         if mask is None:
+            if isinstance(tokenizer, IdTokenizer):
+                raise ModelError(
+                    f"nothing says which id is the masked model's mask: give a --vocabulary with an entry {MASKS[0]} "
+                    f"or {MASKS[1]}, or set mask_token_id in the model's config.json."
+                )
             raise ModelError(
                 "a masked model needs a tokenizer with a mask token, and this one has none: add it beside the model."
             )

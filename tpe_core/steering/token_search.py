@@ -94,8 +94,9 @@ class TokenIndex:
 
     @staticmethod
     def _spellings(query: str) -> list[str]:
-        """What tables show for a text: the text itself made printable, and the text as if copied from a table."""
-        return list(dict.fromkeys([printable_token(query), query]))
+        """What tables show for a text: itself made printable, as if copied from a table, or a number without its #."""
+        numbered = [f"#{query}"] if query.isascii() and query.isdigit() else []
+        return list(dict.fromkeys([printable_token(query), query, *numbered]))
 
     def _became(self, query: str) -> str:
         ids = [] if self._tokenizer is None else text_ids(self._tokenizer, query)

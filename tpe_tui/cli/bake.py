@@ -40,7 +40,7 @@ def bake(
     from tpe_tui.cli.bake_tables import print_baked
 
     options = run_options(context)
-    loaded = load(options)
+    loaded = load(options, reads_text=False)
     check_model(manifest, loaded)
     detection = None
     if not choose(loaded, edit).is_exact:

@@ -85,11 +85,11 @@ def leave_stopped(sentence: str, save: Path | None = None) -> NoReturn:
     raise typer.Exit(INTERRUPTED)
 
 
-def load(options: RunOptions) -> LanguageModel:
+def load(options: RunOptions, *, reads_text: bool = True) -> LanguageModel:
     """Load a model with its progress on stderr, and say what is to be known of its files and its tokenizer."""
     from tpe_core.models.loading import load_steps
 
-    loaded = drive(load_steps(options))
+    loaded = drive(load_steps(options, reads_text=reads_text))
     for warning in loaded.warnings:
         say(warning)
     warn_if_busy(str(loaded.device))

@@ -48,7 +48,7 @@ def evaluate(
     from tpe_tui.cli.eval_tables import print_scores
 
     options = run_options(context)
-    loaded = load(options)
+    loaded = load(options, reads_text=False)
     store = open_store(options)
     scores = drive(
         evaluate_tasks(loaded, file, matching, force=force, limit=limit, shots=fewshot, batch=batch_size, store=store)

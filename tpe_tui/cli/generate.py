@@ -61,7 +61,7 @@ def generate(
     from tpe_tui.cli.generate_tables import print_pair
     from tpe_tui.generation.text import plain_lines
 
-    loaded = load(run_options(context))
+    loaded = load(run_options(context), reads_text=False)
     check_causal(loaded)
     edit = _edit(loaded, intervention)
     if intervention is None:

@@ -96,7 +96,8 @@ def check(
     """Load a model, measure its head, print the card; exit code 1 where it is unsupported."""
     from tpe_tui.cli.tables import print_check
 
-    loaded = load(run_options(context))
+    options = run_options(context)
+    loaded = load(options, reads_text=options.vocabulary is None)
     if json_:
         print_json(loaded.card())
     else:

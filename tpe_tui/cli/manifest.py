@@ -70,7 +70,7 @@ def _tested(file: Path, manifest: Manifest, options: RunOptions) -> list[Mismatc
     from tpe_core.hooks import apply
     from tpe_core.manifest.self_test import check, prompt_logits
 
-    model = load(options)
+    model = load(options, reads_text=False)
     with apply(model, file):
         return check(manifest, prompt_logits(model), dtype=model.report.dtype)
 

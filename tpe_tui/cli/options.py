@@ -104,9 +104,18 @@ SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help
         str | None,
         typer.Option(None, help="The GGUF file to load, where a folder or hub repository has several."),
     ),
+    "vocabulary": (
+        str | None,
+        typer.Option(
+            None,
+            help="A file that names token ids (a line each, or JSON), or ids: their numbers; no tokenizer is used.",
+        ),
+    ),
     "text": (
         list[str] | None,
-        typer.Option(None, help="A text file or folder, or - for stdin; repeatable. Default: built-in."),
+        typer.Option(
+            None, help="A text file or folder, a file of token ids, or - for stdin; repeatable. Default: built-in."
+        ),
     ),
     "positions": (int, typer.Option(RunOptions().positions, min=1, help="Predicted positions to average over.")),
     "seed": (int, typer.Option(0, min=0, help="Of every random choice.")),

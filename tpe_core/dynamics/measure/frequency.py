@@ -145,6 +145,14 @@ class _Read(TextSource):
             self.done += len(text.encode())
             yield text, begins
 
+    def token_ids(self, rows: int, end: int | None = None, padding: int | None = None) -> Iterator[Any] | None:
+        arrays = self._source.token_ids(rows, end, padding)
+        return None if arrays is None else map(self._noted, arrays)
+
+    def _noted(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        self.done += ids.nbytes
+        return ids
+
 
 def count_text(
     source: TextSource, tokenizer: Tokenizer, head_rows: int, store: Store | None = None
