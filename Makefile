@@ -1,16 +1,18 @@
 # Two commands on a fresh machine: `make run` opens the inspector, `make test` checks everything
-# that takes under ten seconds each or is alone of its kind, `make test-slow` the rest. `make docs` writes the pages to site/.
+# that takes under ten seconds each or is alone of its kind, `make test-slow` the rest.
+# `make real` fetches two pretrained models and runs the tests on them. `make docs` writes the pages to site/.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 ARGS   ?=
+REAL   ?= real-models
 # As many test processes as there are cores, each with one thread: a file of tests stays together, so that it shares its
 # models. `make test WORKERS=0` runs them one after the other.
 WORKERS ?= logical
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: run test test-slow fmt lint bench screenshots docs clean
+.PHONY: run test test-slow real fmt lint bench screenshots docs clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -43,6 +45,11 @@ test: lint
 
 test-slow: $(VENV)/.test
 	$(PYTEST) -m "slow and not real" $(ARGS)
+
+# Two pretrained models as GGUF files, fetched once (330 MB), and the tests that need them.
+real: $(VENV)/.test
+	$(BIN)/python -m benchmarks.real_models $(REAL)
+	TPE_REAL_MODELS=$(REAL) $(PYTEST) -m real $(ARGS)
 
 fmt: $(VENV)/.test
 	$(BIN)/ruff check --fix .

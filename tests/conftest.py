@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -38,6 +39,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LanguageMo
         return loaded[kind]
 
     return load
+
+
+@pytest.fixture(scope="session")
+def real_models() -> Path:
+    """The folder of the pretrained models: ``$TPE_REAL_MODELS``, else ``real-models`` at the root of the checkout."""
+    from benchmarks.real_models import FOLDER, MODELS
+
+    folder = Path(os.environ.get("TPE_REAL_MODELS") or Path(__file__).parents[1] / FOLDER)
+    for model in MODELS.values():
+        if not (folder / model.file).is_file():
+            pytest.fail(f"{folder / model.file} is not there: run `make real`, or set TPE_REAL_MODELS to its folder.")
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -70,7 +70,6 @@ READ_ONLY: dict[str, tuple[str, ...]] = {
     "diff.txt": ("diff", "least-squares.json", "refit.json"),
     "diff.json": ("diff", "least-squares.json", "refit.json", "--json"),
     "diff-steer.txt": ("diff", "zero.json", "steer.json"),
-    "schema.json": ("schema",),
     "dynamics.txt": ("dynamics", "probe.jsonl"),
     "dynamics-follow.txt": ("dynamics", "--follow", "probe.jsonl"),
     "dynamics-demo.txt": ("dynamics", "demo"),
@@ -166,6 +165,19 @@ def assert_reads_alike(before: str, now: str) -> None:
 @pytest.mark.parametrize("name", READ_ONLY)
 def test_a_file_is_read_and_shown_to_the_letter(tpe: Tpe, name: str) -> None:
     assert tpe(*READ_ONLY[name]) == printed(name)
+
+
+def test_the_schema_only_gained_what_a_file_need_not_have(tpe: Tpe) -> None:
+    def assert_kept(before: Any, now: Any, at: str) -> None:
+        if not isinstance(before, dict):
+            assert before == now, at
+            return
+        gained = now.keys() - before.keys()
+        assert not gained or at.endswith(".properties"), at
+        for name, value in before.items():
+            assert_kept(value, now[name], f"{at}.{name}")
+
+    assert_kept(json.loads(printed("schema.json")), json.loads(tpe("schema")), "")
 
 
 @pytest.mark.parametrize("name", PRINTED)

@@ -147,6 +147,7 @@ def _facts_of(manifest: Manifest) -> dict[str, Value]:
         "rows": made.vocab_rows,
         "dimensions": made.hidden_size,
         "tokenizer": made.tokenizer_sha256,
+        "file": made.file_sha256,
         "tied": made.tied,
         "post": f"{made.post.kind}, scale {made.post.scale}, cap {made.post.cap}",
     }

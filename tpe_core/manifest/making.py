@@ -69,6 +69,7 @@ def manifest_of(
             tokenizer_sha256=analysis.tokenizer_sha256,
             post=PostRecord(kind=head.post.kind, scale=head.post.scale, cap=head.post.cap),
             tied=head.tied,
+            file_sha256=None if analysis.model.gguf is None else analysis.model.gguf.sha256,
         ),
         made_by=made_by,
         measured=Measured(

@@ -21,8 +21,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     WithJsonSchema,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -126,6 +128,14 @@ class MadeOn(_Record):
     tokenizer_sha256: Sha256
     post: PostRecord
     tied: bool
+    file_sha256: Sha256 | None = None  # of the one file that a GGUF model came as; of others the field is not written
+
+    @model_serializer(mode="wrap")
+    def _without_no_file(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialize(self)
+        if self.file_sha256 is None:
+            document.pop("file_sha256", None)
+        return document
 
 
 class Achieved(_Record):

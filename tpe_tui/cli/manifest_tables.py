@@ -79,6 +79,7 @@ def print_manifest(path: Path, manifest: Manifest) -> None:
     row("made on", f"{safe(made.model)}{revision}")
     row("  head", f"{made.vocab_rows:,} tokens x {made.hidden_size:,} dimensions, {_tied(made.tied)}, {post}")
     hashes = {"head": made.head_sha256, "tokenizer": made.tokenizer_sha256}
+    hashes |= {} if made.file_sha256 is None else {"file": made.file_sha256}
     row("  sha256", ", ".join(f"{name} {value[:HASH]}" for name, value in hashes.items()))
     versions = ", ".join(f"{safe(name, 20)} {safe(value, 30)}" for name, value in manifest.versions.items())
     by = "" if manifest.made_by is None else f"{safe(manifest.made_by, 100)}; "

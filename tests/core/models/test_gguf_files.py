@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import constants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.real_models import MODELS
 from tests.helpers.gguf_models import GgufModel, save_gguf
 from tests.helpers.hub import COMMIT, FakeHub, fake_hub
 from tests.helpers.tiny_models import text
@@ -30,6 +31,8 @@ from tpe_core.models.hub import cached_ids, cached_models
 from tpe_core.models.loading import load_model, load_steps
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_core.session import open_session
+from tpe_tui.cli.main import main
 
 REPO = "someone/tiny"
 
@@ -255,6 +258,17 @@ def test_of_a_repository_with_several_files_one_is_chosen_and_fetched(hub: FakeH
     says(r"no file 'tiny-f16.gguf' \(--gguf-file\)", REPO, gguf_file="tiny-f16.gguf", offline=True)
 
 
+def test_a_saved_edit_names_the_file(tiny: GgufModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.txt").write_text(text(1, 1500))
+    options = RunOptions(str(tiny.file), text=(str(tmp_path / "text.txt"),), positions=600, sample=200, cache=False)
+    live = run(open_session(options))
+    live.export(tmp_path / "edit.json", Intervention((3, 7)), live.default_prompt)
+    digest = hashlib.sha256(tiny.file.read_bytes()).hexdigest()
+    assert json.loads((tmp_path / "edit.json").read_text())["made_on"]["file_sha256"] == digest
+    assert main(["show", str(tmp_path / "edit.json")]) == 0
+    assert f"file {digest[:12]}" in capsys.readouterr().out
+
+
 def test_an_edit_of_a_gguf_model_is_baked_into_a_plain_folder(tiny: GgufModel, tmp_path: Path) -> None:
     model = load_model(RunOptions(str(tiny.file)))
     pruned = (3, 7)
@@ -272,3 +286,20 @@ def test_an_edit_of_a_gguf_model_is_baked_into_a_plain_folder(tiny: GgufModel, t
         logits = [hf(torch.tensor(ids[:1])).logits.numpy() for hf in (plain, wanted)]
     np.testing.assert_allclose(logits[0], logits[1], rtol=0, atol=1e-5)
     assert "quantization_config" not in json.loads((baked.path / "config.json").read_text())
+
+
+@pytest.mark.real
+def test_alpha_of_a_pretrained_model_is_that_of_its_export(real_models: Path, tmp_path: Path) -> None:
+    name = MODELS["smollm2"].file
+    exported = AutoModelForCausalLM.from_pretrained(real_models, gguf_file=name, dtype=torch.float32)
+    del exported.config.quantization_config
+    exported.is_quantized, exported.hf_quantizer = False, None
+    exported.save_pretrained(tmp_path / "folder")
+    AutoTokenizer.from_pretrained(real_models, gguf_file=name).save_pretrained(tmp_path / "folder")
+    del exported
+    (tmp_path / "text.txt").write_text(text(1, 4000))
+    alphas = []
+    for model in (real_models / name, tmp_path / "folder"):
+        options = RunOptions(str(model), text=(str(tmp_path / "text.txt"),), positions=512, sample=64, cache=False)
+        alphas.append(np.exp(run(analyze(options)).detection.log_alpha))
+    np.testing.assert_allclose(alphas[0], alphas[1], rtol=1e-6, atol=0)
