@@ -45,7 +45,7 @@ steps: the first `FIRST` positions of all before the rest of any, those that nee
 
 COLUMNS_BYTES = 256 * 2**20  # of coordinates' columns held at once
 FIRST = 512  # positions of each domain
-STEP_LOGITS = 2**19  # a step on a CPU is this many logits for each fraction: about a tenth of a second
+STEP_LOGITS = 2**21  # a step on a CPU is this many logits for each fraction: about a tenth of a second
 STEP_POSITIONS = 256
 SHARES = 1000  # of a point that is fitted, told apart
 READ_TOKENS = 64  # in a block that is read to see how fast that is

@@ -7,13 +7,13 @@ newly removed coordinates' product is taken off the running logits. Every fracti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tpe_core.clamping import at_least
@@ -30,13 +30,18 @@ from tpe_core.shares import count_of
 __all__ = ["Sweep", "counts_of", "measure", "sweep"]
 
 K = TypeVar("K")
-Floats = NDArray[np.float64]
 
-BASE_BYTES = 24 * 2**20  # of float32 base logits at a time: whole products are fast for many positions
-CHUNK_BYTES = 6 * 2**20  # of them edited at a time: products of fewer positions wait for W's columns
-PASS_BYTES = 3 * 2**20  # of them measured at a time: few enough that passes over them stay in a CPU's cache
+CHUNK_BYTES = 24 * 2**20  # of float32 logits edited at a time: products of fewer positions wait for W's columns
+CHUNK_POSITIONS = 48  # at least, for the same reason
+PASS_BYTES = 3 * 2**19  # of them measured at a time by each thread: few enough that passes stay in a CPU's cache
 CUDA_CHUNK_BYTES = 64 * 2**20  # of either where many positions at once are what is fast
 LOG2_E = 1 / math.log(2)
+TINY = float(np.finfo(np.float32).tiny)
+MOST_BITS = 32.0  # that the largest logit may lie from the base's log Z
+LOWEST_BITS = 2.0**30  # below it, what a token that is never predicted has in place of -inf
+BLOCK = 1024  # products added up in turn
+HAS_VECTOR_LOOPS = sys.platform == "linux" and torch.backends.cpu.get_cpu_capability() == "AVX512"
+"""Whether NumPy takes float32 powers of two and logarithms to base 2 many at a time."""
 
 
 @dataclass(frozen=True)
@@ -61,29 +66,41 @@ def counts_of(fractions: Sequence[float], width: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Buffers:
-    """Float32 memory for logits: of many positions of the base, of a chunk of them, of those measured at a time."""
+    """Float32 memory for logits: the base's of a chunk of positions, two more of its size, those measured at a time."""
 
     base: Tensor  # [N, V]
-    chunk: Tensor  # [2, n, V], n <= N
-    passes: Tensor  # [2, m, V], m <= n
+    chunk: Tensor  # [2, N, V]
+    passes: Tensor  # [2, m, V], m <= N
 
     @classmethod
     def of(cls, head: OutputHead, positions: int) -> _Buffers:
         device, rows = head.columns.device, head.total_rows
-        wanted = (BASE_BYTES, CHUNK_BYTES, PASS_BYTES) if device.type == "cpu" else (CUDA_CHUNK_BYTES,) * 3
-        sizes = [max(8, min(positions, size // (4 * rows))) for size in wanted]
-        shapes = ((sizes[0], rows), (2, sizes[1], rows), (2, sizes[2], rows))
+        if device.type == "cpu":
+            many = max(CHUNK_POSITIONS, CHUNK_BYTES // (4 * rows))
+            few = PASS_BYTES * torch.get_num_threads() // (4 * rows)
+        else:
+            many = few = CUDA_CHUNK_BYTES // (4 * rows)
+        many = max(1, min(positions, many))
+        shapes = ((many, rows), (2, many, rows), (2, max(1, min(many, few)), rows))
         return cls(*(torch.empty(shape, dtype=torch.float32, device=device) for shape in shapes))
 
 
 class _Reference:
-    """The base distribution of one chunk of positions, and buffers to measure others against it."""
+    """The base distribution of one chunk of positions, and buffers to measure others against it.
+
+    Logits are measured in bits above the base's log Z, ``y = (z - log Z) / log 2``: the base's own probabilities are
+    2^y, and those of an edit near it need neither a factor nor a maximum taken off before the power.
+    """
 
     def __init__(self, head: OutputHead, buffers: _Buffers, raw: Tensor, targets: Tensor) -> None:
-        self.head, self.raw, self.targets, self._buffers = head, raw, targets[:, None], buffers
+        self.head, self.raw, self._buffers = head, raw, buffers
         self._p, self._running = buffers.chunk[:, : len(raw)]
+        self._has_masked = False
         parts = [self._base(rows) for rows in self._slices()]
-        self._first, self._entropy, self.nll = (torch.cat(values) for values in zip(*parts, strict=True))
+        self._log_z, first, own = (torch.cat(values) for values in zip(*parts, strict=True))
+        self._entropy = -own  # [n] float64 bits
+        self._places = torch.cat([first, targets[:, None]], 1)  # [n, 2] the most probable token, and the target
+        self.nll = self._log_z[:, 0] - head.post(raw.gather(1, targets[:, None]))[:, 0].double()
 
     def _slices(self) -> Iterator[slice]:
         step = self._buffers.passes.shape[1]
@@ -91,102 +108,161 @@ class _Reference:
             yield slice(first, first + step)
 
     def _base(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """([n, 1] most probable tokens, [n] float64 entropies, [n] float64 losses) of the base; fills in `_p`."""
+        """[m, 1] float64 log Z, [m, 1] most probable token and [m] float64 p . y of the base; fills in `_p`."""
         p = self._p[rows]
-        e, spare = self._buffers.passes[:, : len(p)]
+        y, spare = self._buffers.passes[:, : len(p)]
         final = self._final(self.raw[rows], spare)
-        log_z, _, total = _normalise(final, e)
-        torch.div(e, total, out=p)
-        entropy = log_z - _dot(p, final, self._free(spare))
-        nll = log_z - final.gather(1, self.targets[rows])[:, 0].double()
-        return final.argmax(1, keepdim=True), entropy, nll
-
-    def _free(self, spare: Tensor) -> Tensor | None:
-        """A buffer that nothing is in while final logits are used."""
-        return spare if self.head.post.is_linear else None
+        highest = final.amax(1, keepdim=True)
+        torch.add(highest * -LOG2_E, final, alpha=LOG2_E, out=y).clamp_min_(-LOWEST_BITS)
+        total = _exp2(y, p).sum(1, keepdim=True)
+        p.div_(total).clamp_min_(TINY)  # so that every sum with other probabilities has a logarithm
+        # The maximum's bits were rounded before they were taken off.
+        log_z = (highest * LOG2_E).double() / LOG2_E + total.double().log()
+        return log_z, _argmax(final), _added(_products(p, y.sub_(total.log2()), spare))
 
     def _final(self, raw: Tensor, spare: Tensor) -> Tensor:
         """Final logits; the raw ones themselves where nothing is capped, else in `spare`."""
         return raw if self.head.post.is_linear else self.head.post.apply_(spare.copy_(raw))
 
-    def sums(self, raw: Tensor) -> Tensor:
-        """[5] float64 sums of `AVERAGED` over the chunk for other raw logits [n, V]."""
-        total = self.nll.new_zeros(len(AVERAGED))
-        for rows in self._slices():
-            total += self._sums(raw[rows], rows)
-        return total
-
-    def _sums(self, raw: Tensor, rows: slice) -> Tensor:
-        p = self._p[rows]
-        e, spare = self._buffers.passes[:, : len(p)]
-        final = self._final(raw, spare)
-        log_z, highest, total = _normalise(final, e)
-        # The maximum's place would cost a pass more.
-        stays = (final.gather(1, self._first[rows]) >= highest).sum().double()
-        kl = log_z - _dot(p, final, self._free(spare)) - self._entropy[rows]
-        nll = log_z - final.gather(1, self.targets[rows])[:, 0].double()
-        entropy = log_z - _dot(e, final, self._free(spare)) / total[:, 0].double()
-        # H(M) of M = (P + P') / 2 from their sum s: log 2 - (s . log s) / 2.
-        both = torch.addcmul(p, e, total.reciprocal(), out=e)
-        mixed = math.log(2) - _dot(both, _log(both, spare), both) / 2
-        js = mixed - (entropy + self._entropy[rows]) / 2
-        return torch.stack([kl.sum(), js.sum(), stays, nll.sum(), entropy.sum()])
+    @property
+    def unit(self) -> float:
+        """By what a change of the raw logits is multiplied in `running`: 1 / log 2 for bits, or 1 under a cap."""
+        return LOG2_E if self.head.post.is_linear else 1.0
 
     def running(self) -> Tensor:
-        """[n, V] raw logits of the base in memory to edit; the same memory at every call."""
+        """[n, V] raw logits of the base in memory to edit, for `sums`; the same memory at every call."""
+        if self.head.post.is_linear:
+            return self._bits(self.raw, slice(None), self._running)
         return self._running.copy_(self.raw)
+
+    def _bits(self, final: Tensor, rows: slice, out: Tensor) -> Tensor:
+        return torch.add((self._log_z[rows] * -LOG2_E).float(), final, alpha=LOG2_E, out=out)
+
+    def sums(self, running: Tensor) -> Tensor:
+        """[5] float64 sums of `AVERAGED` over the chunk for the logits that `running` [n, V] was edited to."""
+        if self.head.post.is_linear:
+            return self._sums(lambda rows, _: running[rows])
+        return self._sums(lambda rows, out: self._bits(self._final(running[rows], out), rows, out))
+
+    def sums_of(self, logits: Tensor) -> Tensor:
+        """The same for any final logits [n, V]."""
+        return self._sums(lambda rows, out: self._bits(logits[rows], rows, out))
+
+    def _sums(self, bits: Callable[[slice, Tensor], Tensor]) -> Tensor:
+        """`sums` of logits that `bits` gives for rows: [m, V] y, in memory of its own or in that offered."""
+        spare = self._buffers.passes[1]
+        parts = [self._passes(bits(rows, spare[: len(self._p[rows])]), rows) for rows in self._slices()]
+        highest, total, at, *products = (torch.cat(values) for values in zip(*parts, strict=True))
+        cross, own, mixed = map(_added, products)
+        if not self._has_masked and not bool((cross + own).isfinite().all()):
+            self._has_masked = True  # the same again, for 0 times -inf counts as 0
+            return self._sums(bits)
+        total = total[:, 0].double()
+        log_z = total.log2()
+        stays = (at[:, :1] >= highest).sum()  # the maximum's place would cost a pass more
+        entropy = log_z - own / total
+        # H(M) of M = (P + P') / 2 from their sum s: 1 bit - (s . log2 s) / 2.
+        js = 1 - mixed / 2 - (entropy + self._entropy) / 2
+        kl, nll = log_z - cross - self._entropy, log_z - at[:, 1].double()
+        bits_of = {"kl": kl, "js": js, "nll": nll, "entropy": entropy}
+        return torch.stack([stays.double() if name == "top1" else bits_of[name].sum() / LOG2_E for name in AVERAGED])
+
+    def _passes(self, y: Tensor, rows: slice) -> tuple[Tensor, ...]:
+        """What `_sums` needs of some rows [m, V]; all passes over the vocabulary are here. May change `y`.
+
+        [m, 1] maximum y and sum of e = 2^y, [m, 2] y at `_places`, and parts [m, ?] of p . y, e . y and s . log2 s.
+        """
+        p, (e, spare) = self._p[rows], self._buffers.passes[:, : len(y)]
+        free = None if y.data_ptr() == spare.data_ptr() else spare
+        highest = y.amax(1, keepdim=True)
+        lowest, most = highest.aminmax()
+        if not -MOST_BITS < float(lowest) <= float(most) < MOST_BITS:  # else powers of 2 could leave float32
+            y.sub_(highest)
+            highest = torch.zeros_like(highest)
+        at = y.gather(1, self._places[rows])
+        if self._has_masked:
+            y.clamp_min_(-LOWEST_BITS)
+            at.masked_fill_(at <= -LOWEST_BITS / 2, -math.inf)
+        total = _exp2(y, e).sum(1, keepdim=True)
+        cross, own = _products(p, y, free), _products(e, y, free)
+        both = torch.addcmul(p, e, total.reciprocal(), out=e)
+        return highest, total, at, cross, own, _products(both, _log2(both, spare), both)
 
     def own(self) -> Tensor:
         """[5] the base's."""
         zero = self.nll.new_zeros(())
-        return torch.stack([zero, zero, zero + len(self.nll), self.nll.sum(), self._entropy.sum()])
+        return torch.stack([zero, zero, zero + len(self.nll), self.nll.sum(), self._entropy.sum() / LOG2_E])
 
 
-def _normalise(final: Tensor, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """([n] float64 log Z, [n, 1] maximum, [n, 1] sum of `e`) of final logits; `e` is given exp(logit - maximum).
-
-    As a power of two: a third of what torch's exp costs on a CPU.
-    """
-    highest = final.amax(1, keepdim=True)
-    total = torch.sub(final, highest, out=e).mul_(LOG2_E).exp2_().sum(1, keepdim=True)
-    return (highest.double() + total.double().log())[:, 0], highest, total
+def _argmax(final: Tensor) -> Tensor:
+    """[n, 1] places of the largest logits: by NumPy on a CPU, a tenth of what torch's search costs."""
+    if final.device.type != "cpu":
+        return final.argmax(1, keepdim=True)
+    return torch.from_numpy(final.numpy().argmax(1, keepdims=True))
 
 
-def _log(values: Tensor, out: Tensor) -> Tensor:
-    """Natural logarithms, finite where a value is 0. On a CPU by NumPy's vector loop, half of what torch's costs."""
-    torch.clamp_min(values, torch.finfo(values.dtype).tiny, out=out)
+def _serial(values: Tensor) -> bool:
+    """Whether loops that NumPy runs on one core are the faster ones: torch's share the work among its threads."""
+    return bool(values.device.type == "cpu" and torch.get_num_threads() == 1)
+
+
+def _exp2(values: Tensor, out: Tensor) -> Tensor:
+    """Powers of two: a third of what torch's exp costs on a CPU."""
+    if HAS_VECTOR_LOOPS and _serial(values):
+        np.exp2(values.numpy(), out=out.numpy())
+        return out
+    return torch.exp2(values, out=out)
+
+
+def _log2(values: Tensor, out: Tensor) -> Tensor:
+    """Logarithms to base 2. On a CPU by NumPy's loops, which take a quarter to a half of what torch's do."""
     if out.device.type != "cpu":
-        return out.log_()
-    np.log(out.numpy(), out=out.numpy())
-    return out
+        return torch.log2(values, out=out)
+    if HAS_VECTOR_LOOPS:
+        np.log2(values.numpy(), out=out.numpy())
+        return out
+    np.log(values.numpy(), out=out.numpy())
+    return out.mul_(LOG2_E)
 
 
-def _dot(p: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
-    """[n] float64 row-wise sums of p * values, where p = 0 counts as 0 even against -inf; `out` may be overwritten.
+def _products(p: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
+    """[n, ?] float32 sums of p * values by parts of a row, for `_added`; may overwrite `out`.
 
-    Multiplied first and summed pairwise: a matrix product adds V terms up in turn and is off by 1e-3 at V = 50,000.
+    A product of whole rows adds V terms up in turn and is off by 1e-3 at V = 50,000; `BLOCK` of them are harmless.
     """
-    sums = torch.mul(p, values, out=out).sum(1)
-    if not bool(sums.isfinite().all()):
-        sums = torch.where(p > 0, p * values, 0.0).sum(1)
-    return sums.double()
+    if not _serial(p):
+        return torch.mul(p, values, out=out).sum(1, keepdim=True)
+    rows, width = p.shape
+    blocks, rest = divmod(width, BLOCK)
+    shape = rows, blocks, BLOCK
+    parts = np.empty((rows, blocks + (rest > 0)), np.float32)
+    p_rows, value_rows = p.numpy(), values.numpy()
+    whole = slice(0, width - rest)
+    with np.errstate(invalid="ignore"):
+        np.vecdot(p_rows[:, whole].reshape(shape), value_rows[:, whole].reshape(shape), out=parts[:, :blocks])
+        if rest:
+            np.vecdot(p_rows[:, -rest:], value_rows[:, -rest:], out=parts[:, blocks])
+    return torch.from_numpy(parts)
+
+
+def _added(parts: Tensor) -> Tensor:
+    """[n] float64 row-wise sums of what `_products` gives."""
+    return parts.double().sum(1)
 
 
 def _references(head: OutputHead, sample: HiddenSample) -> Iterator[tuple[int, Tensor, _Reference]]:
     """(positions before it, its hidden states [n, d], its base) of every chunk of a sample; use each at once."""
     device, buffers = head.columns.device, _Buffers.of(head, len(sample))
-    many, size = len(buffers.base), buffers.chunk.shape[1]
-    for begin in range(0, len(sample), many):
-        states = torch.from_numpy(sample.hidden[begin : begin + many]).to(device)
-        targets = torch.from_numpy(sample.next_ids[begin : begin + many]).to(device)
+    size = len(buffers.base)
+    for begin in range(0, len(sample), size):
+        states = torch.from_numpy(sample.hidden[begin : begin + size]).to(device)
+        targets = torch.from_numpy(sample.next_ids[begin : begin + size]).to(device)
         with torch.inference_mode():
             pause()
             raw = head.raw(states, out=buffers.base[: len(states)])
-        for first in range(0, len(states), size):
-            part = slice(first, first + size)
-            with torch.inference_mode():
-                reference = _Reference(head, buffers, raw[part], targets[part])
-            yield begin + first, states[part], reference
+            pause()
+            reference = _Reference(head, buffers, raw, targets)
+        yield begin, states, reference
 
 
 def _cost(sums: Tensor, positions: int) -> Cost:
@@ -239,31 +315,22 @@ def _nested(
     nothing after, which is dearer below some hundred fractions.
     """
     e = coordinates.of(hidden)
-    raw = reference.running()
+    running = reference.running()
     before = 0
     for index, count in enumerate(removed):
         if count > before:
-            raw.addmm_(e[:, before:count], coordinates.columns[before:count], alpha=-1)
+            running.addmm_(e[:, before:count], coordinates.columns[before:count], alpha=-reference.unit)
             before = count
         pause()
-        total[index] += reference.sums(raw)
+        total[index] += reference.sums(running)
 
 
 def measure(head: OutputHead, edited: Any, sample: HiddenSample) -> Steps[Cost]:
     """What any edit of the logits costs: a job. `edited` maps hidden states [n, d] to final logits [n, V_all]."""
     total = torch.zeros(len(AVERAGED), dtype=torch.float64, device=head.columns.device)
-    plain = OutputHead(
-        columns=head.columns,
-        bias=head.bias,
-        post=type(head.post)(),
-        vocab_rows=head.vocab_rows,
-        tied=head.tied,
-        module=head.module,
-    )
     for seen, hidden, reference in _references(head, sample):
         yield Progress("measure", seen, len(sample))
-        reference.head = plain  # `edited` has applied the cap
         with torch.inference_mode():
             pause()
-            total += reference.sums(edited(hidden))
+            total += reference.sums_of(edited(hidden))
     return _cost(total, len(sample))

@@ -159,3 +159,65 @@ def test_a_large_vocabulary_rounds_nothing_away() -> None:
     assert found[0].kl < 1e-5
     for name in ("kl", "js", "nll", "entropy"):
         assert getattr(found[1], name) == pytest.approx(getattr(wanted, name), abs=1e-5)
+
+
+def sweep_of(head: OutputHead, hidden: np.ndarray, targets: np.ndarray, removed: tuple[int, ...]) -> Any:
+    sample = HiddenSample(len(hidden), hidden, targets, np.arange(len(hidden), dtype=np.uint64))
+    return run(sweep(head, {"zero": along(head, np.arange(head.hidden_size))}, removed, sample))
+
+
+@pytest.mark.parametrize("shift", [-300.0, 300.0])
+def test_an_edit_that_moves_all_logits_alike_costs_nothing(shift: float) -> None:
+    """Far beyond what a float32 power holds: the first dimension adds the same to every token."""
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.randn(8, 90, generator=generator)
+    columns[0] = 1
+    head = OutputHead(columns=columns, bias=None, post=Post(), vocab_rows=90, tied=False, module="Linear")
+    hidden = torch.randn(30, 8, generator=generator).numpy()
+    hidden[:, 0] = shift
+    found = sweep_of(head, hidden, np.arange(30), (0, 1, 3)).costs["zero"]
+    wide, gone = hidden.astype(np.float64), hidden.astype(np.float64)
+    gone[:, :3] = 0
+    wanted = cost_of(float64_logits(head, wide), float64_logits(head, gone), np.arange(30))
+    assert found[1].kl < 1e-4  # logits near 300 are 3e-5 apart
+    assert found[1].top1 == 1
+    for name in ("kl", "js", "nll", "entropy"):
+        assert getattr(found[2], name) == pytest.approx(getattr(wanted, name), abs=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("vector_loops", [True, False])
+@pytest.mark.parametrize("vocab", [300, 2048, 2500])
+def test_the_loops_of_numpy_and_of_torch_give_the_same(
+    threads: int, vector_loops: bool, vocab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tpe_core.pruning import sweep as module
+
+    monkeypatch.setattr(module, "HAS_VECTOR_LOOPS", vector_loops)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(module, "PASS_BYTES", 4 * vocab * 7)
+    generator = torch.Generator().manual_seed(1)
+    columns = torch.randn(16, vocab, generator=generator)
+    bias = torch.zeros(vocab)
+    bias[5] = -np.inf  # a token that is never predicted
+    head = OutputHead(columns=columns, bias=bias, post=Post(), vocab_rows=vocab, tied=False, module="Linear")
+    hidden = torch.randn(60, 16, generator=generator).numpy()
+    targets = np.arange(60) + 6
+    found = sweep_of(head, hidden, targets, (4,)).costs["zero"][0]
+    gone = hidden.astype(np.float64)
+    gone[:, :4] = 0
+    with np.errstate(invalid="ignore"):
+        wanted = cost_of(float64_logits(head, hidden.astype(np.float64)), float64_logits(head, gone), targets)
+    for name in ("kl", "js", "top1", "nll", "entropy"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name), abs=1e-6)
+
+
+def test_a_text_with_a_token_that_is_never_predicted_has_an_infinite_loss() -> None:
+    generator = torch.Generator().manual_seed(2)
+    bias = torch.zeros(40)
+    bias[5] = -np.inf
+    columns = torch.randn(8, 40, generator=generator)
+    head = OutputHead(columns=columns, bias=bias, post=Post(), vocab_rows=40, tied=False, module="Linear")
+    found = sweep_of(head, torch.randn(9, 8, generator=generator).numpy(), np.arange(9), (0, 2))
+    assert found.base.nll == found.costs["zero"][1].nll == np.inf
+    assert np.isfinite(found.costs["zero"][1].kl)
