@@ -48,6 +48,7 @@ def _run(arguments: list[str]) -> int:
         device=chosen.device,
         dtype=chosen.dtype,
         text=tuple(chosen.text),
+        text_field=chosen.text_field,
         positions=chosen.positions,
         sample=chosen.sample,
         seed=chosen.seed,
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--task", help="causal, masked, seq2seq; default: what the checkpoint is")
     add("--quantize", help="8bit or 4bit: load the body so (needs bitsandbytes)")
     add("--text", action="append", default=[], metavar="PATH", help="a text file or folder; repeatable")
+    add("--text-field", metavar="NAME", help="of records: the field that is read")
     add("--positions", type=_whole(1), default=default.positions, help=f"to average over ({default.positions})")
     add("--sample", type=_whole(0), default=default.sample, help=f"positions that keep h ({default.sample})")
     add("--seed", type=_whole(0), default=default.seed, help=f"of the sample ({default.seed})")

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from tpe_core.corpus.corpus import HELDOUT_SHARE, TextSource, text_source
+from tpe_core.corpus.reading import TextRead
 from tpe_core.detection.detection import Detection, detect, detection_key, load_detection
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.reading import corpus_spec
@@ -53,6 +54,7 @@ class Analysis:
 
     model: LanguageModel
     source: TextSource  # what was read
+    read: TextRead  # how much of it that was
     corpus_fingerprint: str
     tokenizer_sha256: str
     detection: Detection
@@ -164,6 +166,7 @@ class Analysis:
             "rows_excluded": self.rows_excluded,
             "hidden_size": head.hidden_size,
             "positions": self.detection.positions,
+            "text": self.read.to_dict(),
             "encoding": {
                 "r2": encoding.r2,
                 "r2_adjusted": encoding.r2_adjusted,
@@ -283,7 +286,7 @@ def analyze(
         >>> analysis = tpe.run(tpe.analyze(tpe.RunOptions("demo")))  # doctest: +SKIP
         >>> analysis.encoding.r2_adjusted  # doctest: +SKIP
     """
-    source = text_source(options.text, stdin)
+    source = text_source(options.text, stdin, text_field=options.text_field, offline=options.offline)
     if model is None:
         model = yield from load_steps(options)
     head = model.head
@@ -296,11 +299,14 @@ def analyze(
         stored = load_detection(store, detection_key(model, spec.key, options.sample, options.seed), head)
     if stored is not None:
         detection = stored[0]
+        read = spec.read(store, detection.positions)
     else:
         corpus = yield from spec.corpus()
+        spec.keep_read(store, corpus.read)
         detection = yield from detect(
             model, corpus, sample_size=options.sample, seed=options.seed, store=store, refresh=options.refresh
         )
+        read = replace(corpus.read or spec.read(None, 0), positions=detection.positions)
     if detection.positions < options.positions:
         warnings.append(
             f"the text has only {detection.positions:,} of the {options.positions:,} positions asked for "
@@ -325,6 +331,7 @@ def analyze(
     return Analysis(
         model=model,
         source=source,
+        read=read,
         corpus_fingerprint=spec.key,
         tokenizer_sha256=spec.tokenizer_sha256,
         detection=detection,

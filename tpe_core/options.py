@@ -14,7 +14,8 @@ DEMO = "demo"
 class RunOptions:
     """Options of `tpe_core.analysis.analyze` and `tpe_core.session.open_session`.
 
-    `text` names files or folders, ``-`` for standard input; empty means the built-in text. `positions` is how
+    `text` names files or folders, ``-`` for standard input; empty means the built-in text; of files of records
+    `text_field` is read (None: the field that their text stands in by all signs). `positions` is how
     many next-token positions detection averages over, `sample` how many of them keep their hidden state.
     `cache` reads and writes stored detections, `refresh` only writes them. `threads` is the number of torch threads
     (None: torch's choice). `task` says what the model predicts: ``causal`` (the next token), ``masked`` (masked
@@ -36,6 +37,7 @@ class RunOptions:
     device: str | None = None
     dtype: str | None = None
     text: tuple[str, ...] = ()
+    text_field: str | None = None
     positions: int = 32768
     sample: int = 4096
     seed: int = 0

@@ -68,6 +68,7 @@ def common_options(options: RunOptions) -> list[str]:
             words += [f"--{name.replace('_', '-')}", str(value)]
     for path in options.text:
         words += ["--text", path]
+    words += [] if options.text_field is None else ["--text-field", options.text_field]
     flags = {"--no-cache": not options.cache, "--offline": options.offline}
     flags["--trust-remote-code"] = options.trust_remote_code
     return [*words, *(flag for flag, given in flags.items() if given)]

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.corpus.id_tokenizer import IdTokenizer
+from tpe_core.corpus.reading import Meter, TextRead, between
 from tpe_core.corpus.sources import BuiltinCode, BuiltinSource, FileSource, StdinSource, TextSource, text_source
+from tpe_core.corpus.text_source import Piece
 from tpe_core.corpus.token_ids import Tokenizer, special_ends, texts_ids, vocabulary_rows
 from tpe_core.errors import CorpusError
 from tpe_core.json_text import json_text
@@ -90,6 +92,7 @@ class Corpus:
     fingerprint: str  # sha256 hex, equal to `corpus_key`
     part: Part
     add_bos: bool
+    read: TextRead | None = None  # how much of the text that was
 
     @property
     def block_length(self) -> int:
@@ -174,6 +177,8 @@ def read_corpus(
             f"part {part!r} with a held-out share of {heldout_share:g} cannot be read: "
             f"choose one of {', '.join(get_args(Part))} and a share between 0 and 1."
         )
+    text = source.fingerprint()
+    source, meter = source.for_tokenizer(tokenizer), Meter()
     opening = opening_of(tokenizer, add_bos)
     wanted = math.ceil(positions / block_length)
     threshold = int(heldout_share * 2**64)
@@ -186,9 +191,9 @@ def read_corpus(
     windows: list[Ints] = []
     hashes: list[int] = []
     pending = np.empty(0, dtype=np.int64)
-    tokens = blocks = 0
+    tokens = blocks = used = 0
     yield Progress("reading text", 0, positions)
-    for ids in token_stream(source, tokenizer):
+    for ids in token_stream(source, tokenizer, meter):
         tokens += len(ids)
         pending = np.concatenate([pending, ids])
         whole = max(0, (len(pending) - 1) // step)
@@ -197,7 +202,7 @@ def read_corpus(
             window = np.concatenate([np.array(opening, np.int64), window])
             digest = hashlib.blake2b(window[:-1].astype("<u4").tobytes(), digest_size=8, person=b"tpe-block").digest()
             key = int.from_bytes(digest, "big")
-            blocks += 1
+            blocks, used = blocks + 1, used + step
             if part == "all" or (key < threshold) == (part == "heldout"):
                 windows.append(window.copy())
                 hashes.append(key)
@@ -219,6 +224,9 @@ def read_corpus(
         heldout_share,
         bool(opening),
     )
+    documents, share = meter.at(used)
+    if len(windows) < wanted and share is not None:
+        documents, share = meter.at(tokens)[0], 1.0  # all there is
     return Corpus(
         blocks=np.ascontiguousarray(stacked[:, :-1]),
         targets=np.ascontiguousarray(stacked[:, 1:]),
@@ -228,27 +236,43 @@ def read_corpus(
         fingerprint=fingerprint,
         part=part,
         add_bos=bool(opening),
+        read=TextRead(
+            label=source.label,
+            fingerprint=text,
+            positions=int(stacked[:, :-1].size),
+            documents=documents or None,
+            share=share if documents else None,
+        ),
     )
 
 
-def _parts(source: TextSource) -> Iterator[tuple[str, bool]]:
-    """The text in parts that a tokenizer takes at once, and whether each one begins a document."""
+def _parts(source: TextSource) -> Iterator[Piece]:
+    """The text in parts that a tokenizer takes at once."""
     held = ""
     opens = True
-    for piece, begins in source.pieces():
+    shared: float | None = 0.0  # of the source, read with the piece before
+    for piece, begins, share in source.measured():
         if begins and held:
-            yield held, opens
+            yield Piece(held, opens, shared)
             held, opens = "", True
+        ends = -len(held)  # where a part ends in the piece, in characters
         *whole, held = _cut(held + piece) or [""]
         for part in whole:
-            yield part, opens
+            ends += len(part)
+            yield Piece(part, opens, between(shared, share, max(0, ends) / max(1, len(piece))))
             opens = False
+        shared = share
     if held:
-        yield held, opens
+        yield Piece(held, opens, shared)
 
 
-def token_stream(source: TextSource, tokenizer: Tokenizer) -> Iterator[Ints]:
-    """Token ids of the text, in arrays of about `BATCH` characters' worth, documents joined by a separator."""
+def token_stream(source: TextSource, tokenizer: Tokenizer, meter: Meter | None = None) -> Iterator[Ints]:
+    """Token ids of the text, in arrays of about `BATCH` characters' worth, documents joined by a separator.
+
+    `meter` is told of the last array's documents and of the share of the source that they are.
+    """
+    source = source.for_tokenizer(tokenizer)
+    meter = Meter() if meter is None else meter
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.bos_token_id
     ids = source.token_ids(vocabulary_rows(tokenizer), end, getattr(tokenizer, "pad_token_id", None))
     if ids is not None:
@@ -259,25 +283,30 @@ def token_stream(source: TextSource, tokenizer: Tokenizer) -> Iterator[Ints]:
             f"the model has no tokenizer and cannot read text ({source.label}): name a file of token ids (.npy, .bin)."
         )
     separator = [] if end is None else [int(end)]
-    batch: list[tuple[str, bool]] = []
+    batch: list[Piece] = []
     size = 0
     first = True
     for part in _parts(source):
         pause()
         batch.append(part)
-        size += len(part[0])
+        size += len(part.text)
         if size >= BATCH:
-            yield _encode(tokenizer, batch, separator)[len(separator) * first :]
+            yield _encode(tokenizer, batch, separator, first, meter)
             batch, size, first = [], 0, False
     if batch:
-        yield _encode(tokenizer, batch, separator)[len(separator) * first :]
+        yield _encode(tokenizer, batch, separator, first, meter)
 
 
-def _encode(tokenizer: Tokenizer, batch: list[tuple[str, bool]], separator: list[int]) -> Ints:
+def _encode(tokenizer: Tokenizer, batch: list[Piece], separator: list[int], first: bool, meter: Meter) -> Ints:
+    """The ids of a batch, each document's behind a separator, but for the `first` one's."""
     joined: list[int] = []
-    for (_, opens), ids in zip(batch, texts_ids(tokenizer, [text for text, _ in batch]), strict=True):
-        joined += separator * opens
+    meter.forget()
+    for part, ids in zip(batch, texts_ids(tokenizer, [part.text for part in batch]), strict=True):
+        before = [] if first or not part.begins else separator
+        first = False
+        joined += before
         joined += ids
+        meter.add(len(before) + len(ids), part.begins, part.share)
     return np.array(joined, dtype=np.int64)
 
 

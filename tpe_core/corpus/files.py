@@ -25,7 +25,7 @@ __all__ = ["FileSource"]
 READ = 1 << 20
 """The most bytes read at once."""
 
-SMALL, PARTS = 4096, 256  # a small file is read in smaller parts, so that the share that was read is known closely
+SMALL, PARTS = 1024, 256  # a small file is read in smaller parts, so that the share that was read is known closely
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from tpe_core.corpus.compression import DamagedError, needs
-from tpe_core.corpus.records import CHAT, STRING, FieldChoice, names_of
+from tpe_core.corpus.records import CHAT, STRING, TEXT, FieldChoice, names_of
 from tpe_core.errors import CorpusError, reason_of
 from tpe_core.json_text import parse_json
 
@@ -151,7 +151,7 @@ def read_csv(file: Opened, choice: FieldChoice) -> Iterator[Document]:
                     )
                 record = dict(zip(names, row, strict=True))
                 if choice.chosen is None:
-                    choice.choose({name: _csv_kind(value) for name, value in record.items()}, place)
+                    choice.choose({name: _csv_kind(name, value) for name, value in record.items()}, place)
                 yield Document(choice.text(record, place), place)
             at = rows.line_num + 1
     except csv.Error as error:
@@ -277,13 +277,13 @@ def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
     yield from rest
 
 
-def _csv_kind(value: str) -> str:
-    """A value as a field of other formats would hold it: numbers are not what a text field holds."""
+def _csv_kind(name: str, value: str) -> str:
+    """What a field of other formats would hold: numbers are no text, unless the field's name says so."""
     try:
         float(value)
     except ValueError:
         return STRING
-    return "number"
+    return STRING if name == TEXT else "number"
 
 
 def _json_reason(error: Exception) -> str:

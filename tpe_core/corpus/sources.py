@@ -17,6 +17,7 @@ from typing import BinaryIO
 from tpe_core.corpus.compression import DamagedError, decompressed
 from tpe_core.corpus.decoding import decode
 from tpe_core.corpus.files import READ, FileSource
+from tpe_core.corpus.hub_datasets import PREFIX, HubDataset
 from tpe_core.corpus.kinds import KINDS, kind_of, searched
 from tpe_core.corpus.saved_datasets import saved_files
 from tpe_core.corpus.text_source import TextSource, unreadable
@@ -134,6 +135,10 @@ def text_source(
         if stream is None:
             raise CorpusError("there is no standard input to read: name a file instead of -.")
         return StdinSource.read(stream)
+    if any(name.startswith(PREFIX) for name in names):
+        if len(names) > 1:
+            raise CorpusError("a data set of the hub cannot be mixed with other texts: name one or the other.")
+        return HubDataset.parse(names[0], text_field, offline)
     files: dict[Path, None] = {}
     for name in names:
         files.update(dict.fromkeys(_files(Path(name))))

@@ -88,7 +88,7 @@ def detect_together(
     """
     if processes.size > 1 and "-" in options.text:
         raise CorpusError("standard input reaches one process only: save the text to a file and pass that as --text.")
-    source = text_source(options.text, stdin)
+    source = text_source(options.text, stdin, text_field=options.text_field, offline=options.offline)
     model = yield from load_steps(replace(options, device=processes.device(options.device)))
     warnings: list[str] = []
     store = Store(on_problem=warnings.append) if options.cache else None
@@ -107,6 +107,8 @@ def detect_together(
             warnings=tuple(warnings),
         )
     corpus = yield from spec.corpus()
+    if processes.first:
+        spec.keep_read(store, corpus.read)
     share = share_of(corpus, processes.rank, processes.size, blocks_per_forward(model, corpus.block_length))
     own_share, resumed = yield from _detect_share(
         model, share, options=options, processes=processes, store=store, save_seconds=save_seconds

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
 from tpe_core.corpus.corpus import Corpus, Part, TextSource, corpus_key, opening_of, read_corpus, tokenizer_fingerprint
+from tpe_core.corpus.reading import TextRead
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import Steps
+from tpe_core.store import Store
 
 __all__ = ["CorpusSpec", "corpus_spec"]
 
@@ -44,6 +47,28 @@ class CorpusSpec:
         self.model.check_corpus(corpus)
         return corpus
 
+    def keep_read(self, store: Store | None, read: TextRead | None) -> None:
+        """Store beside a detection how much of the text was read for it."""
+        if store is not None and read is not None:
+            store.save(self._read_key, {}, {"documents": read.documents, "share": read.share})
+
+    def read(self, store: Store | None, positions: int) -> TextRead:
+        """How much of the text was read for so many predictions; what was not stored is not known."""
+        entry = store.load(self._read_key) if store is not None else None
+        known = entry[1] if entry is not None else {}
+        documents, share = known.get("documents"), known.get("share")
+        return TextRead(
+            label=self.source.label,
+            fingerprint=self.source.fingerprint(),
+            positions=positions,
+            documents=documents if isinstance(documents, int) else None,
+            share=float(share) if isinstance(share, int | float) else None,
+        )
+
+    @property
+    def _read_key(self) -> str:
+        return hashlib.sha256(f"text read 1 {self.key}".encode()).hexdigest()
+
 
 def corpus_spec(source: TextSource, model: LanguageModel, positions: int, part: Part = "detect") -> CorpusSpec:
     """Choose blocks of a text for a model, alike in every front end and process, so that they share one detection.
@@ -56,7 +81,14 @@ def corpus_spec(source: TextSource, model: LanguageModel, positions: int, part: 
     bos = model.task == "causal" and bool(opening_of(model.tokenizer))
     blocks = math.ceil(positions / sampling.count(length))
     tokens_read = positions if model.task == "causal" else blocks * length
-    key = corpus_key(source, tokens, block_length=length, positions=tokens_read, part=part, add_bos=bos)
+    key = corpus_key(
+        source.for_tokenizer(model.tokenizer),
+        tokens,
+        block_length=length,
+        positions=tokens_read,
+        part=part,
+        add_bos=bos,
+    )
     return CorpusSpec(
         source=source,
         model=model,

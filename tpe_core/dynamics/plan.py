@@ -125,7 +125,7 @@ def plan_dynamics(options: DynamicsOptions) -> Steps[DynamicsPlan]:
     run_options = options.run
     device_of(run_options)
     counts = None if options.counts is None else read_counts(options.counts)
-    source = text_source(run_options.text)
+    source = text_source(run_options.text, text_field=run_options.text_field, offline=run_options.offline)
     store = Store() if run_options.cache else None
     suite = yield from open_suite(run_options.model, run_options, options.revisions, options.points, store)
     if counts is None and not run_options.text and (beside := _counts_beside(suite)) is not None:

@@ -121,6 +121,7 @@ def _screen(names: list[str], options: RunOptions, settings: dict[str, Any]) -> 
 def _words(options: RunOptions, settings: dict[str, Any]) -> list[str]:
     """The options as they were given, for a command line that repeats them."""
     words = [word for path in options.text for word in ("--text", path)]
+    words += [] if options.text_field is None else ["--text-field", options.text_field]
     words += ["--seed", str(options.seed)] if options.seed != type(options)().seed else []
     words += [word for pattern in settings["revisions"] for word in ("--revisions", pattern)]
     for name in ("counts", "points", "tokenizer"):

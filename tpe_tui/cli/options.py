@@ -117,6 +117,12 @@ SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help
             None, help="A text file or folder, a file of token ids, or - for stdin; repeatable. Default: built-in."
         ),
     ),
+    "text_field": (
+        str | None,
+        typer.Option(
+            None, help="Of records (JSON, CSV, Parquet, Arrow): the field read; default: text, or the only one."
+        ),
+    ),
     "positions": (int, typer.Option(RunOptions().positions, min=1, help="Predicted positions to average over.")),
     "seed": (int, typer.Option(0, min=0, help="Of every random choice.")),
     "threads": (
@@ -134,7 +140,7 @@ SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help
 }
 
 OUTPUT = frozenset({"json_", "debug"})
-READING = frozenset({"text", "positions", "seed", "no_cache"})  # what is detected over, and how
+READING = frozenset({"text", "text_field", "positions", "seed", "no_cache"})  # what is detected over, and how
 LOADING = SHARED.keys() - READING - OUTPUT  # which model, and where it runs
 
 
@@ -191,8 +197,8 @@ def run_options(context: typer.Context) -> RunOptions:
     from tpe_core.corpus.sources import text_source
 
     given = context.params
-    for paths in (given.get("text"), given.get("ood")):
-        if paths and "-" not in map(str, paths):  # standard input is read once, by who uses it
-            text_source(tuple(paths))
+    for paths, text_field in ((given.get("text"), given.get("text_field")), (given.get("ood"), None)):
+        if "-" not in map(str, paths or ()) and (paths or text_field):  # standard input is read once, by who uses it
+            text_source(tuple(paths or ()), text_field=text_field)
     chosen = {field.name: given[field.name] for field in fields(RunOptions) if field.name in given}
     return RunOptions(**{**chosen, "text": tuple(given.get("text") or ()), "cache": not given.get("no_cache", False)})

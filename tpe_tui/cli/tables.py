@@ -14,6 +14,7 @@ from tpe_tui.head_card import card_lines
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis
+    from tpe_core.corpus.reading import TextRead
     from tpe_core.snapshots import EncodingTable, NextTokens
 
 __all__ = ["print_analysis", "print_check", "print_next_tokens"]
@@ -29,6 +30,13 @@ def print_check(card: Mapping[str, Any]) -> None:
         line(f"{name:<15} {value}")
 
 
+def _read(read: TextRead) -> str:
+    """Documents, share and fingerprint of what was read."""
+    documents = "documents not counted" if read.documents is None else f"{read.documents:,} documents"
+    share = "" if read.share is None else f", {percent(read.share)} of the text"
+    return f"read: {documents}{share}; sha256 {read.fingerprint[:16]}"
+
+
 def print_analysis(analysis: Analysis) -> None:
     """The fit, the components, the sparsity and the first ranked dimensions."""
     fit, components, head = analysis.encoding, analysis.components, analysis.model.head
@@ -39,6 +47,7 @@ def print_analysis(analysis: Analysis) -> None:
         f"{analysis.model.name}: {head.vocab_rows:,} tokens x {head.hidden_size:,} dimensions, "
         f"{analysis.rows_excluded:,} rows excluded",
         f"{analysis.detection.positions:,} positions of {analysis.text}; loss {analysis.detection.loss:z.3f} nats",
+        _read(analysis.read),
         "",
         "-log alpha = A.W + B",
         f"  R2 {fit.r2:z.4f}   adjusted {fit.r2_adjusted:z.4f}   held-out vocabulary {fit.r2_heldout_vocab:z.4f}   "

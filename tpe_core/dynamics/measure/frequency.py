@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tpe_core.corpus.corpus import FileSource, TextSource, Tokenizer, token_stream, tokenizer_fingerprint
+from tpe_core.corpus.corpus import TextSource, Tokenizer, token_stream, tokenizer_fingerprint
+from tpe_core.corpus.text_source import Piece
 from tpe_core.corpus.token_ids import vocabulary_rows
 from tpe_core.errors import CorpusError, reason_of
 from tpe_core.json_text import json_text, parse_json
@@ -126,12 +127,12 @@ class Frequencies:
 
 
 class _Read(TextSource):
-    """A text that knows how many of its bytes were taken."""
+    """A text that knows how many bytes of it were taken, and what share of the source that is."""
 
     def __init__(self, source: TextSource) -> None:
         self._source = source
         self.done = 0
-        self.total = sum(path.stat().st_size for path in source.files) if isinstance(source, FileSource) else None
+        self.share: float | None = None
 
     @property
     def label(self) -> str:
@@ -141,9 +142,13 @@ class _Read(TextSource):
         return self._source.fingerprint()
 
     def pieces(self) -> Iterator[tuple[str, bool]]:
-        for text, begins in self._source.pieces():
-            self.done += len(text.encode())
-            yield text, begins
+        return ((text, begins) for text, begins, _ in self.measured())
+
+    def measured(self) -> Iterator[Piece]:
+        for piece in self._source.measured():
+            self.done += len(piece.text.encode())
+            self.share = piece.share
+            yield piece
 
     def token_ids(self, rows: int, end: int | None = None, padding: int | None = None) -> Iterator[Any] | None:
         arrays = self._source.token_ids(rows, end, padding)
@@ -173,6 +178,7 @@ def count_text(
     """
     rows = min(vocabulary_rows(tokenizer), head_rows)
     yield Progress("count tokens", 0)
+    source = source.for_tokenizer(tokenizer)
     facts = ["frequencies 1", source.fingerprint(), tokenizer_fingerprint(tokenizer), rows]
     key = hashlib.sha256(json_text(facts).encode()).hexdigest()
     stored = None if store is None else store.load(key)
@@ -187,9 +193,11 @@ def count_text(
                 f"{head_rows:,} rows: name the tokenizer that the model was trained with."
             )
         counts += np.bincount(ids, minlength=rows)
-        amount = f"{size_text(read.done)} of {size_text(read.total)}" if read.total else size_text(read.done)
-        done = min(read.done, read.total) if read.total else read.done
-        yield Progress("count tokens", done, read.total, note=f"{int(counts.sum()):,} tokens", amount=amount)
+        amount, total = size_text(read.done), None
+        if read.share:
+            total = max(read.done, round(read.done / read.share))  # of text, as far as one can tell by now
+            amount = f"{amount} of {size_text(total)}"
+        yield Progress("count tokens", read.done, total, note=f"{int(counts.sum()):,} tokens", amount=amount)
     if not counts.any():
         raise CorpusError(f"the text ({source.label}) has no tokens to count: give more text.")
     unknown = getattr(tokenizer, "unk_token_id", None)
