@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tests.helpers.commands import commands
 from tpe_core.options import RunOptions
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, SHARED, run_options, takes
+from tpe_tui.command_line import common_options
 
 
 def called(arguments: list[str]) -> dict[str, Any]:
@@ -53,6 +54,25 @@ def test_the_rest_is_in_its_context(tmp_path: Path) -> None:
     ]
     options = RunOptions(seed=7, text=texts, cache=False, device_map="auto")
     assert called(words) == {"name": "x", "size": 4, "seed": 7, "options": options}
+
+
+def test_the_field_of_a_text_is_an_option_that_the_printed_command_repeats(tmp_path: Path) -> None:
+    text = tmp_path / "a.jsonl"
+    text.write_text('{"body": "words"}')
+    seen: list[RunOptions] = []
+    app = typer.Typer()
+
+    @app.command()
+    @takes(READING)
+    def some(context: typer.Context) -> None:
+        seen.append(run_options(context))
+
+    words = ["--text", str(text), "--text-field", "body"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert seen == [RunOptions(text=(str(text),), text_field="body")]
+    assert common_options(seen[0]) == ["demo", *words]
+    refused = CliRunner().invoke(app, ["--text-field", "body"])
+    assert str(refused.exception).startswith("the built-in text has no records")
 
 
 @pytest.mark.parametrize("words", [["--revision", "main"], ["--json"], ["--threads", "2"]])
