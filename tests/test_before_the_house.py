@@ -162,6 +162,24 @@ def assert_reads_alike(before: str, now: str) -> None:
         assert float(other.replace(",", "")) == pytest.approx(float(one.replace(",", "")), abs=1.01 * last), one
 
 
+def without_new_names(before: Any, now: Any) -> Any:
+    """A document that is printed now without the names that it did not have: it may gain some."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return {name: without_new_names(before[name], value) for name, value in now.items() if name in before}
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [without_new_names(one, other) for one, other in zip(before, now, strict=True)]
+    return now
+
+
+def without_new_lines(before: str, now: str) -> str:
+    """What is printed now without the lines that it did not have: each line of before is the next one like it."""
+    lines, kept = iter(now.splitlines(keepends=True)), []
+    for line in before.splitlines():
+        shape = NUMBER.sub("#", line).split()
+        kept.append(next((other for other in lines if NUMBER.sub("#", other).split() == shape), f"no line: {line}\n"))
+    return "".join(kept)
+
+
 @pytest.mark.parametrize("name", READ_ONLY)
 def test_a_file_is_read_and_shown_to_the_letter(tpe: Tpe, name: str) -> None:
     assert tpe(*READ_ONLY[name]) == printed(name)
@@ -184,11 +202,16 @@ def test_the_schema_only_gained_what_a_file_need_not_have(tpe: Tpe) -> None:
 def test_a_command_prints_what_it_printed(tpe: Tpe, name: str) -> None:
     before, now = printed(name), tpe(*PRINTED[name])
     if name.endswith(".json"):
-        assert_alike(json.loads(before), json.loads(now))
+        document = json.loads(now)
+        if name.startswith("analyze"):  # it says more of the text
+            document = without_new_names(json.loads(before), document)
+        assert_alike(json.loads(before), document)
         return
     if name == "check.txt":  # the memory that is free is another
         free = re.compile(r"\S+ \S+ free")
         before, now = free.sub("", before), free.sub("", now)
+    if name == "analyze.txt":  # it says more of the text
+        now = without_new_lines(before, now)
     assert_reads_alike(before, now)
 
 
@@ -322,7 +345,8 @@ def test_a_detection_is_found_and_not_computed_again(tpe: Tpe, stored: Path, mon
     before = stamps(stored)
     words = ("analyze", "model", *TEXT, "--positions", "256", "--json")
     monkeypatch.setattr(sys.modules[tpe_core.detect.__module__], "hidden_batch", refuse)
-    assert_alike(json.loads(printed("analyze-256.json")), json.loads(tpe(*words)))
+    printed_before = json.loads(printed("analyze-256.json"))
+    assert_alike(printed_before, without_new_names(printed_before, json.loads(tpe(*words))))
     assert stamps(stored) == before
     shutil.rmtree(stored)
     with pytest.raises(AssertionError, match="was run on the text"):  # so it would have been noticed
