@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from tpe_core.corpus.id_tokenizer import id_tokenizer
@@ -36,6 +35,7 @@ from tpe_core.models.placement import device_of, dtype_of, placement
 from tpe_core.models.probe import open_head
 from tpe_core.models.sampling import decoder_start
 from tpe_core.models.tasks import auto_class, task_of
+from tpe_core.models.threads import settle_threads, watch_cores
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, Steps, run
 
@@ -87,8 +87,7 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
     transformers.utils.logging.disable_progress_bar()
     for library in ("accelerate", "bitsandbytes", "huggingface_hub"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    since = watch_cores(options.threads)
     device = device_of(options)
     dtype = dtype_of(options, device)
     placed = placement(options, device, dtype)
@@ -139,10 +138,12 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
     except Exception as error:  # whatever transformers and the hub raise; the cause chain says which it is
         raise explain(error, options) from error
     hf = hf.eval()
-    yield Progress("measure the head", 0)
+    threads = settle_threads(since, str(hf.device))
+    yield Progress("measure the head", 0, note="" if threads is None else threads.note)
     context = _context(hf, config, tokenizer)
     head, report = open_head(hf, vocabulary_rows(tokenizer), context, task, decoder_start(hf))
     notes = () if header is not None else _notes(source.folder, hf, options.model)
+    notes += () if threads is None or not threads.sentence else (threads.sentence,)
     return LanguageModel(
         name=options.model,
         revision=options.revision,

@@ -46,6 +46,7 @@ class ProgressLine:
         self._time_of_day, self._width = time_of_day, width
         self._event: Progress | None = None
         self._begun = self._shown = 0.0  # the stage that is under way, the last line
+        self._inside = ""  # how far a step without a total is, as it says itself
         self._said: set[str] = set()  # stages that have a line in the log
         self._open = False
         self._left = TimeLeft(clock)
@@ -57,7 +58,7 @@ class ProgressLine:
         if begins:
             self._end_stage()
             self._begun = now
-        self._event = event
+        self._event, self._inside = event, ""
         self._left.update(event)
         if self._terminal:
             if begins or now - self._shown >= REDRAW_SECONDS:
@@ -68,9 +69,11 @@ class ProgressLine:
         elif now - self._shown >= LOG_SECONDS:
             self._log(now)
 
-    def tick(self, _: object = None) -> None:
-        """Show the last event again where it is time to, from inside a step that takes long."""
+    def tick(self, inside: Progress | None = None) -> None:
+        """Show the last event again where it is time to: `inside` is how far the step under way is, where it says so."""
         now = self._clock()
+        if inside is not None and inside.total:
+            self._inside = f"{inside.label} {_step(inside)}"
         if self._event is None or now - self._shown < (TICK_SECONDS if self._terminal else LOG_SECONDS):
             return
         if self._terminal:
@@ -107,7 +110,7 @@ class ProgressLine:
         if event is None:
             return
         if event.fraction is None:
-            parts = [event.amount, f"{elapsed(now - self._begun)} so far", event.note]
+            parts = [event.amount, f"{elapsed(now - self._begun)} so far", self._inside or event.note]
         else:
             parts = [_step(event), f"{event.fraction:>4.0%}", self._time_left(), event.note]
         self._write_line([event.label, *parts], now)
@@ -126,7 +129,7 @@ class ProgressLine:
         if event is None:
             return
         if event.fraction is None:
-            parts = [event.amount, elapsed(now - self._begun), event.note]
+            parts = [event.amount, elapsed(now - self._begun), self._inside or event.note]
         else:
             parts = [_step(event), f"{event.fraction:.0%}", self._time_left(), event.note]
         after = "  ".join(filter(None, parts))
