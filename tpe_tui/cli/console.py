@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tpe_core.models.model import LanguageModel
     from tpe_core.options import RunOptions
     from tpe_core.progress import Steps
+    from tpe_tui.cli.rows import Rows
 
 __all__ = [
     "drive",
@@ -29,6 +30,7 @@ __all__ = [
     "no_terminal",
     "on_terminal",
     "print_json",
+    "print_lines",
     "say",
     "stopped_by_signals",
     "warn_if_busy",
@@ -37,8 +39,11 @@ __all__ = [
 T = TypeVar("T")
 
 
-def drive(steps: Steps[T], keep: Callable[[object], object] | None = None) -> T:
-    """Run a job to its end with its progress on stderr; `keep` is given every result so far that comes with it."""
+def drive(steps: Steps[T], keep: Callable[[object], Rows | None] | None = None) -> T:
+    """Run a job to its end with its progress on stderr.
+
+    `keep` is given every result so far that comes with it, and returns what prints the rows that are new in it.
+    """
     from tpe_core.progress import attended
     from tpe_tui.cli.progress_line import ProgressLine
 
@@ -47,8 +52,8 @@ def drive(steps: Steps[T], keep: Callable[[object], object] | None = None) -> T:
         try:
             with attended(shown.tick):
                 event = next(steps)
-            if keep is not None and event.partial is not None:
-                keep(event.partial)
+            if keep is not None and event.partial is not None and (rows := keep(event.partial)) is not None:
+                rows.show(event.partial, shown)
             shown.show(event)
         except StopIteration as stop:
             shown.close(finished=True)
@@ -59,16 +64,20 @@ def drive(steps: Steps[T], keep: Callable[[object], object] | None = None) -> T:
             raise
 
 
-def drive_until_stopped(steps: Steps[T], is_result: Callable[[object], bool]) -> tuple[T | None, bool]:
+def drive_until_stopped(
+    steps: Steps[T], is_result: Callable[[object], bool], rows: Rows | None = None
+) -> tuple[T | None, bool]:
     """(The result, False) of a job; where Ctrl-C or SIGTERM ends it, (the last result so far or None, True).
 
-    Of what comes with its progress, that counts which `is_result`.
+    Of what comes with its progress, that counts which `is_result`; its new `rows` are printed as they come.
     """
     latest: list[Any] = []
 
-    def keep(partial: object) -> None:
-        if is_result(partial):
-            latest[:] = [partial]
+    def keep(partial: object) -> Rows | None:
+        if not is_result(partial):
+            return None
+        latest[:] = [partial]
+        return rows
 
     try:
         with stopped_by_signals():
@@ -128,6 +137,16 @@ def line(text: str = "") -> None:
     from tpe_tui.glyphs import encodable
 
     sys.stdout.write(encodable(escape_controls(text.rstrip()), sys.stdout.encoding) + "\n")
+
+
+def print_lines(texts: Iterable[str], stream: TextIO | None = None) -> None:
+    """Lines of a report, on stdout or another stream, at once."""
+    from tpe_tui.cells import escape_controls
+    from tpe_tui.glyphs import encodable
+
+    stream = sys.stdout if stream is None else stream
+    stream.writelines(f"{encodable(escape_controls(text.rstrip()), stream.encoding)}\n" for text in texts)
+    stream.flush()
 
 
 def on_terminal() -> bool:

@@ -137,10 +137,16 @@ def _measure(name: str, options: RunOptions, settings: dict[str, Any]) -> tuple[
         return read_recorded(name), False
     from tpe_core.dynamics.plan import DynamicsOptions, plan_dynamics
     from tpe_core.dynamics.trajectory import Trajectory
+    from tpe_tui.cli.dynamics_tables import PointRows
+    from tpe_tui.cli.rows import Rows
 
     plan = drive(plan_dynamics(DynamicsOptions(replace(options, model=name), **settings)))
     say(f"{name}: {plan.budget}.")
-    return drive_until_stopped(plan.run(), lambda partial: isinstance(partial, Trajectory) and bool(partial.points))
+    return drive_until_stopped(
+        plan.run(),
+        lambda partial: isinstance(partial, Trajectory) and bool(partial.points),
+        Rows(new=PointRows().new, place="log"),
+    )
 
 
 def _follow(name: str, quiet: bool) -> Trajectory:

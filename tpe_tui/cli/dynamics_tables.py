@@ -11,7 +11,7 @@ from tpe_tui.cli.console import line
 if TYPE_CHECKING:
     from tpe_core.dynamics.trajectory import Point, Trajectory
 
-__all__ = ["TrajectoryTable", "print_halfway", "print_source"]
+__all__ = ["PointRows", "TrajectoryTable", "print_halfway", "print_source"]
 
 COLUMNS = (
     ("R2 adj.", 9), ("held-out", 10), ("top dims", 10), ("|PC1 r|", 9), ("Gini", 8), ("eff. dims", 11), ("left", 8),
@@ -89,6 +89,25 @@ class TrajectoryTable:
             f"{cell:>{width}}" for cell, (_, width), wanted in zip(cells, COLUMNS, self._shown, strict=True) if wanted
         ]
         line(f"{step:>9}{''.join(shown)}{note}")
+
+
+class PointRows:
+    """A line for every checkpoint as it is measured, for a log: the table's columns are known at the end."""
+
+    def __init__(self) -> None:
+        self._printed: set[int] = set()
+
+    def new(self, trajectory: Trajectory) -> list[str]:
+        """The lines of the checkpoints that were measured since the last time."""
+        points = [point for point in trajectory.points if point.step not in self._printed]
+        self._printed |= {point.step for point in points}
+        return [_log_row(point) for point in points]
+
+
+def _log_row(point: Point) -> str:
+    figures = zip(COLUMNS, _figures(point), strict=True)
+    known = [f"{title} {number(value)}" for (title, _), value in figures if value is not None and title not in NOT_LIVE]
+    return f"step {count(point.step)}: {', '.join(known)}"
 
 
 def _shown(trajectory: Trajectory) -> list[bool]:

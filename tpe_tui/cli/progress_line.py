@@ -70,7 +70,7 @@ class ProgressLine:
             self._log(now)
 
     def tick(self, inside: Progress | None = None) -> None:
-        """Show the last event again where it is time to: `inside` is how far the step under way is, where it says so."""
+        """Show the last event again where it is time to: `inside` is how far the step under way is, if it says so."""
         now = self._clock()
         if inside is not None and inside.total:
             self._inside = f"{inside.label} {_step(inside)}"
@@ -92,6 +92,11 @@ class ProgressLine:
         stream.flush()
         if was_open:
             self._draw(self._clock())
+
+    def log_rows(self, rows: Iterable[str]) -> None:
+        """Rows of a result in a log; a terminal has none."""
+        for row in () if self._terminal else rows:
+            self._write_line([row], self._shown)
 
     def close(self, *, finished: bool = False) -> None:
         """Leave a clean line behind; in a log, say how long the last stage took where the job is `finished`."""

@@ -15,7 +15,7 @@ from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.results import DRAWS, FRACTIONS, PruningRequest, PruningResult, pruned_intervention
-from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, print_json, say, warn_if_busy
+from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, print_json, print_lines, say, warn_if_busy
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import (
     LOADING,
@@ -29,6 +29,7 @@ from tpe_tui.cli.options import (
     run_options,
     takes,
 )
+from tpe_tui.cli.rows import table_rows
 
 if TYPE_CHECKING:
     from tpe_core.detection.samples import Samples
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tpe_core.manifest.manifest import MeasuredText
     from tpe_core.session import LiveSession
     from tpe_core.store import Store
+    from tpe_tui.cli.prune_tables import CurveRows
 
 __all__ = ["prune"]
 
@@ -195,18 +197,21 @@ def _sweep(request: _PruneRequest, opened: _Opened, quiet: bool) -> tuple[dict[s
     """(JSON document, what to save) of a sweep; prints its table unless `quiet`."""
     from tpe_core.manifest.making import costs_on_texts
     from tpe_core.pruning.study import prune
-    from tpe_tui.cli.prune_tables import print_curves
+    from tpe_tui.cli.prune_tables import CurveRows
 
+    table = CurveRows(request.study.draws)
     analysis, seed, store = opened.session.analysis, opened.seed, opened.store
     steps = prune(analysis, opened.samples, request.study, seed=seed, store=store, fit_positions=request.fit_positions)
     result, stopped = drive_until_stopped(
-        steps, lambda partial: isinstance(partial, PruningResult) and bool(partial.curves) and partial.complete
+        steps,
+        lambda partial: isinstance(partial, PruningResult) and bool(partial.curves) and partial.complete,
+        table_rows(table.new, json=quiet),
     )
     if stopped or result is None:
-        _stopped(result, request, quiet)
+        _stopped(result, table, request, quiet)
     saved = None
     if not quiet:
-        print_curves(result)
+        print_lines(table.rest(result))
     if request.save is not None:
         curve = result.curves[0]
         mask = curve.mask(curve.removed[0])
@@ -237,16 +242,14 @@ def _sweep(request: _PruneRequest, opened: _Opened, quiet: bool) -> tuple[dict[s
     return document, saved
 
 
-def _stopped(result: PruningResult | None, request: _PruneRequest, quiet: bool) -> NoReturn:
+def _stopped(result: PruningResult | None, table: CurveRows, request: _PruneRequest, quiet: bool) -> NoReturn:
     """Print the points that were done before a sweep was stopped, and say so; leaves with exit code 130."""
-    from tpe_tui.cli.prune_tables import print_curves
-
     if result is None:
         leave_stopped("no curve was done.", request.save)
     if quiet:
         print_json({**result.to_dict(), "stopped": True})
     else:
-        print_curves(result)
+        print_lines(table.rest(result))
     points = sum(len(curve.removed) for curve in result.curves)
     leave_stopped(f"the {points} points that were done are printed, the others were not measured.", request.save)
 
@@ -255,20 +258,23 @@ def _search(request: _PruneRequest, opened: _Opened, quiet: bool) -> tuple[dict[
     """(JSON document, what to save) of a budget search; prints its table unless `quiet`."""
     from tpe_core.manifest.making import costs_on_texts
     from tpe_core.pruning.budget import BudgetResult, search
-    from tpe_tui.cli.prune_tables import print_largest
+    from tpe_tui.cli.prune_tables import LargestRows
 
     study = request.study
     steps = search(
         opened.session.analysis, opened.samples, study.orders, study.replacements, request.budget or 0.0,
         metric=request.metric, seeds=study.draws, seed=opened.seed, store=opened.store,
     )  # fmt: skip
-    result, stopped = drive_until_stopped(steps, lambda partial: isinstance(partial, BudgetResult))
+    table = LargestRows()
+    result, stopped = drive_until_stopped(
+        steps, lambda partial: isinstance(partial, BudgetResult), table_rows(table.new, json=quiet)
+    )
     if result is None:
         leave_stopped("no mask was found yet.", request.save)
     for sentence in result.refused:
         say(sentence)
     if not quiet:
-        print_largest(result)
+        print_lines(table.new(result))
     if stopped:
         if quiet:
             print_json({**result.to_dict(), "stopped": True})

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tpe_core.corpus.domains import DOMAINS, UNSEEN
+from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.metrics import METRICS
 from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.results import mean_cost
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from tpe_core.generation.pruned_text import PrunedText
     from tpe_core.generation.text_quality import TextQuality
     from tpe_core.pruning.budget import BudgetResult, Largest
-    from tpe_core.pruning.results import Cost, PruningResult
+    from tpe_core.pruning.results import Cost, PruningCurve, PruningResult
 
-__all__ = ["FIGURES", "TITLES", "figures", "kl_band", "print_curves", "print_largest", "print_texts"]
+__all__ = ["FIGURES", "TITLES", "CurveRows", "LargestRows", "figures", "kl_band", "print_texts"]
 
 NAMES = f"{'order':<14}{'replace':<14}{'removed':>8}{'share':>7}"
 CELLS = {"kl": 9, "js": 8, "top1": 7, "perplexity": 9, "entropy": 8}
@@ -33,16 +34,20 @@ def figures(cost: Cost) -> str:
     return f"{divergences}{cost.top1:>z7.1%}{cost.perplexity:>9.4g}{cost.entropy:>z8.3f}"
 
 
-def _head(result: PruningResult | BudgetResult) -> None:
+def _head(result: PruningResult | BudgetResult) -> list[str]:
     """What was measured on what, the unpruned figures, and the columns."""
-    line(f"{result.model}: {result.width:,} dimensions; KL, JS and entropy in nats")
-    for domain, title in TITLES.items():
-        line(f"{title + ':':<15} {result.positions[domain]:,} positions of {result.texts[domain]}")
-    line()
     blank = " " * len(NAMES)
-    line(f"{blank}  {TITLES['heldout']:<{len(FIGURES) + 2}}{TITLES['ood']}")
-    line(f"{NAMES}{FIGURES}  {FIGURES}")
-    line(_row("unpruned", "", (0, result.width), result.baseline))
+    return [
+        f"{result.model}: {result.width:,} dimensions; KL, JS and entropy in nats",
+        *(
+            f"{title + ':':<15} {result.positions[domain]:,} positions of {result.texts[domain]}"
+            for domain, title in TITLES.items()
+        ),
+        "",
+        f"{blank}  {TITLES['heldout']:<{len(FIGURES) + 2}}{TITLES['ood']}",
+        f"{NAMES}{FIGURES}  {FIGURES}",
+        _row("unpruned", "", (0, result.width), result.baseline),
+    ]
 
 
 def _row(order: str, replacement: str, share: tuple[int, int], costs: Mapping[str, Cost]) -> str:
@@ -51,18 +56,53 @@ def _row(order: str, replacement: str, share: tuple[int, int], costs: Mapping[st
     return f"{order:<14}{replacement:<14}{removed:>8,}{removed / width:>z7.1%}{both}"
 
 
-def print_curves(result: PruningResult) -> None:
-    """A line for every point; random orders averaged, with the KL's band over draws below."""
-    _head(result)
-    for curve in result.curves:
-        line()
-        for at, removed in enumerate(curve.removed):
-            draws = {domain: curve.costs(domain, at) for domain in TITLES}
-            means = {domain: mean_cost(costs) for domain, costs in draws.items()}
-            line(_row(curve.order, curve.replace, (removed, result.width), means))
-            if len(draws["heldout"]) > 1:
-                bands, label = [kl_band(costs) for costs in draws.values()], f"  KL over {len(draws['heldout'])} draws"
-                line(f"{label:<{len(NAMES)}}  {bands[0]:<{len(FIGURES)}}  {bands[1]}")
+class CurveRows:
+    """The table of a pruning study: a line for every point once it is done, under a head before the first.
+
+    Random orders are averaged, with the KL's band over draws below.
+    """
+
+    def __init__(self, draws: int = 1) -> None:
+        """`draws` of a random order make a point of it; those that are fitted at every point are drawn once."""
+        self._draws = draws
+        self._printed: set[tuple[str, str, int]] = set()
+        self._last: tuple[str, str] | None = None  # curve
+
+    def new(self, result: PruningResult) -> list[str]:
+        """The lines of the points of `result` that are done and had none, where every curve in it is complete."""
+        return self._lines(result, [curve for curve in result.curves if self._has_all_draws(curve)])
+
+    def rest(self, result: PruningResult) -> list[str]:
+        """The same of every point, also of a random order that was stopped between its draws; at least a head."""
+        return ([] if self._last or result.curves else _head(result)) + self._lines(result, result.curves)
+
+    def _has_all_draws(self, curve: PruningCurve) -> bool:
+        once = curve.order not in ORDERS or not ORDERS[curve.order].is_drawn or REPLACEMENTS[curve.replace].is_fitted
+        return all(len(draws) >= (1 if once else self._draws) for draws in curve.figures.values())
+
+    def _lines(self, result: PruningResult, curves: Sequence[PruningCurve]) -> list[str]:
+        lines: list[str] = []
+        for curve in curves:
+            for at, removed in enumerate(curve.removed):
+                name = curve.order, curve.replace
+                if (*name, removed) in self._printed:
+                    continue
+                lines += _head(result) if self._last is None else []
+                lines += [""] if name != self._last else []
+                lines += _point(curve, at)
+                self._printed.add((*name, removed))
+                self._last = name
+        return lines
+
+
+def _point(curve: PruningCurve, at: int) -> list[str]:
+    draws = {domain: curve.costs(domain, at) for domain in TITLES}
+    means = {domain: mean_cost(costs) for domain, costs in draws.items()}
+    lines = [_row(curve.order, curve.replace, (curve.removed[at], curve.width), means)]
+    if len(draws["heldout"]) > 1:
+        bands, label = [kl_band(costs) for costs in draws.values()], f"  KL over {len(draws['heldout'])} draws"
+        lines.append(f"{label:<{len(NAMES)}}  {bands[0]:<{len(FIGURES)}}  {bands[1]}")
+    return lines
 
 
 def kl_band(draws: Sequence[Cost]) -> str:
@@ -71,15 +111,26 @@ def kl_band(draws: Sequence[Cost]) -> str:
     return f"{four_decimals(min(values))} to {four_decimals(max(values))}"
 
 
-def print_largest(result: BudgetResult) -> None:
-    """The largest mask of every order, what it costs, and what one more dimension would."""
-    _head(result)
-    line()
-    for largest in result.found:
-        is_drawn = largest.order in ORDERS and ORDERS[largest.order].is_drawn
-        order = f"{largest.order} {largest.draw + 1}" if is_drawn else largest.order
-        costs = {"heldout": largest.cost} | ({} if largest.ood is None else {"ood": largest.ood})
-        line(_row(order, largest.replace, (largest.removed, largest.width), costs) + _following(largest))
+class LargestRows:
+    """The table of a budget search: the largest mask of every order, what it costs, and what one more would."""
+
+    def __init__(self) -> None:
+        self._printed = 0
+        self._headed = False
+
+    def new(self, result: BudgetResult) -> list[str]:
+        """The lines of what was found since the last time."""
+        lines = [] if self._headed else [*_head(result), ""]
+        lines += [_largest(each) for each in result.found[self._printed :]]
+        self._headed, self._printed = True, len(result.found)
+        return lines
+
+
+def _largest(largest: Largest) -> str:
+    is_drawn = largest.order in ORDERS and ORDERS[largest.order].is_drawn
+    order = f"{largest.order} {largest.draw + 1}" if is_drawn else largest.order
+    costs = {"heldout": largest.cost} | ({} if largest.ood is None else {"ood": largest.ood})
+    return _row(order, largest.replace, (largest.removed, largest.width), costs) + _following(largest)
 
 
 def _following(largest: Largest) -> str:

@@ -73,7 +73,8 @@ def steer(
     from tpe_core.steering.study import SteeringPlan, study
     from tpe_core.steering.study import mid_frequency as drawn
     from tpe_core.steering.token_search import TokenIndex
-    from tpe_tui.cli.steer_tables import print_study
+    from tpe_tui.cli.rows import Rows
+    from tpe_tui.cli.steer_tables import EditRows, print_study
 
     options = run_options(context)
     loaded = load(options)
@@ -96,7 +97,9 @@ def steer(
         plan.check_single()
     samples = read_texts(analysis, options, ood, open_store(options))
     results, stopped = drive_until_stopped(
-        study(analysis, samples, plan), lambda partial: isinstance(partial, SteeringStudy) and bool(partial.results)
+        study(analysis, samples, plan),
+        lambda partial: isinstance(partial, SteeringStudy) and bool(partial.results),
+        Rows(new=EditRows().new, place="log"),
     )
     if results is None:
         leave_stopped("no edit was measured.", save)

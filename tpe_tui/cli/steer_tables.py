@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tpe_core.steering.results import AffectedToken, SteeringResult, SteeringStudy
     from tpe_core.steering.study import SteeringPlan
 
-__all__ = ["print_study"]
+__all__ = ["EditRows", "print_study"]
 
 SHOWN = 8  # tokens printed one by one
 
@@ -95,6 +95,25 @@ def _few_shot(study: SteeringStudy) -> Iterable[str]:
     for (method, count), cells in sorted(rows.items()):
         yield f"  {method:<16}{count:>8,}" + "".join(f"{cell:>18}" for cell in cells)
     yield ""
+
+
+class EditRows:
+    """A line for every edit as it is measured, for a log: the table has who pays, too, which comes last."""
+
+    def __init__(self) -> None:
+        self._printed = 0
+
+    def new(self, study: SteeringStudy) -> list[str]:
+        """The lines of the edits that were measured since the last time."""
+        results = study.results[self._printed :]
+        self._printed = len(study.results)
+        return [_log_row(result, study.tokens[result.token_id]) for result in results]
+
+
+def _log_row(result: SteeringResult, token: str) -> str:
+    achieved = ", ".join(f"{domain.adjective} {_ratio(result.achieved[name])}" for name, domain in DOMAINS.items())
+    name = f"{result.method}, calibrated" if result.calibrated else result.method
+    return f"{token} (#{result.token_id}) by {name}: asked {_ratio(result.asked)}, {achieved}"
 
 
 def print_study(model: str, plan: SteeringPlan, study: SteeringStudy) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tpe_core.options import DEMO, RunOptions
-from tpe_tui.cli.console import drive, leave_stopped, load, print_json, say, stopped_by_signals
+from tpe_tui.cli.console import drive, leave_stopped, load, print_json, print_lines, say, stopped_by_signals
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Model, Outside, run_options, takes
 
@@ -40,7 +40,7 @@ def transfer(
     """Put the mask on every revision asked for, beside its cost at home and the masks chosen there."""
     from tpe_core.manifest.manifest import read_edit
     from tpe_core.transfer import Transfer, mask_to_transfer
-    from tpe_tui.cli.transfer_tables import print_transfer
+    from tpe_tui.cli.transfer_tables import block, heading
 
     mask, measured = mask_to_transfer(*read_edit(file))
     options = run_options(context)
@@ -59,6 +59,8 @@ def transfer(
         with stopped_by_signals():
             for each in wanted:
                 targets.append(_landed(mask, replace(options, revision=each), ood, seeds, typed))
+                head = heading(mask, measured if home is None else home) if len(targets) == 1 else []
+                print_lines([*head, *block(targets[-1])], sys.stderr if json_ else sys.stdout)
         stopped = False
     except KeyboardInterrupt:
         stopped = True
@@ -67,8 +69,6 @@ def transfer(
     result = Transfer(mask, measured if home is None else home, tuple(targets))
     if json_:
         print_json(result.to_dict() | ({"stopped": True} if stopped else {}))
-    else:
-        print_transfer(result)
     if stopped:
         leave_stopped(f"{len(targets)} of {len(wanted)} revisions are printed, the others were not measured.")
 

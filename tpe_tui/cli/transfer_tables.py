@@ -1,4 +1,4 @@
-"""The table of `tpe transfer`: one block for home, one for each model that the mask was taken to."""
+"""The table of `tpe transfer`: one block for home, one for each model that the mask was taken to, as it is done."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from tpe_core.pruning.results import mean_cost
 from tpe_tui.cells import fit, four_decimals
-from tpe_tui.cli.console import line
 from tpe_tui.cli.prune_tables import FIGURES, TITLES, figures, kl_band
 
 if TYPE_CHECKING:
@@ -14,57 +13,66 @@ if TYPE_CHECKING:
 
     from tpe_core.manifest.schema import MeasuredText
     from tpe_core.pruning.results import Cost
-    from tpe_core.transfer import Transfer, TransferResult
+    from tpe_core.transfer import Mask, TransferResult
 
-__all__ = ["print_transfer"]
+    Home = TransferResult | Mapping[str, MeasuredText]
+
+__all__ = ["block", "heading"]
 
 NAME = 34
 
 
-def print_transfer(result: Transfer) -> None:
-    """The mask, its cost at home, and a block of lines for every model."""
+def heading(mask: Mask, home: Home) -> list[str]:
+    """The mask, and its cost at home: measured, as its file says, or not known."""
     from tpe_core.transfer import TransferResult
 
-    mask = result.mask
     width, way = mask.edit.hidden_size, mask.edit.intervention.replacement
-    line(f"a mask of {mask.removed:,} of {width:,} dimensions, replaced by {way}; KL, JS and entropy in nats")
-    line()
-    line(f"{'':<{NAME}}  {TITLES['heldout']:<{len(FIGURES) + 2}}{TITLES['ood']}")
-    line(f"{'':<{NAME}}{FIGURES}  {FIGURES}")
-    home = _named(mask.model, mask.revision)
-    if isinstance(result.home, TransferResult):
-        _block(f"{home} (home)", result.home, at_home=True)
-    elif result.home:
-        line(f"{home} (home, as the file says)")
-        line(_row("  unpruned", {domain: _before(each) for domain, each in result.home.items()}))
-        line(_row("  the mask", {domain: _after(each) for domain, each in result.home.items()}))
-    else:
-        line(f"{home} (home): the file holds no costs of the mask alone; --measure-home finds them")
-    for target in result.targets:
-        line()
-        _block(_named(target.model, target.revision), target)
+    lines = [
+        f"a mask of {mask.removed:,} of {width:,} dimensions, replaced by {way}; KL, JS and entropy in nats",
+        "",
+        f"{'':<{NAME}}  {TITLES['heldout']:<{len(FIGURES) + 2}}{TITLES['ood']}",
+        f"{'':<{NAME}}{FIGURES}  {FIGURES}",
+    ]
+    name = _named(mask.model, mask.revision)
+    if isinstance(home, TransferResult):
+        return lines + _block(f"{name} (home)", home, at_home=True)
+    if not home:
+        return [*lines, f"{name} (home): the file holds no costs of the mask alone; --measure-home finds them"]
+    return [
+        *lines,
+        f"{name} (home, as the file says)",
+        _row("  unpruned", {domain: _before(each) for domain, each in home.items()}),
+        _row("  the mask", {domain: _after(each) for domain, each in home.items()}),
+    ]
+
+
+def block(target: TransferResult) -> list[str]:
+    """The lines of one model that the mask was taken to."""
+    return ["", *_block(_named(target.model, target.revision), target)]
 
 
 def _named(model: str, revision: str | None) -> str:
     return model if revision is None else f"{model} @ {revision}"
 
 
-def _block(title: str, target: TransferResult, at_home: bool = False) -> None:
-    line(title)
+def _block(title: str, target: TransferResult, at_home: bool = False) -> list[str]:
+    again = bool(target.refitted) and not at_home
+    lines = [title]
     for domain, name in TITLES.items():
-        line(f"  {name + ':':<15} {target.positions[domain]:,} positions of {target.texts[domain]}")
-    line(_row("  unpruned", _texts(target.baseline)))
-    line(_row("  the mask" if at_home or not target.refitted else "  the mask, its own numbers", _texts(target.costs)))
-    if target.refitted and not at_home:
-        line(_row("  the mask, fitted again here", _texts(target.refitted)))
-    line(_row(f"  its own by slope ({target.shared:,} shared)", _texts(target.own)))
+        lines.append(f"  {name + ':':<15} {target.positions[domain]:,} positions of {target.texts[domain]}")
+    lines.append(_row("  unpruned", _texts(target.baseline)))
+    lines.append(_row("  the mask, its own numbers" if again else "  the mask", _texts(target.costs)))
+    if again:
+        lines.append(_row("  the mask, fitted again here", _texts(target.refitted)))
+    lines.append(_row(f"  its own by slope ({target.shared:,} shared)", _texts(target.own)))
     drawn = {domain: target.random.costs(domain, 0) for domain in TITLES}
     draws = len(drawn["heldout"])
     means = {domain: mean_cost(costs) for domain, costs in drawn.items()}
-    line(_row(f"  random, {draws} draw{'s' if draws > 1 else ''}", _texts(means)))
+    lines.append(_row(f"  random, {draws} draw{'s' if draws > 1 else ''}", _texts(means)))
     if draws > 1:
         bands = [kl_band(costs) for costs in drawn.values()]
-        line(f"{'    KL over draws':<{NAME}}  {bands[0]:<{len(FIGURES)}}  {bands[1]}")
+        lines.append(f"{'    KL over draws':<{NAME}}  {bands[0]:<{len(FIGURES)}}  {bands[1]}")
+    return lines
 
 
 def _texts(costs: Mapping[str, Cost]) -> dict[str, str]:
