@@ -22,6 +22,7 @@ NAMES = {
     "start": "from the shell to the first frame and to a usable table",
     "keys": "from a key to the painted change, and bytes on the wire",
     "busy": "from a toggle to its new figures while jobs run, beside idle; --model takes another than the bundled one",
+    "threads": "one torch thread against as many as there are cores, alone and beside a busy loop",
 }
 
 

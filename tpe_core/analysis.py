@@ -312,10 +312,10 @@ def analyze(
             f"the text has only {detection.positions:,} of the {options.positions:,} positions asked for "
             f"(beside the {HELDOUT_SHARE:.0%} held out for evaluation): add text for steadier slopes."
         )
-    yield Progress("fit", 0)
     surprisal = -detection.log_alpha[: head.vocab_rows]
     keep = np.isfinite(surprisal)
-    design = Design(head.columns[:, : head.vocab_rows], keep, seed=options.seed)
+    design = yield from Design.made(head.columns[:, : head.vocab_rows], keep, seed=options.seed)
+    yield Progress("fit", 0)
     bias = None if head.bias is None else head.bias[: head.vocab_rows].double().cpu().numpy()[keep]
     encoding = fit_encoding(design, surprisal[keep], offset=bias, mean_hidden=detection.mean_hidden, seed=options.seed)
     if not head.post.is_linear:

@@ -165,11 +165,19 @@ class TimeLeft:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds that the stage still takes; None where nothing is known yet, or how much there is to do."""
+        """Seconds that the stage still takes.
+
+        None where nothing is known yet, or how much there is to do, and where the last step takes longer than others.
+        """
         if self._total is None or len(self._seen) < 2:
             return None
         (first, before), (last, done) = self._seen[0], self._seen[-1]
         if done <= before or last - self._begun < self.PATIENCE:
             return None
-        left = (self._total - done) * (last - first) / (done - before)
-        return at_least(0.0, left - (self._clock() - last))
+        steps, waited = len(self._seen) - 1, self._clock() - last
+        units, pace = (done - before) / steps, (last - first) / (done - before)
+        if waited <= pace * units:
+            return at_least(0.0, (self._total - done) * pace - waited)
+        # The step under way takes longer than those before: it counts as one that ends now.
+        left = self._total - done - units
+        return left * (self._clock() - first) / (done - before + units) if left > 0 else None

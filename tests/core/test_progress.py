@@ -56,16 +56,37 @@ def test_nothing_is_said_before_anything_is_known() -> None:
     assert left.seconds is None  # a resumed job's first step tells no speed
 
 
-def test_time_left_goes_down_while_a_step_takes_long_and_never_below_nothing() -> None:
+def left_after(waited: float, last: int, total: int = 20, each: int = 1) -> float | None:
+    """Seconds left when steps of ten seconds and `each` units came up to `last`, and one takes `waited` already."""
     clock = Clock()
     left = TimeLeft(clock)
-    stage(clock, left, 1.0, 0, 990)
-    before = left.seconds
-    clock.now += 3
-    assert before is not None
-    assert left.seconds == pytest.approx(before - 3, abs=0.01)
-    clock.now += 1000
-    assert left.seconds == 0.0
+    for done in range(0, last + 1, each):
+        left.update(Progress("reading", done, total))
+        clock.now += 10
+    clock.now += waited - 10
+    return left.seconds
+
+
+@pytest.mark.parametrize("waited", [0.0, 3.0, 9.0])
+def test_time_left_goes_down_while_a_step_lasts(waited: float) -> None:
+    assert left_after(waited, last=10) == pytest.approx(100 - waited)
+    assert left_after(waited, last=10, each=5) == pytest.approx(20 - waited)
+
+
+def test_a_step_that_takes_longer_than_others_makes_the_rest_take_longer_and_nothing_jumps() -> None:
+    seconds = [left_after(waited, last=10) for waited in (9.99, 10.0, 10.01, 20.0, 40.0, 400.0)]
+    assert None not in seconds
+    on_time, due, late, *later = (second for second in seconds if second is not None)
+    assert on_time == pytest.approx(due, abs=0.1)
+    assert due == pytest.approx(late, abs=0.1)
+    assert later == sorted(later)
+    assert later[0] > due
+    assert later[-1] == pytest.approx(9 * (4 * 10 + 400) / 5), "nine more, as the last five in a third of the time"
+
+
+def test_nothing_is_said_of_a_last_step_that_is_late() -> None:
+    assert left_after(9.0, last=19) == pytest.approx(1.0)
+    assert left_after(11.0, last=19) is None
 
 
 def test_another_stage_is_estimated_anew() -> None:

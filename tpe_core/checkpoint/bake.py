@@ -17,7 +17,7 @@ import torch
 from tpe_core.checkpoint.card import model_card
 from tpe_core.checkpoint.folder import check_target, publish, staged_folder
 from tpe_core.checkpoint.plan import ADVICE, BakePlan, choose, without_constants
-from tpe_core.checkpoint.verify import Loss, Verified, loss_of, verify
+from tpe_core.checkpoint.verify import POSITIONS, Loss, Verified, loss_of, verify
 from tpe_core.checkpoint.weights import EditedCopy, edited_copy, mark_untied
 from tpe_core.corpus.id_tokenizer import IdTokenizer
 from tpe_core.detection.detection import Detection
@@ -183,7 +183,7 @@ def _cannot_hold(model: LanguageModel) -> str:
 def _measured_loss(model: LanguageModel, edited: EditedCopy, detection: Detection) -> Steps[Loss]:
     loss = Loss(kl=0.0, kl_dropped=0.0, kl_guess=0.0, unexplained=edited.plan.unexplained, positions=0)
     for loss in loss_of(model, edited, detection.sample.hidden):
-        yield Progress("measure what is lost", loss.positions)
+        yield Progress("measure what is lost", loss.positions, min(len(detection.sample), POSITIONS))
     return loss
 
 

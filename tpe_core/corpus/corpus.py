@@ -287,7 +287,7 @@ def token_stream(source: TextSource, tokenizer: Tokenizer, meter: Meter | None =
     size = 0
     first = True
     for part in _parts(source):
-        pause()
+        pause(Progress("characters", size, BATCH))
         batch.append(part)
         size += len(part.text)
         if size >= BATCH:

@@ -220,12 +220,13 @@ class TrajectoryRun:
             groups[str((self._fields(checkpoint) or {})["head"])].append(checkpoint)
         same: list[list[str]] = []
         alike: list[str] = []
-        for members in groups.values():
-            if len(members) < 2:
-                continue
+        several = [members for members in groups.values() if len(members) > 1]
+        done, total = 0, sum(len(members) for members in several)
+        for members in several:
             contents: dict[str, list[str]] = defaultdict(list)
             for checkpoint in members:
-                yield Progress("compare files", 0, note=checkpoint.name)
+                yield Progress("compare files", done, total, note=checkpoint.name)
+                done += 1
                 files = checkpoint.files
                 contents[files.content() if isinstance(files, LocalFiles) else files.fingerprint].append(
                     checkpoint.name

@@ -36,6 +36,7 @@ from tpe_core.models.probe import open_head
 from tpe_core.models.sampling import decoder_start
 from tpe_core.models.tasks import auto_class, task_of
 from tpe_core.models.threads import settle_threads, watch_cores
+from tpe_core.models.weights_read import told_loading
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, Steps, run
 
@@ -121,7 +122,7 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
             memory.check(options.model)
         yield Progress("load model", 0, note=str(memory))
         tokenizer = _tokenizer(source, options, common, config, reads_text)
-        with nullcontext() if header is None else told_dequantising():
+        with told_loading(), nullcontext() if header is None else told_dequantising():
             hf, info = auto_class(config, task).from_pretrained(
                 source.name, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **placed, **common
             )

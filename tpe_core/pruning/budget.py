@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tpe_core.analysis import Analysis
+from tpe_core.clamping import at_most
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import Samples
 from tpe_core.edits.replacements import ROTATE
@@ -151,6 +152,30 @@ class BudgetResult(MeasuredOn):
         }
 
 
+class _Within:
+    """How far a search is within one of its entries: passes over the samples, of about as many as it takes."""
+
+    SHARES = 1000  # of an entry, told apart
+
+    def __init__(self, at: int, entries: int, name: str, width: int) -> None:
+        """`at` of all `entries` were done before."""
+        self._at, self._entries, self._name = at, entries, name
+        narrowing = math.log(max(1.0, width / COARSE)) / math.log(SECTIONS)
+        self._expected = 2 + math.ceil(narrowing)  # the coarse pass, those that narrow, other text
+        self._passes, self._before = 0, -1
+
+    def told(self, event: Progress) -> Progress:
+        """The progress of all entries, from that of a pass; of what an order needs it stays its own."""
+        if event.label != "sweep":
+            return replace(event, partial=None)
+        self._passes += event.done <= self._before
+        self._before = event.done
+        share = at_most(1.0, (self._passes + (event.fraction or 0.0)) / self._expected)
+        done, total = round(self.SHARES * (self._at + share)), self.SHARES * self._entries
+        note = f"{self._name}: pass {self._passes + 1}"
+        return Progress("budget", done, total, note=note, amount=f"{self._at}/{self._entries}")
+
+
 def search(
     analysis: Analysis,
     samples: Samples,
@@ -192,13 +217,18 @@ def search(
     plan = planned(orders, replacements, seeds)
     for done, (name, made_by, draw) in enumerate(plan):
         partial = so_far() if masks else None
-        yield Progress("budget", done, len(plan), note=f"{name}, {made_by}", partial=partial)
+        shares = _Within.SHARES
+        yield Progress(
+            "budget", shares * done, shares * len(plan), note=f"{name}, {made_by}", partial=partial,
+            amount=f"{done}/{len(plan)}",
+        )  # fmt: skip
         steps = largest_under(
             analysis, samples.heldout, name, made_by, budget,
             metric=metric, ood=samples.ood, draw=draw, seed=seed, store=store,
         )  # fmt: skip
+        within = _Within(done, len(plan), f"{name}, {made_by}", head.hidden_size)
         try:
-            largest = yield from relayed(steps, lambda event: replace(event, partial=None))
+            largest = yield from relayed(steps, within.told)
         except NoMaskError as error:
             refused.append(str(error))
         else:

@@ -127,7 +127,7 @@ SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help
     "seed": (int, typer.Option(0, min=0, help="Of every random choice.")),
     "threads": (
         int | None,
-        typer.Option(None, min=1, help="Torch threads; on a shared machine fewer can be much faster."),
+        typer.Option(None, min=1, help="Torch threads. Default: as many as cores are idle."),
     ),
     "no_cache": (bool, typer.Option(False, "--no-cache", help="Neither read nor write cached detections.")),
     "offline": (bool, typer.Option(False, "--offline", help="Never ask the hub; use what is in its local cache.")),

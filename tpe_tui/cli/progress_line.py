@@ -46,7 +46,7 @@ class ProgressLine:
         self._time_of_day, self._width = time_of_day, width
         self._event: Progress | None = None
         self._begun = self._shown = 0.0  # the stage that is under way, the last line
-        self._inside = ""  # how far a step without a total is, as it says itself
+        self._inside = ""  # how far the step under way is, as it says itself
         self._said: set[str] = set()  # stages that have a line in the log
         self._open = False
         self._left = TimeLeft(clock)
@@ -117,7 +117,7 @@ class ProgressLine:
         if event.fraction is None:
             parts = [event.amount, f"{elapsed(now - self._begun)} so far", self._inside or event.note]
         else:
-            parts = [_step(event), f"{event.fraction:>4.0%}", self._time_left(), event.note]
+            parts = [_step(event), f"{event.fraction:>4.0%}", self._time_left(), self._inside or event.note]
         self._write_line([event.label, *parts], now)
 
     def _time_left(self) -> str:
@@ -136,7 +136,7 @@ class ProgressLine:
         if event.fraction is None:
             parts = [event.amount, elapsed(now - self._begun), self._inside or event.note]
         else:
-            parts = [_step(event), f"{event.fraction:.0%}", self._time_left(), event.note]
+            parts = [_step(event), f"{event.fraction:.0%}", self._time_left(), self._inside or event.note]
         after = "  ".join(filter(None, parts))
         width = self._width() - 1  # a full row would make some terminals begin another
         cells = min(BAR_CELLS, width - cell_len(event.label) - cell_len(after) - 2)
