@@ -15,15 +15,15 @@ class RunOptions:
     """Options of `tpe_core.analysis.analyze` and `tpe_core.session.open_session`.
 
     `text` names files or folders, ``-`` for standard input; empty means the built-in text; of files of records
-    `text_field` is read (None: the field that their text stands in by all signs). `positions` is how
-    many next-token positions detection averages over, `sample` how many of them keep their hidden state.
-    `cache` reads and writes stored detections, `refresh` only writes them. `threads` is the number of torch threads
-    (None: ``OMP_NUM_THREADS``, else as many as cores are idle while the model loads). `task` says what the model
-    predicts: ``causal`` (the next token), ``masked`` (masked tokens) or ``seq2seq`` (the decoder's next token); None takes it from the checkpoint. `device_map` places a model
-    over several devices (``auto``), `quantize` loads its body in ``8bit`` or ``4bit``. `gguf_file` names the GGUF file
-    to load where a folder or hub repository has several. `text` may be files of token ids. `vocabulary` names a file
-    with a name for every token id, or is ``ids`` for numbers alone: the model is then used without a tokenizer, even
-    where it has one.
+    `text_field` is read (None: the field that their text stands in by all signs). `positions` is how many
+    next-token positions detection averages over, `sample` how many of them keep their hidden state. `cache` reads
+    and writes stored detections, `refresh` only writes them. `threads` is the number of torch threads (None:
+    ``OMP_NUM_THREADS``, else as many as cores are idle while the model loads). `task` says what the model predicts:
+    ``causal`` (the next token), ``masked`` (masked tokens) or ``seq2seq`` (the decoder's next token); None takes it
+    from the checkpoint. `device_map` places a model over several devices (``auto``), `quantize` loads its body in
+    ``8bit`` or ``4bit``. `gguf_file` names the GGUF file to load where a folder or hub repository has several.
+    `text` may be files of token ids. `vocabulary` names a file with a name for every token id, or is ``ids`` for
+    numbers alone: the model is then used without a tokenizer, even where it has one.
 
     Example:
         >>> options = tpe.RunOptions("demo", positions=2000, cache=False)
