@@ -16,7 +16,7 @@ from tpe_core.models.threads import choose_threads, cpu_times, usage_since
 __all__ = ["run"]
 
 VOCABULARY, WIDTH, POSITIONS, REPETITIONS = 49_152, 576, 32, 25
-LAYERS, PROMPT = 200, 16
+LAYERS, PROMPT = 30, 16
 
 
 def _logits(generator: torch.Generator) -> Callable[[], object]:
