@@ -45,6 +45,7 @@ def _run(arguments: list[str]) -> int:
     options = RunOptions(
         model=chosen.model,
         revision=chosen.revision,
+        adapter=chosen.adapter,
         device=chosen.device,
         dtype=chosen.dtype,
         text=tuple(chosen.text),
@@ -114,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command.add_argument
     add("model", metavar="MODEL", nargs="?", default=DEMO, help="hub id, local folder, or demo (the default)")
     add("--revision", help="branch, tag or commit on the hub")
+    add("--adapter", help="folder or hub id of a PEFT adapter to put on the model")
     add("--device", help="cpu, cuda; default: a GPU where there is one")
     add("--dtype", help="float32, bfloat16, float16; default: the checkpoint's on a GPU, float32 on a CPU")
     add("--task", help="causal, masked, seq2seq; default: what the checkpoint is")

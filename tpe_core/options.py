@@ -23,7 +23,8 @@ class RunOptions:
     from the checkpoint. `device_map` places a model over several devices (``auto``), `quantize` loads its body in
     ``8bit`` or ``4bit``. `gguf_file` names the GGUF file to load where a folder or hub repository has several.
     `text` may be files of token ids. `vocabulary` names a file with a name for every token id, or is ``ids`` for
-    numbers alone: the model is then used without a tokenizer, even where it has one.
+    numbers alone: the model is then used without a tokenizer, even where it has one. `adapter` is the folder or hub
+    id of a PEFT adapter to put on the model, which a `revision` ``adapter:FOLDER`` names as well.
 
     Example:
         >>> options = tpe.RunOptions("demo", positions=2000, cache=False)
@@ -34,6 +35,7 @@ class RunOptions:
     model: str = DEMO
     _: KW_ONLY
     revision: str | None = None
+    adapter: str | None = None
     device: str | None = None
     dtype: str | None = None
     text: tuple[str, ...] = ()

@@ -138,6 +138,7 @@ class TpeApp(EngineApp):
                 self.workspace.options,
                 model=model,
                 revision=revision,
+                adapter=None,
                 task=None,
                 gguf_file=None,
                 trust_remote_code=False,

@@ -33,16 +33,23 @@ __all__ = [
 
 def mask_name(options: RunOptions) -> str:
     """The name that a mask of this model is saved under where none was typed."""
-    return default_name("tpe-mask", options.model, options.revision)
+    return default_name("tpe-mask", options.model, options.revision, options.adapter)
 
 
-def default_name(stem: str, model: str, revision: str | None = None) -> str:
+def default_name(stem: str, model: str, revision: str | None = None, adapter: str | None = None) -> str:
     """A file's name to offer, which says the model: ``tpe-mask-pythia-160m.json``."""
-    parts = [Path(os.path.abspath(model)).name if model.startswith((".", "~", "/")) else model.rsplit("/", 1)[-1]]
-    parts += [revision] if revision else []
-    parts[0] = parts[0].removesuffix(".gguf")
+    parts = [
+        _last(model).removesuffix(".gguf"),
+        *([revision] if revision else []),
+        *([_last(adapter)] if adapter else []),
+    ]
     words = "-".join("".join(char if char.isalnum() or char in "._-" else "-" for char in part) for part in parts)
     return f"{stem}-{words.strip('.-')[:80] or 'model'}.json"
+
+
+def _last(name: str) -> str:
+    """The last part of a hub id or a path."""
+    return Path(os.path.abspath(name)).name if name.startswith((".", "~", "/")) else name.rsplit("/", 1)[-1]
 
 
 def common_options(options: RunOptions) -> list[str]:
@@ -51,6 +58,7 @@ def common_options(options: RunOptions) -> list[str]:
     words = [options.model]
     named = (
         "revision",
+        "adapter",
         "task",
         "device",
         "device_map",

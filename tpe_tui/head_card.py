@@ -27,8 +27,10 @@ def card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = ", ".join([f"{card['vocab_rows']:,} in use", *(f"{count:,} {name}" for count, name in more if count)])
     extras = [text for key, text in (("tied", "tied to the input embedding"), ("bias", "with a bias")) if card[key]]
     error, memory = card["max_abs_error"], card.get("memory")
+    adapter = card.get("adapter")
     return [
         ("class", card["class"]),
+        *(() if adapter is None else (("adapter", _adapter_text(adapter)),)),
         ("task", card["task"]),
         ("head", ", ".join([card["head"], *extras])),
         ("rows", rows),
@@ -66,6 +68,14 @@ def _gguf_text(file: Mapping[str, Any]) -> str:
         f"{file['name']}, {file['architecture']}, {file['quantization']}{kinds}, {size_text(file['size'])}; "
         f"dequantised it takes {size_text(file['dequantized_bytes'])}; sha256 {file['sha256'][:12]}"
     )
+
+
+def _adapter_text(adapter: Mapping[str, Any]) -> str:
+    """An adapter's name and kind, what it was trained on and where its changes are."""
+    base = f", trained on {adapter['base']}" if adapter["base"] else ""
+    layers = f", {adapter['layers']} layers" if adapter["layers"] else ""
+    where = "merged into the weights" if adapter["merged"] else "beside the weights"
+    return f"{adapter['name']}: {adapter['kind']}{layers}, {where}{base}"
 
 
 def _memory_text(memory: Mapping[str, int]) -> str:

@@ -85,6 +85,11 @@ def check_bakeable(model: LanguageModel) -> nn.Linear:
     hf, site, _ = model.hf, model.site, model.head
     if getattr(hf, "hf_quantizer", None) is not None or getattr(hf.config, "quantization_config", None):
         raise HeadError(f"{model.name} is quantised: load it without, bake the edit and quantise after; or {ADVICE}")
+    if model.adapter is not None and model.adapter.apart:
+        raise HeadError(
+            f"the adapter of {model.name} is beside its weights ({model.adapter.apart}): load it with --dtype float32 "
+            f"and nothing quantised to have it merged, or {ADVICE}"
+        )
     spread = any(hasattr(module, "_hf_hook") for module in hf.modules())
     if spread or any(parameter.device.type == "meta" for parameter in hf.parameters()):
         raise HeadError(

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tpe_core.models.adapted_head import adapted_weights
+
 __all__ = ["HeadSite", "find_site", "is_tied", "main_stream"]
 
 
@@ -65,7 +67,7 @@ def find_site(model: Any) -> HeadSite:
             f"{name} names a {size} x {size} transform as its output embedding, not a matrix of {min(rows)} tokens: "
             "the product with the vocabulary has no module of its own."
         )
-    return HeadSite(module)
+    return HeadSite(module, weights=adapted_weights(module))
 
 
 def is_tied(model: Any, site: HeadSite) -> bool:

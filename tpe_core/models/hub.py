@@ -15,18 +15,19 @@ from tpe_core.json_text import parse_json
 from tpe_core.models.download import RemoteFile, Transfer, in_background
 from tpe_core.models.gguf_files import choose_gguf, gguf_names
 from tpe_core.models.hub_cache import broken_link, snapshot_of, why_not_cached
-from tpe_core.models.model_files import ADAPTER, adapter_of
+from tpe_core.models.model_files import ADAPTER
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 
 __all__ = [
     "CachedModel",
     "Source",
-    "adapter_sentence",
+    "adapter_weights",
     "cached_ids",
     "cached_models",
     "explain",
     "fetch",
+    "is_adapter",
     "missing_weights",
     "weight_names",
 ]
@@ -37,6 +38,7 @@ SINGLE_WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 OTHER_FILES = (
     "*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.ot", "*.gguf",
     "*.ggml", "*.npz", "*.tflite", "*.mlmodel", "*.nemo", "*.zip", "*.tar", "*.gz", "*.png", "*.jpg", "*.jpeg", "*.gif",
@@ -73,28 +75,29 @@ class CachedModel:
     revisions: tuple[str, ...]
 
 
-def fetch(name: str, options: RunOptions) -> Steps[Source]:
+def fetch(name: str, options: RunOptions, *, adapter: bool = False) -> Steps[Source]:
     """Make sure that everything `from_pretrained` needs of a hub model is in the local cache: a job.
 
+    Of a repository that holds an adapter and no model, what peft needs; with `adapter` of any that holds one.
     Raises `ModelError` in one sentence where the model, its revision or the hub cannot be had.
     """
     from huggingface_hub import constants
 
     if options.offline or constants.is_offline_mode():
         try:
-            return _from_cache(name, options)
+            return _from_cache(name, options, adapter)
         except Exception as error:
             raise explain(error, options) from error
     transfer, sources = Transfer(), []
     try:
         yield Progress("look up the model", 0)
-        yield from in_background(transfer, lambda: sources.append(_fetch(name, options, transfer)))
+        yield from in_background(transfer, lambda: sources.append(_fetch(name, options, transfer, adapter)))
     except Exception as error:
         raise explain(error, options) from error
     return sources[0]
 
 
-def _fetch(name: str, options: RunOptions, transfer: Transfer) -> Source:
+def _fetch(name: str, options: RunOptions, transfer: Transfer, adapter: bool) -> Source:
     from huggingface_hub import HfApi, constants, errors, hf_hub_download, try_to_load_from_cache
 
     try:
@@ -105,21 +108,19 @@ def _fetch(name: str, options: RunOptions, transfer: Transfer) -> Source:
         raise
     except Exception as refused:  # no connection, no access, a hub out of order: what the cache has must do
         try:
-            return _from_cache(name, options)
+            return _from_cache(name, options, adapter)
         except (errors.LocalEntryNotFoundError, ModelError):
             if isinstance(refused, errors.HfHubHTTPError) and refused.response.status_code < 500:
                 raise refused from None
             raise
     sizes = {entry.rfilename: int(entry.size or 0) for entry in info.siblings or ()}
-    if "config.json" not in sizes and ADAPTER in sizes and not gguf_names(sizes):
-        base = adapter_of(Path(hf_hub_download(name, ADAPTER, revision=options.revision)).parent)
-        raise ModelError(adapter_sentence(name, base or "another model"))
     commit = str(info.sha)
-    gguf = choose_gguf(sizes, options.gguf_file, bool(_weights_of(sizes)), name)
+    gguf = None if adapter else choose_gguf(sizes, options.gguf_file, bool(_weights_of(sizes)), name)
     if gguf is not None:
         return _fetch_gguf(RemoteFile(gguf, sizes[gguf]), name, commit, options.revision, transfer)
-    folder = Path(hf_hub_download(name, "config.json", revision=options.revision)).parent
-    weights = _weights_of(sizes)
+    kind = _kind(name, sizes, adapter)
+    folder = Path(hf_hub_download(name, kind, revision=options.revision)).parent
+    weights = _weights_of(sizes, kind)
     if not weights:
         raise ModelError(f"{name} has no weights on the hub that transformers can load (safetensors or pytorch_model).")
     if weights[0].endswith(".index.json"):
@@ -150,21 +151,22 @@ def _source_of(path: Path) -> Source:
     return Source(str(path.parent), None, True, path.parent, gguf=path.name)
 
 
-def _from_cache(name: str, options: RunOptions) -> Source:
+def _from_cache(name: str, options: RunOptions, adapter: bool) -> Source:
     """What the local cache holds, checked to be whole."""
     from huggingface_hub import hf_hub_download
 
     here = snapshot_of(name, options.revision)
+    there: list[str] = []
     if here is not None:
+        there = [path.name for path in here.iterdir()]
         names = [path.relative_to(here).as_posix() for path in here.rglob("*") if path.is_file()]
         whole = (here / "config.json").exists() and not missing_weights(here)
-        gguf = choose_gguf(names, options.gguf_file, whole, f"{name} in the local cache")
+        gguf = None if adapter else choose_gguf(names, options.gguf_file, whole, f"{name} in the local cache")
         if gguf is not None:
             return _source_of(here / gguf)
-    if here is not None and not (here / "config.json").exists() and (base := adapter_of(here)) is not None:
-        raise ModelError(adapter_sentence(name, base))
-    folder = Path(hf_hub_download(name, "config.json", revision=options.revision, local_files_only=True)).parent
-    missing = missing_weights(folder) or broken_link(folder)
+    kind = _kind(name, there, adapter) if ADAPTER in there else "config.json"
+    folder = Path(hf_hub_download(name, kind, revision=options.revision, local_files_only=True)).parent
+    missing = missing_weights(folder, kind) or broken_link(folder)
     if missing:
         raise ModelError(
             f"{name} is only partly in the local cache ({_missing(folder, missing)}) and {_unreachable(options)}: "
@@ -178,18 +180,29 @@ def _missing(folder: Path, name: str) -> str:
     return f"{name} is a link to a file that is gone" if gone else f"{name} is missing"
 
 
-def adapter_sentence(name: str, base: str) -> str:
-    """Why an adapter without its model is refused."""
-    return (
-        f"{name} is an adapter for {base} (adapter_config.json) and holds no model of its own: merge it into its base "
-        "with peft's merge_and_unload(), save that with save_pretrained(), and name its folder."
-    )
+def _kind(name: str, files: Iterable[str], adapter: bool) -> str:
+    """The config that says what to load from a repository with these files: a model's, or an adapter's."""
+    there = set(files)
+    if adapter and ADAPTER not in there:
+        raise ModelError(f"{name} holds no adapter: there is no {ADAPTER} in it.")
+    whole = "config.json" in there and bool(_weights_of(there))
+    return ADAPTER if ADAPTER in there and (adapter or not whole) else "config.json"
 
 
-def _weights_of(names: Iterable[str]) -> list[str]:
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter and no model of its own."""
+    return _kind(str(folder), [path.name for path in folder.iterdir()], False) == ADAPTER
+
+
+def adapter_weights(folder: Path) -> str:
+    """The file that holds an adapter's weights; empty where there is none."""
+    return next((name for name in ADAPTER_WEIGHTS if (folder / name).is_file()), "")
+
+
+def _weights_of(names: Iterable[str], kind: str = "config.json") -> list[str]:
     """The one file among `names` that says where the weights are, or holds them; safetensors before pickles."""
     there = set(names)
-    return [name for name in SINGLE_WEIGHTS if name in there][:1]
+    return [name for name in (ADAPTER_WEIGHTS if kind == ADAPTER else SINGLE_WEIGHTS) if name in there][:1]
 
 
 def _shards(index: Path) -> list[str]:
@@ -210,14 +223,16 @@ def _is_small(name: str, code: bool) -> bool:
     )
 
 
-def missing_weights(folder: Path) -> str:
+def missing_weights(folder: Path, kind: str = "config.json") -> str:
     """The weight file that a model's folder lacks, or an empty string where they are all there.
 
-    A link that leads nowhere is no file.
+    A link that leads nowhere is no file. `kind` is the config that names what is loaded: a model's or an adapter's.
     """
-    weights = _weights_of(path.name for path in folder.iterdir())
+    weights = _weights_of((path.name for path in folder.iterdir()), kind)
     if not weights:
-        return "model.safetensors"
+        return "model.safetensors" if kind != ADAPTER else ADAPTER_WEIGHTS[0]
+    if kind == ADAPTER:
+        return "" if (folder / weights[0]).is_file() else weights[0]
     return next((name for name in (*weights, *weight_names(folder)) if not (folder / name).is_file()), "")
 
 

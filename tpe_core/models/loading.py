@@ -18,6 +18,15 @@ from tpe_core.corpus.id_tokenizer import id_tokenizer
 from tpe_core.corpus.kinds import are_ids
 from tpe_core.corpus.token_ids import vocabulary_rows
 from tpe_core.errors import ModelError, TpeError
+from tpe_core.models.adapters import (
+    Adapter,
+    base_options,
+    find_adapter,
+    no_base,
+    put_on,
+    read_adapter,
+    with_adapter_apart,
+)
 from tpe_core.models.footprint import available_bytes, estimate
 from tpe_core.models.gguf_files import (
     check_header,
@@ -28,7 +37,7 @@ from tpe_core.models.gguf_files import (
     told_dequantising,
 )
 from tpe_core.models.head import Task
-from tpe_core.models.hub import Source, adapter_sentence, explain, fetch, missing_weights, weight_names
+from tpe_core.models.hub import Source, explain, fetch, is_adapter, missing_weights, weight_names
 from tpe_core.models.model import LanguageModel
 from tpe_core.models.model_files import adapter_of, check_files, check_shapes, tokenizer_files
 from tpe_core.models.placement import device_of, dtype_of, placement
@@ -47,6 +56,7 @@ DEFAULT_CONTEXT = 2048  # positions, where neither config nor tokenizer names a 
 OR_IDS = (
     "; a model of sequences that are no text is given files of token ids, with --text ids.npy, or --vocabulary ids."
 )
+NO_ADAPTER = {"subfolder": "none", "local_files_only": True}  # so that transformers puts none on by itself
 TASK_NAMES: dict[Task, str] = {
     "causal": "a causal language model",
     "masked": "a masked language model",
@@ -84,15 +94,12 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
     yield Progress("load model", 0)
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    for library in ("accelerate", "bitsandbytes", "huggingface_hub"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    _quiet()
     since = watch_cores(options.threads)
     device = device_of(options)
     dtype = dtype_of(options, device)
     placed = placement(options, device, dtype)
-    source = yield from _source(options)
+    asked, options, source, adapter = yield from _found(options)
     common: dict[str, Any] = {
         "revision": source.revision,
         "trust_remote_code": options.trust_remote_code,
@@ -121,10 +128,16 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
         if options.device_map is None and options.quantize is None:
             memory.check(options.model)
         yield Progress("load model", 0, note=str(memory))
-        tokenizer = _tokenizer(source, options, common, config, reads_text)
+        tokenizer = _tokenizer((adapter and adapter.tokenizer) or source, options, common, config, reads_text)
         with told_loading(), nullcontext() if header is None else told_dequantising():
             hf, info = auto_class(config, task).from_pretrained(
-                source.name, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **placed, **common
+                source.name,
+                config=config,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                adapter_kwargs=NO_ADAPTER,
+                **placed,
+                **common,
             )
         check_shapes(info["mismatched_keys"], source.folder, weights, options.model)
         _check_missing(info["missing_keys"], task, options.model)
@@ -134,6 +147,8 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
         if header is not None:
             make_plain(hf)
             file = yield from gguf_file(source.folder / str(source.gguf), header, memory.body_bytes, options.cache)
+        if adapter is not None:
+            hf, adapter = put_on(hf.eval(), adapter, task)
     except TpeError:
         raise
     except Exception as error:  # whatever transformers and the hub raise; the cause chain says which it is
@@ -143,11 +158,11 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
     yield Progress("measure the head", 0, note="" if threads is None else threads.note)
     context = _context(hf, config, tokenizer)
     head, report = open_head(hf, vocabulary_rows(tokenizer), context, task, decoder_start(hf))
-    notes = () if header is not None else _notes(source.folder, hf, options.model)
+    notes = () if header is not None and adapter is None else _notes(source.folder, options.model, adapter)
     notes += () if threads is None or not threads.sentence else (threads.sentence,)
     return LanguageModel(
-        name=options.model,
-        revision=options.revision,
+        name=asked.model,
+        revision=adapter.revision(asked.revision) if adapter is not None and asked.adapter else asked.revision,
         hf=hf,
         tokenizer=tokenizer,
         context=context,
@@ -157,7 +172,18 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
         memory=memory,
         gguf=file,
         notes=notes,
+        adapter=adapter,
     )
+
+
+def _quiet() -> None:
+    """Have the libraries that load a model say nothing: what matters is said in one sentence, or shown as progress."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    for library in ("accelerate", "bitsandbytes", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def _tokenizer(
@@ -179,7 +205,8 @@ def _tokenizer(
             )
         return id_tokenizer(config, options.vocabulary)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source.name, **common)
+        beside = {name: value for name, value in common.items() if name != "gguf_file" or source.gguf is not None}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.name, **beside)
     except Exception as error:  # whatever transformers raises
         if not tokenizer_files(source.folder):
             if not needs_text:
@@ -199,16 +226,33 @@ def _tokenizer(
     return tokenizer
 
 
-def _notes(folder: Path, hf: Any, name: str) -> tuple[str, ...]:
-    """What a user must know of how a model was loaded: whether an adapter that lies beside it is part of it."""
+def _found(asked: RunOptions) -> Steps[tuple[RunOptions, RunOptions, Source, Adapter | None]]:
+    """(What was asked for, what to load, where that is, the adapter to put on it), from names and files alone."""
+    asked = options = with_adapter_apart(asked)
+    adapter = yield from find_adapter(asked)
+    source = yield from _source(options)
+    if source.gguf is None and is_adapter(source.folder):
+        alone = read_adapter(asked.model, source.folder)
+        options = base_options(asked, alone)
+        try:
+            source = yield from _source(options)
+        except ModelError as problem:
+            raise no_base(alone, problem) from problem
+        adapter = alone
+    return asked, options, source, adapter
+
+
+def _notes(folder: Path, name: str, adapter: Adapter | None) -> tuple[str, ...]:
+    """What a user must know of how a model was loaded: the adapter on it, or one beside it that is left out."""
+    if adapter is not None:
+        way = f"beside its weights ({adapter.apart})" if adapter.apart else "merged into its weights"
+        return (f"{name} is loaded with the adapter {adapter.name} ({adapter.kind}) {way}.",)
     base = adapter_of(folder)
     if base is None:
         return ()
-    if getattr(hf, "_hf_peft_config_loaded", False):
-        return (f"{name} was loaded with the adapter that lies beside it (adapter_config.json).",)
     return (
-        f"{name} holds an adapter too (adapter_config.json, for {base}), and is inspected without it: merge it with "
-        "peft's merge_and_unload() and name the merged model to see its effect.",
+        f"{name} holds an adapter too (adapter_config.json, for {base}), and is inspected without it: add "
+        f"--adapter {name} to see its effect.",
     )
 
 
@@ -223,9 +267,8 @@ def _source(options: RunOptions) -> Steps[Source]:
     if path.is_dir():
         if options.revision is not None:
             raise ModelError(f"{options.model} is a folder and has no revision {options.revision!r}: name a hub id.")
-        base = adapter_of(path)
-        if not (path / "config.json").is_file() and base is not None:
-            raise ModelError(adapter_sentence(f"the folder {name}", base))
+        if is_adapter(path):
+            return Source(name, None, True, path)
         if not (path / "config.json").is_file():
             raise ModelError(
                 f"the folder {name} has no config.json: name one that save_pretrained() wrote, or a hub id like gpt2."

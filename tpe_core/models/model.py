@@ -28,6 +28,7 @@ from tpe_core.models.token_rows import check_ids, check_inputs, input_rows, rowl
 
 if TYPE_CHECKING:
     from tpe_core.corpus.corpus import Corpus
+    from tpe_core.models.adapters import Adapter
 
 __all__ = ["LanguageModel"]
 
@@ -53,6 +54,7 @@ class LanguageModel:
     memory: Footprint | None = None  # what it was estimated to need, before it was loaded
     gguf: GgufFile | None = None  # the file it was dequantised from
     notes: tuple[str, ...] = ()  # what is to be known of its files: whole sentences
+    adapter: Adapter | None = None  # the one on it
 
     @property
     def head(self) -> OutputHead:
@@ -62,9 +64,10 @@ class LanguageModel:
         return self.measured_head
 
     def card(self) -> dict[str, Any]:
-        """The document of `tpe check`: the head's report, the memory estimated before loading, the GGUF file if any."""
+        """The document of `tpe check`: the head's report, the estimated memory, adapter and GGUF file if any."""
         memory = None if self.memory is None else self.memory.to_dict()
         card = {**self.report.to_dict(), "memory": memory}
+        card |= {} if self.adapter is None else {"adapter": self.adapter.to_dict()}
         return card if self.gguf is None else {**card, "gguf": self.gguf.to_dict()}
 
     @cached_property
@@ -153,6 +156,8 @@ class LanguageModel:
         facts = [self.head.sha256, self.device.type, torch.__version__, config]
         if self.gguf is not None:
             facts.append(self.gguf.sha256)
+        if self.adapter is not None:
+            facts.append(self.adapter.sha256)
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         for name, tensor in values(self.hf):
             flat = tensor.detach().reshape(-1)

@@ -31,7 +31,7 @@ Sources = Annotated[
 ]
 
 
-@takes(LOADING - {"revision", "quantize", "gguf_file"} | READING - {"positions"} | OUTPUT)
+@takes(LOADING - {"revision", "adapter", "quantize", "gguf_file"} | READING - {"positions"} | OUTPUT)
 def dynamics(
     context: typer.Context,
     source: Sources,

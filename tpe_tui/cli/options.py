@@ -69,6 +69,7 @@ LARGEST = 2**31 - 1
 
 SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help: type, then default and help
     "revision": (str | None, typer.Option(None, help="Branch, tag or commit on the hub.")),
+    "adapter": (str | None, typer.Option(None, help="Folder or hub id of a PEFT adapter to put on the model.")),
     "task": (
         str | None,
         typer.Option(

@@ -27,7 +27,7 @@ def transfer(
     file: Annotated[Path, typer.Argument(help="A saved intervention with a mask (JSON).", show_default=False)],
     model: Model = DEMO,
     revisions: Annotated[
-        list[str] | None, typer.Option("--revision", help="Branch, tag or commit on the hub; repeatable.")
+        list[str] | None, typer.Option("--revision", help="Branch, tag, commit, or adapter:FOLDER; repeatable.")
     ] = None,
     measure_home: Annotated[
         bool, typer.Option("--measure-home", help="Measure on the model it was made on anew, on the same texts.")
@@ -50,9 +50,8 @@ def transfer(
         say(f"the file steers tokens, too ({mask.left_out}): only its mask is transferred.")
     home: TransferResult | None = None
     if measure_home:
-        home = _landed(
-            mask, replace(options, model=mask.model, revision=mask.revision, gguf_file=None), ood, seeds, typed
-        )
+        made_on = replace(options, model=mask.model, revision=mask.revision, gguf_file=None, adapter=None)
+        home = _landed(mask, made_on, ood, seeds, typed)
     wanted: list[str | None] = list(revisions or ()) or [None]
     targets: list[TransferResult] = []
     try:

@@ -303,7 +303,7 @@ class GenerateScreen(StudyScreen):
             save_generation(self.workspace, self.state, path, self._lines(), replace)
 
         options = self.workspace.options
-        name = self.state.saved or default_name("tpe-texts", options.model, options.revision)
+        name = self.state.saved or default_name("tpe-texts", options.model, options.revision, options.adapter)
         ask_where(self.app, "save the texts to", name, "NAME.json and NAME.txt", check, write)
 
     def headless(self) -> str:

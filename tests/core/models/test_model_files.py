@@ -170,7 +170,9 @@ def test_all_lines_of_a_librarys_error_are_told_as_one(said: str, wanted: str) -
 
 def put_adapter(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "someone/base", "r": 8}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "base_model_name_or_path": "someone/base", "r": 8})
+    )
     (folder / "adapter_model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     return folder
 
@@ -178,10 +180,10 @@ def put_adapter(folder: Path) -> Path:
 def test_an_adapter_is_called_one_and_its_base_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = put_adapter(tmp_path / "adapter")
     for command in ("check", "analyze"):
-        assert main([command, str(folder)]) == 1
+        assert main([command, str(folder), "--offline"]) == 1
         told = capsys.readouterr().err
-        assert "is an adapter for someone/base (adapter_config.json)" in told
-        assert "merge_and_unload()" in told
+        assert f"{folder} is an adapter for someone/base, which cannot be had (someone/base is not in" in told
+        assert "name a copy of it, with --adapter" in told
         assert "has no config.json" not in told
 
 
@@ -294,5 +296,5 @@ def test_an_adapter_of_the_hub_is_called_one(hub: FakeHub) -> None:
     put_adapter(hub.folder)
     shutil.rmtree(snapshot().parents[1])
     for offline in (False, True):  # the second time from the local cache
-        with pytest.raises(ModelError, match="someone/tiny is an adapter for someone/base"):
+        with pytest.raises(ModelError, match="someone/tiny is an adapter for someone/base, which cannot be had"):
             load_model(RunOptions(model=REPO, offline=offline))
