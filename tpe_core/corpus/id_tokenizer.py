@@ -61,11 +61,6 @@ class IdTokenizer:
         )
 
     @property
-    def has_names(self) -> bool:
-        """Whether a vocabulary names its tokens."""
-        return bool(self._named)
-
-    @property
     def fingerprint(self) -> str:
         """sha256 (hex) of how it reads ids. Names do not enter: they say nothing of what an id is to the model."""
         facts = [
@@ -90,10 +85,11 @@ class IdTokenizer:
         return sorted({value for value in special if value is not None})
 
     @property
-    def example(self) -> str:
-        """A prompt to begin with: ids from all over the vocabulary."""
-        usual = [at for at in range(0, self.rows, max(1, self.rows // 7)) if at not in self.all_special_ids]
-        return " ".join(map(self._written, usual[1:5] or usual or [0]))
+    def examples(self) -> tuple[str, str, str]:
+        """Prompts to begin with, of ids from all over the vocabulary."""
+        spread = [at for at in range(0, self.rows, max(1, self.rows // 7)) if at not in self.all_special_ids] or [0]
+        first, second, third = (" ".join(map(self._written, ids)) for ids in (spread[1:5], spread[::-2], spread[::3]))
+        return first or third, second, third
 
     def __len__(self) -> int:
         """How many ids there are."""
@@ -138,7 +134,7 @@ class IdTokenizer:
         """What names a token in a prompt, and no other one."""
         name = self._name(token_id)
         plain = name.split() == [name] and len(self._named.get(name, ())) == 1
-        return name if plain else f"#{token_id}" if self.has_names else str(token_id)
+        return name if plain else f"#{token_id}"
 
     def _ids(self, text: str) -> list[int]:
         found: list[int] = []

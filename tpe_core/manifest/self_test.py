@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tpe_core.corpus.id_tokenizer import IdTokenizer
 from tpe_core.manifest.schema import Expected, Manifest, SelfTest, TestPrompt
 from tpe_core.printable import fit, printable_token
 
@@ -54,8 +55,10 @@ def prompts_of(model: LanguageModel) -> tuple[str, ...]:
     """The three prompts of a model's self-tests, in the form that its kind of model is asked in."""
     from tpe_core.models.sampling import SENTENCE
 
+    ids = model.tokenizer.examples if isinstance(model.tokenizer, IdTokenizer) else None
+    own, *others = ids or (SENTENCE, *SENTENCES)
     example = model.sampling.example
-    return tuple(example.replace(SENTENCE, sentence) for sentence in (SENTENCE, *SENTENCES))
+    return tuple(example.replace(own, sentence) for sentence in (own, *others))
 
 
 def prompt_logits(model: LanguageModel) -> Callable[[str], NDArray[np.float64]]:

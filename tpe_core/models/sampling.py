@@ -107,7 +107,7 @@ def _around(prefix: tuple[int, ...], rows: Ints, suffix: tuple[int, ...]) -> Int
 
 def _sentence(tokenizer: Any, end: str = "") -> str:
     """The beginning of an example prompt, closed by `end` where it is text: a sentence, or ids."""
-    return str(tokenizer.example) if isinstance(tokenizer, IdTokenizer) else f"{SENTENCE}{end}"
+    return tokenizer.examples[0] if isinstance(tokenizer, IdTokenizer) else f"{SENTENCE}{end}"
 
 
 def _stop(tokenizer: Any) -> str:

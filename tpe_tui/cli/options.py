@@ -115,7 +115,7 @@ SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help
     "text": (
         list[str] | None,
         typer.Option(
-            None, help="A text file or folder, a file of token ids, or - for stdin; repeatable. Default: built-in."
+            None, help="A file or folder of text, a file of token ids, or - for stdin; repeatable. Default: built-in."
         ),
     ),
     "text_field": (

@@ -17,6 +17,12 @@ __all__ = ["EditRows", "print_study"]
 SHOWN = 8  # tokens printed one by one
 
 
+def _named(text: str, token_id: int) -> str:
+    """A token's text with its number; the number alone where that is its text."""
+    number = f"#{token_id}"
+    return number if text == number else f"{text} ({number})"
+
+
 def _ratio(value: float) -> str:
     return f"{value:z.4g}"
 
@@ -50,7 +56,7 @@ def _blocks(study: SteeringStudy) -> Iterable[str]:
         by_token.setdefault(result.token_id, []).append(result)
     for token_id, group in by_token.items():
         had = ", ".join(f"{group[0].alpha[name]:.3g} {domain.adjective}" for name, domain in DOMAINS.items())
-        yield f"{study.tokens[token_id]} (#{token_id}): mean probability {had}"
+        yield f"{_named(study.tokens[token_id], token_id)}: mean probability {had}"
         highest = group[0].attainable[1]
         if highest < 1:
             yield f"  the soft cap keeps it below {highest:.3g} on the local text, whatever its row"
@@ -78,7 +84,7 @@ def _dose(study: SteeringStudy) -> Iterable[str]:
     yield "dose-response: achieved by asked ratio"
     domains = "".join(f"{domain.short:>9}" for domain in DOMAINS.values())
     for curve in study.dose:
-        yield f"{study.tokens[curve.token_id]} (#{curve.token_id}) by {curve.method}"
+        yield f"{_named(study.tokens[curve.token_id], curve.token_id)} by {curve.method}"
         yield f"  {'asked':>8} |{domains} |{domains} (JS)"
         for asked, achieved, js in curve.points():
             yield f"  {_ratio(asked):>8} |{_domains(achieved)} |{_domains(js, digits='.3g')}"

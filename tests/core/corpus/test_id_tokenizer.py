@@ -64,13 +64,14 @@ def test_what_is_decoded_is_read_back() -> None:
     for tokenizer in (IdTokenizer(60), IdTokenizer(8, ["M", "K", "T", "<eos>", "", "▁a", "[MASK]", "x,y"], eos=3)):
         ids = list(range(len(tokenizer)))
         assert text_ids(tokenizer, tokenizer.decode(ids, skip_special_tokens=True)) == ids
-        assert text_ids(tokenizer, tokenizer.example)
+        assert all(text_ids(tokenizer, example) for example in tokenizer.examples)
+        assert len(set(tokenizer.examples)) == 3
 
 
 def test_an_example_prompt_names_tokens_even_where_their_names_cannot_be_typed() -> None:
     tokenizer = IdTokenizer(9, NOTES)
-    assert text_ids(tokenizer, tokenizer.example)
-    assert text_ids(IdTokenizer(1), IdTokenizer(1).example) == [0]
+    assert all(text_ids(tokenizer, example) for example in tokenizer.examples)
+    assert [text_ids(IdTokenizer(1), example) for example in IdTokenizer(1).examples] == [[0]] * 3
 
 
 def test_a_text_grows_by_whole_names() -> None:
@@ -99,7 +100,7 @@ def test_a_number_finds_its_token_without_a_hash_too() -> None:
 
 def test_special_ids_are_the_configs_where_the_vocabulary_has_them() -> None:
     esm = id_tokenizer(EsmConfig(vocab_size=33, mask_token_id=32, pad_token_id=1))
-    assert (esm.mask_token_id, esm.pad_token_id, esm.mask_token) == (32, 1, "32")
+    assert (esm.mask_token_id, esm.pad_token_id, esm.mask_token) == (32, 1, "#32")
     small = id_tokenizer(GPT2Config(vocab_size=96))  # whose end token is 50256 where nothing else is said
     assert (small.rows, small.bos_token_id, small.eos_token_id) == (96, None, None)
     several = id_tokenizer(GPT2Config(vocab_size=96, eos_token_id=[7, 8]))
