@@ -26,6 +26,10 @@ READ = 1 << 20
 """The most bytes read at once."""
 
 SMALL, PARTS = 1024, 256  # a small file is read in smaller parts, so that the share that was read is known closely
+LEAST, PIECES = (
+    256,
+    64,
+)  # characters: decoded text is handed to readers of records in smaller parts, for the same reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +101,32 @@ class FileSource(TextSource):
             return min(1.0, raw.tell() / max(1, size))
 
         name, render = str(path), None if self.template is None else self.template.render
-        opened = Opened(path, lambda: decode(unpacked(), name), unpacked, compressed, read)
-        place = ""
+        place, shared = "", 0.0
+
+        def text() -> Iterator[str]:
+            """Decoded text in small parts: `shared` is what was read of the file by the end of the last one."""
+            nonlocal shared
+            before = 0.0
+            for whole in decode(unpacked(), name):
+                after, part = read(), max(LEAST, len(whole) // PIECES)
+                for at in range(0, len(whole), part):
+                    shared = before + (after - before) * min(1.0, (at + part) / len(whole))
+                    yield whole[at : at + part]
+                before = after
+
         try:
             if reader is None:
                 begins = True
-                for text in opened.text():
-                    yield text, begins, read()
+                for whole in decode(unpacked(), name):
+                    yield whole, begins, read()
                     begins = False
                     place = f"{read():.0%} of it"
                 return
+            opened = Opened(path, text, unpacked, compressed)
             for document in reader(opened, FieldChoice(name, self.text_field, render)):
                 place = document.place
                 if document.text:
-                    yield document.text, True, read() if document.share is None else document.share
+                    yield document.text, True, shared if document.share is None else document.share
         except NotTextError as error:
             if reader is None or not place:
                 raise

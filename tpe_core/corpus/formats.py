@@ -44,7 +44,6 @@ class Opened(NamedTuple):
     text: Callable[[], Iterator[str]]
     unpacked: Callable[[], Iterator[bytes]]
     compressed: bool
-    read: Callable[[], float]  # the share of its bytes read so far
 
 
 Reader = Callable[[Opened, FieldChoice], Iterator[Document]]
