@@ -32,6 +32,7 @@ from tpe_core.encoding.static_bias import static_bias_of
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.generation.generation import starting_prompt
 from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
+from tpe_core.models.chat import chat_prompt, plain_prompt
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.pruning.results import Cost, PruningRequest, PruningResult
@@ -107,6 +108,15 @@ class LiveSession:
     def prompt_hint(self) -> str:
         """What this model's prompt may hold beside text; empty where that is all."""
         return self.analysis.model.sampling.hint
+
+    def chat_prompt(self, prompt: str, toggle: bool = False) -> str:
+        """The prompt in the model's chat template; with `toggle` one that is in it comes out of it again.
+
+        Raises `ModelError` where the model has no template (`tpe_core.models.chat`).
+        """
+        model = self.analysis.model
+        plain = plain_prompt(model.tokenizer, prompt, model.name) if toggle else None
+        return chat_prompt(model.tokenizer, prompt, model.name) if plain is None else plain
 
     @property
     def _store(self) -> Store | None:

@@ -58,6 +58,7 @@ class TpeApp(EngineApp):
         state_dir: Path | None = None,
         *,
         prompt: str = "",
+        chat: bool = False,
         lister: Lister = list_cached,
         dynamics_reader: Callable[[RunOptions], ReadTrajectory] = read_dynamics,
         keys_file: Path | None = None,
@@ -67,6 +68,7 @@ class TpeApp(EngineApp):
         super().__init__(options, state_dir, keys_file, clock)
         self.mask = mask
         self.prompt = prompt
+        self.chat = chat  # whether the first prompt is to be wrapped
         self.opener: Opener = open_live if opener is None else opener
         self.lister = lister
         self.dynamics_reader = dynamics_reader
@@ -172,6 +174,9 @@ class TpeApp(EngineApp):
         for warning in (*session.warnings, *filter(None, [self.memory.set_aside, busy_notice(table.info.device)])):
             self.notify(warning, severity="warning", markup=False)
         self.memory.set_aside = ""
+        if self.chat:
+            self.bench.runs.ask_chat(toggle=False)
+            self.chat = False
         if self.mask is not None:
             self.bench.files.import_mask(str(self.mask))
             self.mask = None
@@ -231,6 +236,8 @@ def run_app(
     prompt: str = "",
     leave: Callable[[int], object] = os._exit,
     ascii_only: bool | None = None,
+    *,
+    chat: bool = False,
 ) -> int:
     """Run the inspector in this terminal, then `leave` with its exit code: see `run_in_terminal`."""
-    return run_in_terminal(TpeApp(options, mask, prompt=prompt), leave, ascii_only)
+    return run_in_terminal(TpeApp(options, mask, prompt=prompt, chat=chat), leave, ascii_only)

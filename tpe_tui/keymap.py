@@ -97,6 +97,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("plot.next", "l,right", "next plot", "Plot", label="Next", headless="tpe analyze"),
     Action("run.prompt", "p", "type another prompt", "Run", label="Prompt", headless="tpe --prompt TEXT"),
     Action(
+        "run.chat",
+        "P",
+        "wrap the prompt in the model's chat template, or unwrap it",
+        "Run",
+        label="",
+        headless="tpe --chat",
+    ),
+    Action(
         "run.rerun",
         "r",
         "run the detection again, or try again to open the model",

@@ -51,6 +51,7 @@ class FakeSession:
 
     default_prompt = "Return the number of"
     prompt_hint = ""
+    has_chat = True
 
     def __init__(self, vocab: int = 600, d: int = 64, seed: int = 0, name: str = "demo") -> None:
         rng = np.random.default_rng(seed)
@@ -147,6 +148,12 @@ class FakeSession:
             yield Progress("detect", 1, 2)
             return self
         return (yield from self.again())
+
+    def chat_prompt(self, prompt: str, toggle: bool = False) -> str:
+        if not self.has_chat:
+            raise ModelError("demo has no chat template.")
+        wrapped = prompt.startswith("<user> ")
+        return (prompt.removeprefix("<user> ") if toggle else prompt) if wrapped else f"<user> {prompt}"
 
     def probabilities(self, prompt: str, edit: Intervention) -> tuple[np.ndarray, np.ndarray]:
         h = self._hidden(prompt)

@@ -10,7 +10,7 @@ import typer
 from tpe_core.options import DEMO
 from tpe_core.outputs import shown_path
 from tpe_tui.cli.console import drive_until_stopped, leave_stopped, load, print_json, say
-from tpe_tui.cli.options import LOADING, OUTPUT, Force, Model, refuse_existing, run_options, takes
+from tpe_tui.cli.options import LOADING, OUTPUT, Chat, Force, Model, refuse_existing, run_options, takes
 
 if TYPE_CHECKING:
     from tpe_core.edits.edit import ResolvedEdit
@@ -26,6 +26,7 @@ def generate(
     context: typer.Context,
     model: Model = DEMO,
     prompt: Annotated[str, typer.Option(help="The text to continue. Default: one that suits the model.")] = "",
+    chat: Chat = False,
     intervention: Annotated[
         Path | None, typer.Option(help="A saved edit (JSON), as the inspector and --save of other commands write it.")
     ] = None,
@@ -58,6 +59,7 @@ def generate(
 
     from tpe_core.generation.generation import check_causal, starting_prompt
     from tpe_core.generation.paired_generation import fitting, pair_texts
+    from tpe_core.models.chat import chat_prompt
     from tpe_tui.cli.generate_tables import print_pair
     from tpe_tui.generation.text import plain_lines
 
@@ -66,7 +68,8 @@ def generate(
     edit = _edit(loaded, intervention)
     if intervention is None:
         say("no --intervention is given, so both texts are the base's.")
-    request = PairRequest(prompt or starting_prompt(loaded), decoding)
+    prompt = prompt or starting_prompt(loaded)
+    request = PairRequest(chat_prompt(loaded.tokenizer, prompt, loaded.name) if chat else prompt, decoding)
     steps = pair_texts(loaded, fitting(loaded, request) if length is None else request, lambda: edit)
     pair, stopped = drive_until_stopped(steps, lambda partial: isinstance(partial, PairedGeneration))
     if pair is None:

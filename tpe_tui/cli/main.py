@@ -29,7 +29,7 @@ from tpe_tui.cli.dynamics import dynamics
 from tpe_tui.cli.eval import evaluate
 from tpe_tui.cli.generate import generate
 from tpe_tui.cli.manifest import diff, schema, show
-from tpe_tui.cli.options import LOADING, OUTPUT, READING, Model, run_options, takes
+from tpe_tui.cli.options import LOADING, OUTPUT, READING, Chat, Model, run_options, takes
 from tpe_tui.cli.prune import prune
 from tpe_tui.cli.steer import steer
 from tpe_tui.cli.transfer import transfer
@@ -59,6 +59,7 @@ def open_inspector(
     model: Model = DEMO,
     mask: Annotated[Path | None, typer.Option(help="Open with a saved mask (JSON).")] = None,
     prompt: Annotated[str, typer.Option(help="The text whose next token is shown.")] = "",
+    chat: Chat = False,
     ascii_only: Annotated[
         bool | None,
         typer.Option(
@@ -70,8 +71,8 @@ def open_inspector(
 ) -> None:
     """Open the inspector, or print the analysis where there is no terminal to draw on."""
     options = run_options(context)
-    if json_ and (mask is not None or prompt):
-        raise typer.BadParameter("--json prints the analysis alone: leave out --mask and --prompt.")
+    if json_ and (mask is not None or prompt or chat):
+        raise typer.BadParameter("--json prints the analysis alone: leave out --mask, --prompt and --chat.")
     if mask is not None:
         from tpe_core.manifest.manifest import read_manifest
 
@@ -79,11 +80,11 @@ def open_inspector(
     if not (json_ or on_terminal() or "-" in options.text):
         say(f"{no_terminal()}; this is the analysis.")
     if json_ or not on_terminal() or "-" in options.text:
-        _print_analysis(options, json_, mask, prompt)
+        _print_analysis(options, json_, mask, prompt, chat)
         return
     from tpe_tui.app import run_app
 
-    raise typer.Exit(run_app(options, mask, prompt, ascii_only=ascii_only))
+    raise typer.Exit(run_app(options, mask, prompt, ascii_only=ascii_only, chat=chat))
 
 
 @takes(LOADING | OUTPUT)
@@ -117,7 +118,9 @@ def analyze(
     _print_analysis(run_options(context), json_)
 
 
-def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None = None, prompt: str = "") -> None:
+def _print_analysis(
+    options: RunOptions, as_json: bool, mask: Path | None = None, prompt: str = "", chat: bool = False
+) -> None:
     from tpe_core.session import open_session
     from tpe_tui.cli.tables import print_analysis, print_next_tokens
 
@@ -129,9 +132,10 @@ def _print_analysis(options: RunOptions, as_json: bool, mask: Path | None = None
         print_json(session.analysis.to_dict())
         return
     print_analysis(session.analysis)
-    if mask is not None or prompt:
+    if mask is not None or prompt or chat:
         edit = session.load(mask) if mask is not None else Intervention()
-        print_next_tokens(session.evaluate(prompt or session.default_prompt, edit), session.table)
+        prompt = prompt or session.default_prompt
+        print_next_tokens(session.evaluate(session.chat_prompt(prompt) if chat else prompt, edit), session.table)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,7 @@ __all__ = [
     "OUTPUT",
     "READING",
     "SHARED",
+    "Chat",
     "Force",
     "Model",
     "NamesOption",
@@ -59,6 +60,9 @@ Model = Annotated[
 ]
 Outside = Annotated[
     list[str] | None, typer.Option(help="Out-of-domain text file or folder; repeatable. Default: built-in code.")
+]
+Chat = Annotated[
+    bool, typer.Option("--chat", help="Put the prompt into the model's chat template, as one message to be answered.")
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace what is there, where it is of the same kind; anything else never is.")

@@ -46,6 +46,9 @@ class Session(Protocol):
     def card(self) -> Mapping[str, Any]:
         """The head's report card, as `tpe check --json` prints it."""
 
+    def chat_prompt(self, prompt: str, toggle: bool = False) -> str:
+        """The prompt in the model's chat template, or out of it where `toggle` and it is; a sentence without one."""
+
     def detect_again(self, options: RunOptions) -> Steps[Session]:
         """A job: a session on the same loaded model with a new detection."""
 

@@ -7,6 +7,7 @@ from tpe_core.options import DEMO
 from tpe_tui.cells import escape_controls, shown_prompt, typed_prompt
 from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.screen import DynamicsScreen
+from tpe_tui.engine.messages import Answer
 from tpe_tui.generation.screen import GenerateScreen
 from tpe_tui.generation.state import GenerateState
 from tpe_tui.inspector.frame import InspectFrame
@@ -43,8 +44,28 @@ class RunActions:
             line = escape_controls(shown_prompt(prompt))
             self.frame.question("prompt", self._set_prompt, line, hint, shown=shown_prompt)
 
+    def run_chat(self) -> None:
+        """Wrap the prompt in the model's chat template, or unwrap it."""
+        self.ask_chat(toggle=True)
+
+    def ask_chat(self, *, toggle: bool) -> None:
+        """Have the engine wrap the prompt; with `toggle` one that is wrapped is unwrapped."""
+        session, prompt = self.workspace.session, self.workspace.history.prompt
+        if not self.workspace.ready() or session is None:
+            return
+
+        def receive(answer: Answer) -> None:
+            if answer.failure is not None:
+                self.workspace.status.say(answer.failure.sentence, "bad")
+            elif self.workspace.history.prompt == prompt and answer.value != prompt:
+                self._show_prompt(str(answer.value))
+
+        self.workspace.ask("chat", lambda: session.chat_prompt(prompt, toggle), receive)
+
     def _set_prompt(self, line: str) -> None:
-        prompt = typed_prompt(line)
+        self._show_prompt(typed_prompt(line))
+
+    def _show_prompt(self, prompt: str) -> None:
         self.frame.prompt_bar.show(prompt)
         self.workspace.set_prompt(prompt)
 

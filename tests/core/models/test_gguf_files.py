@@ -18,7 +18,7 @@ from huggingface_hub import constants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.real_models import MODELS
-from tests.helpers.gguf_models import GgufModel, save_gguf
+from tests.helpers.gguf_models import TEMPLATE, GgufModel, save_gguf
 from tests.helpers.hub import COMMIT, FakeHub, fake_hub
 from tests.helpers.tiny_models import text
 from tpe_core.analysis import Analysis, analyze
@@ -303,3 +303,16 @@ def test_alpha_of_a_pretrained_model_is_that_of_its_export(real_models: Path, tm
         options = RunOptions(str(model), text=(str(tmp_path / "text.txt"),), positions=512, sample=64, cache=False)
         alphas.append(np.exp(run(analyze(options)).detection.log_alpha))
     np.testing.assert_allclose(alphas[0], alphas[1], rtol=1e-6, atol=0)
+
+
+def test_the_template_of_a_gguf_file_wraps_the_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = save_gguf(tmp_path, template=TEMPLATE)
+    words = ["generate", str(made.file), "--length", "1", "--temperature", "0", "--json"]
+    prompts = []
+    for more in (["--prompt", "a list", "--chat"], ["--prompt", "a list"]):
+        assert main([*words, *more]) == 0
+        prompts.append(json.loads(capsys.readouterr().out)["prompt"])
+    assert prompts == ["[user] a list\n[assistant] ", "a list"]
+    bare = save_gguf(tmp_path / "bare")
+    assert main(["generate", str(bare.file), "--prompt", "a", "--chat"]) == 1
+    assert "has no chat template" in capsys.readouterr().err

@@ -233,6 +233,27 @@ async def test_another_prompt(start: Start) -> None:
         assert app.workspace.history.prompt == "two\nlines"
 
 
+async def test_the_chat_template_is_put_around_the_prompt_and_taken_off(start: Start) -> None:
+    async with start() as (app, pilot):
+        plain = app.workspace.history.prompt
+        await pilot.press("P")
+        await until(pilot, lambda: app.workspace.history.prompt == f"<user> {plain}")
+        await answered(app, pilot)
+        assert "<user> " in lines(app.bench.prompt_bar)[0]
+        await pilot.press("P")
+        await until(pilot, lambda: app.workspace.history.prompt == plain)
+
+
+async def test_a_model_without_a_chat_template_keeps_its_prompt_and_says_why(start: Start) -> None:
+    session = FakeSession()
+    session.has_chat = False
+    async with start(session) as (app, pilot):
+        plain = app.workspace.history.prompt
+        await pilot.press("P")
+        await until(pilot, lambda: "no chat template" in app.workspace.status.text)
+        assert app.workspace.history.prompt == plain
+
+
 async def test_export_and_import(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "mask.json"
     async with start() as (app, pilot):
