@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.adapters import KINDS, adapted, save_adapter
 from tests.helpers.costs import cost_of, float64_logits, replaced
 from tests.helpers.manifests import make
-from tests.helpers.tiny_models import WIDTH, save_tiny, text
+from tests.helpers.tiny_models import WIDTH, save_tiny, text, tiny_tokenizer
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.detection.samples import Samples, read_samples
 from tpe_core.edits.basis import EditStatistics
@@ -172,6 +173,30 @@ def test_the_command_prints_a_table_and_one_document(
     assert f"{landed['own']['shared']} shared" in table
     assert main(["transfer", saved, str(save_tiny(tmp_path / "gpt2")), *small, "--json"]) == 0  # only the width counts
     capsys.readouterr()
+
+
+def test_an_adapter_is_a_revision_of_its_base(
+    world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mask of the base costs on `adapter:FOLDER` what it costs on the model that peft merges and saves."""
+    base, saved = Path(world["home"]), tmp_path / "mask.json"
+    folder = save_adapter(base, tmp_path / "lora", KINDS["lora-head"]())
+    adapted(base, folder).merge_and_unload().save_pretrained(tmp_path / "merged")
+    tiny_tokenizer().save_pretrained(tmp_path / "merged")
+    small = ["--seeds", "1", "--text", world["text.txt"], "--positions", "512", "--ood", world["other.txt"], "--json"]
+    cut = ["--order", "slope", "--replace", "zero", "--fractions", "0.25", "--save", str(saved)]
+    assert main(["prune", world["home"], *cut, *small]) == 0
+    capsys.readouterr()
+    landed = []
+    for words in ([world["home"], "--revision", f"adapter:{folder}"], [str(tmp_path / "merged")]):
+        assert main(["transfer", str(saved), *words, *small]) == 0
+        landed.append(json.loads(capsys.readouterr().out)["targets"][0])
+    assert (landed[0]["model"], landed[0]["revision"]) == (world["home"], f"adapter:{folder}")
+    for part in ("baseline", "transferred"):
+        ours, theirs = landed[0][part], landed[1][part]
+        for figures, others in ((ours, theirs), (ours["ood"], theirs["ood"])):
+            for name in figures.keys() - {"ood"}:
+                assert figures[name] == pytest.approx(others[name], rel=1e-4, abs=1e-6), name
 
 
 def test_another_width_is_refused_before_its_text_is_read(

@@ -42,8 +42,10 @@ KINDS: dict[str, Callable[[], Any]] = {
 }
 
 
-def save_adapter(base: Path, folder: Path, config: Any, edit: Callable[[Any], None] | None = None) -> Path:
-    """Write an adapter of random numbers for the model in `base`; `edit` changes that model first."""
+def save_adapter(
+    base: Path, folder: Path, config: Any, edit: Callable[[Any], None] | None = None, size: float = 0.1
+) -> Path:
+    """Write an adapter of random numbers of this size for the model in `base`; `edit` changes that model first."""
     torch.manual_seed(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -54,7 +56,7 @@ def save_adapter(base: Path, folder: Path, config: Any, edit: Callable[[Any], No
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:
-                    parameter.add_(0.1 * torch.randn_like(parameter))
+                    parameter.add_(size * torch.randn_like(parameter))
         model.save_pretrained(folder)
     return folder
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from tpe_core.dynamics.suite.adapted import merged_files
 from tpe_core.dynamics.suite.head_name import HeadName, head_name
 from tpe_core.dynamics.suite.remote_checkpoints import cached_revisions, look_up, revisions
 from tpe_core.dynamics.suite.step_names import log_spaced, missing_steps, natural, step_of
@@ -21,7 +22,7 @@ from tpe_core.dynamics.trajectory import Skipped
 from tpe_core.errors import ModelError, reason_of
 from tpe_core.models.hub import explain
 from tpe_core.options import RunOptions
-from tpe_core.progress import Progress, Steps
+from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.store import Store
 
 __all__ = ["HUB_POINTS", "Checkpoint", "Suite", "open_suite"]
@@ -100,6 +101,7 @@ def open_suite(
     candidates = [
         Checkpoint(steps[step], step, files[at] if isinstance(at, str) else at) for step, at in chosen.items()
     ]
+    candidates = yield from _whole(candidates, options, skipped)
     usable, head = yield from _alike(candidates, options, source, skipped)
     if not usable or head is None:
         raise _none(where, skipped, [])
@@ -148,6 +150,26 @@ def _by_step(names: Iterable[str]) -> tuple[dict[int, str], list[Skipped]]:
         else:
             steps[step] = name
     return dict(sorted(steps.items())), doubled
+
+
+def _whole(candidates: Sequence[Checkpoint], options: RunOptions, skipped: list[Skipped]) -> Steps[list[Checkpoint]]:
+    """The candidates with the files of whole models, where some are adapters."""
+    whole = []
+    for done, checkpoint in enumerate(candidates):
+        files = checkpoint.files
+        try:
+            if isinstance(files, LocalFiles):
+                step = Progress("merge adapters", done, len(candidates), note=checkpoint.name)
+                files = yield from relayed(merged_files(files, options), _always(step))
+            whole.append(replace(checkpoint, files=files))
+        except UnusableError as unusable:
+            skipped.append(Skipped(checkpoint.name, checkpoint.step, str(unusable)))
+    return whole
+
+
+def _always(step: Progress) -> Callable[[Progress], Progress]:
+    """What shows one step for whatever a part of it tells."""
+    return lambda _: step
 
 
 def _alike(
