@@ -245,6 +245,7 @@ class Analysis:
             predicted=self.predicted,
             pc_scores=scores,
             tokens=self.tokens,
+            stability=self.stability,
         )
 
 

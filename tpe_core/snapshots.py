@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tpe_core.encoding.stability import Stability
+
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 else:
@@ -72,6 +74,7 @@ class EncodingTable:
     predicted: Floats  # [V] A.W_w + B (+ offset)
     pc_scores: NDArray[np.float32]  # [V, 2] scores on the first two components
     tokens: Sequence[str]  # [V] printable token texts
+    stability: Stability | None = None  # slopes from parts of the text; None where that is not known
 
     def rank_percentile(self) -> Floats:
         """[V] in [0, 1]: 0 for the most probable token."""

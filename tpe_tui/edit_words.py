@@ -1,13 +1,17 @@
-"""What one edit has that another has not, in a few words: for undo and redo, which must say what they undid."""
+"""Edits in a few words: what one has that another has not, how much it edits, and how much of it is the text's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tpe_core.edits.intervention import Intervention
 from tpe_tui.cells import number
 
-__all__ = ["change_between", "edit_sizes"]
+if TYPE_CHECKING:
+    from tpe_core.encoding.stability import Stability
+
+__all__ = ["change_between", "doubtful_words", "edit_sizes"]
 
 
 def change_between(before: Intervention, after: Intervention, tokens: Sequence[str]) -> str:
@@ -31,6 +35,12 @@ def edit_sizes(edit: Intervention) -> str:
     """How much an edit edits: "3 pruned, 1 steered"."""
     parts = [f"{len(edit.pruned)} pruned"] if edit.pruned else []
     return ", ".join([*parts, *([f"{len(edit.steering)} steered"] if edit.steering else [])])
+
+
+def doubtful_words(stability: Stability | None, pruned: Sequence[int]) -> str:
+    """How many dimensions of a mask by |slope| the text cannot tell from the kept ones, to follow a message."""
+    found = None if stability is None else stability.doubtful(pruned)
+    return f"; by this text {len(found)} cannot be told from kept ones" if found is not None and len(found) else ""
 
 
 def _steered(before: Intervention, after: Intervention, tokens: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tpe_core.edits.intervention import Intervention, Method, Steering
 from tpe_core.edits.replacements import ROTATE
+from tpe_core.encoding.stability import Stability, half_splits
 from tpe_core.errors import ManifestError, ModelError, TpeError
 from tpe_core.generation.paired import Continuation, Controls, GeneratedToken, PairedGeneration, PairRequest
 from tpe_core.models.hub import CachedModel
@@ -133,6 +134,23 @@ class FakeSession:
             predicted=predicted,
             pc_scores=(u[:, :2] * s[:2]).astype(np.float32),
             tokens=names,
+            stability=self._stability(slope),
+        )
+
+    @staticmethod
+    def _stability(slope: np.ndarray) -> Stability:
+        """Slopes from parts of a text of eight equal stretches, with a tenth of the slopes' size as noise."""
+        rng = np.random.default_rng(11)
+        noise = 0.1 * np.sqrt(np.mean(slope**2)) * rng.normal(size=(8, len(slope)))
+        noise -= noise.mean(0)
+        splits = half_splits(np.full(8, 4096))
+        halves = slope + np.stack([splits @ noise, ~splits @ noise], 1) / 4
+        return Stability(
+            slope=slope,
+            group_positions=np.full(8, 4096),
+            without=slope - noise / 7,
+            halves=halves,
+            half_positions=np.full((len(splits), 2), 16_384),
         )
 
     def _hidden(self, prompt: str) -> np.ndarray:

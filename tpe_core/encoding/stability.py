@@ -8,9 +8,10 @@ jackknife). All of them are one product with the same regressors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
@@ -19,9 +20,11 @@ from numpy.typing import NDArray
 
 from tpe_core.corpus.corpus import STRETCHES
 from tpe_core.detection.block_groups import BlockGroups
-from tpe_core.encoding.design import Design
 from tpe_core.encoding.gram import Solver
 from tpe_core.shares import count_of
+
+if TYPE_CHECKING:
+    from tpe_core.encoding.design import Design
 
 __all__ = ["OVERLAP_SHARES", "Stability", "bottom_overlap", "half_splits", "jackknife_variance", "text_stability"]
 
@@ -29,6 +32,7 @@ OVERLAP_SHARES = (0.1, 0.3, 0.5)  # of the dimensions, smallest |slope| first
 COSINES = (0.9, 0.95, 0.99)  # agreements whose positions are reported
 FEWEST_GROUPS = 4  # with positions; below it nothing is said
 SMALLEST_HALF = 0.25  # of the positions: a split with a smaller part is left out
+NAMED = 8  # dimensions that a sentence names
 CONFIDENCE = 0.95  # of the intervals, two-sided
 
 Floats = NDArray[np.float64]
@@ -45,6 +49,9 @@ class Stability:
         >>> bool(0 < stability.cosine <= 1)
         True
         >>> bool((stability.low <= analysis.encoding.slope).all())
+        True
+        >>> bottom = analysis.table().order("slope", descending=False)[:10]
+        >>> set(stability.doubtful(bottom)) <= set(bottom)
         True
     """
 
@@ -119,7 +126,7 @@ class Stability:
         """Positions at which two independent texts like this one are expected to agree to a cosine in (0, 1)."""
         return self.noise / (1 / cosine - 1)
 
-    def doubtful(self, pruned: Ints) -> Ints | None:
+    def doubtful(self, pruned: Sequence[int] | Ints) -> Ints | None:
         """Which of the pruned dimensions cannot be told from the kept ones by this text; None for another order's mask.
 
         The mask must be the bottom by |slope|. The border lies halfway between its largest |slope| and the smallest
@@ -128,7 +135,7 @@ class Stability:
         """
         size, width = np.abs(self.slope), len(self.slope)
         inside = np.zeros(width, dtype=bool)
-        inside[pruned] = True
+        inside[np.asarray(pruned, dtype=np.int64)] = True
         count = int(inside.sum())
         if not 0 < count < width or size[inside].max() > size[~inside].min():
             return None
@@ -140,6 +147,17 @@ class Stability:
         spread = np.sqrt(jackknife_variance(distance, without, self.group_positions))
         result: Ints = np.flatnonzero(inside & (distance <= self._quantile * spread))
         return result
+
+    def warning(self, pruned: Sequence[int] | Ints) -> str:
+        """How many dimensions of a mask are `doubtful`, in a sentence; empty where none is."""
+        found = self.doubtful(pruned)
+        if found is None or not len(found):
+            return ""
+        named = ", ".join(map(str, found[:NAMED].tolist())) + (", ..." if len(found) > NAMED else "")
+        return (
+            f"{len(found)} of the {len(pruned)} pruned dimensions cannot be told from those that were kept, "
+            f"by this text: {named}."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Its figures, for `tpe analyze`."""

@@ -152,6 +152,9 @@ def prune(
             request.save, saved.mask, session.default_prompt, saved.by, saved.texts, replace_file=force
         )
         say(f"wrote {shown_path(written)}.")
+        known = session.analysis.stability
+        if known is not None and (doubtful := known.warning(saved.mask.pruned)):
+            say(doubtful)
 
 
 def _words(given: Words) -> list[str]:

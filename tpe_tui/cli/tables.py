@@ -100,13 +100,14 @@ def _stability(analysis: Analysis) -> list[str]:
     if found is None:
         return [f"ranking: how much of it is the text's is not known; {analysis.no_stability}"]
     wanted = found.positions_for(0.99)
-    needed = (
-        "no length of it would do" if math.isinf(wanted) else f".99 takes about {float(f'{wanted:.2g}'):,.0f} or more"
-    )
+    needed = f"0.99 takes about {float(f'{wanted:.2g}'):,.0f} or more"
+    if math.isinf(wanted):
+        needed = "halves that do not agree foretell no length that would do"
     return [
-        f"ranking: halves of the text agree cosine {found.cosine:z.2f}, ranks {found.spearman:z.2f}, "
-        f"bottom 30 % overlap {found.overlap[0.3]:.0%}",
-        f"  two texts of {found.positions:,} positions: cosine {found.cosine_at(found.positions):z.2f}; {needed}",
+        f"ranking by |slope|: halves of the text share {found.overlap[0.3]:.0%} of their bottom 30 % of dimensions; "
+        f"rank correlation {found.spearman:z.2f}",
+        f"  slopes of halves agree to cosine {found.cosine:z.3f}, of two texts of {found.positions:,} positions to "
+        f"{found.cosine_at(found.positions):z.3f}; {needed}",
     ]
 
 

@@ -123,6 +123,10 @@ class Detail(LineWidget):
             ("outlier", ("yes" if found.outlier else "no") if found else "…"),
         ]
         lines += _rows(pairs, width)
+        if (known := table.stability) is not None:
+            ends = [number(float(end[dim]), True) for end in (known.low, known.high)]
+            text = f"slope {' to '.join(ends)} over parts of the text (95 %)"
+            lines += [[(f" {part}", "row")] for part in textwrap.wrap(text, max(1, width - 2))]
         if self.forecast is not None and self.forecast.toggled is not None:
             toggled = float(self.forecast.toggled[dim])
             change, verb = toggled - self.forecast.kl, "keeping" if self.pruned else "pruning"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tpe_core.edits.replacements import REPLACEMENTS
-from tpe_tui.edit_words import change_between
+from tpe_tui.edit_words import change_between, doubtful_words
 from tpe_tui.inspector.frame import InspectFrame
 from tpe_tui.inspector.refit_job import start_refit
 
@@ -76,8 +76,9 @@ class MaskActions:
                 "",
                 "that mask is in force already",
             )
-            count = len(self.workspace.history.intervention.pruned)
-            self.workspace.status.say(f"pruned the {count} dimensions with the smallest |{key}|")
+            pruned = self.workspace.history.intervention.pruned
+            doubtful = doubtful_words(session.table.stability, pruned) if key == "slope" else ""
+            self.workspace.status.say(f"pruned the {len(pruned)} dimensions with the smallest |{key}|{doubtful}")
 
         self.frame.question(f"prune the bottom share by |{key}|", prune, "30%", "0.3 or 30%; replaces the mask", check)
 

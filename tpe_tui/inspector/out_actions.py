@@ -12,6 +12,7 @@ from tpe_core.outputs import check_intervention, shown_path
 from tpe_tui.command_line import command_lines, mask_name
 from tpe_tui.dialogs.error import TextScreen
 from tpe_tui.dialogs.saving import ask_where
+from tpe_tui.edit_words import doubtful_words
 from tpe_tui.engine.messages import Answer, Failure
 from tpe_tui.inspector.frame import InspectFrame
 
@@ -82,10 +83,14 @@ class OutActions:
             advice = f"{key} asks again, with the path typed."
             self.workspace.fail("export failed", Failure(answer.failure.sentence), advice)
         elif isinstance(answer.value, Path):
+            doubtful, table = "", self.workspace.table
             if self._exporting is not None:
                 self._exporting[0].saved = self._exporting[1]
+                doubtful = doubtful_words(table.stability, self._exporting[1].pruned) if table is not None else ""
             self.frame.show_status()
-            self.workspace.status.say(f"written to {shown_path(answer.value)}", "good")
+            self.workspace.status.say(
+                f"written to {shown_path(answer.value)}{doubtful}", "warn" if doubtful else "good"
+            )
 
     def _accept_import(self, answer: Answer) -> None:
         if answer.failure is not None:

@@ -161,6 +161,9 @@ def test_slopes_that_differ_by_less_than_the_text_tells_are_doubtful() -> None:
     order = np.argsort(np.abs(found.slope))
     assert set(order[1:3]) == {1, 2}
     np.testing.assert_array_equal(found.doubtful(order[:2]), order[1:2])  # the twin that goes, not the small one
+    sentence = "1 of the 2 pruned dimensions cannot be told from those that were kept, by this text: "
+    assert found.warning(order[:2].tolist()) == f"{sentence}{order[1]}."
+    assert found.warning(order[:1]) == found.warning(order[1:3]) == ""
     assert found.doubtful(order[:1]).size == 0
     assert found.doubtful(order[:3]).size == 0
     assert found.doubtful(order[1:3]) is None  # no mask of the smallest slopes

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.helpers.tiny_models import save_tiny, text
@@ -12,6 +14,7 @@ from tpe_core.analysis import Analysis, analyze
 from tpe_core.models.head import POST_KINDS, HeadReport, Post
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_tui.cli.main import main
 from tpe_tui.cli.tables import print_analysis, print_check
 
 
@@ -76,6 +79,38 @@ def test_an_analysis_names_its_static_bias_and_outliers(capsys: pytest.CaptureFi
     assert f"worst fitted (residual): {analysis.tokens[analysis.undertrained.worst_fitted[0]]} " in out
     assert "soft-capped" not in out
     assert "final logits" not in out
+
+
+def test_an_analysis_says_how_much_of_the_ranking_is_the_texts(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    analysis, out = printed(capsys, tmp_path, "gpt2")
+    known = analysis.stability
+    assert known is not None
+    assert f"halves of the text share {known.overlap[0.3]:.0%} of their bottom 30 %" in out
+    assert f"rank correlation {known.spearman:.2f}" in out
+    assert f"agree to cosine {known.cosine:.3f}, of two texts of 1,024 positions to {known.cosine_at(1024):.3f}" in out
+    older = replace(analysis, stability=None, detection=replace(analysis.detection, groups=None))
+    print_analysis(older)
+    assert "without its parts: --refresh reads the text again" in capsys.readouterr().out
+    assert older.to_dict()["stability"] is None
+    print_analysis(replace(analysis, stability=None))
+    assert "1,024 positions of text are too few to take apart" in capsys.readouterr().out
+
+
+def test_a_mask_saved_by_slope_says_how_much_of_it_is_the_texts(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text(text(3, 6000))
+    read, mask = str(tmp_path / "text.txt"), str(tmp_path / "mask.json")
+    folder = str(save_tiny(tmp_path / "model"))
+    known = run(analyze(RunOptions(folder, text=(read,), positions=1024, cache=False))).stability
+    assert known is not None
+    sentence = known.warning(np.argsort(np.abs(known.slope))[:4])
+    assert "of the 4 pruned dimensions cannot be told from those that were kept, by this text: " in sentence
+    words = ["prune", folder, "--order", "slope", "--fractions", "0.25", "--save", mask, "--text", read, "--ood", read]
+    assert main([*words, "--positions", "1024", "--no-cache", "--threads", "1"]) == 0
+    assert f"tpe: {sentence}" in capsys.readouterr().err
 
 
 def test_a_soft_cap_is_said_to_make_the_law_approximate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

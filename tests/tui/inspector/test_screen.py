@@ -173,6 +173,29 @@ async def test_bottom_share_by_the_sort_key(start: Start) -> None:
         assert app.workspace.history.intervention.pruned == tuple(sorted(int(dim) for dim in wanted))
 
 
+async def test_a_mask_by_slope_says_how_much_of_it_is_the_texts(start: Start, tmp_path: Path) -> None:
+    session = FakeSession()
+    known = session.table.stability
+    assert known is not None
+    async with start(session) as (app, pilot):
+        await pilot.press("t")
+        await type_line(pilot, "25%")
+        pruned = app.workspace.history.intervention.pruned
+        doubtful = known.doubtful(pruned)
+        assert doubtful is not None
+        assert 0 < len(doubtful) < 16
+        sentence = f"by this text {len(doubtful)} cannot be told from kept ones"
+        assert app.workspace.status.text == f"pruned the 16 dimensions with the smallest |slope|; {sentence}"
+        await pilot.press("e")
+        await type_line(pilot, str(tmp_path / "mask.json"))
+        await until(pilot, lambda: "written to" in app.workspace.status.text)
+        assert app.workspace.status.text.endswith(f"mask.json; {sentence}")
+        await pilot.press("space", "e")
+        await type_line(pilot, str(tmp_path / "other.json"))
+        await until(pilot, lambda: "other.json" in app.workspace.status.text)
+        assert "cannot be told" not in app.workspace.status.text  # no mask of the smallest slopes any more
+
+
 async def test_invert_clear_and_replacement(start: Start) -> None:
     session = FakeSession()
     async with start(session) as (app, pilot):

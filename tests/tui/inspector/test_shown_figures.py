@@ -90,6 +90,17 @@ async def test_a_forecast_is_never_cut_off(start: Start, size: tuple[int, int]) 
         assert re.search(r"forecast KL \S+ \(\S+\) over the text", shown)
 
 
+async def test_a_slopes_interval_over_the_text_stands_below_its_standard_error(start: Start) -> None:
+    session = FakeSession()
+    known = session.table.stability
+    assert known is not None
+    async with start(session, size=(160, 48)) as (app, pilot):
+        await pilot.press("j")
+        dim = app.bench.dims.dim
+        shown = " ".join(line.strip() for line in lines(app.bench.detail))
+        assert f"slope {known.low[dim]:+.3f} to {known.high[dim]:+.3f} over parts of the text (95 %)" in shown
+
+
 async def test_a_list_that_a_filter_made_short_begins_at_its_first_row(start: Start) -> None:
     async with start() as (app, pilot):
         dims = app.bench.dims
