@@ -1,6 +1,7 @@
 """A pruning sweep of 20 fractions against a loop that reruns the model for each; a pruned head against the full one.
 
 Both sides measure the same five figures on the same positions; the nested side pays for its own forward pass too.
+Last, the nested sweep alone beside how it was measured before (`benchmarks.plain_sweep`), where V is large.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ import torch
 from torch import Tensor
 
 from benchmarks.models import gpt2_small, opened, random_corpus
+from benchmarks.plain_sweep import plain_sweep
 from benchmarks.report import Row, at_least
 from benchmarks.timing import interleaved, median
 from tpe_core.corpus.corpus import Corpus
 from tpe_core.detection.detection import Detection, detect
+from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import gather
+from tpe_core.models.head import OutputHead, Post
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run as finish
 from tpe_core.pruning.coordinates import along
 from tpe_core.pruning.pruned_head import fold
+from tpe_core.pruning.results import FRACTIONS as TABLE
 from tpe_core.pruning.sweep import Sweep, counts_of, sweep
 
 __all__ = ["run"]
@@ -108,10 +113,44 @@ def _smaller(model: LanguageModel, detection: Detection) -> Row:
     )  # fmt: skip
 
 
+def _beside_before(vocab: int, width: int, positions: int, repetitions: int, paths: int) -> list[Row]:
+    """A random head and random hidden states: `TABLE` along several orders at once, the best repetition of either."""
+    generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    columns = torch.randn(width, vocab, generator=generator).mul_((6 / width) ** 0.5)
+    head = OutputHead(columns=columns, bias=None, post=Post(), vocab_rows=vocab, tied=False, module="Linear")
+    hidden = torch.randn(positions, width, generator=generator).numpy()
+    next_ids, priority = rng.integers(0, vocab, positions), np.arange(positions, dtype=np.uint64)
+    sample = HiddenSample(positions, hidden, next_ids, priority)
+    paths_by_name = {str(path): along(head, rng.permutation(width)) for path in range(paths)}
+    counts = counts_of(TABLE, width)
+    answers: dict[str, Any] = {}
+
+    def after() -> None:
+        answers["after"] = finish(sweep(head, paths_by_name, counts, sample)).costs
+
+    def before() -> None:
+        answers["before"] = plain_sweep(head, paths_by_name, counts, sample)
+
+    taken = interleaved({"after": after, "before": before}, repetitions)
+    apart = max(
+        abs(cost.kl - float(row[0]))
+        for name, costs in answers["after"].items()
+        for cost, row in zip(costs, answers["before"][name], strict=True)
+    )
+    what = f"sweep: V = {vocab:,}, d = {width}, {paths} orders x {len(counts)} fractions, {positions} positions"
+    return [
+        at_least(f"{what} / as before", min(taken["after"]), min(taken["before"]), 2),
+        Row(f"sweep: V = {vocab:,}, largest difference of KL", f"{apart:.1e}", budget="<= 1e-06", met=apart <= 1e-6),
+    ]
+
+
 def run(quick: bool) -> list[Row]:
-    """The bundled model and one of GPT-2 small's shape."""
+    """The bundled model, one of GPT-2 small's shape, and heads of SmolLM2-135M's and of Gemma 3 270M's shape."""
     wide = opened(gpt2_small())
     rows = _compare("bundled model", load_model(RunOptions()), 4 if quick else 16, 5)
     rows += _compare("GPT-2 small's shape", wide, 1 if quick else 4, 10)
     corpus = random_corpus(2, wide.head.vocab_rows)
-    return [*rows, _smaller(wide, finish(detect(wide, corpus, sample_size=512)))]
+    rows.append(_smaller(wide, finish(detect(wide, corpus, sample_size=512))))
+    repetitions, part = (1, 4) if quick else (3, 1)
+    rows += _beside_before(49_152, 576, 240 // part, repetitions, 2)
+    return [*rows, *_beside_before(262_144, 640, 96 // part, repetitions, 1)]
