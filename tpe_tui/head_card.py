@@ -36,12 +36,15 @@ def card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("rows", rows),
         ("hidden size", f"{card['hidden_size']:,}"),
         ("after the head", _post_text(**card["post"])),
+        *((("quantisation", _quantisation_text(card["quantisation"])),) if "quantisation" in card else ()),
         ("dtype, device", f"{card['dtype']}, {card['device']}"),
         *((("GGUF file", _gguf_text(card["gguf"])),) if "gguf" in card else ()),
         *(() if memory is None else (("memory", _memory_text(memory)),)),
         (
             "largest error",
-            "not measured" if error is None else f"{error:.3g} in the logits, against the model's own",
+            "not measured"
+            if error is None
+            else f"{error:.3g} in the logits, against the model's own{_rounding_text(card.get('head_rounding'))}",
         ),
         ("supported", "yes" if card["supported"] else f"no: {card['reason']}"),
     ]
@@ -76,6 +79,23 @@ def _adapter_text(adapter: Mapping[str, Any]) -> str:
     layers = f", {adapter['layers']} layers" if adapter["layers"] else ""
     where = "merged into the weights" if adapter["merged"] else "beside the weights"
     return f"{adapter['name']}: {adapter['kind']}{layers}, {where}{base}"
+
+
+def _quantisation_text(told: Mapping[str, Any]) -> str:
+    """The method, bits of a weight and of a layer's input where the config tells them, and whether it saves memory."""
+    bits, activation_bits = told["bits"], told["activation_bits"]
+    return str(told["method"]) + "".join(
+        (
+            "" if bits is None else f", {bits:g} bits",
+            "" if activation_bits is None else f", activations in {activation_bits:g} bits",
+            ", unpacked in memory" if told["unpacked"] else "",
+        )
+    )
+
+
+def _rounding_text(rounding: Mapping[str, float] | None) -> str:
+    """What a head that rounds its input costs."""
+    return "" if rounding is None else f": the head rounds its input (KL {rounding['kl']:.2g} nats)"
 
 
 def _memory_text(memory: Mapping[str, int]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from tpe_core.models.quantised import HeadRounding, Quantisation
 from tpe_core.pauses import pause
 
 __all__ = ["POST_KINDS", "HeadReport", "OutputHead", "Post", "PostKind", "Task"]
@@ -185,6 +186,8 @@ class HeadReport:
     max_abs_error: float = math.inf  # of post(W h + b) against the model's own logits
     supported: bool = False
     reason: str = ""  # why it is not supported
+    quantisation: Quantisation | None = None  # of the checkpoint
+    head_rounding: HeadRounding | None = None  # of a packed head that rounds its input
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `tpe check`, names as documented."""
@@ -205,4 +208,6 @@ class HeadReport:
             "max_abs_error": self.max_abs_error if math.isfinite(self.max_abs_error) else None,
             "supported": self.supported,
             "reason": self.reason,
+            **({} if self.quantisation is None else {"quantisation": self.quantisation.to_dict()}),
+            **({} if self.head_rounding is None else {"head_rounding": self.head_rounding.to_dict()}),
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from tpe_core.models.adapters import (
     read_adapter,
     with_adapter_apart,
 )
-from tpe_core.models.footprint import available_bytes, estimate
+from tpe_core.models.footprint import Footprint, available_bytes, estimate
 from tpe_core.models.gguf_files import (
+    GgufFile,
     check_header,
     gguf_file,
     loading_options,
@@ -36,12 +38,22 @@ from tpe_core.models.gguf_files import (
     make_plain,
     told_dequantising,
 )
+from tpe_core.models.gguf_header import GgufHeader
 from tpe_core.models.head import Task
 from tpe_core.models.hub import Source, explain, fetch, is_adapter, missing_weights, weight_names
 from tpe_core.models.model import LanguageModel
 from tpe_core.models.model_files import adapter_of, check_files, check_shapes, tokenizer_files
 from tpe_core.models.placement import device_of, dtype_of, placement
 from tpe_core.models.probe import open_head
+from tpe_core.models.quantised import (
+    Quantisation,
+    check_leftovers,
+    check_method,
+    loading_arguments,
+    prepare,
+    silence,
+    without_idle,
+)
 from tpe_core.models.sampling import decoder_start
 from tpe_core.models.tasks import auto_class, task_of
 from tpe_core.models.threads import settle_threads, watch_cores
@@ -92,9 +104,9 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
     where `options.text` is token ids, or no text is to be read (`reads_text`).
     """
     yield Progress("load model", 0)
+    _quiet()
     import transformers
 
-    _quiet()
     since = watch_cores(options.threads)
     device = device_of(options)
     dtype = dtype_of(options, device)
@@ -113,12 +125,15 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
         common["gguf_file"] = source.gguf
         placed |= loading_options(header, dtype, options)
         dtype = placed["dtype"]
+    quantisation = None
     try:
         config = transformers.AutoConfig.from_pretrained(source.name, **common)
+        quantisation = None if header is not None else check_method(config, options, placed.get("device_map"))
+        placed |= loading_arguments(config, quantisation, device)
         task = task_of(config, options.task, options.model)
         memory = estimate(
             config,
-            source.folder,
+            None if quantisation is not None and quantisation.unpacked else source.folder,
             dtype,
             task,
             available_bytes(device),
@@ -139,25 +154,25 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
                 **placed,
                 **common,
             )
-        check_shapes(info["mismatched_keys"], source.folder, weights, options.model)
-        _check_missing(info["missing_keys"], task, options.model)
+        _check_keys(info, hf, source.folder, weights, task=task, quantisation=quantisation, name=options.model)
         if "device_map" not in placed and device is not None:
             hf = hf.to(device)
-        file = None
-        if header is not None:
-            make_plain(hf)
-            file = yield from gguf_file(source.folder / str(source.gguf), header, memory.body_bytes, options.cache)
+        file = yield from _dequantised(hf, header, source, memory, options.cache)
         if adapter is not None:
             hf, adapter = put_on(hf.eval(), adapter, task)
     except TpeError:
         raise
     except Exception as error:  # whatever transformers and the hub raise; the cause chain says which it is
-        raise explain(error, options) from error
-    hf = hf.eval()
+        raise explain(
+            error, options, "" if quantisation is None else f"the {quantisation.method} weights of "
+        ) from error
+    hf = prepare(hf.eval(), quantisation)
     threads = settle_threads(since, str(hf.device))
     yield Progress("measure the head", 0, note="" if threads is None else threads.note)
     context = _context(hf, config, tokenizer)
-    head, report = open_head(hf, vocabulary_rows(tokenizer), context, task, decoder_start(hf))
+    head, report = open_head(
+        hf, vocabulary_rows(tokenizer), context, task, decoder_start(hf), quantisation=quantisation
+    )
     notes = () if header is not None and adapter is None else _notes(source.folder, options.model, adapter)
     notes += () if threads is None or not threads.sentence else (threads.sentence,)
     return LanguageModel(
@@ -178,12 +193,24 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
 
 def _quiet() -> None:
     """Have the libraries that load a model say nothing: what matters is said in one sentence, or shown as progress."""
+    silence()
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     for library in ("accelerate", "bitsandbytes", "huggingface_hub"):
         logging.getLogger(library).setLevel(logging.ERROR)
+
+
+def _dequantised(
+    hf: Any, header: GgufHeader | None, source: Source, memory: Footprint, cache: bool
+) -> Steps[GgufFile | None]:
+    """What is to be known of the GGUF file that a model came from, the model made a plain one; None without a file."""
+    if header is None:
+        return None
+    make_plain(hf)
+    file: GgufFile = yield from gguf_file(source.folder / str(source.gguf), header, memory.body_bytes, cache)
+    return file
 
 
 def _tokenizer(
@@ -284,6 +311,23 @@ def _source(options: RunOptions) -> Steps[Source]:
         raise ModelError(f"there is no folder {name}.")
     source: Source = yield from fetch(name, options)
     return source
+
+
+def _check_keys(
+    info: Mapping[str, Any],
+    hf: Any,
+    folder: Path,
+    weights: list[str],
+    *,
+    task: Task,
+    quantisation: Quantisation | None,
+    name: str,
+) -> None:
+    """Raise `ModelError` where a checkpoint's tensors are not the model's: of other shapes, too few, or left over."""
+    called = name if quantisation is None else f"{name}, quantised with {quantisation},"
+    check_shapes(info["mismatched_keys"], folder, weights, called)
+    check_leftovers(info["unexpected_keys"], hf, quantisation, name)
+    _check_missing(without_idle(info["missing_keys"], quantisation), task, called)
 
 
 def _check_missing(keys: Any, task: Task, name: str) -> None:

@@ -78,7 +78,9 @@ class LanguageModel:
             if self.measured_head is None
             else rowless_tokens(self.hf, self.measured_head.total_rows, self.tokenizer, self.name)
         )
-        return tuple(filter(None, (*self.notes, beyond)))
+        rounding = self.report.head_rounding if self.report.supported else None
+        rounds = "" if rounding is None else rounding.sentence(self.name)
+        return tuple(filter(None, (*self.notes, rounds, beyond)))
 
     @cached_property
     def site(self) -> HeadSite:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tpe_core.errors import ModelError, reason_of
 from tpe_core.json_text import parse_json
+from tpe_core.models.quantised import inner_tensors
 from tpe_core.options import RunOptions
 from tpe_core.store import default_root, is_alive
 
@@ -129,10 +130,13 @@ def _offload_folder() -> Path:
 
 
 def values(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer of a model by name, offloaded ones fetched for as long as each is looked at."""
+    """Every parameter and buffer of a model by name, offloaded ones fetched for as long as each is looked at.
+
+    Of a packed parameter, the tensors that hold it.
+    """
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.device.type != "meta":
-            yield name, tensor
+            yield from inner_tensors(name, tensor)
             continue
         from accelerate.utils import align_module_device
 

@@ -21,6 +21,7 @@ from tpe_core.models.footprint import available_bytes
 from tpe_core.models.head import CHUNK_ROWS, HeadReport, OutputHead, Post, Task
 from tpe_core.models.head_sites import HeadSite, find_site, is_tied
 from tpe_core.models.post import NEVER, RELATIVE_TOLERANCE, MeasuredPost, exact, measure, ramp
+from tpe_core.models.quantised import ROUNDED_TOLERANCE, Quantisation, dequantised, is_plain, rounding
 
 __all__ = ["open_head"]
 
@@ -51,12 +52,7 @@ def _read(
         return columns.mul_(scale), None if bias is None else bias.detach().float() * scale
     head = site.module
     assert head is not None  # noqa: S101 - callers check the reason first
-    direct = (
-        type(head) is nn.Linear
-        and head.weight.device.type != "meta"
-        and not (head._forward_hooks or head._forward_pre_hooks)
-    )
-    if direct and not hasattr(head, "_hf_hook"):
+    if is_plain(head):
         assert isinstance(head, nn.Linear)  # noqa: S101 - for the type checker
         bias = None if head.bias is None else head.bias.detach().float().clone() * scale
         weight = head.weight.detach()
@@ -79,12 +75,19 @@ def _read(
 
 
 def open_head(
-    model: Any, vocab_size: int, context: int, task: Task = "causal", decoder_start: int | None = None
+    model: Any,
+    vocab_size: int,
+    context: int,
+    task: Task = "causal",
+    decoder_start: int | None = None,
+    *,
+    quantisation: Quantisation | None = None,
 ) -> tuple[OutputHead | None, HeadReport]:
     """Read a model's head and measure it on a short input; the head is None where the report says unsupported.
 
     `vocab_size` is the number of token ids the tokenizer can produce; `context` bounds the input's length;
-    `decoder_start` is the id that an encoder-decoder model's decoder begins with.
+    `decoder_start` is the id that an encoder-decoder model's decoder begins with. A head that is packed by a
+    `quantisation` may round its input: how far that is from W h + b then stands in the report.
     """
     parameter = next(model.parameters())
     site = find_site(model)
@@ -94,6 +97,7 @@ def open_head(
         dtype=str(parameter.dtype).removeprefix("torch."),
         device=str(parameter.device),
         task=task,
+        quantisation=quantisation,
     )
     if site.module is None or site.reason:
         return None, replace(report, reason=site.reason)
@@ -128,6 +132,8 @@ def open_head(
         return None, replace(report, reason=reason)
     post = exact(measured.post, model.config, max(RELATIVE_TOLERANCE, 4 * eps))
     columns, bias = _read(site, hidden.shape[-1], hidden.device, hidden.dtype, post.scale)
+    if quantisation is not None and not is_plain(site.module):
+        columns, bias = _closest(site, columns, bias, hidden, post.scale)
     has_bias = bias is not None
     if non_finite_weight([("", columns)]) is not None:
         return None, replace(report, reason=_not_finite(model, report.dtype))
@@ -150,7 +156,72 @@ def open_head(
         bias=has_bias,
         post=post,
     )
-    return _verified(head, report, hidden, logits, eps)
+    checked, report = _verified(head, report, hidden, logits, eps)
+    if checked is None and quantisation is not None and not is_plain(site.module):
+        report = replace(report, post=post)
+        return _rounded(head, report, site, measured=measured, hidden=hidden, logits=logits, eps=eps)
+    return checked, report
+
+
+def _closest(
+    site: HeadSite, columns: Tensor, bias: Tensor | None, hidden: Tensor, scale: float
+) -> tuple[Tensor, Tensor | None]:
+    """Of W as read through a packed head [d, V] and W as its weight unpacks, the one closer to the head's own output.
+
+    They differ where the head rounds its input, a unit vector too.
+    """
+    head = site.module
+    assert head is not None  # noqa: S101 - callers check the reason first
+    unpacked = None if site.weights is not None else dequantised(head, hidden.shape[-1])
+    if unpacked is None or len(unpacked[0]) != columns.shape[1]:
+        return columns, bias
+    weight, offset = unpacked
+    other = weight.T.to(columns.device) * scale
+    offset = None if offset is None else offset.to(columns.device) * scale
+    with torch.inference_mode():
+        own = head(hidden).float().flatten(0, -2).to(columns.device) * scale
+    flat = hidden.float().flatten(0, -2).to(columns.device)
+
+    def distance(matrix: Tensor, constant: Tensor | None) -> float:
+        return float((flat @ matrix + (0.0 if constant is None else constant) - own).square().mean())
+
+    return (other, offset) if distance(other, offset) < distance(columns, bias) else (columns, bias)
+
+
+def _rounded(
+    head: OutputHead,
+    report: HeadReport,
+    site: HeadSite,
+    *,
+    measured: MeasuredPost,
+    hidden: Tensor,
+    logits: Tensor,
+    eps: float,
+) -> tuple[OutputHead | None, HeadReport]:
+    """A packed head that is not W h + b to the precision of its logits: because its own product rounds, or not at all.
+
+    Where post of the module's own output is the model's logits, the difference is the module's: the head is accepted
+    up to `ROUNDED_TOLERANCE` and the report tells the error.
+    """
+    assert site.module is not None  # noqa: S101 - callers check the reason first
+    with torch.inference_mode():
+        own = site.module(hidden).float()[..., : measured.rows] * head.post.scale
+    if measured.offset is not None:
+        own = own + measured.offset.float().to(own.device)
+    theirs, ours = logits.float(), head.logits(hidden).to(logits.device)
+    through = rounding(theirs, head.post(own).to(logits.device))
+    error = rounding(theirs, ours)
+    if through.share > max(RELATIVE_TOLERANCE, 4 * eps):
+        return None, replace(report, post=Post("opaque"))
+    report = replace(report, head_rounding=error)
+    if error.share <= ROUNDED_TOLERANCE:
+        return head, replace(report, supported=True, reason="")
+    reason = (
+        f"the head ({report.head}, {report.quantisation}) rounds its input: its logits differ from W h + b by up to "
+        f"{error.max_abs:.3g}, {error.share:.0%} of the largest (at most {ROUNDED_TOLERANCE:.0%} is accepted): "
+        "name the model with its head unquantised."
+    )
+    return None, replace(report, post=Post("opaque"), reason=reason)
 
 
 def _not_finite(model: nn.Module, dtype: str) -> str:
