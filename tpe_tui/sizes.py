@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tpe_tui.cells import escape_controls, fit
 
-__all__ = ["SMALLEST", "short_name", "too_small"]
+__all__ = ["SMALLEST", "model_title", "short_name", "too_small"]
 
 SMALLEST = (60, 16)
 NAME_CELLS = 24
@@ -23,3 +23,10 @@ def short_name(model: str) -> str:
     if len(text) > NAME_CELLS:
         text = text.rstrip("/").rsplit("/", 1)[-1]
     return fit(text, NAME_CELLS) if len(text) > NAME_CELLS else text
+
+
+def model_title(model: str, revision: str | None) -> str:
+    """A model's name and, where its revision names an adapter on it, the last part of that one's."""
+    _, found, adapter = (revision or "").partition("adapter:")
+    title = short_name(model)
+    return f"{title}+{short_name(adapter.rstrip('/').rsplit('/', 1)[-1])}" if found else title

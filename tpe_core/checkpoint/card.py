@@ -30,11 +30,15 @@ def model_card(model: LanguageModel, edit: ResolvedEdit, record: dict[str, Any],
         front.append(f"base_model: {model.name}")
     but = " (all but its final norm)" if form["constants"] in {"norm", "freed-column"} else ""
     gives = "the edited distribution" if form["exact"] else "the closest to the edited distribution that it can hold"
+    adapter = ""
+    if model.adapter is not None:
+        named = _code(printable_token(model.adapter.name))
+        adapter = f" The original has the adapter {named} ({model.adapter.kind}) merged into its weights."
     parts = [
         "\n".join([*front, "---"]),
         f"# {_code(name)} with an edited output head",
         f"Made by `tpe bake`. The model's body{but} and its input embedding are the original's, bit for bit; "
-        f"`from_pretrained` alone gives {gives}.",
+        f"`from_pretrained` alone gives {gives}.{adapter}",
         "## The edit\n\n" + "\n".join(f"- {line}" for line in _edit_lines(model, edit)),
         "## How it is stored\n\n" + f"{form['text'][:1].upper()}{form['text'][1:]}. Weights are {record['dtype']}.",
     ]

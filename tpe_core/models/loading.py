@@ -198,7 +198,7 @@ def _quiet() -> None:
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    for library in ("accelerate", "bitsandbytes", "huggingface_hub"):
+    for library in ("accelerate", "bitsandbytes", "huggingface_hub", "torchao", "torch.utils._pytree"):
         logging.getLogger(library).setLevel(logging.ERROR)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tpe_core.edits.intervention import Intervention
 from tpe_core.snapshots import EncodingTable, NextTokens, PruningForecast
 from tpe_tui.cells import number
-from tpe_tui.sizes import short_name
+from tpe_tui.sizes import model_title
 from tpe_tui.widgets.bars import Field
 
 __all__ = ["inspect_fields"]
@@ -23,7 +23,7 @@ def inspect_fields(
     """The inspector's status line; `current` says whether `answer` is about the prompt and the edit in force."""
     info, pruned = table.info, len(edit.pruned)
     fields = [
-        Field(short_name(info.name), 0, "title"),
+        Field(model_title(info.name, info.revision), 0, "title"),
         Field(f"{info.vocab_rows:,}×{info.hidden_size}", 7),
         Field(f"{info.device} {info.dtype}", 9),
         Field(f"adj R² {table.r2_adjusted:.3f}", 5),

@@ -104,6 +104,7 @@ def test_alpha_edits_and_baked_checkpoints_are_those_of_the_adapted_model(
     with torch.inference_mode():
         assert apart(again(input_ids=IDS).logits, wanted) < 1e-5
     assert not (baked.path / "adapter_config.json").exists()
+    assert f"has the adapter `{folder}`" in (baked.path / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("kind", "method"), OTHERS)
