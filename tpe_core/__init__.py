@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis, analyze
     from tpe_core.checkpoint.bake import Baked, bake
+    from tpe_core.comparison.divergence import ModelComparison, compare_models
     from tpe_core.corpus.sources import text_source
     from tpe_core.detection.detection import Detection, detect
     from tpe_core.detection.hidden import HiddenSample
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "analysis": ("Analysis", "analyze"),
     "checkpoint.bake": ("Baked", "bake"),
+    "comparison.divergence": ("ModelComparison", "compare_models"),
     "encoding.components": ("Components", "principal_components"),
     "generation.decoding": ("Decoding",),
     "encoding.design": ("Design",),
@@ -114,6 +116,7 @@ __all__ = [
     "Intervention",
     "LanguageModel",
     "LiveSession",
+    "ModelComparison",
     "OutputHead",
     "PairRequest",
     "PairedGeneration",
@@ -128,6 +131,7 @@ __all__ = [
     "analyze",
     "apply",
     "bake",
+    "compare_models",
     "count_text",
     "detect",
     "edited_logits",

@@ -12,7 +12,15 @@ from functools import cache, lru_cache
 from itertools import cycle
 from typing import Any, Protocol
 
-__all__ = ["TokenDecoder", "cell_width", "fit", "printable_bytes", "printable_token", "token_texts"]
+__all__ = [
+    "TokenDecoder",
+    "cell_width",
+    "fit",
+    "printable_bytes",
+    "printable_token",
+    "spellings_and_texts",
+    "token_texts",
+]
 
 EMPTY = "∅"
 ELLIPSIS = "…"
@@ -168,15 +176,20 @@ def token_texts(tokenizer: TokenDecoder, count: int) -> list[str]:
     Each id is decoded alone. What that loses is restored from the vocabulary's spelling: the leading space of
     SentencePiece pieces, and the bytes of tokens that hold only a part of a character.
     """
+    pairs = spellings_and_texts(tokenizer, count)
+    spellings = {spelling for spelling, _ in pairs if isinstance(spelling, str)}
+    return [_text(*pair, index, spellings) for index, pair in enumerate(pairs)]
+
+
+def spellings_and_texts(tokenizer: TokenDecoder, count: int) -> list[tuple[Any, str | None]]:
+    """(The vocabulary's spelling, the text it decodes to alone) of token ids 0 to ``count - 1``; None where none is."""
     highest = max(tokenizer.get_vocab().values(), default=-1)  # not the number of tokens: ids may have holes
     known = max(0, min(count, highest + 1))
     spelled = _each(tokenizer.convert_ids_to_tokens, list(range(known)))
     decoded = _each(
         lambda ids: tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False), [[index] for index in range(known)]
     )
-    spellings = {spelling for spelling in spelled if isinstance(spelling, str)}
-    texts = [_text(*pair, index, spellings) for index, pair in enumerate(zip(spelled, decoded, strict=True))]
-    return texts + [f"⟨id {index}⟩" for index in range(known, count)]
+    return [*zip(spelled, decoded, strict=True), *[(None, None)] * (count - known)]
 
 
 def _each(function: Any, items: list[Any]) -> list[Any]:

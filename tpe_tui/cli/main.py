@@ -28,6 +28,7 @@ from tpe_tui.cli.demo import train
 from tpe_tui.cli.dynamics import dynamics
 from tpe_tui.cli.eval import evaluate
 from tpe_tui.cli.generate import generate
+from tpe_tui.cli.kl import kl
 from tpe_tui.cli.manifest import diff, schema, show
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Chat, Model, run_options, takes
 from tpe_tui.cli.prune import prune
@@ -198,6 +199,11 @@ COMMANDS: Registry[Command] = Registry(
         name="transfer",
         about="Print what a saved mask costs on another revision or fine-tune of the same width.",
         run=transfer,
+    ),
+    Command(
+        name="kl",
+        about="Compare two models of one tokenizer exactly: KL, flips, perplexity, and which tokens carry it.",
+        run=kl,
     ),
     Command(
         name="show",

@@ -28,6 +28,7 @@ REFUSED = {
     "generate, no such edit": (["generate", "demo", "--intervention", "no.json"], "no.json"),
     "bake, no such edit": (["bake", "no.json", "demo", "--out", "out"], "no.json"),
     "eval, no such edit": (["eval", "no.json", "demo", "--tasks", "arc_easy"], "no.json"),
+    "kl, no such text": (["kl", "demo", "demo", "--text", "no.txt"], "no.txt"),
     "transfer, no such edit": (["transfer", "no.json", "demo"], "no.json"),
     "prune, an unknown order": ([*PRUNE, "--order", "fastest"], "fastest"),
     "prune, an impossible share": ([*PRUNE, "--fractions", "1.5"], "1.5"),

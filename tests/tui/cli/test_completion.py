@@ -13,7 +13,7 @@ import pytest
 from tpe_tui.cli.completion import complete_model, one_of
 from tpe_tui.cli.main import main
 
-COMMANDS = ["inspect", "check", "analyze", "dynamics", "steer", "prune", "generate", "bake", "eval", "transfer"]
+COMMANDS = ["inspect", "check", "analyze", "dynamics", "steer", "prune", "generate", "bake", "eval", "transfer", "kl"]
 SHELLS = ("bash", "zsh", "fish")
 
 
