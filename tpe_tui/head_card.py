@@ -46,6 +46,7 @@ def card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
             if error is None
             else f"{error:.3g} in the logits, against the model's own{_rounding_text(card.get('head_rounding'))}",
         ),
+        *_precision_lines(card),
         ("supported", "yes" if card["supported"] else f"no: {card['reason']}"),
     ]
 
@@ -96,6 +97,32 @@ def _quantisation_text(told: Mapping[str, Any]) -> str:
 def _rounding_text(rounding: Mapping[str, float] | None) -> str:
     """What a head that rounds its input costs."""
     return "" if rounding is None else f": the head rounds its input (KL {rounding['kl']:.2g} nats)"
+
+
+def _precision_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What it costs that the logits are computed in the model's dtype, and what carries it; the command if unknown."""
+    told = card.get("precision")
+    if told is None:
+        narrow = card["supported"] and card["dtype"] in ("bfloat16", "float16")
+        return [("head precision", "not measured: `tpe check --precision` does that")] if narrow else []
+    if not told["positions"]:
+        return [("head precision", f"the logits are computed in {told['dtype']}: nothing is lost to rounding")]
+    lines = [
+        (
+            "head precision",
+            f"logits in {told['dtype']} against the float32 head: KL {told['kl']:.3g} nats (largest "
+            f"{told['kl_max']:.2g}); {told['positions']:,} positions of {told['text']}",
+        ),
+        ("", f"the most probable token is another at {told['top1_flips']:.1%}, and tied at {told['tied_tops']:.1%}"),
+        ("", f"float32 logits rounded to {told['dtype']}: KL {told['kl_rounding']:.3g}"),
+    ]
+    saved = [f"{each['dim']} {each['saved']:.0%}" for each in told["dimensions"]]
+    if saved:
+        together = f"; all of these {told['saved_together']:.0%}"
+        lines.append(("  dimensions", f"of that KL, kept in float32 they save: {', '.join(saved)}{together}"))
+    if told["tokens"]:
+        lines.append(("  tokens", "of the KL: " + "  ".join(f"{t['token']} {t['share']:.1%}" for t in told["tokens"])))
+    return lines
 
 
 def _memory_text(memory: Mapping[str, int]) -> str:

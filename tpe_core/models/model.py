@@ -110,6 +110,11 @@ class LanguageModel:
         logits: Tensor = forward(self.hf, self._inputs(inputs)).logits
         return logits
 
+    def hidden_and_logits(self, inputs: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(`hidden`, `logits`) of the same whole forward."""
+        hidden, output = capture(self.hf, self.site, self._inputs(inputs), stop=False)
+        return hidden, output.logits
+
     def _inputs(self, inputs: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
         named = {"input_ids": inputs} if isinstance(inputs, Tensor) else inputs
         self.check_inputs(named)

@@ -88,10 +88,16 @@ def open_inspector(
     raise typer.Exit(run_app(options, mask, prompt, ascii_only=ascii_only, chat=chat))
 
 
-@takes(LOADING | OUTPUT)
+@takes(LOADING | {"text", "text_field"} | OUTPUT)
 def check(
     context: typer.Context,
     model: Model = DEMO,
+    precision: Annotated[
+        bool, typer.Option("--precision", help="Measure what it costs that logits are computed in the model's dtype.")
+    ] = False,
+    positions: Annotated[
+        int | None, typer.Option(min=1, help="Predicted positions to measure --precision at.  [default: 1024]")
+    ] = None,
     *,
     json_: bool,
 ) -> None:
@@ -99,11 +105,20 @@ def check(
     from tpe_tui.cli.tables import print_check
 
     options = run_options(context)
-    loaded = load(options, reads_text=options.vocabulary is None)
+    if not precision and (positions is not None or options.text or options.text_field is not None):
+        raise typer.BadParameter("--text, --text-field and --positions are for --precision: add it, or leave them out.")
+    loaded = load(options, reads_text=precision or options.vocabulary is None)
+    card = loaded.card()
+    if precision and loaded.report.supported:
+        from tpe_core.corpus.sources import text_source
+        from tpe_core.detection.precision import POSITIONS, head_precision
+
+        source = text_source(options.text, text_field=options.text_field, offline=options.offline)
+        card["precision"] = drive(head_precision(loaded, source, positions or POSITIONS)).to_dict()
     if json_:
-        print_json(loaded.card())
+        print_json(card)
     else:
-        print_check(loaded.card())
+        print_check(card)
     if not loaded.report.supported:
         raise typer.Exit(FAILED)
 

@@ -81,3 +81,41 @@ def test_the_card_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["check", str(save_tiny(tmp_path / "granite", "granite"))]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("after"))
     assert lines["after"] == "the head  scale 0.25: the logits are 0.25 (W h + b)"
+
+
+def test_the_cost_of_the_heads_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_tiny(tmp_path / "gpt2")
+    text = tmp_path / "own.txt"
+    text.write_text("the value of a list returns the number in str " * 400)
+    asked = ["check", str(folder), "--precision", "--positions", "100", "--text", str(text), "--json"]
+    assert main([*asked, "--dtype", "bfloat16"]) == 0
+    found = json.loads(capsys.readouterr().out)["precision"]
+    assert found.keys() == {
+        "dtype", "text", "positions", "kl", "kl_max", "kl_rounding", "top1_flips", "tied_tops", "largest_logit",
+        "dimensions", "saved_together", "half_variance", "tokens",
+    }  # fmt: skip
+    assert found["dimensions"][0].keys() == {"dim", "rms", "kl_in_float32", "saved"}
+    assert found["tokens"][0].keys() == {"id", "token", "share"}
+    assert (found["dtype"], found["positions"]) == ("bfloat16", 100)
+    assert found["kl"] > 0
+    assert main(asked) == 0
+    plain = json.loads(capsys.readouterr().out)["precision"]
+    assert (plain["dtype"], plain["kl"], plain["top1_flips"], plain["tokens"]) == ("float32", 0.0, 0.0, [])
+
+
+def test_the_cost_of_the_heads_precision_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_tiny(tmp_path / "gpt2")
+    text = tmp_path / "own.txt"
+    text.write_text("the value of a list returns the number in str " * 400)
+    narrow = ["check", str(folder), "--dtype", "bfloat16"]
+    assert main([*narrow, "--precision", "--positions", "70", "--text", str(text)]) == 0
+    shown = capsys.readouterr().out
+    assert "head precision  logits in bfloat16 against the float32 head: KL " in shown
+    assert "70 positions of own.txt" in shown
+    assert "\n  dimensions    of that KL, kept in float32 they save: " in shown
+    assert main(["check", str(folder), "--precision"]) == 0
+    assert "head precision  the logits are computed in float32: nothing is lost" in capsys.readouterr().out
+    assert main(narrow) == 0
+    assert "head precision  not measured: `tpe check --precision` does that" in capsys.readouterr().out
+    assert main(["check", str(folder), "--text", str(text)]) == 2
+    assert "are for --precision" in capsys.readouterr().err
