@@ -1,6 +1,7 @@
 """Detection and the live toggle on a GPU, on random weights of real models' shapes: ``python -m benchmarks.gpu``.
 
-The same batches go through detection, through plain forwards that return logits, and through the body alone, in turns.
+The same batches go through detection, through plain forwards that return logits, and through the body alone, in turns;
+the head product's share of a forward is measured with float32 operands and with the model's own.
 Without a GPU, ``--device cpu --shapes tiny`` shows that it runs; there, peaks of memory are not counted.
 """
 
@@ -24,6 +25,7 @@ from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.distribution import Distribution
 from tpe_core.edits.edited_head import EditedHead
 from tpe_core.edits.intervention import Intervention
+from tpe_core.models.head_product import HALF_POSITIONS, half_product
 from tpe_core.models.model import LanguageModel
 
 __all__ = ["SHAPES", "measure"]
@@ -146,6 +148,46 @@ def _detection(name: str, model: LanguageModel, device: Device, steps: int) -> t
     ], found[0]
 
 
+def _product(name: str, model: LanguageModel, device: Device, steps: int) -> list[Row]:
+    """Rows for the head product's share of a forward pass, with float32 operands and with the model's own.
+
+    The product is that of all positions of the pass, in chunks of `HALF_POSITIONS`; nothing else happens to the logits.
+    """
+    head, batch = model.head, blocks_per_forward(model, BLOCK)
+    ids = torch.from_numpy(random_corpus(batch, head.vocab_rows).blocks)
+    hidden = model.hidden(ids).flatten(0, 1).to(head.columns.device)
+    chunks = hidden.split(HALF_POSITIONS)
+    buffer = torch.empty(len(chunks[0]), head.total_rows, device=hidden.device)
+
+    def product(narrow: bool) -> None:
+        for chunk in chunks:
+            head.raw(chunk if narrow else chunk.float(), out=buffer[: len(chunk)])
+
+    sides: dict[str, Callable[[], object]] = {
+        "forward": lambda: model.logits(ids),
+        "float32": lambda: product(narrow=False),
+    }
+    narrow = str(hidden.dtype).removeprefix("torch.")
+    takes_half = half_product(hidden.dtype, head.columns.dtype, hidden.device, len(chunks[0]))
+    if takes_half:
+        sides[narrow] = lambda: product(narrow=True)
+    taken = device.interleaved(sides, steps)
+    rows = [
+        Row(
+            f"{name}: head product, {kind} operands / forward",
+            milliseconds(taken[kind]),
+            milliseconds(taken["forward"]),
+            taken[kind] / taken["forward"],
+        )
+        for kind in taken
+        if kind != "forward"
+    ]
+    if not takes_half:
+        why = f"none in {narrow} on {hidden.device.type}"
+        rows.append(Row(f"{name}: head product, bfloat16 or float16 operands / forward", why))
+    return rows
+
+
 def _memory(name: str, model: LanguageModel, device: Device, weights: int) -> list[Row]:
     """Rows for what is held and what a pass takes beyond it; none where the device does not count."""
     if not device.counts_memory:
@@ -199,10 +241,11 @@ def measure(shape: str, device: torch.device, dtype: torch.dtype, quick: bool = 
         memory = _memory(name, model, on, weights)
         with torch.inference_mode():
             rows, detection = _detection(name, model, on, QUICK_STEPS if quick else STEPS)
+            products = _product(name, model, on, QUICK_STEPS if quick else STEPS)
             toggles = _toggle(name, model, on, detection, QUICK_TOGGLES if quick else TOGGLES)
     except torch.OutOfMemoryError:
         return [Row(name, "out of memory")]
-    return [*rows, *memory, *toggles]
+    return [*rows, *products, *memory, *toggles]
 
 
 def _gib(value: float) -> str:

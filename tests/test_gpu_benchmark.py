@@ -13,9 +13,18 @@ def test_it_runs_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("CPU, torch ")
     rows = [line for line in lines if line.startswith("gpu: tiny: ")]
-    assert len(rows) == 5
+    assert len(rows) == 7
     assert "detection / forward with logits, 256 positions" in rows[0]
-    assert all(" ms " in row for row in (rows[0], rows[1], rows[3], rows[4]))
+    assert "head product, float32 operands / forward" in rows[3]
+    assert all(" ms " in row for row in (rows[0], rows[1], rows[3], rows[5], rows[6]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_product_that_is_not_there_is_said_to_be_missing(dtype: str, capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.main(["--device", "cpu", "--shapes", "tiny", "--dtype", dtype, "--quick"])
+    row = next(line for line in capsys.readouterr().out.splitlines() if "bfloat16 or float16 operands" in line)
+    assert f"none in {dtype} on cpu" in row
+    assert " ms " not in row
 
 
 @pytest.mark.parametrize("shape", gpu.SHAPES)

@@ -3,9 +3,9 @@
 `Detection` holds sums over positions and a sample of hidden states; two of them over different text add
 with ``+``. Logits live for one chunk of positions at a time and are never stored.
 
-Precision: head product and softmax in float32, sums in float64. A row whose mean over a chunk, or over the part of it
-that is of one group, falls under `RESCUE_BELOW` is recomputed there in float64 in the log domain, so nothing
-underflows, is dropped, or clamped.
+Precision: head product and softmax in float32 (the operands narrower where that is exact, `models.head_product`), sums
+in float64. A row whose mean over a chunk, or over the part of it that is of one group, falls under `RESCUE_BELOW` is
+recomputed there in float64 in the log domain, so nothing underflows, is dropped, or clamped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from tpe_core.detection.hidden import (
     hidden_batch,
 )
 from tpe_core.errors import NumericalError, TpeError
+from tpe_core.models.footprint import available_bytes
 from tpe_core.models.head import OutputHead
+from tpe_core.models.head_product import HALF_POSITIONS, keeps_half
 from tpe_core.pauses import pause
 from tpe_core.progress import Progress, Steps
 
@@ -48,6 +50,7 @@ __all__ = ["Detection", "detect", "detection_key"]
 VERSION = 1  # of what is summed and how; part of every cache key
 RESCUE_BELOW = 1e-20  # mean probability over a chunk; float32 has none left below 1e-38
 CHUNK_BYTES = 32 * 2**20  # of float32 logits at a time; on CUDA twice as many, and as many of probabilities
+SPARE = 0.5  # share of the free memory that a larger chunk may take
 SAVE_SECONDS = 30.0
 
 Floats = NDArray[np.float64]
@@ -194,13 +197,16 @@ class _Accumulator:
         self.sample = SampleBuilder(sample_size, width, seed)
         most = CPU_POSITIONS if device.type == "cpu" else CUDA_POSITIONS
         self.chunk = max(8, min(most, CHUNK_BYTES * (1 if device.type == "cpu" else 2) // (4 * rows)))
+        if keeps_half(head.columns.dtype, device):  # logits and probabilities of as many positions, where they fit
+            fits = 2 * 4 * HALF_POSITIONS * rows <= SPARE * available_bytes(device)
+            self.chunk = max(self.chunk, HALF_POSITIONS if fits else 0)
         self.buffer = torch.empty(self.chunk, rows, dtype=torch.float32, device=device)
 
     def add(
         self, hidden: Tensor, targets: NDArray[Any], hashes: NDArray[np.uint64], stretch: NDArray[np.int64]
     ) -> None:
         """Add h [B, L, d] with its next tokens [B, L]; `hashes` [B] name the blocks, `stretch` [B] their groups."""
-        h = hidden.flatten(0, 1).to(self.head.columns.device).float()
+        h = hidden.flatten(0, 1).to(self.head.columns.device)
         next_ids = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.int64)).flatten().to(h.device)
         wide = h.to(self.device).double()
         column_sum = wide.sum(0)

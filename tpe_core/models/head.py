@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from tpe_core.models.head_product import half_product
 from tpe_core.models.quantised import HeadRounding, Quantisation
 from tpe_core.pauses import pause
 
@@ -87,13 +88,14 @@ class Post:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputHead:
-    """W and b of a head, scaled to final logits; products are float32 whatever the model's dtype.
+    """W and b of a head, scaled to final logits; sums and outputs of products are float32 whatever the model's dtype.
 
     bf16 logits near 100 are 0.5 apart, so the head is never run in the model's own precision. `columns` is W
     transposed, [d, V_all] and contiguous: it serves the full product as well as W does, and makes one dimension
     (what pruning touches) one contiguous read. It is the only copy of W: float32, or the model's own dtype where a
-    float32 copy would not fit, widened a chunk at a time then. Rows from `vocab_rows` on are padding: part of the
-    model's softmax, excluded from every fit and table. A bias of -inf marks tokens the model never predicts.
+    float32 copy would not fit, or where a GPU multiplies it as it is (`head_product`); where that is not done it is
+    widened a chunk at a time. Rows from `vocab_rows` on are padding: part of the model's softmax, excluded from every
+    fit and table. A bias of -inf marks tokens the model never predicts.
 
     Example:
         >>> head = model.head
@@ -134,9 +136,15 @@ class OutputHead:
 
     def raw(self, h: Tensor, out: Tensor | None = None) -> Tensor:
         """[..., V_all] float32 ``W h + b``, before the cap; into `out` [N, V_all] where given, for h [N, d]."""
-        flat = h.reshape(-1, h.shape[-1]).to(device=self.columns.device, dtype=torch.float32)
+        flat = h.reshape(-1, h.shape[-1]).to(self.columns.device)
         if out is None:
             out = torch.empty(len(flat), self.total_rows, dtype=torch.float32, device=flat.device)
+        if half_product(flat.dtype, self.columns.dtype, flat.device, len(flat)):
+            torch.mm(flat, self.columns, out_dtype=torch.float32, out=out)
+            if self.bias is not None:
+                out.add_(self.bias)
+            return out.reshape(*h.shape[:-1], self.total_rows)
+        flat = flat.float()
         step = CHUNK_ROWS
         if self.columns.dtype == torch.float32:
             step = max(CHUNK_ROWS, PRODUCT // max(1, flat.numel()))

@@ -19,6 +19,7 @@ from tpe_core.models.capture import capture, crafted_logits, forward, input_devi
 from tpe_core.models.finite import advice, non_finite_weight
 from tpe_core.models.footprint import available_bytes
 from tpe_core.models.head import CHUNK_ROWS, HeadReport, OutputHead, Post, Task
+from tpe_core.models.head_product import keeps_half
 from tpe_core.models.head_sites import HeadSite, find_site, is_tied
 from tpe_core.models.post import NEVER, RELATIVE_TOLERANCE, MeasuredPost, exact, measure, ramp
 from tpe_core.models.quantised import ROUNDED_TOLERANCE, Quantisation, dequantised, is_plain, rounding
@@ -36,10 +37,17 @@ def _fits_in_float32(values: int, device: torch.device) -> bool:
     return 4 * values <= SPARE * available_bytes(device)
 
 
+def _scales_exactly(scale: float, dtype: torch.dtype) -> bool:
+    """Whether W times a scale is exact in W's dtype: 1, or a power of two where the exponent has room for it."""
+    return scale == 1.0 or (math.frexp(scale)[0] == 0.5 and dtype != torch.float16)
+
+
 def _read(
     site: HeadSite, width: int, device: torch.device, dtype: torch.dtype, scale: float = 1.0
 ) -> tuple[Tensor, Tensor | None]:
     """(scale * W transposed [d, V], scale * b [V] float32 or None), W in float32 where that fits.
+
+    In its own dtype it stays where it is multiplied in that (`keeps_half`) and the scale loses nothing.
 
     A plain, materialised `nn.Linear` without hooks is read directly: exact, and free of a second product.
     Anything else (adapters, offloaded or quantised heads) is read through the module, as
@@ -56,8 +64,9 @@ def _read(
         assert isinstance(head, nn.Linear)  # noqa: S101 - for the type checker
         bias = None if head.bias is None else head.bias.detach().float().clone() * scale
         weight = head.weight.detach()
-        exact = math.frexp(scale)[0] == 0.5  # a power of two: it scales any float dtype exactly
-        wide = not exact or _fits_in_float32(weight.numel(), weight.device)
+        exact = _scales_exactly(scale, weight.dtype)
+        narrow = exact and keeps_half(weight.dtype, weight.device)
+        wide = not narrow and (not exact or _fits_in_float32(weight.numel(), weight.device))
         columns = torch.empty(width, len(weight), dtype=torch.float32 if wide else weight.dtype, device=weight.device)
         for first in range(0, len(weight), CHUNK_ROWS):  # so that W is never there in float32 twice
             columns[:, first : first + CHUNK_ROWS] = weight[first : first + CHUNK_ROWS].T
