@@ -29,6 +29,8 @@ ANALYZE = {
     "geometry",
     "components_weighted",
     "undertrained",
+    "text",
+    "stability",
 }
 ANALYZE |= {"encoding", "components", "sparsity", "dimensions"}
 ENCODING = {"r2", "r2_adjusted", "r2_heldout_vocab", "r2_permuted"}
@@ -70,6 +72,7 @@ def test_analyze_json_has_exactly_the_documented_names(analysis: dict[str, Any])
     assert set(analysis["components"]) == {"explained_variance_ratio", "correlations"}
     assert set(analysis["sparsity"]) == {"r2_by_k", "gini", "participation_ratio"}
     names = {"rank", "dim", "slope", "slope_std", "stderr", "t", "p", "q", "r"}
+    names |= {"text_stderr", "text_low", "text_high"}
     assert all(set(entry) == names for entry in analysis["dimensions"])
     assert [entry["rank"] for entry in analysis["dimensions"]] == [*range(1, analysis["hidden_size"] + 1)]
     assert sorted(entry["dim"] for entry in analysis["dimensions"]) == [*range(analysis["hidden_size"])]

@@ -65,8 +65,8 @@ OTHERS = {  # text with numbers in it that are given, not measured; or no number
     "tpe_tui.cells.fit", "tpe_tui.cells.bar", "tpe_tui.sizes.too_small", "tpe_tui.cells.elapsed",
     "tpe_tui.cells.duration", "tpe_tui.sweep.state.how_long", "tpe_tui.glyphs._braille",
     "tpe_tui.head_card._post_text", "tpe_tui.generation.text.edit_text", "tpe_tui.cli.manifest_tables.safe",
-    "tpe_tui.cli.steer_tables._domains", "tpe_tui.cli.transfer_tables._cells", "tpe_tui.cli.prune_tables._band",
-    "tpe_tui.cli.kl_tables._nats", "tpe_tui.cli.kl_tables._share",
+    "tpe_tui.cli.steer_tables._domains", "tpe_tui.cli.steer_tables._named", "tpe_tui.cli.transfer_tables._cells",
+    "tpe_tui.cli.prune_tables._band", "tpe_tui.cli.kl_tables._nats", "tpe_tui.cli.kl_tables._share",
 }  # fmt: skip
 SIZES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "k": 1e3, "M": 1e6}
 NUMBERS = {"float", "int", "float | None"}

@@ -170,7 +170,7 @@ def test_the_command_line_chooses_the_glyphs(
 ) -> None:
     chosen: list[bool | None] = []
     monkeypatch.setattr("tpe_tui.cli.main.on_terminal", lambda: True)
-    monkeypatch.setattr("tpe_tui.app.run_app", lambda *_, ascii_only: chosen.append(ascii_only) or 0)
+    monkeypatch.setattr("tpe_tui.app.run_app", lambda *_, ascii_only, **_more: chosen.append(ascii_only) or 0)
     assert main(["demo", *([option] if option else [])]) == 0
     assert chosen == [expected]
 

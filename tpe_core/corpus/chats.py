@@ -22,7 +22,7 @@ class ChatTemplate:
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) of the template."""
-        return hashlib.sha256(json.dumps(self._template, default=str).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self._template, default=str, allow_nan=False).encode()).hexdigest()
 
     @property
     def _template(self) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tpe_core.clamping import at_most
 from tpe_core.corpus.chats import ChatTemplate
 from tpe_core.corpus.compression import DamagedError, compression_of, decompressed
 from tpe_core.corpus.decoding import NotTextError, decode
@@ -81,7 +82,7 @@ class FileSource(TextSource):
             try:
                 with path.open("rb", buffering=0) as raw:
                     for text, begins, share in self._documents(path, raw, size, reader):
-                        yield Piece(text, begins, min(1.0, (before + share * size) / total))
+                        yield Piece(text, begins, at_most(1.0, (before + share * size) / total))
             except OSError as error:
                 raise unreadable(path, error) from error
             before += size
@@ -98,7 +99,7 @@ class FileSource(TextSource):
             return decompressed(iter(lambda: raw.read(step), b""))
 
         def read() -> float:
-            return min(1.0, raw.tell() / max(1, size))
+            return at_most(1.0, raw.tell() / max(1, size))
 
         name, render = str(path), None if self.template is None else self.template.render
         place, shared = "", 0.0
@@ -110,7 +111,7 @@ class FileSource(TextSource):
             for whole in decode(unpacked(), name):
                 after, part = read(), max(LEAST, len(whole) // PIECES)
                 for at in range(0, len(whole), part):
-                    shared = before + (after - before) * min(1.0, (at + part) / len(whole))
+                    shared = before + (after - before) * at_most(1.0, (at + part) / len(whole))
                     yield whole[at : at + part]
                 before = after
 

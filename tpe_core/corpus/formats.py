@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from tpe_core.clamping import at_most
 from tpe_core.corpus.compression import DamagedError, needs
 from tpe_core.corpus.records import CHAT, STRING, TEXT, FieldChoice, names_of
 from tpe_core.errors import CorpusError, reason_of
@@ -169,7 +170,7 @@ def read_parquet(file: Opened, choice: FieldChoice) -> Iterator[Document]:
         number = 0
         for batch in table.iter_batches(batch_size=ROWS, columns=[column]):
             for document in _column(batch, column, choice, number):
-                yield document._replace(share=min(1.0, (number := number + 1) / rows))
+                yield document._replace(share=at_most(1.0, (number := number + 1) / rows))
 
 
 def read_arrow(file: Opened, choice: FieldChoice) -> Iterator[Document]:
@@ -191,7 +192,7 @@ def read_arrow(file: Opened, choice: FieldChoice) -> Iterator[Document]:
         column = choice.choose(_kinds(table.schema), "the schema")
         number, before = 0, 0.0
         for batch in batches:
-            after = min(1.0, stream.tell() / size)
+            after = at_most(1.0, stream.tell() / size)
             for at, document in enumerate(_column(batch, column, choice, number), 1):
                 yield document._replace(share=before + (after - before) * at / max(1, batch.num_rows))
             number, before = number + batch.num_rows, after

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tpe_core.errors import CorpusError
+from tpe_core.json_text import parse_json
 from tpe_core.printable import fit, printable_token
 
 __all__ = ["IDS", "IdTokenizer", "id_tokenizer", "ids_of", "read_vocabulary"]
@@ -71,7 +72,7 @@ class IdTokenizer:
             self.mask_token_id,
             self.rows > WIDE,
         ]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(facts, allow_nan=False).encode()).hexdigest()
 
     @property
     def mask_token(self) -> str | None:
@@ -225,7 +226,7 @@ def _line_names(text: str) -> list[str]:
 
 def _json_names(path: Path, text: str) -> list[str]:
     try:
-        document = json.loads(text)
+        document = parse_json(text)
     except ValueError as error:
         raise CorpusError(f"the vocabulary {path} is not valid JSON ({error}): correct it.") from None
     if isinstance(document, list) and all(isinstance(name, str) for name in document):

@@ -9,6 +9,8 @@ from bisect import bisect_left
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tpe_core.clamping import at_most
+
 __all__ = ["Meter", "TextRead", "between"]
 
 
@@ -54,4 +56,4 @@ class Meter:
 
 def between(before: float | None, after: float | None, part: float) -> float | None:
     """The share at a `part` of the way from one to another; None where one is not known."""
-    return None if before is None or after is None else before + (after - before) * min(1.0, part)
+    return None if before is None or after is None else before + (after - before) * at_most(1.0, part)

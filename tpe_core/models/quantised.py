@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tpe_core.clamping import at_least
 from tpe_core.errors import ModelError, reason_of
 from tpe_core.options import RunOptions
 
@@ -340,7 +341,7 @@ def rounding(theirs: Tensor, ours: Tensor) -> HeadRounding:
     p, q = theirs.double().log_softmax(-1), ours.double().log_softmax(-1)
     kl = (p.exp() * (p - q)).masked_fill(~finite, 0.0).sum(-1).mean()
     worst = float(difference.max())
-    return HeadRounding(max_abs=worst, share=worst / max(largest, 1e-30), kl=max(0.0, float(kl)))
+    return HeadRounding(max_abs=worst, share=worst / max(largest, 1e-30), kl=at_least(0.0, float(kl)))
 
 
 def inner_tensors(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:

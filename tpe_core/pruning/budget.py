@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tpe_core.analysis import Analysis
-from tpe_core.clamping import at_most
+from tpe_core.clamping import at_least, at_most
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.detection.samples import Samples
 from tpe_core.edits.replacements import ROTATE
@@ -160,7 +160,7 @@ class _Within:
     def __init__(self, at: int, entries: int, name: str, width: int) -> None:
         """`at` of all `entries` were done before."""
         self._at, self._entries, self._name = at, entries, name
-        narrowing = math.log(max(1.0, width / COARSE)) / math.log(SECTIONS)
+        narrowing = math.log(at_least(1.0, width / COARSE)) / math.log(SECTIONS)
         self._expected = 2 + math.ceil(narrowing)  # the coarse pass, those that narrow, other text
         self._passes, self._before = 0, -1
 

@@ -104,8 +104,8 @@ def _stability(analysis: Analysis) -> list[str]:
     if math.isinf(wanted):
         needed = "halves that do not agree foretell no length that would do"
     return [
-        f"ranking by |slope|: halves of the text share {found.overlap[0.3]:.0%} of their bottom 30 % of dimensions; "
-        f"rank correlation {found.spearman:z.2f}",
+        f"ranking by |slope|: halves of the text share {percent(found.overlap[0.3])} of their bottom 30 % of "
+        f"dimensions; rank correlation {found.spearman:z.2f}",
         f"  slopes of halves agree to cosine {found.cosine:z.3f}, of two texts of {found.positions:,} positions to "
         f"{found.cosine_at(found.positions):z.3f}; {needed}",
     ]

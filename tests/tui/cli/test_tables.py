@@ -14,6 +14,7 @@ from tpe_core.analysis import Analysis, analyze
 from tpe_core.models.head import POST_KINDS, HeadReport, Post
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_tui.cells import percent
 from tpe_tui.cli.main import main
 from tpe_tui.cli.tables import print_analysis, print_check
 
@@ -87,7 +88,7 @@ def test_an_analysis_says_how_much_of_the_ranking_is_the_texts(
     analysis, out = printed(capsys, tmp_path, "gpt2")
     known = analysis.stability
     assert known is not None
-    assert f"halves of the text share {known.overlap[0.3]:.0%} of their bottom 30 %" in out
+    assert f"halves of the text share {percent(known.overlap[0.3])} of their bottom 30 %" in out
     assert f"rank correlation {known.spearman:.2f}" in out
     assert f"agree to cosine {known.cosine:.3f}, of two texts of 1,024 positions to {known.cosine_at(1024):.3f}" in out
     older = replace(analysis, stability=None, detection=replace(analysis.detection, groups=None))

@@ -36,6 +36,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
         if state == "job":
             session.press(b"r")
             session.until(b"detection")
+            until_begun(job)
         elif state == "dialog":
             session.press(b"p")
             session.until(b"is a new line")
@@ -46,6 +47,12 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     yield start
     for session in sessions:
         session.close()
+
+
+def until_begun(job: Path) -> None:
+    """Wait until the job itself runs: what is queued and never began is not closed either."""
+    while not job.exists():
+        time.sleep(0.01)
 
 
 def files(home: Path) -> dict[str, int]:
