@@ -123,7 +123,9 @@ class BaseStates:
             "blocks": torch.from_numpy(corpus.blocks),
             "targets": torch.from_numpy(corpus.targets),
             "block_hash": torch.from_numpy(corpus.block_hash.view(np.int64)),
-            "vocabulary": torch.from_numpy(np.frombuffer(json.dumps(self.vocabulary).encode(), np.uint8).copy()),
+            "vocabulary": torch.from_numpy(
+                np.frombuffer(json.dumps(self.vocabulary, allow_nan=False).encode(), np.uint8).copy()
+            ),
         }
         if head.bias is not None:
             tensors["bias"] = head.bias.detach().cpu()
@@ -134,7 +136,8 @@ class BaseStates:
                     "post": asdict(head.post), "vocab_rows": head.vocab_rows, "tied": head.tied, "module": head.module,
                 },
                 "text": {"label": corpus.label, "fingerprint": corpus.fingerprint, "bos": corpus.add_bos},
-            }
+            },
+            allow_nan=False,
         )  # fmt: skip
         metadata = {"format": FORMAT, "version": VERSION, "facts": facts, "sha256": _content(facts, tensors)}
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
