@@ -56,7 +56,7 @@ async def _settle(app: TpeApp, pilot: Pilot[int]) -> None:
     while (
         app.workspace.session is None
         or app.workspace.status.job is not None
-        or not app.bench.current(app.bench.tokens.answer)
+        or not app.inspector.current(app.inspector.tokens.answer)
     ):
         if time.monotonic() - started > PATIENCE or app.problem is not None:
             raise SystemExit(f"the model did not open: {app.problem}")

@@ -76,7 +76,7 @@ class TpeApp(EngineApp):
         self._bench: InspectScreen | None = None
 
     @property
-    def bench(self) -> InspectScreen:
+    def inspector(self) -> InspectScreen:
         """The inspector's screen."""
         if self._bench is None:
             raise RuntimeError("the screen exists once the app is mounted")
@@ -175,10 +175,10 @@ class TpeApp(EngineApp):
             self.notify(warning, severity="warning", markup=False)
         self.memory.set_aside = ""
         if self.chat:
-            self.bench.runs.ask_chat(toggle=False)
+            self.inspector.runs.ask_chat(toggle=False)
             self.chat = False
         if self.mask is not None:
-            self.bench.files.import_mask(str(self.mask))
+            self.inspector.files.import_mask(str(self.mask))
             self.mask = None
 
     def show_session(self, session: Session) -> None:
@@ -197,7 +197,7 @@ class TpeApp(EngineApp):
         )
         if is_another:
             self._close_studies()
-        self.bench.opened(session, is_another)
+        self.inspector.opened(session, is_another)
 
     def _close_studies(self) -> None:
         """Close every study, with what was asked in it: it has no subject any more."""
@@ -208,7 +208,7 @@ class TpeApp(EngineApp):
 
     def perform(self, action_id: str) -> None:
         """Run an action of the key table by its id."""
-        self.call_later(self.bench.run_action, BY_ID[action_id].method)
+        self.call_later(self.inspector.run_action, BY_ID[action_id].method)
 
     def remember(self) -> None:
         """Keep the view for the next start; where that fails, the user is told when the app has left."""

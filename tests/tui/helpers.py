@@ -29,7 +29,7 @@ async def until(pilot: Pilot[int], what: Callable[[], object], seconds: float = 
 
 async def answered(app: TpeApp, pilot: Pilot[int]) -> None:
     """Wait until what is shown belongs to the edit in force."""
-    await until(pilot, lambda: app.bench.current(app.bench.tokens.answer))
+    await until(pilot, lambda: app.inspector.current(app.inspector.tokens.answer))
 
 
 def lines(widget: LineWidget) -> list[str]:

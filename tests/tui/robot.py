@@ -50,13 +50,13 @@ def events_of(burst: Burst) -> list[events.Event]:
 
 def state_of(app: TpeApp) -> State:
     """What must not depend on how fast the keys came."""
-    bench, edit = app.bench, app.workspace.history.intervention
+    inspector, edit = app.inspector, app.workspace.history.intervention
     return {
         "mask": edit.pruned,
         "replacement": edit.replacement,
         "steering": tuple((entry.token_id, round(entry.ratio, 9), entry.method) for entry in edit.steering),
         "prompt": app.workspace.history.prompt,
-        "sort": (bench.dims.sort, bench.dims.descending, bench.dims.filter, bench.tokens.filter),
+        "sort": (inspector.dims.sort, inspector.dims.descending, inspector.dims.filter, inspector.tokens.filter),
         "undo": app.workspace.history.undo_depth,
         "screens": tuple(type(screen).__name__ for screen in app.screen_stack),
     }
@@ -77,8 +77,8 @@ def idle(app: TpeApp) -> bool:
 
 
 def answered(app: TpeApp) -> bool:
-    bench = app.bench
-    return idle(app) and (app.workspace.session is None or bench.current(bench.tokens.answer))
+    inspector = app.inspector
+    return idle(app) and (app.workspace.session is None or inspector.current(inspector.tokens.answer))
 
 
 async def run(bursts: Sequence[Burst], slowly: bool, folder: Path) -> State:

@@ -75,7 +75,7 @@ async def test_two_enters_at_once_close_one_dialog(
         burst(app, keys)
         await settled(app, pilot)
         assert not isinstance(app.screen, Ask)
-        assert app.bench in app.screen_stack
+        assert app.inspector in app.screen_stack
 
 
 @pytest.mark.parametrize(
@@ -86,17 +86,17 @@ async def test_text_behind_an_opening_key_belongs_to_the_dialog(start: Start, ke
         burst(app, keys)
         await settled(app, pilot)
         assert app.workspace.history.prompt == prompt
-        assert app.screen is app.bench
+        assert app.screen is app.inspector
 
 
 async def test_a_search_typed_in_one_burst_finds(start: Start) -> None:
     async with start() as (app, pilot):
         burst(app, "/19\r")
         await settled(app, pilot)
-        assert app.bench.dims.dim == 19
+        assert app.inspector.dims.dim == 19
         burst(app, "t30%\r/7\r ")
         await settled(app, pilot)
-        assert app.bench.dims.dim == 7
+        assert app.inspector.dims.dim == 7
 
 
 def paste(app: TpeApp, text: str) -> None:
@@ -191,16 +191,16 @@ async def test_below_the_smallest_size_only_leaving_and_help_act_and_it_says_so(
         small = str(app.screen.query_one("#small", Static).content)
         assert "60×16" in small
         assert "q (leaves)" in small
-        before = app.bench.dims.cursor
+        before = app.inspector.dims.cursor
         burst(app, "j ti2]sSpw")
         paste(app, "text")
         await settled(app, pilot)
-        assert app.screen is app.bench
-        assert app.bench.dims.cursor == before
+        assert app.screen is app.inspector
+        assert app.inspector.dims.cursor == before
         assert app.workspace.history.intervention.is_empty
         burst(app, "?")
         await settled(app, pilot)
-        assert app.screen is not app.bench
+        assert app.screen is not app.inspector
         burst(app, "q")
         await settled(app, pilot)
         await pilot.resize_terminal(80, 24)
@@ -212,8 +212,8 @@ async def test_below_the_smallest_size_only_leaving_and_help_act_and_it_says_so(
         await pilot.resize_terminal(50, 12)
         burst(app, "mmmqi")
         await settled(app, pilot)
-        assert app.screen is app.bench
-        assert app.bench.runs.sweep.replacement == "zero"
+        assert app.screen is app.inspector
+        assert app.inspector.runs.sweep.replacement == "zero"
         assert len(app.workspace.history.intervention.pruned) == 1
 
 
@@ -262,7 +262,7 @@ async def test_a_study_of_a_model_that_is_gone_is_closed(start: Start, opening: 
         gate.open()
         await until(pilot, lambda: app.workspace.session is small)
         await settled(app, pilot)
-        assert app.screen_stack == [app.bench]
+        assert app.screen_stack == [app.inspector]
 
 
 @pytest.mark.parametrize(("opening", "subject"), [("2j", "token"), ("23", "token"), ("4", "dim")])
@@ -270,15 +270,15 @@ async def test_a_terminal_that_was_too_small_gives_the_focus_back(start: Start, 
     async with start() as (app, pilot):
         burst(app, opening)
         await settled(app, pilot)
-        focused = app.bench.focused_pane
+        focused = app.inspector.focused_pane
         await pilot.resize_terminal(50, 12)
         await settled(app, pilot)
         burst(app, "?q")
         await settled(app, pilot)
         await pilot.resize_terminal(80, 24)
         await settled(app, pilot)
-        assert app.bench.focused_pane == focused
-        assert app.bench.subject == subject
+        assert app.inspector.focused_pane == focused
+        assert app.inspector.subject == subject
 
 
 async def test_the_generate_screen_has_the_cursor_before_it_is_laid_out(
@@ -289,7 +289,7 @@ async def test_the_generate_screen_has_the_cursor_before_it_is_laid_out(
         burst(app, "jjja")
         await settled(app, pilot)
         assert isinstance(app.screen, GenerateScreen)
-        assert app.screen.dims.dim == app.bench.dims.dim
+        assert app.screen.dims.dim == app.inspector.dims.dim
         assert app.screen.dims.cursor == 3
 
 
@@ -299,8 +299,8 @@ async def test_keys_behind_another_size_see_its_layout(start: Start, size: tuple
         app.post_message(events.Resize(Size(*size), Size(*size)))
         burst(app, "\x04")
         await settled(app, pilot)
-        assert app.bench.dims.cursor == (app.bench.dims.size.height - 1) // 2
+        assert app.inspector.dims.cursor == (app.inspector.dims.size.height - 1) // 2
         app.post_message(events.Resize(Size(80, 24), Size(80, 24)))
         burst(app, "g\x04")
         await settled(app, pilot)
-        assert app.bench.dims.cursor == (app.bench.dims.size.height - 1) // 2
+        assert app.inspector.dims.cursor == (app.inspector.dims.size.height - 1) // 2

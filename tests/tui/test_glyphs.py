@@ -54,7 +54,7 @@ async def seen_in_ascii(app: TpeApp, pilot: Pilot[int], keys: list[str]) -> str:
     await until(pilot, lambda: app.workspace.session is not None)
     await answered(app, pilot)
     await pilot.press(*keys)
-    await until(pilot, lambda: app.bench.runs.sweep.job is None and app.bench.runs.generation.job is None)
+    await until(pilot, lambda: app.inspector.runs.sweep.job is None and app.inspector.runs.generation.job is None)
     await pilot.pause()
     return screen_text(app)
 
@@ -181,7 +181,7 @@ async def test_the_cursor_is_told_without_colour(tmp_path: Path) -> None:
     async with app.run_test(size=(160, 48)) as pilot:
         await until(pilot, lambda: app.workspace.session is not None)
         await answered(app, pilot)
-        for pane in (app.bench.dims, app.bench.tokens):
+        for pane in (app.inspector.dims, app.inspector.tokens):
             row = pane.render_line(1 + pane.cursor - pane.top)
             other = pane.render_line(2 + pane.cursor - pane.top)
             assert any(segment.style and segment.style.reverse for segment in row)

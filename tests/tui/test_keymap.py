@@ -98,7 +98,7 @@ async def test_a_remapped_key_works_and_the_old_one_does_not(start: Start, tmp_p
         assert app.workspace.history.intervention.pruned == ()
         await pilot.press("a")
         assert len(app.workspace.history.intervention.pruned) == 1
-        assert app.bench.footer.entries[0] == ("mask.toggle", "a", "Prune")
+        assert app.inspector.footer.entries[0] == ("mask.toggle", "a", "Prune")
 
 
 async def test_a_broken_file_is_a_notification(start: Start, tmp_path: Path) -> None:
@@ -145,10 +145,10 @@ async def test_the_view_is_restored_at_the_next_start(start: Start) -> None:
         await answered(app, pilot)
         await pilot.press("q")
     async with start() as (app, _):
-        bench = app.bench
+        inspector = app.inspector
         assert app.workspace.history.prompt == "Return the number ofx"
-        assert (bench.dims.sort, bench.dims.descending) == ("slope_std", False)
-        assert bench.plot.name_shown == "PCs"
+        assert (inspector.dims.sort, inspector.dims.descending) == ("slope_std", False)
+        assert inspector.plot.name_shown == "PCs"
         assert app.workspace.history.method == "min-norm"
         assert app.workspace.history.intervention.replacement == "mean"
         assert app.workspace.history.undo_depth == (0, 0)
@@ -194,7 +194,7 @@ async def test_a_remapped_key_of_any_kind_is_pressed(start: Start, tmp_path: Pat
     async with start() as (app, pilot):
         await pilot.press({"!": "exclamation_mark", ",": "comma"}.get(key, key))
         assert len(app.workspace.history.intervention.pruned) == 1
-        assert app.bench.footer.entries[0][1] == {"slash": "/", "ctrl+t": "^t"}.get(key, key)
+        assert app.inspector.footer.entries[0][1] == {"slash": "/", "ctrl+t": "^t"}.get(key, key)
 
 
 DEEP = "[" * 100_000

@@ -107,8 +107,8 @@ async def test_messages_are_seen_beside_a_job_on_the_inspector_and_on_a_study(st
         await until(pilot, lambda: "a job is running already" in lines(strip)[0])
         assert "x cancel" in lines(strip)[0]
         await pilot.press("q", "space")
-        await until(pilot, lambda: "pruned" in lines(app.bench.strip)[0])
-        assert "x cancel" in lines(app.bench.strip)[0]
+        await until(pilot, lambda: "pruned" in lines(app.inspector.strip)[0])
+        assert "x cancel" in lines(app.inspector.strip)[0]
         gate.open()
         await until(pilot, lambda: app.workspace.status.job is None)
 
@@ -137,7 +137,7 @@ def test_what_changed_between_two_edits_is_said(before: Intervention, after: Int
 
 async def test_undo_and_redo_say_what_they_undid(start: Start) -> None:
     async with start() as (app, pilot):
-        dim = app.bench.dims.dim
+        dim = app.inspector.dims.dim
         await pilot.press("space", "u")
         assert app.workspace.status.text == f"undone: prune dim {dim}"
         await pilot.press("U")

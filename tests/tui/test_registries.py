@@ -106,7 +106,7 @@ async def test_an_order_is_chosen_and_drawn_on_the_sweep_screen(start: Start) ->
             await pilot.press("space", "enter", "r")
             await until(
                 pilot,
-                lambda: app.bench.runs.sweep.job is None and app.bench.runs.sweep.curve("last-first"),
+                lambda: app.inspector.runs.sweep.job is None and app.inspector.runs.sweep.curve("last-first"),
             )
             table = lines(app.screen.query_one("CurveTable"))  # type: ignore[arg-type]
             assert any(row.startswith(f" {mark} last-first ") for row in table)
@@ -179,11 +179,11 @@ async def test_a_replacement_is_chosen_in_the_inspector_and_on_the_sweep_screen(
         async with start(size=(160, 48)) as (app, pilot):
             await pilot.press("m", "m", "m")
             assert app.workspace.history.intervention.replacement == "double-mean"
-            assert "pruned dimensions become twice their mean" in lines(app.bench.strip)[0]
+            assert "pruned dimensions become twice their mean" in lines(app.inspector.strip)[0]
             await pilot.press("w", "r")
-            await until(pilot, lambda: app.bench.runs.sweep.job is None and app.bench.runs.sweep.result)
+            await until(pilot, lambda: app.inspector.runs.sweep.job is None and app.inspector.runs.sweep.result)
             await pilot.press("m", "m", "m")
-            assert app.bench.runs.sweep.replacement == "double-mean"
+            assert app.inspector.runs.sweep.replacement == "double-mean"
             await pilot.pause()
             shown = "\n".join(strip.text for strip in app.screen._compositor.render_strips())
             assert "removed becomes twice its mean" in shown
@@ -205,7 +205,7 @@ def diagonal(table: EncodingTable, pruned: np.ndarray) -> tuple[list[Series], st
 async def test_a_plot_has_a_tab_and_is_drawn(start: Start) -> None:
     with PLOTS.registered(PlotKind("diagonal", diagonal)):
         async with start(size=(160, 48)) as (app, pilot):
-            plot = app.bench.plot
+            plot = app.inspector.plot
             await pilot.press("3", "h")
             await pilot.pause()
             tabs, legend, *canvas = lines(plot)
@@ -215,8 +215,8 @@ async def test_a_plot_has_a_tab_and_is_drawn(start: Start) -> None:
             assert plot.copy_text().startswith("across\tup\n0.0\t0.0\n1.0\t1.0\n")
     async with start() as (app, pilot):
         await pilot.press("3")
-        assert "diagonal" not in lines(app.bench.plot)[0]
-        assert app.bench.plot.name_shown == "slopes"
+        assert "diagonal" not in lines(app.inspector.plot)[0]
+        assert app.inspector.plot.name_shown == "slopes"
 
 
 def greet(name: str = "world") -> None:
@@ -288,7 +288,7 @@ async def press() -> None:
         while app.workspace.session is None:
             await pilot.pause(0.01)
         await pilot.press("ctrl+g")
-        print("cursor", app.bench.dims.cursor, "of", app.bench.dims.n_rows)
+        print("cursor", app.inspector.dims.cursor, "of", app.inspector.dims.n_rows)
         print("palette", [hit.text for hit in [hit async for hit in TpeCommands(app.screen).discover()]])
         await pilot.press("?")
         await pilot.pause()

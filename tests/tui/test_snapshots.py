@@ -57,16 +57,16 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         await answered(app, pilot)
         await pilot.press(*VIEWS[view])
         await answered(app, pilot)
-        bench, top = app.bench, app.screen
+        inspector, top = app.inspector, app.screen
         await until(pilot, lambda: not (isinstance(top, PickerScreen) and top.models.waiting))
-        await until(pilot, lambda: bench.runs.sweep.job is None)
-        await until(pilot, lambda: bench.runs.generation.job is None)
+        await until(pilot, lambda: inspector.runs.sweep.job is None)
+        await until(pilot, lambda: inspector.runs.generation.job is None)
         await pilot.press(*LATER.get(view, []))
         edit = app.workspace.history.intervention
-        await until(pilot, lambda: not edit.pruned or bench.forecaster.of(edit) is not None)
+        await until(pilot, lambda: not edit.pruned or inspector.forecaster.of(edit) is not None)
         study = next((screen for screen in app.screen_stack if isinstance(screen, SteerScreen)), None)
         await until(pilot, lambda: study is None or study.settled)
-        await until(pilot, lambda: 4 not in bench.visible_panes() or bench.detail.found is not None)
+        await until(pilot, lambda: 4 not in inspector.visible_panes() or inspector.detail.found is not None)
         await pilot.pause()
 
     assert snap_compare(app, terminal_size=size, run_before=prepare)

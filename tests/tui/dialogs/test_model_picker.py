@@ -62,7 +62,7 @@ async def test_the_list_is_the_cache(start: Start) -> None:
         assert "375 MB" in first
         assert "2024-10-04" in first
         await pilot.press("escape")
-        assert app.screen is app.bench
+        assert app.screen is app.inspector
         assert app.workspace.options.model == "demo"
 
 
@@ -110,9 +110,9 @@ async def test_another_model_opens_in_the_same_app(start: Start) -> None:
         assert app.workspace.options.model == "small"
         assert app.workspace.history.intervention.is_empty
         assert app.workspace.history.hidden_size == 24
-        assert app.bench.tokens.filter == ""
+        assert app.inspector.tokens.filter == ""
         _, expected = small.probabilities(small.default_prompt, app.workspace.history.intervention)
-        np.testing.assert_allclose(app.bench.tokens.answer.now, expected[app.bench.tokens.answer.ids])
+        np.testing.assert_allclose(app.inspector.tokens.answer.now, expected[app.inspector.tokens.answer.ids])
         await pilot.press("n", "1", "j", "space")
         await answered(app, pilot)
         assert len(app.workspace.history.intervention.pruned) == 1
@@ -166,7 +166,7 @@ async def test_while_a_job_runs_none_is_chosen(start: Start) -> None:
     async with start(opener=opening, ready=False) as (app, pilot):
         await until(pilot, lambda: app.workspace.status.job is not None)
         await pilot.press("o")
-        assert app.screen is app.bench
+        assert app.screen is app.inspector
         assert "a job is running already" in app.workspace.status.text
         gate.set()
 

@@ -88,7 +88,7 @@ def strip(app: EngineApp) -> str:
 async def test_it_opens_over_the_inspector_with_the_models_own_dynamics(start: Start, reader: FakeReader) -> None:
     async with start(dynamics_reader=lambda _options: reader) as (app, pilot):
         await pilot.press("D")
-        dynamics = app.bench.runs.dynamics
+        dynamics = app.inspector.runs.dynamics
         assert dynamics is not None
         await until(pilot, lambda: dynamics.state.job is None)
         assert reader.read == ["demo"]
@@ -103,7 +103,7 @@ async def test_it_opens_over_the_inspector_with_the_models_own_dynamics(start: S
         await pilot.press("q")
         assert isinstance(app.screen, InspectScreen)
         app.show_session(FakeSession(d=32, name="other"))
-        assert app.bench.runs.dynamics is None, "another model has another training"
+        assert app.inspector.runs.dynamics is None, "another model has another training"
     assert "training dynamics" in help_text(app.keymap).plain
 
 
@@ -134,7 +134,7 @@ async def test_the_inspectors_job_and_its_own_do_not_mix(start: Start, reader: F
         assert "running already" in app.workspace.status.text
         assert reader.read == []
         gate.open()
-        await until(pilot, lambda: app.bench.runs.sweep.job is None)
+        await until(pilot, lambda: app.inspector.runs.sweep.job is None)
         reader.step = Gate(3)
         await pilot.press("r")
         await until(pilot, lambda: "●" in drawn(app))

@@ -66,7 +66,7 @@ def test_over_the_inspector(snap_compare, tmp_path: Path, size: tuple[int, int],
         await pilot.press("D")
         await until(
             pilot,
-            lambda: app.bench.runs.dynamics is not None and app.bench.runs.dynamics.state.job is None,
+            lambda: app.inspector.runs.dynamics is not None and app.inspector.runs.dynamics.state.job is None,
         )
         await pilot.pause()
 

@@ -41,15 +41,15 @@ def screen_of(app: TpeApp) -> GenerateScreen:
 
 async def written(app: TpeApp, pilot: Pilot[int]) -> PairedGeneration:
     """Wait for the end of the job."""
-    await until(pilot, lambda: app.bench.runs.generation.job is None)
-    pair = app.bench.runs.generation.pair
+    await until(pilot, lambda: app.inspector.runs.generation.job is None)
+    pair = app.inspector.runs.generation.pair
     assert pair is not None
     return pair
 
 
 async def opened(app: TpeApp, pilot: Pilot[int], length: int = LENGTH) -> PairedGeneration:
     """Open the screen and let it write `length` tokens."""
-    app.bench.runs.generation.decoding = Decoding(length)
+    app.inspector.runs.generation.decoding = Decoding(length)
     await pilot.press("a")
     return await written(app, pilot)
 
@@ -110,16 +110,16 @@ async def test_a_toggle_while_it_is_written_holds_from_the_next_token_on(start: 
     session = FakeSession()
     steps = Steps(session, 6)
     async with start(session, size=(160, 48)) as (app, pilot):
-        app.bench.runs.generation.decoding = Decoding(LENGTH)
+        app.inspector.runs.generation.decoding = Decoding(LENGTH)
         await pilot.press("a")
-        await until(pilot, lambda: app.bench.runs.generation.steps == 6)
-        before = app.bench.runs.generation.pair
+        await until(pilot, lambda: app.inspector.runs.generation.steps == 6)
+        before = app.inspector.runs.generation.pair
         await pilot.press("space")
         dim = screen_of(app).dims.dim
         assert dim is not None
         assert app.workspace.history.intervention.pruned == (dim,)
         steps.more(9)
-        await until(pilot, lambda: app.bench.runs.generation.steps == 15)
+        await until(pilot, lambda: app.inspector.runs.generation.steps == 15)
         await pilot.press("u")
         steps.more(40)
         pair = await written(app, pilot)
@@ -138,9 +138,9 @@ async def test_it_stops_within_a_token_and_goes_on_as_if_it_had_not(start: Start
     session = FakeSession()
     steps = Steps(session, 5)
     async with start(session) as (app, pilot):
-        app.bench.runs.generation.decoding = Decoding(LENGTH)
+        app.inspector.runs.generation.decoding = Decoding(LENGTH)
         await pilot.press("space", "a")
-        await until(pilot, lambda: app.bench.runs.generation.steps == 5)
+        await until(pilot, lambda: app.inspector.runs.generation.steps == 5)
         assert "Stop" in lines(screen_of(app).footer)[0]
         await pilot.press("enter")
         steps.more(1)
@@ -184,7 +184,7 @@ async def test_settings_are_typed_checked_and_written_anew(start: Start) -> None
             await type_line(pilot, text)
             assert said in str(app.screen.query_one("#ask-hint").render())
             await pilot.press("escape")
-        assert app.bench.runs.generation.decoding == Decoding(
+        assert app.inspector.runs.generation.decoding == Decoding(
             17, seed=12, temperature=0.0, top_p=0.9, stop=True, top_k=40
         )
         await pilot.press("N")
@@ -194,7 +194,9 @@ async def test_settings_are_typed_checked_and_written_anew(start: Start) -> None
         await pilot.press("enter")
         await until(
             pilot,
-            lambda: app.bench.runs.generation.pair and app.bench.runs.generation.pair.prompt == "another prompt",
+            lambda: (
+                app.inspector.runs.generation.pair and app.inspector.runs.generation.pair.prompt == "another prompt"
+            ),
         )
         assert "another prompt" in lines(screen_of(app).base)[0]
         calls = session.calls.count("generate")
@@ -206,7 +208,7 @@ async def test_settings_are_typed_checked_and_written_anew(start: Start) -> None
 async def test_the_pace_reaches_the_engine_at_once(start: Start) -> None:
     async with start() as (app, pilot):
         await opened(app, pilot)
-        state = app.bench.runs.generation
+        state = app.inspector.runs.generation
         assert state.mailbox().pace == 12
         await pilot.press("plus", "plus", "plus")
         assert state.mailbox().pace == float("inf")
@@ -220,7 +222,7 @@ async def test_looking_back_and_leaving(start: Start) -> None:
     async with start(session, size=(160, 48)) as (app, pilot):
         await pilot.press("space")
         pair = await opened(app, pilot)
-        screen, state = screen_of(app), app.bench.runs.generation
+        screen, state = screen_of(app), app.inspector.runs.generation
         assert "follows the text" in str(screen.steps.border_title)
         await pilot.press("h", "h", "l", "h")
         assert state.step == LENGTH - 3
@@ -253,7 +255,7 @@ async def test_colours_are_by_either_head(start: Start) -> None:
     async with start(size=(160, 48)) as (app, pilot):
         await pilot.press("space")
         pair = await opened(app, pilot)
-        screen, state = screen_of(app), app.bench.runs.generation
+        screen, state = screen_of(app), app.inspector.runs.generation
         assert [state.p(said) for said in pair.edited.tokens] == [said.p for said in pair.edited.tokens]
         before = [screen.edited.line(y, 60) for y in range(30)]
         await pilot.press("b")
@@ -301,7 +303,7 @@ async def test_saving_copying_and_the_command_line(start: Start, tmp_path: Path)
 async def test_the_command_line_has_the_length_written_and_says_that_the_edit_changed(start: Start) -> None:
     async with start(FakeSession(), size=(160, 48)) as (app, pilot):
         await opened(app, pilot, 7)
-        app.bench.runs.generation.decoding = Decoding(99)  # asked for since, not written
+        app.inspector.runs.generation.decoding = Decoding(99)  # asked for since, not written
         said = screen_of(app).headless()
         assert "--length 7 " in said + " "
         assert "the edit has changed" not in said
@@ -314,18 +316,18 @@ async def test_failures_are_said_and_lose_nothing(start: Start) -> None:
     session.pair_fail = TpeError("demo is a masked model and continues no text: generate with a causal one.")
     async with start(session) as (app, pilot):
         await pilot.press("a")
-        await until(pilot, lambda: app.bench.runs.generation.problem)
-        assert "continues no text" in "".join(lines(screen_of(app).base)) + app.bench.runs.generation.problem
+        await until(pilot, lambda: app.inspector.runs.generation.problem)
+        assert "continues no text" in "".join(lines(screen_of(app).base)) + app.inspector.runs.generation.problem
         assert "generating failed; r tries again" in app.workspace.status.text
         assert app.screen is screen_of(app)
         session.pair_fail = None
         await pilot.press("r")
         assert (await written(app, pilot)).finished
-        count = app.bench.runs.generation.steps
+        count = app.inspector.runs.generation.steps
         session.pair_fail = RuntimeError("out of memory")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
-        assert app.bench.runs.generation.steps == count
+        assert app.inspector.runs.generation.steps == count
         await pilot.press("escape")
         assert app.screen is screen_of(app)
 
@@ -337,7 +339,7 @@ async def test_a_job_that_runs_is_not_disturbed(start: Start) -> None:
         await pilot.press("w", "r", "escape", "a")
         assert "a job is running already" in "".join(lines(screen_of(app).base))
         going.set()
-        await until(pilot, lambda: app.bench.runs.sweep.job is None)
+        await until(pilot, lambda: app.inspector.runs.sweep.job is None)
         await pilot.press("r")
         assert (await written(app, pilot)).finished
 
@@ -366,7 +368,7 @@ async def test_a_step_whose_divergence_is_infinite_is_a_full_bar_and_no_empty_on
             replace(said, kl=math.inf if step == 3 else 0.5 * (step == 5))
             for step, said in enumerate(pair.edited.tokens)
         ]
-        state = app.bench.runs.generation
+        state = app.inspector.runs.generation
         for shown in (tokens, [replace(said, kl=math.inf if step == 3 else 0.0) for step, said in enumerate(tokens)]):
             state.pair = replace(pair, edited=replace(pair.edited, tokens=tuple(shown)))
             pane = screen_of(app).query_one(StepPane)

@@ -19,7 +19,7 @@ NARROW, WIDE = (80, 24), (160, 48)
 
 async def test_moving_by_every_key(start: Start) -> None:
     async with start() as (app, pilot):
-        dims = app.bench.dims
+        dims = app.inspector.dims
         page = dims.page
         places = []
         for key in ("j", "down", "k", "ctrl+d", "pagedown", "ctrl+u", "G", "up", "pageup", "g", "end", "home"):
@@ -32,7 +32,7 @@ async def test_moving_by_every_key(start: Start) -> None:
 
 async def test_the_cursor_is_always_in_view(start: Start) -> None:
     async with start() as (app, pilot):
-        dims = app.bench.dims
+        dims = app.inspector.dims
         for key in ("G", "ctrl+u", "ctrl+u", "k", "k", "g", "ctrl+d", "ctrl+d", "ctrl+d"):
             await pilot.press(key)
             assert dims.top <= dims.cursor < dims.top + dims.page
@@ -42,7 +42,7 @@ async def test_base_order(start: Start) -> None:
     async with start() as (app, pilot):
         await pilot.press("space", "2", "b")
         await answered(app, pilot)
-        shown = [row.base for row in app.bench.tokens.rows if not row.pinned]
+        shown = [row.base for row in app.inspector.tokens.rows if not row.pinned]
         assert shown == sorted(shown, reverse=True)
 
 
@@ -50,13 +50,13 @@ async def test_search_a_dimension_and_go_on(start: Start) -> None:
     async with start() as (app, pilot):
         await pilot.press("/")
         await type_line(pilot, "4")
-        assert app.bench.dims.dim == 4
+        assert app.inspector.dims.dim == 4
         await pilot.press("n")
-        first = app.bench.dims.dim
+        first = app.inspector.dims.dim
         assert str(first).startswith("4")
         assert first != 4
         await pilot.press("N")
-        assert app.bench.dims.dim == 4
+        assert app.inspector.dims.dim == 4
         await pilot.press("/")
         await type_line(pilot, "999")
         assert "nothing matches" in app.workspace.status.text
@@ -69,10 +69,10 @@ async def test_search_finds_tokens_outside_the_list(start: Start) -> None:
     async with start(session) as (app, pilot):
         await pilot.press("2", "/")
         await type_line(pilot, "RARE[/")
-        bench = app.bench
-        assert bench.tokens.token_id == rare
-        await until(pilot, lambda: bench.tokens.rows[bench.tokens.cursor].base is not None)
-        assert lines(bench.tokens)[1].startswith("› rare[/x]")
+        inspector = app.inspector
+        assert inspector.tokens.token_id == rare
+        await until(pilot, lambda: inspector.tokens.rows[inspector.tokens.cursor].base is not None)
+        assert lines(inspector.tokens)[1].startswith("› rare[/x]")
         await pilot.press("]")
         await answered(app, pilot)
         assert app.workspace.history.intervention.ratio(rare) == pytest.approx(2**0.25)
@@ -82,42 +82,44 @@ async def test_a_search_is_in_the_pane_that_has_the_focus_wherever_a_cursor_move
     """A sort moves the other pane's cursor; whether a key moves this one's depends on the answer that has come."""
     async with start() as (app, pilot):
         await pilot.press("2")
-        app.bench.dims.go(3)
+        app.inspector.dims.go(3)
         await pilot.pause()
-        assert (app.bench.focused_pane, app.bench.subject) == (2, "token")
+        assert (app.inspector.focused_pane, app.inspector.subject) == (2, "token")
         await pilot.press("/")
         await type_line(pilot, "value")
         assert app.workspace.status.text.startswith("match 1 of")
         await pilot.press("1")
-        app.bench.tokens.select(3)
+        app.inspector.tokens.select(3)
         await pilot.pause()
-        assert (app.bench.focused_pane, app.bench.subject) == (1, "dim")
+        assert (app.inspector.focused_pane, app.inspector.subject) == (1, "dim")
 
 
 async def test_filters(start: Start) -> None:
     async with start() as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         await pilot.press("space", "j", "space", "f")
         await type_line(pilot, "nonsense")
         assert "not understood" in str(app.screen.query_one("#ask-hint", Static).render())
         await type_line(pilot, "pruned")
-        assert bench.dims.n_rows == 2
+        assert inspector.dims.n_rows == 2
         await pilot.press("space")
-        assert bench.dims.n_rows == 1
+        assert inspector.dims.n_rows == 1
         await pilot.press("f")
         await type_line(pilot, "10-19")
-        assert set(bench.dims.order.tolist()) == set(range(10, 20))
+        assert set(inspector.dims.order.tolist()) == set(range(10, 20))
         await pilot.press("escape")
-        assert bench.dims.n_rows == 64
+        assert inspector.dims.n_rows == 64
         await pilot.press("2", "f")
         await type_line(pilot, "[link")
-        assert [bench.tokens.table.tokens[row.token_id] for row in bench.tokens.rows if not row.pinned] == ["[link=x]"]
+        assert [inspector.tokens.table.tokens[row.token_id] for row in inspector.tokens.rows if not row.pinned] == [
+            "[link=x]"
+        ]
 
 
 async def test_a_filter_hides_neither_the_token_that_was_searched_for_nor_a_steered_one(start: Start) -> None:
     """It stood in the list or was pinned above it, and the keys went to another token where it stood in the list."""
     async with start() as (app, pilot):
-        tokens = app.bench.tokens
+        tokens = app.inspector.tokens
         listed = [row.token_id for row in tokens.rows if "_1" not in tokens.table.tokens[row.token_id]]
         searched, steered = listed[:2]
         app.workspace.edit(lambda: app.workspace.history.steer(steered, 4.0))
@@ -140,7 +142,7 @@ async def test_a_filter_hides_neither_the_token_that_was_searched_for_nor_a_stee
 
 async def test_sort_keys_and_direction(start: Start) -> None:
     async with start() as (app, pilot):
-        dims, seen = app.bench.dims, []
+        dims, seen = app.inspector.dims, []
         for _ in range(5):
             await pilot.press("s")
             seen.append(dims.sort)
@@ -152,10 +154,10 @@ async def test_sort_keys_and_direction(start: Start) -> None:
 
 async def test_panes_zoom_and_what_shows_where(start: Start) -> None:
     async with start() as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
 
         def shown() -> list[int]:
-            return [index for index in (1, 2, 3, 4) if bench.pane(index).size.area]
+            return [index for index in (1, 2, 3, 4) if inspector.pane(index).size.area]
 
         for key, panes in (
             ("tab", [1, 2]),
@@ -184,18 +186,20 @@ async def test_panes_zoom_and_what_shows_where(start: Start) -> None:
 
 async def test_plots_turn_and_detail_follows_the_cursor(start: Start) -> None:
     async with start(size=WIDE) as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         seen = []
         for key in ("l", "right", "l", "l", "h"):
             await pilot.press(key)
-            seen.append(bench.plot.name_shown)
+            seen.append(inspector.plot.name_shown)
         assert seen == ["PCs", "fit", "PCA", "slopes", "PCA"]
         await pilot.press("j")
-        await until(pilot, lambda: bench.detail.found is not None)
-        assert lines(bench.detail)[0].startswith(f" dim {bench.dims.dim}")
+        await until(pilot, lambda: inspector.detail.found is not None)
+        assert lines(inspector.detail)[0].startswith(f" dim {inspector.dims.dim}")
         await pilot.press("2", "j")
-        await until(pilot, lambda: bench.detail.subject == ("token", bench.tokens.token_id) and bench.detail.found)
-        assert "after the prompt" in "\n".join(lines(bench.detail))
+        await until(
+            pilot, lambda: inspector.detail.subject == ("token", inspector.tokens.token_id) and inspector.detail.found
+        )
+        assert "after the prompt" in "\n".join(lines(inspector.detail))
 
 
 async def test_nothing_is_asked_for_a_detail_that_nobody_sees(start: Start) -> None:
@@ -211,7 +215,7 @@ async def test_copy_goes_to_the_clipboard_and_a_file(start: Start, tmp_path: Pat
         await pilot.press("y")
         copied = (tmp_path / "state" / COPY_NAME).read_text()
         assert copied == app.clipboard + "\n"
-        assert copied.splitlines()[1].split("\t")[0] == str(app.bench.dims.dim)
+        assert copied.splitlines()[1].split("\t")[0] == str(app.inspector.dims.dim)
         for key in ("2", "3", "4"):
             await pilot.press(key, "y")
             assert app.clipboard + "\n" != copied
@@ -241,16 +245,16 @@ async def test_help_and_palette(start: Start) -> None:
         await pilot.press("[")
         await pilot.pause(0.2)
         await pilot.press("escape")
-        assert app.screen is app.bench
+        assert app.screen is app.inspector
 
 
 async def test_the_mouse_selects_focuses_and_presses(start: Start) -> None:
     async with start() as (app, pilot):
         await pilot.click("#tokens", offset=(5, 5))
-        assert app.bench.focused_pane == 2
-        assert app.bench.tokens.cursor == 3
+        assert app.inspector.focused_pane == 2
+        assert app.inspector.tokens.cursor == 3
         await pilot.click("#dims", offset=(5, 4))
-        assert app.bench.dims.cursor == 2
+        assert app.inspector.dims.cursor == 2
         await pilot.click("#footer", offset=(2, 0))
         await until(pilot, lambda: len(app.workspace.history.intervention.pruned) == 1)
 
@@ -273,20 +277,20 @@ async def test_hostile_tokens_are_only_text(start: Start) -> None:
             await pilot.press("2", "j", "j", "]", "4", "y", "1", "j", "H", "escape")
             await answered(app, pilot)
             app.export_screenshot()
-            text = "\n".join(lines(app.bench.tokens))
-            assert app.bench.tokens.size.area == 0 or "[" in text
+            text = "\n".join(lines(app.inspector.tokens))
+            assert app.inspector.tokens.size.area == 0 or "[" in text
 
 
 async def test_a_small_terminal_says_so_and_recovers(start: Start) -> None:
     async with start(size=(59, 15)) as (app, pilot):
-        text = str(app.bench.query_one("#small", Static).render())
+        text = str(app.inspector.query_one("#small", Static).render())
         assert "60×16" in text
         assert "59×15" in text
-        assert app.bench.dims.size.area == 0
+        assert app.inspector.dims.size.area == 0
         await pilot.press("space", "j")
         await pilot.resize_terminal(60, 16)
         await pilot.pause()
-        assert app.bench.dims.size.area > 0
+        assert app.inspector.dims.size.area > 0
 
 
 @pytest.mark.parametrize("size", [(60, 16), (61, 17), (80, 24), (100, 30), (119, 40), (120, 28), (160, 48), (240, 70)])
@@ -294,15 +298,15 @@ async def test_no_line_is_wider_than_its_pane(start: Start, size: tuple[int, int
     async with start(size=size) as (app, pilot):
         await pilot.press("space", "v", "j", "2", "]", "3", "4")
         await answered(app, pilot)
-        bench = app.bench
+        inspector = app.inspector
         for widget in (
-            bench.dims,
-            bench.tokens,
-            bench.plot,
-            bench.detail,
-            bench.status,
-            bench.prompt_bar,
-            bench.footer,
+            inspector.dims,
+            inspector.tokens,
+            inspector.plot,
+            inspector.detail,
+            inspector.status,
+            inspector.prompt_bar,
+            inspector.footer,
         ):
             for y in range(widget.size.height):
                 assert widget.render_line(y).cell_length == widget.size.width

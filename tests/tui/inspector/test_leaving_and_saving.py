@@ -29,7 +29,7 @@ def words(screen: Question) -> str:
 async def test_leaving_with_an_edit_in_no_file_asks_and_only_y_leaves(start: Start, keys: tuple[str, ...]) -> None:
     async with start() as (app, pilot):
         await pilot.press("space")
-        assert "not exported" in lines(app.bench.status)[0]
+        assert "not exported" in lines(app.inspector.status)[0]
         await pilot.press(*keys)
         assert isinstance(app.screen, Question)
         assert "The edit of demo (1 pruned) is in no file." in words(app.screen)
@@ -46,7 +46,7 @@ async def test_leaving_with_nothing_to_lose_asks_nothing(start: Start, tmp_path:
         await pilot.press("space", "e")
         await type_line(pilot, str(tmp_path / "mask.json"))
         await until(pilot, lambda: "written to" in app.workspace.status.text)
-        assert "not exported" not in lines(app.bench.status)[0]
+        assert "not exported" not in lines(app.inspector.status)[0]
         await pilot.press("space")
         assert app.workspace.history.intervention.is_empty
         await pilot.press("u", "q")
@@ -71,7 +71,7 @@ async def test_leaving_while_a_job_runs_says_so_and_a_signal_does_not_ask(start:
 
 async def test_coming_back_to_a_model_finds_its_mask_and_its_undo(start: Start) -> None:
     async with start() as (app, pilot):
-        first = app.bench.dims.dim
+        first = app.inspector.dims.dim
         await pilot.press("space", "j", "space", "u")
         inspector = app.workspace.history
         app.opener = opening(FakeSession(seed=1, name="other"))

@@ -29,9 +29,9 @@ async def test_a_steered_token_of_the_meantime_stays_and_another_mask_keeps_its_
     session, gate = FakeSession(), Gate(1)
     session.refit_step = gate
     async with start(session) as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         await pilot.press("space", "M")
-        await until(pilot, lambda: "kl 0.5" in lines(bench.strip)[0])
+        await until(pilot, lambda: "kl 0.5" in lines(inspector.strip)[0])
         await pilot.press("w", "r")
         assert "running already" in app.workspace.status.text
         await pilot.press("escape", "2", "]")
@@ -53,9 +53,9 @@ async def test_it_is_cancelled_and_starts_anew(start: Start) -> None:
     session, gate = FakeSession(), Gate(1)
     session.refit_step = gate
     async with start(session) as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         await pilot.press("space", "M")
-        await until(pilot, lambda: "kl 0.5" in lines(bench.strip)[0])
+        await until(pilot, lambda: "kl 0.5" in lines(inspector.strip)[0])
         await pilot.press("x")
         gate.open()
         await until(pilot, lambda: app.workspace.status.job is None)

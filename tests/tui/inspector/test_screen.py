@@ -29,22 +29,22 @@ NARROW, WIDE = (80, 24), (160, 48)
 async def test_toggle_marks_at_once_and_probabilities_follow(start: Start) -> None:
     session = FakeSession()
     async with start(session) as (app, pilot):
-        bench = app.bench
-        before = bench.tokens.answer
-        dim = bench.dims.dim
+        inspector = app.inspector
+        before = inspector.tokens.answer
+        dim = inspector.dims.dim
         await pilot.press("space")
-        assert bench.dims.pruned[dim]
-        assert "✗" in lines(bench.dims)[1]
+        assert inspector.dims.pruned[dim]
+        assert "✗" in lines(inspector.dims)[1]
         await answered(app, pilot)
-        now = bench.tokens.answer
+        now = inspector.tokens.answer
         assert now is not before
         _, expected = session.probabilities(session.default_prompt, Intervention((dim,)))
         np.testing.assert_allclose(now.now, expected[now.ids])
-        assert "pruned 1/64" in lines(bench.status)[0]
+        assert "pruned 1/64" in lines(inspector.status)[0]
         await pilot.press("space")
         await answered(app, pilot)
-        assert bench.tokens.answer.kl == pytest.approx(0, abs=1e-12)
-        assert "✗" not in lines(bench.dims)[1]
+        assert inspector.tokens.answer.kl == pytest.approx(0, abs=1e-12)
+        assert "✗" not in lines(inspector.dims)[1]
 
 
 async def test_a_prompt_that_takes_long_says_how_far_it_is_and_can_be_cancelled(
@@ -60,14 +60,14 @@ async def test_a_prompt_that_takes_long_says_how_far_it_is_and_can_be_cancelled(
 
     session.evaluate = slowly
     async with start(session) as (app, pilot):
-        bench, shown = app.bench, lambda: lines(app.bench.prompt_bar)[0]
+        inspector, shown = app.inspector, lambda: lines(app.inspector.prompt_bar)[0]
         await pilot.press("p")
         await type_line(pilot, "a long text")
         await until(pilot, lambda: "reading 8,192 tokens 38%, x cancels" in shown())
         await pilot.press("space")  # of the same prompt: its reading goes on
         await pilot.press("x")
         await until(pilot, lambda: "no answer" in shown())
-        assert "reading 8,192 tokens was cancelled" in lines(bench.strip)[0]
+        assert "reading 8,192 tokens was cancelled" in lines(inspector.strip)[0]
         assert "a long text" in shown()
         await pilot.press("p")
         await type_line(pilot, "a long text")
@@ -75,13 +75,13 @@ async def test_a_prompt_that_takes_long_says_how_far_it_is_and_can_be_cancelled(
         await pilot.press("p")
         await type_line(pilot, "short")  # nobody waits for the long one any more
         await answered(app, pilot)
-        assert bench.tokens.answer.prompt == "short"
+        assert inspector.tokens.answer.prompt == "short"
         assert "1 token" in shown()
         await pilot.press("p")
         await type_line(pilot, "a long text")
         go_on.set()
         await answered(app, pilot)
-        assert bench.tokens.answer.prompt == "a long text"
+        assert inspector.tokens.answer.prompt == "a long text"
 
 
 async def test_the_forecasts_job_is_named_beside_messages_and_can_be_cancelled(start: Start) -> None:
@@ -91,17 +91,17 @@ async def test_the_forecasts_job_is_named_beside_messages_and_can_be_cancelled(s
         strip = app.workspace.status
         await pilot.press("space")
         await until(pilot, lambda: "prepare_forecast" in session.calls)
-        assert "forecast" in lines(app.bench.strip)[0]
-        assert "x cancel" in lines(app.bench.strip)[0]
+        assert "forecast" in lines(app.inspector.strip)[0]
+        assert "x cancel" in lines(app.inspector.strip)[0]
         await pilot.press("n")
-        assert "nothing was searched yet" in lines(app.bench.strip)[0]
-        assert "forecast" in lines(app.bench.strip)[0]
+        assert "nothing was searched yet" in lines(app.inspector.strip)[0]
+        assert "forecast" in lines(app.inspector.strip)[0]
         await pilot.press("x")
         gate.set()
         await until(pilot, lambda: "forecast was cancelled" in strip.text)
         assert strip.background is None
         await pilot.press("j", "space")
-        await until(pilot, lambda: app.bench.forecaster.answer is not None)
+        await until(pilot, lambda: app.inspector.forecaster.answer is not None)
         assert session.calls.count("prepare_forecast") == 2
         assert strip.background is None
 
@@ -114,43 +114,43 @@ async def test_a_mask_has_a_forecast_once_it_is_prepared(start: Start) -> None:
         assert "prepare_forecast" not in session.calls  # who never prunes never waits
         await pilot.press("j", "space")
         await until(pilot, lambda: "prepare_forecast" in session.calls)
-        assert "≈" not in lines(app.bench.status)[0]
+        assert "≈" not in lines(app.inspector.status)[0]
         gate.set()
-        await until(pilot, lambda: "text ≈0.010" in lines(app.bench.status)[0])
-        assert any("keeping it: forecast KL 0" in line for line in lines(app.bench.detail))
+        await until(pilot, lambda: "text ≈0.010" in lines(app.inspector.status)[0])
+        assert any("keeping it: forecast KL 0" in line for line in lines(app.inspector.detail))
         await pilot.press("j", "space", "j")
-        await until(pilot, lambda: "text ≈0.020" in lines(app.bench.status)[0])
+        await until(pilot, lambda: "text ≈0.020" in lines(app.inspector.status)[0])
         await pilot.press("2", "]")
-        await until(pilot, lambda: "text ≈0.120" in lines(app.bench.status)[0])  # steered tokens count
+        await until(pilot, lambda: "text ≈0.120" in lines(app.inspector.status)[0])  # steered tokens count
         await pilot.press("u", "1")
-        await until(pilot, lambda: "text ≈0.020" in lines(app.bench.status)[0])
-        await until(pilot, lambda: any("pruning it: forecast KL 0.030" in line for line in lines(app.bench.detail)))
+        await until(pilot, lambda: "text ≈0.020" in lines(app.inspector.status)[0])
+        await until(pilot, lambda: any("pruning it: forecast KL 0.030" in line for line in lines(app.inspector.detail)))
         assert session.calls.count("prepare_forecast") == 1
         await pilot.press("u", "u")
-        await until(pilot, lambda: "≈" not in lines(app.bench.status)[0])
+        await until(pilot, lambda: "≈" not in lines(app.inspector.status)[0])
 
 
 async def test_undo_and_redo(start: Start) -> None:
     async with start() as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         states = []
         for key in ("space", "j", "space", "u", "u", "u", "U", "U", "U", "u"):
             await pilot.press(key)
             states.append(len(app.workspace.history.intervention.pruned))
         assert states == [1, 1, 2, 1, 0, 0, 1, 2, 2, 1]
         await answered(app, pilot)
-        assert bench.dims.pruned.sum() == 1
+        assert inspector.dims.pruned.sum() == 1
 
 
 @pytest.mark.parametrize("end", ["space", "v"])
 async def test_a_range_is_toggled_as_one_step(start: Start, end: str) -> None:
     async with start() as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         await pilot.press("j", "v", "j", "j", "j")
-        assert lines(bench.dims)[2].startswith(" ▏")
+        assert lines(inspector.dims)[2].startswith(" ▏")
         await pilot.press(end)
-        assert app.workspace.history.intervention.pruned == tuple(sorted(int(dim) for dim in bench.dims.order[1:5]))
-        assert bench.dims.range_from is None
+        assert app.workspace.history.intervention.pruned == tuple(sorted(int(dim) for dim in inspector.dims.order[1:5]))
+        assert inspector.dims.range_from is None
         await pilot.press("u")
         assert app.workspace.history.intervention.pruned == ()
 
@@ -199,13 +199,13 @@ async def test_a_mask_by_slope_says_how_much_of_it_is_the_texts(start: Start, tm
 async def test_invert_clear_and_replacement(start: Start) -> None:
     session = FakeSession()
     async with start(session) as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         await pilot.press("space", "i")
         assert len(app.workspace.history.intervention.pruned) == 63
         await pilot.press("m")
         await answered(app, pilot)
         _, expected = session.probabilities(session.default_prompt, app.workspace.history.intervention)
-        np.testing.assert_allclose(bench.tokens.answer.now, expected[bench.tokens.answer.ids])
+        np.testing.assert_allclose(inspector.tokens.answer.now, expected[inspector.tokens.answer.ids])
         assert app.workspace.history.intervention.replacement == "mean"
         await pilot.press("c")
         assert app.workspace.history.intervention.is_empty
@@ -216,16 +216,16 @@ async def test_invert_clear_and_replacement(start: Start) -> None:
 async def test_steering_steps_exact_and_reset(start: Start) -> None:
     session = FakeSession()
     async with start(session) as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         await pilot.press("2", "j")
-        token = bench.tokens.token_id
+        token = inspector.tokens.token_id
         await pilot.press("]", "]", "]", "]")
         assert app.workspace.history.intervention.ratio(token) == 2
         await pilot.press("[")
         assert app.workspace.history.intervention.ratio(token) == pytest.approx(2**0.75)
         await answered(app, pilot)
-        assert bench.tokens.token_id == token, "the cursor stays on its token"
-        row = lines(bench.tokens)[1 + bench.tokens.cursor - bench.tokens.top]
+        assert inspector.tokens.token_id == token, "the cursor stays on its token"
+        row = lines(inspector.tokens)[1 + inspector.tokens.cursor - inspector.tokens.top]
         assert row.startswith("◆")
         assert "×1.68" in row
         await pilot.press("=")
@@ -235,7 +235,7 @@ async def test_steering_steps_exact_and_reset(start: Start) -> None:
         assert app.workspace.history.intervention.ratio(token) == 5
         await answered(app, pilot)
         _, expected = session.probabilities(session.default_prompt, app.workspace.history.intervention)
-        assert dict(zip(bench.tokens.answer.ids, bench.tokens.answer.now, strict=True))[token] == pytest.approx(
+        assert dict(zip(inspector.tokens.answer.ids, inspector.tokens.answer.now, strict=True))[token] == pytest.approx(
             expected[token]
         )
         await pilot.press("d")
@@ -251,7 +251,7 @@ async def test_another_prompt(start: Start) -> None:
         await type_line(pilot, "two\\nlines")
         assert app.workspace.history.prompt == "two\nlines"
         await answered(app, pilot)
-        assert "two\\nlines" in lines(app.bench.prompt_bar)[0]
+        assert "two\\nlines" in lines(app.inspector.prompt_bar)[0]
         await pilot.press("p", "escape")
         assert app.workspace.history.prompt == "two\nlines"
 
@@ -262,7 +262,7 @@ async def test_the_chat_template_is_put_around_the_prompt_and_taken_off(start: S
         await pilot.press("P")
         await until(pilot, lambda: app.workspace.history.prompt == f"<user> {plain}")
         await answered(app, pilot)
-        assert "<user> " in lines(app.bench.prompt_bar)[0]
+        assert "<user> " in lines(app.inspector.prompt_bar)[0]
         await pilot.press("P")
         await until(pilot, lambda: app.workspace.history.prompt == plain)
 
@@ -296,10 +296,10 @@ async def test_a_refit_is_left_with_its_mask_and_comes_back_by_undo(start: Start
     path = tmp_path / "refit.json"
     path.write_text('{"pruned": [4, 9], "replacement": "refit", "steering": []}')
     async with start(mask=path) as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         await until(pilot, lambda: app.workspace.history.intervention.replacement == "refit")
         await answered(app, pilot)
-        assert "pruned 2/64 refit" in lines(bench.status)[0]
+        assert "pruned 2/64 refit" in lines(inspector.status)[0]
         await pilot.press("space")
         assert app.workspace.history.intervention.replacement == "least-squares"
         assert "the refit was another mask's: least-squares now" in app.workspace.status.text
@@ -342,27 +342,27 @@ async def test_a_mask_given_at_the_start(start: Start, tmp_path: Path) -> None:
 async def test_a_failed_answer_is_never_the_current_state(start: Start, size: tuple[int, int]) -> None:
     session = FakeSession()
     async with start(session, size) as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         await pilot.press("2")
-        await until(pilot, lambda: "·" in lines(bench.tokens)[1])
+        await until(pilot, lambda: "·" in lines(inspector.tokens)[1])
         session.fail = NumericalError("the logits are not finite: choose float32.")
         await pilot.press("1", "space")
         await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
-        assert bench.tokens.rows == []
-        assert bench.tokens.answer is None
-        assert "the logits are not finite" in " ".join(lines(bench.tokens)[1:4])
-        status = lines(bench.status)[0]
+        assert inspector.tokens.rows == []
+        assert inspector.tokens.answer is None
+        assert "the logits are not finite" in " ".join(lines(inspector.tokens)[1:4])
+        status = lines(inspector.status)[0]
         assert "no answer" in status
         assert "KL" not in status
         assert "top-1" not in status
         await pilot.press("escape", "j", "space")  # the same sentence is not a modal again
-        await until(pilot, lambda: not bench.tokens.pending)
-        assert app.screen is bench
+        await until(pilot, lambda: not inspector.tokens.pending)
+        assert app.screen is inspector
         session.fail = None
         await pilot.press("u")
         await answered(app, pilot)
-        assert "no answer" not in lines(bench.status)[0]
-        assert bench.tokens.rows
+        assert "no answer" not in lines(inspector.status)[0]
+        assert inspector.tokens.rows
 
 
 async def test_a_failing_prompt_is_neither_beside_old_figures_nor_in_the_next_start(
@@ -372,18 +372,18 @@ async def test_a_failing_prompt_is_neither_beside_old_figures_nor_in_the_next_st
     session.fail, session.fails_on = ModelError("token '<|im_start|>' (id 600) has no row."), "<|im_start|>"
     memory = ViewMemory(tmp_path / "state")
     async with start(session, WIDE) as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         for text in ("a good one", "hello <|im_start|>"):
             await pilot.press("2", "p")
             await type_line(pilot, text)
-            await until(pilot, lambda: not bench.tokens.pending)
+            await until(pilot, lambda: not inspector.tokens.pending)
         await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
         assert memory.recall("demo").prompt == "a good one"
         await pilot.press("escape")
-        assert "hello <|im_start|>" in lines(bench.prompt_bar)[0]
-        assert "no answer" in lines(bench.prompt_bar)[0]
-        assert bench.tokens.rows == []
-        assert not any("%" in line for line in [*lines(bench.tokens), *lines(bench.detail)])
+        assert "hello <|im_start|>" in lines(inspector.prompt_bar)[0]
+        assert "no answer" in lines(inspector.prompt_bar)[0]
+        assert inspector.tokens.rows == []
+        assert not any("%" in line for line in [*lines(inspector.tokens), *lines(inspector.detail)])
         app.remember()  # as leaving does
         assert memory.recall("demo").prompt == "a good one"
         await pilot.press("p")
@@ -398,7 +398,7 @@ async def test_a_slow_answer_is_marked_then_dimmed_then_replaced(start: Start) -
     async with start(session) as (app, pilot):
         session.delay = 0.6
         await pilot.press("space")
-        tokens = app.bench.tokens
+        tokens = app.inspector.tokens
         assert tokens.pending
         assert "now…" in lines(tokens)[0]
         assert not tokens.dimmed
@@ -416,14 +416,14 @@ async def test_two_hundred_rapid_toggles_end_in_the_right_state(start: Start) ->
         wanted: set[int] = set()
         session.calls.clear()
         for step in rng.integers(0, 64, size=200):
-            app.bench.dims.go(int(step))
-            app.bench.action_mask_toggle()
-            wanted ^= {int(app.bench.dims.order[step])}
+            app.inspector.dims.go(int(step))
+            app.inspector.action_mask_toggle()
+            wanted ^= {int(app.inspector.dims.order[step])}
         await answered(app, pilot)
         edit = app.workspace.history.intervention
         assert set(edit.pruned) == wanted
         _, expected = session.probabilities(session.default_prompt, edit)
-        answer = app.bench.tokens.answer
+        answer = app.inspector.tokens.answer
         np.testing.assert_allclose(answer.now, expected[answer.ids])
         assert session.calls.count("evaluate") < 100, "only the latest counts"
 

@@ -16,14 +16,14 @@ from tpe_tui.inspector.detail_pane import Detail
 
 async def steer_a_rare_token(app, pilot, ratio: str) -> int:
     """Steer the vocabulary's least probable token; its id."""
-    bench = app.bench
+    inspector = app.inspector
     token = int(np.argmax(app.workspace.session.table.surprisal))
     await pilot.press("2")
-    bench.tokens.select(token)
+    inspector.tokens.select(token)
     await pilot.press("=")
     await type_line(pilot, ratio)
     await answered(app, pilot)
-    await until(pilot, lambda: bench.tokens.rows[bench.tokens.cursor].now is not None)
+    await until(pilot, lambda: inspector.tokens.rows[inspector.tokens.cursor].now is not None)
     return token
 
 
@@ -31,7 +31,7 @@ async def steer_a_rare_token(app, pilot, ratio: str) -> int:
 async def test_the_ratio_beside_a_steered_token_is_the_one_it_was_given(start: Start, ratio: str) -> None:
     async with start(size=(160, 48)) as (app, pilot):
         await steer_a_rare_token(app, pilot, ratio)
-        row = next(line for line in lines(app.bench.tokens) if "×" in line)
+        row = next(line for line in lines(app.inspector.tokens) if "×" in line)
         shown = re.search(r"×(\S+)", row)
         assert shown is not None
         assert abs(float(shown[1]) - float(ratio)) <= 0.5
@@ -48,11 +48,11 @@ async def test_base_and_now_of_a_rare_steered_token_differ_where_its_probability
 
     session.evaluate = rare  # type: ignore[method-assign]
     async with start(session, size=(160, 48)) as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         await pilot.press("2", "=")
         await type_line(pilot, ratio)
         await answered(app, pilot)
-        row = next(line for line in lines(bench.tokens) if "×" in line)
+        row = next(line for line in lines(inspector.tokens) if "×" in line)
         base, now = re.findall(r"\S+%", row)
         assert base != now
         assert "<" not in base
@@ -63,7 +63,7 @@ async def test_base_and_now_of_a_rare_steered_token_differ_where_its_probability
 async def test_a_ratio_leaves_a_token_its_name_at_every_size(start: Start, size: tuple[int, int]) -> None:
     async with start(size=size) as (app, pilot):
         token = await steer_a_rare_token(app, pilot, "1.19")
-        row = next(line for line in lines(app.bench.tokens) if "×" in line)
+        row = next(line for line in lines(app.inspector.tokens) if "×" in line)
         assert row[2:].startswith(app.workspace.session.table.tokens[token][:7])
         assert "×1.19" in row
 
@@ -73,8 +73,8 @@ async def test_a_probability_below_what_a_float_holds_is_shown_alike_in_every_pa
     session.table = replace(session.table, p=session.table.p * 0, q=session.table.q * 0)
     async with start(session, size=(160, 48)) as (app, pilot):
         await pilot.press("j")
-        await until(pilot, lambda: app.bench.detail.found is not None)
-        text = "\n".join([*lines(app.bench.detail), *lines(app.bench.dims)])
+        await until(pilot, lambda: app.inspector.detail.found is not None)
+        text = "\n".join([*lines(app.inspector.detail), *lines(app.inspector.dims)])
         assert "0.0e+00" not in text
         assert text.count("<1e-99") >= 3
 
@@ -83,7 +83,7 @@ async def test_a_probability_below_what_a_float_holds_is_shown_alike_in_every_pa
 async def test_a_forecast_is_never_cut_off(start: Start, size: tuple[int, int]) -> None:
     async with start(size=size) as (app, pilot):
         await pilot.press("space", "j", "4")
-        detail: Detail = app.bench.detail
+        detail: Detail = app.inspector.detail
         await until(pilot, lambda: detail.forecast is not None)
         shown = " ".join("".join(text for text, _ in line).strip() for line in detail._text(detail.size.width))
         assert "pruning it: forecast KL" in shown
@@ -96,21 +96,21 @@ async def test_a_slopes_interval_over_the_text_stands_below_its_standard_error(s
     assert known is not None
     async with start(session, size=(160, 48)) as (app, pilot):
         await pilot.press("j")
-        dim = app.bench.dims.dim
-        shown = " ".join(line.strip() for line in lines(app.bench.detail))
+        dim = app.inspector.dims.dim
+        shown = " ".join(line.strip() for line in lines(app.inspector.detail))
         assert f"slope {known.low[dim]:+.3f} to {known.high[dim]:+.3f} over parts of the text (95 %)" in shown
 
 
 async def test_a_list_that_a_filter_made_short_begins_at_its_first_row(start: Start) -> None:
     async with start() as (app, pilot):
-        dims = app.bench.dims
+        dims = app.inspector.dims
         await pilot.press("G")
         dims.filter = "50-60"
         dims.rebuild()
         await pilot.pause()
         assert dims.n_rows == 11 < dims.page
         assert dims.top == 0
-        tokens = app.bench.tokens
+        tokens = app.inspector.tokens
         await pilot.press("2", "G")
         tokens.filter_by("name")
         await pilot.pause()
@@ -119,14 +119,14 @@ async def test_a_list_that_a_filter_made_short_begins_at_its_first_row(start: St
 
 async def test_another_model_begins_at_its_first_dimension(start: Start) -> None:
     async with start() as (app, pilot):
-        bench = app.bench
+        inspector = app.inspector
         await pilot.press("G")
-        assert bench.dims.cursor > 0
+        assert inspector.dims.cursor > 0
         app.show_session(FakeSession(seed=1, name="other"))
         await pilot.pause()
-        assert (bench.dims.cursor, bench.dims.top) == (0, 0)
+        assert (inspector.dims.cursor, inspector.dims.top) == (0, 0)
         await pilot.press("j")
-        before = bench.dims.dim
+        before = inspector.dims.dim
         app.show_session(FakeSession(seed=1, name="other"))
         await pilot.pause()
-        assert bench.dims.dim == before, "the same model again keeps it"
+        assert inspector.dims.dim == before, "the same model again keeps it"

@@ -32,10 +32,10 @@ async def test_the_screen_stands_before_the_engine_starts(start: Start) -> None:
     gate = threading.Event()
     async with start(opener=opening(FakeSession(), wait=gate.wait), ready=False) as (app, pilot):
         await until(pilot, lambda: app.workspace.status.job is not None)
-        assert app.bench.dims.size.area > 0
-        assert "opening" in "".join(text for text, _ in app.bench.status.line(0, 80)[0])
+        assert app.inspector.dims.size.area > 0
+        assert "opening" in "".join(text for text, _ in app.inspector.status.line(0, 80)[0])
         await pilot.press("space", "j", "t", "2", "]", "/", "y", "e", "H", "p", "s", "S", "b", "u", "c")
-        assert app.screen is app.bench
+        assert app.screen is app.inspector
         gate.set()
         await until(pilot, lambda: app.workspace.session is not None)
         assert app.workspace.history.intervention.is_empty
@@ -101,7 +101,7 @@ async def test_a_rerun_keeps_the_edit_and_the_model(start: Start) -> None:
         await answered(app, pilot)
         assert app.workspace.history.intervention == edit
         _, expected = second.probabilities(second.default_prompt, edit)
-        np.testing.assert_allclose(app.bench.tokens.answer.now, expected[app.bench.tokens.answer.ids])
+        np.testing.assert_allclose(app.inspector.tokens.answer.now, expected[app.inspector.tokens.answer.ids])
         assert first.calls.count("detect_again") == 1  # and no second model was opened
 
 
@@ -138,14 +138,14 @@ async def test_a_late_token_answer_is_not_taken_for_the_edit_in_force(start: Sta
 
     async with start(session, size=(160, 48)) as (app, pilot):
         await pilot.press("2")
-        await until(pilot, lambda: isinstance(app.bench.detail.found, TokenDetail))
+        await until(pilot, lambda: isinstance(app.inspector.detail.found, TokenDetail))
         session.token = slow
         await pilot.press("]")
         await until(pilot, entered.is_set)
         await pilot.press("]")
         release.set()
-        wanted = app.workspace.history.intervention.ratio(app.bench.tokens.token_id)
-        await until(pilot, lambda: app.bench.detail.found.ratio == wanted and not app.bench.detail.pending)
+        wanted = app.workspace.history.intervention.ratio(app.inspector.tokens.token_id)
+        await until(pilot, lambda: app.inspector.detail.found.ratio == wanted and not app.inspector.detail.pending)
 
 
 @pytest.mark.parametrize("key", ["e", "I"])
@@ -167,7 +167,7 @@ async def test_ratios_without_end_stay_finite(start: Start) -> None:
         await pilot.press("2", "=")
         app.screen.query_one(Input).value = "1e308"
         await pilot.press("enter", "]", "]", "]", "]", "]")
-        assert app.workspace.history.intervention.ratio(app.bench.tokens.token_id) == 1e308
+        assert app.workspace.history.intervention.ratio(app.inspector.tokens.token_id) == 1e308
 
 
 async def test_warnings_of_the_session_are_shown(start: Start) -> None:

@@ -221,13 +221,13 @@ async def test_calibrating_asks_what_achieves_the_ratio_of_every_token(start: St
         await pilot.press("c")
         await until(pilot, lambda: screen.settled and screen.state.ratio == pytest.approx(9.0))
         assert screen.state.tokens == pytest.approx({first: 4.0, second: 9.0})
-        assert "is asked ×9 to achieve ×3 on the local text" in lines(app.bench.strip)[0]
+        assert "is asked ×9 to achieve ×3 on the local text" in lines(app.inspector.strip)[0]
         await pilot.press("=")
         await type_line(pilot, "1000")
         await until(pilot, lambda: screen.settled)
         await pilot.press("c")
-        await until(pilot, lambda: "cannot achieve ×1" in lines(app.bench.strip)[0])
-        assert "×100 is the nearest" in lines(app.bench.strip)[0]
+        await until(pilot, lambda: "cannot achieve ×1" in lines(app.inspector.strip)[0])
+        assert "×100 is the nearest" in lines(app.inspector.strip)[0]
 
 
 def test_a_late_calibration_is_dropped() -> None:

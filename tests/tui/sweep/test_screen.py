@@ -40,7 +40,7 @@ def sweep_screen(app: TpeApp) -> SweepScreen:
 async def swept(app: TpeApp, pilot: Pilot[int]) -> SweepScreen:
     """Open the screen, run the sweep, wait for its end."""
     await pilot.press("w", "r")
-    await until(pilot, lambda: app.bench.runs.sweep.job is None and app.bench.runs.sweep.result is not None)
+    await until(pilot, lambda: app.inspector.runs.sweep.job is None and app.inspector.runs.sweep.result is not None)
     return sweep_screen(app)
 
 
@@ -51,7 +51,7 @@ async def test_the_empty_screen_says_what_will_happen(start: Start, size: tuple[
         text = "\n".join(lines(sweep_screen(app).plots["heldout"]))
         for said in ("64 dimensions", "20 steps", "95%", "slope, random, activation", "least-squares", "takes"):
             assert said in text
-        assert app.bench.runs.sweep.job is None, "nothing runs unasked"
+        assert app.inspector.runs.sweep.job is None, "nothing runs unasked"
         assert "⏎ Start" in lines(sweep_screen(app).footer)[0]
         await pilot.press("escape")
         assert isinstance(app.screen, InspectScreen)
@@ -65,13 +65,13 @@ async def test_the_time_of_a_sweep_is_measured_here_and_now_for_the_orders_that_
         shown = lambda: "\n".join(lines(sweep_screen(app).plots["heldout"]))  # noqa: E731
         assert "All of it takes some time;" in shown()
         gate.set()
-        paths = app.bench.runs.sweep.request.paths
+        paths = app.inspector.runs.sweep.request.paths
         await until(pilot, lambda: f"All of it takes about {paths} min;" in shown())
         await pilot.press("O")
         await until(pilot, lambda: isinstance(app.screen, OrderChoice))
         await pilot.press("space", "enter")  # without the first of them
-        await until(pilot, lambda: app.bench.runs.sweep.request.paths < paths)
-        await until(pilot, lambda: f"All of it takes about {app.bench.runs.sweep.request.paths} min;" in shown())
+        await until(pilot, lambda: app.inspector.runs.sweep.request.paths < paths)
+        await until(pilot, lambda: f"All of it takes about {app.inspector.runs.sweep.request.paths} min;" in shown())
 
 
 async def test_without_a_model_there_is_no_sweep(start: Start) -> None:
@@ -89,7 +89,7 @@ async def test_curves_are_drawn_as_they_arrive_and_both_screens_show_the_job(sta
     session.sweep_step = gate
     async with start(session) as (app, pilot):
         await pilot.press("w", "enter")
-        state = app.bench.runs.sweep
+        state = app.inspector.runs.sweep
         await until(pilot, lambda: state.curve("random") is not None)
         screen = sweep_screen(app)
         drawn = "".join(lines(screen.plots["heldout"]))
@@ -101,7 +101,7 @@ async def test_curves_are_drawn_as_they_arrive_and_both_screens_show_the_job(sta
         assert table[HEAD_ROWS + 3].split()[2:] == ["·"] * 8
         assert "x cancel" in lines(screen.strip)[0]
         await pilot.press("escape")
-        assert "x cancel" in lines(app.bench.strip)[0]
+        assert "x cancel" in lines(app.inspector.strip)[0]
         await pilot.press("j", "space")
         assert len(app.workspace.history.intervention.pruned) == 1, "the inspector is usable meanwhile"
         await pilot.press("r")
@@ -121,7 +121,7 @@ async def test_cancelling_keeps_what_was_measured_and_it_runs_again(start: Start
     session.sweep_step = gate
     async with start(session) as (app, pilot):
         await pilot.press("w", "r")
-        state = app.bench.runs.sweep
+        state = app.inspector.runs.sweep
         await until(pilot, lambda: state.curve("slope") is not None)
         await pilot.press("x")
         gate.open(1)  # the step it is in
@@ -153,7 +153,7 @@ async def test_cancelling_keeps_what_was_measured_and_it_runs_again(start: Start
 
 async def test_the_table_shows_the_figures_at_the_cursor(start: Start) -> None:
     async with start(size=(160, 48)) as (app, pilot):
-        screen, state = await swept(app, pilot), app.bench.runs.sweep
+        screen, state = await swept(app, pilot), app.inspector.runs.sweep
         await pilot.press("l", "l", "h", "j")
         assert (state.at, state.selected) == (7, "random")
         assert "34% removed: 22 of 64" in str(screen.curve_table.border_title)
@@ -176,7 +176,7 @@ async def test_the_table_shows_the_figures_at_the_cursor(start: Start) -> None:
 
 async def test_keys_choose_what_is_drawn(start: Start) -> None:
     async with start() as (app, pilot):
-        screen, state = await swept(app, pilot), app.bench.runs.sweep
+        screen, state = await swept(app, pilot), app.inspector.runs.sweep
 
         def title() -> str:
             return Content.from_markup(str(screen.plots[state.domain].border_title)).plain
@@ -240,7 +240,7 @@ async def test_other_orders_are_ticked_and_measured(start: Start) -> None:
         chosen = ("slope-std", "random", "activation", "fisher", "fisher-obs")
         assert screen.state.request.orders == chosen
         assert screen.state.selected == chosen[0]
-        assert "r measures slope-std" in lines(app.bench.strip)[0]
+        assert "r measures slope-std" in lines(app.inspector.strip)[0]
         await pilot.press("r")
         await until(pilot, lambda: screen.state.job is None and screen.state.curve("slope-std") is not None)
         assert screen.state.curve("slope") is None
@@ -253,7 +253,7 @@ async def test_other_orders_are_ticked_and_measured(start: Start) -> None:
         screen.state.selected = "component"
         await pilot.press("enter")  # no mask of dimensions can say it, and an empty one least of all
         assert app.screen is screen
-        assert "choose another curve" in lines(app.bench.strip)[0]
+        assert "choose another curve" in lines(app.inspector.strip)[0]
         await pilot.press("O", "k", "space")
         before = screen.state.request.orders
         await pilot.press("escape")
@@ -290,7 +290,7 @@ async def test_a_point_that_is_not_measured_is_a_sentence(start: Start) -> None:
     session.sweep_step = gate
     async with start(session) as (app, pilot):
         await pilot.press("w", "r")
-        await until(pilot, lambda: app.bench.runs.sweep.curve("slope") is not None)
+        await until(pilot, lambda: app.inspector.runs.sweep.curve("slope") is not None)
         await pilot.press("m")
         assert "comes later in this run" in lines(sweep_screen(app).strip)[0] or app.workspace.status.job
         await pilot.press("enter")
@@ -320,12 +320,12 @@ async def test_a_new_detection_makes_it_old_and_another_model_drops_it(start: St
         assert "of the detection before this one" in lines(sweep_screen(app).status)[0]
         await pilot.press("escape")
         app.show_session(FakeSession(d=32, name="other"))
-        assert app.bench.runs.sweep.result is None
+        assert app.inspector.runs.sweep.result is None
 
 
 async def test_the_mouse_points_and_picks(start: Start) -> None:
     async with start() as (app, pilot):
-        screen, state = await swept(app, pilot), app.bench.runs.sweep
+        screen, state = await swept(app, pilot), app.inspector.runs.sweep
         await pilot.click(screen.curve_table, offset=(5, 1 + HEAD_ROWS + 4))
         assert state.selected == "fisher-obs"
         await pilot.click(screen.plots["heldout"], offset=(79, 5))
@@ -338,11 +338,11 @@ async def test_remapped_keys_work_here_too(start: Start, tmp_path: Path) -> None
     (tmp_path / "keys.toml").write_text('run.rerun = "R"\nplot.next = "L"\n')
     async with start() as (app, pilot):
         await pilot.press("w", "r")
-        assert app.bench.runs.sweep.job is None
+        assert app.inspector.runs.sweep.job is None
         await pilot.press("R")
-        await until(pilot, lambda: app.bench.runs.sweep.job is None and app.bench.runs.sweep.result is not None)
+        await until(pilot, lambda: app.inspector.runs.sweep.job is None and app.inspector.runs.sweep.result is not None)
         await pilot.press("L", "l")
-        assert app.bench.runs.sweep.at == 7
+        assert app.inspector.runs.sweep.at == 7
 
 
 @pytest.mark.parametrize("size", [(60, 16), (79, 20), (120, 28)])
