@@ -66,7 +66,7 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         await until(pilot, lambda: not edit.pruned or inspector.forecaster.of(edit) is not None)
         study = next((screen for screen in app.screen_stack if isinstance(screen, SteerScreen)), None)
         await until(pilot, lambda: study is None or study.settled)
-        await until(pilot, lambda: 4 not in inspector.visible_panes() or inspector.detail.found is not None)
+        await until(pilot, lambda: 4 not in inspector.visible_panes() or inspector.detail.figures is not None)
         await pilot.pause()
 
     assert snap_compare(app, terminal_size=size, run_before=prepare)

@@ -46,7 +46,7 @@ class Detail(LineWidget):
         self.pruned = False
         self.rank = 0
         self.forecast: PruningForecast | None = None
-        self.found: DimensionDetail | TokenDetail | None = None
+        self.figures: DimensionDetail | TokenDetail | None = None
         self.pending = False
         self.top = 0
 
@@ -56,32 +56,34 @@ class Detail(LineWidget):
         dim: int,
         rank: int,
         pruned: bool,
-        found: DimensionDetail | None,
+        figures: DimensionDetail | None,
         *,
         forecast: PruningForecast | None = None,
     ) -> None:
-        """A dimension; `found` follows when the engine has answered, as does the `forecast` of the mask in force."""
-        self._show(table, ("dim", dim), found)
+        """A dimension; `figures` follows when the engine has answered, as does the `forecast` of the mask in force."""
+        self._show(table, ("dim", dim), figures)
         self.rank, self.pruned, self.forecast = rank, pruned, forecast
         self.repaint()
 
-    def show_token(self, table: EncodingTable, token_id: int, found: TokenDetail | None, pending: bool = False) -> None:
-        """A token; `pending` says that `found` belongs to an earlier edit."""
-        self._show(table, ("token", token_id), found)
+    def show_token(
+        self, table: EncodingTable, token_id: int, figures: TokenDetail | None, pending: bool = False
+    ) -> None:
+        """A token; `pending` says that `figures` are of an earlier edit."""
+        self._show(table, ("token", token_id), figures)
         self.pending = pending
         self.repaint()
 
     def clear(self) -> None:
         """Nothing is known about anything."""
-        self.subject = self.found = None
+        self.subject = self.figures = None
         self.repaint()
 
     def _show(
-        self, table: EncodingTable, subject: tuple[str, int], found: DimensionDetail | TokenDetail | None
+        self, table: EncodingTable, subject: tuple[str, int], figures: DimensionDetail | TokenDetail | None
     ) -> None:
         if subject != self.subject:
             self.top = 0
-        self.table, self.subject, self.found, self.pending = table, subject, found, False
+        self.table, self.subject, self.figures, self.pending = table, subject, figures, False
 
     def go(self, rows: int) -> None:
         """Scroll."""
@@ -107,7 +109,7 @@ class Detail(LineWidget):
             [(f" dim {dim}", "title"), (f"   rank {self.rank} of {len(table.slope)}   {state}", "muted")],
             [],
         ]
-        found = self.found if isinstance(self.found, DimensionDetail) else None
+        figures = self.figures if isinstance(self.figures, DimensionDetail) else None
         pairs = [
             ("slope", number(float(table.slope[dim]), True)),
             ("std error", number(float(table.stderr[dim]))),
@@ -116,11 +118,11 @@ class Detail(LineWidget):
             ("r", f"{table.r[dim]:+z.3f}"),
             ("p", p_value(float(table.p[dim]), 2)),
             ("q", p_value(float(table.q[dim]), 2)),
-            ("sd W", number(found.sd_weight) if found else "…"),
-            ("mean h", number(found.mean_hidden, True) if found else "…"),
-            ("sd h", number(found.sd_hidden) if found else "…"),
-            ("rms h", number(found.rms_hidden) if found else "…"),
-            ("outlier", ("yes" if found.outlier else "no") if found else "…"),
+            ("sd W", number(figures.sd_weight) if figures else "…"),
+            ("mean h", number(figures.mean_hidden, True) if figures else "…"),
+            ("sd h", number(figures.sd_hidden) if figures else "…"),
+            ("rms h", number(figures.rms_hidden) if figures else "…"),
+            ("outlier", ("yes" if figures.outlier else "no") if figures else "…"),
         ]
         lines += _rows(pairs, width)
         if (known := table.stability) is not None:
@@ -132,11 +134,11 @@ class Detail(LineWidget):
             change, verb = toggled - self.forecast.kl, "keeping" if self.pruned else "pruning"
             text = f"{verb} it: forecast KL {number(toggled)} ({number(change, True)}) over the text"
             lines += [[(f" {part}", "row")] for part in textwrap.wrap(text, max(1, width - 2))]
-        if found is None:
+        if figures is None:
             return lines
         half = (width - 2) // 2
         lines += [[], [(" " + fit("largest weights", half) + fit("smallest weights", half), "head")]]
-        for high, low in zip(found.top, found.bottom, strict=False):
+        for high, low in zip(figures.top, figures.bottom, strict=False):
             line: Line = [(" ", "row")]
             for token_id, weight in (high, low):
                 line.append((fit(table.tokens[token_id], half - 9), "row"))
@@ -151,28 +153,28 @@ class Detail(LineWidget):
             [],
         ]
         surprisal, predicted = float(table.surprisal[token_id]), float(table.predicted[token_id])
-        found = self.found if isinstance(self.found, TokenDetail) else None
+        figures = self.figures if isinstance(self.figures, TokenDetail) else None
         pairs = [
             ("mean p, α", f"{math.exp(-surprisal):.3g}"),
             ("−log α", number(surprisal)),
             ("fitted", number(predicted)),
-            ("residual", number(found.residual if found else surprisal - predicted, True)),
-            ("rank", f"{count(found.rank)}/{len(table.surprisal)}" if found else "…"),
-            ("count", count(found.count) if found else "…"),
-            ("static s", _or_none(number(found.static_bias, True)) if found else "…"),
-            ("untrained", _or_none(f"cos {found.untrained:+z.2f}") if found else "…"),
+            ("residual", number(figures.residual if figures else surprisal - predicted, True)),
+            ("rank", f"{count(figures.rank)}/{len(table.surprisal)}" if figures else "…"),
+            ("count", count(figures.count) if figures else "…"),
+            ("static s", _or_none(number(figures.static_bias, True)) if figures else "…"),
+            ("untrained", _or_none(f"cos {figures.untrained:+z.2f}") if figures else "…"),
         ]
         lines += _rows(pairs, width)
         lines += [[], [(" after the prompt" + (" …" if self.pending else ""), "head")]]
         live = [
-            ("base", percent(found.base) if found else "…"),
-            ("now", percent(found.now) if found else "…"),
-            ("Δ points", points(found.now - found.base, fine=True) if found else "…"),
-            ("odds ×", number(_odds(found)) if found else "…"),
-            ("asked ×", number(found.ratio) if found else "…"),
+            ("base", percent(figures.base) if figures else "…"),
+            ("now", percent(figures.now) if figures else "…"),
+            ("Δ points", points(figures.now - figures.base, fine=True) if figures else "…"),
+            ("odds ×", number(_odds(figures)) if figures else "…"),
+            ("asked ×", number(figures.ratio) if figures else "…"),
         ]
-        if found is not None and found.attainable < 1:
-            live.append(("at most", f"{percent(found.attainable)} (soft cap)"))
+        if figures is not None and figures.attainable < 1:
+            live.append(("at most", f"{percent(figures.attainable)} (soft cap)"))
         rows = _rows(live, width)
         if self.pending:
             rows = [[(text, "muted") for text, _ in row] for row in rows]
@@ -188,8 +190,8 @@ def _or_none(shown: str) -> str:
     return "none" if "nan" in shown else shown
 
 
-def _odds(found: TokenDetail) -> float:
+def _odds(figures: TokenDetail) -> float:
     """By how much the edit multiplied the token's odds after the prompt."""
-    if not (0 < found.base < 1 and found.now < 1):
+    if not (0 < figures.base < 1 and figures.now < 1):
         return float("nan")
-    return (found.now / (1 - found.now)) / (found.base / (1 - found.base))
+    return (figures.now / (1 - figures.now)) / (figures.base / (1 - figures.base))

@@ -344,19 +344,19 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.front.remember()
         return told
 
-    def _show_tokens(self, found: NextTokens) -> None:
-        first, new = self.tokens.answer is None, self._answered != found.prompt
-        self._refused, self._answered = None, found.prompt
+    def _show_tokens(self, answer: NextTokens) -> None:
+        first, new = self.tokens.answer is None, self._answered != answer.prompt
+        self._refused, self._answered = None, answer.prompt
         if new:
             self.front.remember()
         self._settled()
-        self.tokens.show(found, self.tokens.ratios)
+        self.tokens.show(answer, self.tokens.ratios)
         if first:
             self.retitle()
-        note = f"{found.prompt_tokens} tokens" if found.prompt_tokens != 1 else "1 token"
-        if found.truncated:
-            note += f", first {found.truncated} cut"
-        self.prompt_bar.show(found.prompt, note)
+        note = f"{answer.prompt_tokens} tokens" if answer.prompt_tokens != 1 else "1 token"
+        if answer.truncated:
+            note += f", first {answer.truncated} cut"
+        self.prompt_bar.show(answer.prompt, note)
         self.show_status()
         self.show_detail()
 
@@ -389,13 +389,13 @@ class InspectFrame(NeedsRoom, Screen[None]):
         token_id, dim = self.tokens.token_id, self.dims.dim
         pinned = token_id is not None and self.tokens.rows[self.tokens.cursor].pinned
         if token_id is not None and (pinned or (seen and self.subject == "token")):
-            found, fresh = self._token_known(token_id)
+            figures, fresh = self._token_known(token_id)
             if not fresh and not self.tokens.pending:
                 prompt, edit = self.workspace.history.prompt, self.workspace.history.intervention
                 self._asked_token = prompt, edit
                 self.workspace.ask("token", lambda: session.token(token_id, prompt, edit), self._accept_token)
             if seen and self.subject == "token":
-                self.detail.show_token(self.workspace.table or session.table, token_id, found, pending=not fresh)
+                self.detail.show_token(self.workspace.table or session.table, token_id, figures, pending=not fresh)
         elif seen and self.subject == "token" and self._refused is not None:
             self.detail.clear()
         if seen and self.subject == "dim" and dim is not None:
@@ -412,8 +412,8 @@ class InspectFrame(NeedsRoom, Screen[None]):
         """The last answer about a token, and whether it is for the prompt and edit in force."""
         if self._token is None or self._token[2].token_id != token_id:
             return None, False
-        prompt, edit, found = self._token
-        return found, (prompt, edit) == (self.workspace.history.prompt, self.workspace.history.intervention)
+        prompt, edit, figures = self._token
+        return figures, (prompt, edit) == (self.workspace.history.prompt, self.workspace.history.intervention)
 
     @on(ListPane.Moved)
     def _cursor_moved(self, event: ListPane.Moved) -> None:

@@ -108,21 +108,21 @@ class DoseTable(LineWidget):
         ]
         if figures is None:
             return line
-        found = figures.results[method][0]
+        result = figures.results[method][0]
         domains = self._domains()
         cost = "".join(
-            fit(four_decimals(part[name]), CELLS[name], True) for part in (found.js, found.kl) for name in domains
+            fit(four_decimals(part[name]), CELLS[name], True) for part in (result.js, result.kl) for name in domains
         )
-        line.append((self._ratios(found) + cost + self._edited(found), plain))
+        line.append((self._ratios(result) + cost + self._edited(result), plain))
         return line
 
     @staticmethod
-    def _ratios(found: SteeringResult) -> str:
-        values = ((name, found.achieved[name]) for name in DOMAINS)
+    def _ratios(result: SteeringResult) -> str:
+        values = ((name, result.achieved[name]) for name in DOMAINS)
         return "".join(fit(f"×{number(got)}" if math.isfinite(got) else "–", CELLS[name], True) for name, got in values)
 
-    def _edited(self, found: SteeringResult) -> str:
-        return fit(_size(found.relative_edit), SIZE, True) if self.wide else ""
+    def _edited(self, result: SteeringResult) -> str:
+        return fit(_size(result.relative_edit), SIZE, True) if self.wide else ""
 
     def _other(self, token_id: int) -> Line:
         state, figures = self.state, self.state.figures
@@ -132,9 +132,9 @@ class DoseTable(LineWidget):
         line.append((tag, "steered"))
         if figures is None or token_id not in figures.request.token_ids:
             return line
-        found = figures.results[state.method][figures.request.token_ids.index(token_id)]
+        result = figures.results[state.method][figures.request.token_ids.index(token_id)]
         blank = " " * (2 * sum(CELLS[name] for name in self._domains()))
-        return [*line, (self._ratios(found) + blank + self._edited(found), plain)]
+        return [*line, (self._ratios(result) + blank + self._edited(result), plain)]
 
     def _ceiling(self, width: int) -> Line:
         figures, state = self.state.known, self.state

@@ -100,25 +100,25 @@ class SteerScreen(SteerView):
                 state.problem, state.figures = answer.failure.sentence, None
             self.say(answer.failure.sentence, "bad")
         match answer.value:
-            case NextTokens() as found:
-                self._show_live(found)
+            case NextTokens() as next_tokens:
+                self._show_live(next_tokens)
             case DoseResponse() as figures:
                 state.figures, state.problem = figures, ""
                 self._later("pay", PAY_SECONDS, self._pay)
             case int() as token_id:
                 self.look_at(token_id)
-            case CalibratedRatios() as found if state.calibrate(found):
-                self._say_calibrated(found)
+            case CalibratedRatios() as calibrated if state.calibrate(calibrated):
+                self._say_calibrated(calibrated)
                 self.changed()
         self.show()
 
-    def _show_live(self, found: NextTokens) -> None:
+    def _show_live(self, answer: NextTokens) -> None:
         """The steered tokens first, however improbable: they are what this is about."""
-        ratios = {entry.token_id: entry.ratio for entry in found.intervention.steering}
+        ratios = {entry.token_id: entry.ratio for entry in answer.intervention.steering}
         wanted = [self.state.token_id, *ratios]
-        order = sorted(range(len(found.ids)), key=lambda at: (int(found.ids[at]) not in wanted, at))
-        self.live.selected = self.state.token_id if self.state.token_id in found.ids else None
-        self.live.show(replace(found, ids=found.ids[order], base=found.base[order], now=found.now[order]), ratios)
+        order = sorted(range(len(answer.ids)), key=lambda at: (int(answer.ids[at]) not in wanted, at))
+        self.live.selected = self.state.token_id if self.state.token_id in answer.ids else None
+        self.live.show(replace(answer, ids=answer.ids[order], base=answer.base[order], now=answer.now[order]), ratios)
 
     def follow(self, change: Change) -> None:
         """Show a change of the workspace; once another study's texts are read, this one's are."""
@@ -200,8 +200,8 @@ class SteerScreen(SteerView):
             return
         self._ask("steer-calibrate", lambda: session.calibrated(request))
 
-    def _say_calibrated(self, found: CalibratedRatios) -> None:
-        result = found.results[0]
+    def _say_calibrated(self, calibrated: CalibratedRatios) -> None:
+        result = calibrated.results[0]
         name, got = self.text_of(result.token_id), short_ratio(result.achieved["local"])
         asked = f"{name} is asked ×{short_ratio(result.ratio)} to achieve ×{got} on the local text"
         missed = f"{name} cannot achieve ×{short_ratio(result.asked)} by {result.method}: ×{got} is the nearest"
@@ -229,11 +229,11 @@ class SteerScreen(SteerView):
         """Another token of the vocabulary."""
         session = self.session
 
-        def chosen(found: int | str | None) -> None:
-            if isinstance(found, str):
-                self._ask("steer-find", lambda: session.find_token(found))
-            elif found is not None:
-                self.look_at(found)
+        def chosen(token: int | str | None) -> None:
+            if isinstance(token, str):
+                self._ask("steer-find", lambda: session.find_token(token))
+            elif token is not None:
+                self.look_at(token)
 
         self.app.push_screen(TokenSearch(self.drawn), chosen)
 

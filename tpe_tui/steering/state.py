@@ -88,14 +88,14 @@ class SteerState:
         if self.token_id in self.added:
             self.added[self.token_id] = ratio
 
-    def calibrate(self, found: CalibratedRatios) -> bool:
+    def calibrate(self, calibrated: CalibratedRatios) -> bool:
         """Ask what was found; False where something else is in force by now."""
-        if found.request != self.request:
+        if calibrated.request != self.request:
             return False
-        for result in found.results:
+        for result in calibrated.results:
             if result.token_id in self.added:
                 self.added[result.token_id] = result.ratio
-        self.ratio = found.results[0].ratio
+        self.ratio = calibrated.results[0].ratio
         return True
 
     def slide(self, steps: int) -> None:

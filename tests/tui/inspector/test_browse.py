@@ -193,11 +193,11 @@ async def test_plots_turn_and_detail_follows_the_cursor(start: Start) -> None:
             seen.append(inspector.plot.name_shown)
         assert seen == ["PCs", "fit", "PCA", "slopes", "PCA"]
         await pilot.press("j")
-        await until(pilot, lambda: inspector.detail.found is not None)
+        await until(pilot, lambda: inspector.detail.figures is not None)
         assert lines(inspector.detail)[0].startswith(f" dim {inspector.dims.dim}")
         await pilot.press("2", "j")
         await until(
-            pilot, lambda: inspector.detail.subject == ("token", inspector.tokens.token_id) and inspector.detail.found
+            pilot, lambda: inspector.detail.subject == ("token", inspector.tokens.token_id) and inspector.detail.figures
         )
         assert "after the prompt" in "\n".join(lines(inspector.detail))
 

@@ -73,7 +73,7 @@ async def test_a_probability_below_what_a_float_holds_is_shown_alike_in_every_pa
     session.table = replace(session.table, p=session.table.p * 0, q=session.table.q * 0)
     async with start(session, size=(160, 48)) as (app, pilot):
         await pilot.press("j")
-        await until(pilot, lambda: app.inspector.detail.found is not None)
+        await until(pilot, lambda: app.inspector.detail.figures is not None)
         text = "\n".join([*lines(app.inspector.detail), *lines(app.inspector.dims)])
         assert "0.0e+00" not in text
         assert text.count("<1e-99") >= 3

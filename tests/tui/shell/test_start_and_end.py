@@ -138,14 +138,14 @@ async def test_a_late_token_answer_is_not_taken_for_the_edit_in_force(start: Sta
 
     async with start(session, size=(160, 48)) as (app, pilot):
         await pilot.press("2")
-        await until(pilot, lambda: isinstance(app.inspector.detail.found, TokenDetail))
+        await until(pilot, lambda: isinstance(app.inspector.detail.figures, TokenDetail))
         session.token = slow
         await pilot.press("]")
         await until(pilot, entered.is_set)
         await pilot.press("]")
         release.set()
         wanted = app.workspace.history.intervention.ratio(app.inspector.tokens.token_id)
-        await until(pilot, lambda: app.inspector.detail.found.ratio == wanted and not app.inspector.detail.pending)
+        await until(pilot, lambda: app.inspector.detail.figures.ratio == wanted and not app.inspector.detail.pending)
 
 
 @pytest.mark.parametrize("key", ["e", "I"])
