@@ -79,7 +79,8 @@ class ModelComparison:
     normalised over the `rows` in use.
 
     Example:
-        >>> options = tpe.RunOptions("demo", positions=256)
+        >>> written = Path("some.txt").write_text("Return the number of items. " * 99)
+        >>> options = tpe.RunOptions("demo", text=("some.txt",), positions=256)
         >>> result = tpe.run(tpe.compare_models(options, options))
         >>> result.positions, float(result.kl.max()), result.kept[5]
         (256, 0.0, 1.0)
@@ -191,7 +192,8 @@ def compare_models(
         A job; `run` drives it to a `ModelComparison`.
 
     Example:
-        >>> options = tpe.RunOptions("demo", positions=256)
+        >>> written = Path("some.txt").write_text("Return the number of items. " * 99)
+        >>> options = tpe.RunOptions("demo", text=("some.txt",), positions=256)
         >>> states = Path("demo-states.safetensors")
         >>> result = tpe.run(tpe.compare_models(options, options, save=states))
         >>> again = tpe.run(tpe.compare_models(states, options))

@@ -61,6 +61,11 @@ METHOD = {
 }
 
 
+def kinds_of(*kinds: str) -> list[Any]:
+    """Kinds as parameters; int4 is slow: quanto compiles a kernel for it in every process, half a minute."""
+    return [pytest.param(kind, marks=pytest.mark.slow) if kind == "int4" else kind for kind in kinds]
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool], LanguageModel]:
     opened: dict[tuple[str, bool], LanguageModel] = {}
@@ -81,7 +86,7 @@ def error_of(model: LanguageModel) -> float:
 
 
 @pytest.mark.parametrize("head", [False, True], ids=["body", "head"])
-@pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind not in ROUNDING])
+@pytest.mark.parametrize("kind", kinds_of(*(kind for kind in MAKERS if kind not in ROUNDING)))
 def test_the_head_of_a_quantised_model_gives_its_own_logits(
     models: Callable[[str, bool], LanguageModel], kind: str, head: bool
 ) -> None:
@@ -138,16 +143,22 @@ def test_a_head_that_clips_its_input_is_refused_by_name(tmp_path: Path, monkeypa
         _ = model.head
 
 
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        pytest.param(["w8", "w4-groups", "Int8WeightOnly", "int8"], id="quick"),
+        pytest.param(["w8", "w4-groups", "Int8WeightOnly", "int8", "int4"], id="all", marks=pytest.mark.slow),
+    ],
+)
 def test_a_quantised_model_is_not_taken_for_the_float_one(
-    models: Callable[[str, bool], LanguageModel], tmp_path: Path
+    models: Callable[[str, bool], LanguageModel], tmp_path: Path, kinds: list[str]
 ) -> None:
     float_model = load_model(RunOptions(model=str(plain(tmp_path / "model"))))
-    kinds = ["w8", "w4-groups", "Int8WeightOnly", "int8", "int4"]
     prints = {float_model.fingerprint, *(models(kind, head).fingerprint for kind in kinds for head in (False, True))}
     assert len(prints) == 1 + 2 * len(kinds)
 
 
-@pytest.mark.parametrize("kind", ["w4-groups", "Int8WeightOnly", "int4"])
+@pytest.mark.parametrize("kind", kinds_of("w4-groups", "Int8WeightOnly", "int4"))
 def test_a_quantised_model_opened_twice_has_one_fingerprint(
     models: Callable[[str, bool], LanguageModel], kind: str
 ) -> None:
