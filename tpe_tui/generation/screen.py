@@ -182,7 +182,7 @@ class GenerateScreen(StudyScreen):
         edit = self.workspace.history.intervention.toggle((dim,))
         self.workspace.apply(edit, f"dim {dim} {'pruned' if dim in edit.pruned else 'kept'}, from the next token on")
 
-    async def action_bench(self, action: str) -> None:
+    async def action_inspector(self, action: str) -> None:
         """Do what a key does in the inspector; this screen is told of another edit."""
         await self._act(action)
         self.dims.sort, self.dims.descending = self.beside.sort, self.beside.descending
