@@ -73,19 +73,19 @@ class TpeApp(EngineApp):
         self.lister = lister
         self.dynamics_reader = dynamics_reader
         self.memory = ViewMemory(self.state_dir)
-        self._bench: InspectScreen | None = None
+        self._inspector: InspectScreen | None = None
 
     @property
     def inspector(self) -> InspectScreen:
         """The inspector's screen."""
-        if self._bench is None:
+        if self._inspector is None:
             raise RuntimeError("the screen exists once the app is mounted")
-        return self._bench
+        return self._inspector
 
     def get_default_screen(self) -> InspectScreen:
         """The inspector is the one screen below all others; Textual would put an empty one there."""
-        self._bench = InspectScreen()
-        return self._bench
+        self._inspector = InspectScreen()
+        return self._inspector
 
     def begin(self) -> None:
         """Open the model."""
@@ -212,8 +212,8 @@ class TpeApp(EngineApp):
 
     def remember(self) -> None:
         """Keep the view for the next start; where that fails, the user is told when the app has left."""
-        if self._bench is not None and self.workspace.session is not None:
-            self.memory.remember(self.workspace.options.model, self._bench.view())
+        if self._inspector is not None and self.workspace.session is not None:
+            self.memory.remember(self.workspace.options.model, self._inspector.view())
             self.unsaved = [self.memory.problem] if self.memory.problem else []
 
     def save(self) -> None:
