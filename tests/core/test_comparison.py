@@ -6,7 +6,6 @@ import json
 import math
 import struct
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM
 
 from tests.helpers.adapters import KINDS, adapted, save_adapter
-from tests.helpers.tiny_models import VOCAB, save_tiny, text, tiny_tokenizer
+from tests.helpers.tiny_models import VOCAB, save_tiny, text, tiny_tokenizer, tuned
 from tpe_core.comparison import divergence
 from tpe_core.comparison.divergence import ModelComparison, compare_models
 from tpe_core.comparison.measures import apart, flips, retained
@@ -31,26 +30,13 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_tui.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 POSITIONS = 512
 GROUP = {"name", "tokens", "kl", "probability"}
 FACTS = {
     "model", "revision", "dtype", "task", "hidden_size", "head_sha256", "tokenizer_sha256", "has_tokenizer",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def tuned(hf: Any) -> None:
-    """A fine-tune: every weight a little elsewhere."""
-    generator = torch.Generator().manual_seed(5)
-    for parameter in hf.parameters():
-        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
 @pytest.fixture(scope="module")

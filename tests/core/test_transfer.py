@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from tests.helpers.adapters import KINDS, adapted, save_adapter
 from tests.helpers.costs import cost_of, float64_logits, replaced
 from tests.helpers.manifests import make
-from tests.helpers.tiny_models import WIDTH, save_tiny, text, tiny_tokenizer
+from tests.helpers.tiny_models import WIDTH, save_tiny, text, tiny_tokenizer, tuned
 from tpe_core.analysis import Analysis, analyze
 from tpe_core.detection.samples import Samples, read_samples
 from tpe_core.edits.basis import EditStatistics
@@ -30,22 +29,9 @@ from tpe_core.session import open_session
 from tpe_core.transfer import Mask, transfer
 from tpe_tui.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DIMS = (1, 4, 5, 6, 11)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def tuned(hf: Any) -> None:
-    """A fine-tune: every weight a little elsewhere."""
-    generator = torch.Generator().manual_seed(5)
-    for parameter in hf.parameters():
-        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
 @pytest.fixture(scope="module")

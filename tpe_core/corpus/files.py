@@ -27,10 +27,8 @@ READ = 1 << 20
 """The most bytes read at once."""
 
 SMALL, PARTS = 1024, 256  # a small file is read in smaller parts, so that the share that was read is known closely
-LEAST, PIECES = (
-    256,
-    64,
-)  # characters: decoded text is handed to readers of records in smaller parts, for the same reason
+LEAST, PIECES = 256, 64
+"""Readers of records get decoded text in so many parts, of at least so many characters, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,15 +70,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As many threads as a process under torchrun has: another number rounds otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
 def command(folders: tuple[Path, Path], tmp_path: Path) -> list[str]:
     """The worker and what it is to do."""
     script = tmp_path / "worker.py"
