@@ -13,5 +13,5 @@ def opened(term: Terminal, line: str = START) -> None:
     """Start the inspector and wait for its ranked dimensions and a distribution."""
     term.start(line)
     term.wait(SETTLED)
-    term.until(lambda: 1 in term.rows(), "the dimensions are ranked")
+    term.until(lambda: [*term.rows()][:15] == [*range(1, 16)], "the dimensions are ranked")
     term.wait(r"\d%")

@@ -1,6 +1,7 @@
 """A terminal of a given size, run by tmux on a server of its own, in which a test types and reads.
 
-It waits by looking, never by sleeping for a fixed time, and shows the screen where it waited in vain.
+It waits by looking, never by sleeping for a fixed time, and shows the screen where it waited in vain. What a program
+paints is waited for, not asserted: a look may fall between two frames, and tmux crops an old one to a new size.
 """
 
 from __future__ import annotations
@@ -129,6 +130,10 @@ class Terminal:
         assert found is not None
         return found
 
+    def wait_without(self, text: str) -> None:
+        """Wait until a text is not on screen: one look is not enough, as a frame may be half painted or still old."""
+        self.until(lambda: text not in self.screen(), f"{text!r} is gone")
+
     def rows(self) -> dict[int, Row]:
         """The dimension table by rank."""
         found = {}
@@ -136,6 +141,10 @@ class Terminal:
             slope, std, *_, r = row[4].split()
             found[int(row[2])] = Row(row[1] == "✗", int(row[3]), slope, std, r)
         return found
+
+    def pruned(self) -> set[int]:
+        """The ranks on screen whose dimension is marked as pruned."""
+        return {rank for rank, row in self.rows().items() if row.pruned}
 
     def exit_code(self, seconds: float = PATIENCE) -> int:
         """Wait until what was started has ended."""
