@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 
-__all__ = ["DEMO", "RunOptions"]
+__all__ = ["DEMO", "RunOptions", "several"]
 
 DEMO = "demo"
 """The name of the bundled model."""
@@ -14,7 +16,7 @@ DEMO = "demo"
 class RunOptions:
     """Options of `tpe_core.analysis.analyze` and `tpe_core.session.open_session`.
 
-    `text` names files or folders, ``-`` for standard input; empty means the built-in text; of files of records
+    `text` names files or folders (one alone is taken too), ``-`` for standard input; empty means the built-in text; of files of records
     `text_field` is read (None: the field that their text stands in by all signs). `positions` is how many
     next-token positions detection averages over, `sample` how many of them keep their hidden state. `cache` reads
     and writes stored detections, `refresh` only writes them. `threads` is the number of torch threads (None:
@@ -53,3 +55,17 @@ class RunOptions:
     quantize: str | None = None
     gguf_file: str | None = None
     vocabulary: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", several(self.text))
+
+
+def several(names: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
+    """The names, or the one that was given alone: its characters are no names.
+
+    Example:
+        >>> from tpe_core.options import several
+        >>> several("notes.txt"), several(["a.txt", "b.txt"])
+        (('notes.txt',), ('a.txt', 'b.txt'))
+    """
+    return (str(names),) if isinstance(names, str | Path) else tuple(map(str, names))

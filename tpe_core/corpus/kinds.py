@@ -84,9 +84,10 @@ def kind_of(path: Path) -> Kind:
 
 
 def searched(path: Path) -> bool:
-    """Whether a file that lies in a folder is taken where the folder is named. Raises `CorpusError`."""
+    """Whether a path inside a folder is a file taken where the folder is named. Raises `CorpusError`, OSError."""
     suffix = Path(bare_name(path.name)).suffix
-    return any(suffix in kind.suffixes and not kind.only_named and kind.in_folders(path) for kind in KINDS)
+    kinds = [kind for kind in KINDS if suffix in kind.suffixes and not kind.only_named]
+    return bool(kinds) and path.is_file() and any(kind.in_folders(path) for kind in kinds)
 
 
 def are_ids(paths: Iterable[str]) -> bool:

@@ -22,6 +22,7 @@ from tpe_core.corpus.kinds import KINDS, kind_of, searched
 from tpe_core.corpus.saved_datasets import saved_files
 from tpe_core.corpus.text_source import TextSource, unreadable
 from tpe_core.errors import CorpusError
+from tpe_core.options import several
 
 __all__ = ["BuiltinCode", "BuiltinSource", "FileSource", "StdinSource", "TextSource", "text_source"]
 
@@ -104,7 +105,7 @@ class BuiltinCode(TextSource):
 
 
 def text_source(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     stdin: BinaryIO | None = None,
     *,
     text_field: str | None = None,
@@ -122,7 +123,7 @@ def text_source(
         >>> tpe.text_source(["some.txt"]).label
         'some.txt'
     """
-    names = [str(path) for path in paths]
+    names = several(paths)
     if "-" in names or not names:
         if len(names) > 1:
             raise CorpusError("standard input (-) cannot be mixed with other paths: name one or the other.")
@@ -159,8 +160,11 @@ def _files(path: Path) -> list[Path]:
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     if stat.S_ISDIR(mode):
-        files = list(_walk(path))
-        kept = [file for file in files if file.stat().st_size > 0]
+        try:
+            files = list(_walk(path))
+            kept = [file for file in files if file.stat().st_size > 0]
+        except OSError as error:
+            raise unreadable(Path(error.filename or path), error) from error
         if not kept:
             suffixes = " ".join(sorted(suffix for kind in KINDS if not kind.only_named for suffix in kind.suffixes))
             what = f"only {len(files)} empty files" if files else f"no {suffixes} file"
@@ -174,10 +178,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Text files under `folder`; links to folders are not followed, hidden names are left out."""
+    """Text files under `folder`; links to folders are not followed, hidden names are left out. Raises OSError."""
 
     def stop(error: OSError) -> None:
-        raise unreadable(Path(error.filename or folder), error) from error
+        raise error
 
     for root, folders, names in os.walk(folder, onerror=stop):
         if (saved := saved_files(Path(root))) is not None:
@@ -187,5 +191,5 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(root, name)
-            if not name.startswith(".") and path.is_file() and searched(path):
+            if not name.startswith(".") and searched(path):
                 yield path

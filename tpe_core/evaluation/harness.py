@@ -21,6 +21,7 @@ from tpe_core.corpus.id_tokenizer import IdTokenizer
 from tpe_core.corpus.token_ids import open_ended
 from tpe_core.errors import TpeError, reason_of
 from tpe_core.models.model import LanguageModel
+from tpe_core.options import several
 
 __all__ = ["Answers", "Harness", "Question", "Scored", "find_tasks"]
 
@@ -61,7 +62,7 @@ class Tasks:
     version: str
 
 
-def find_tasks(names: Sequence[str], folder: Path | None = None, *, offline: bool = False) -> Tasks:
+def find_tasks(names: str | Sequence[str], folder: Path | None = None, *, offline: bool = False) -> Tasks:
     """The tasks that `names` (patterns such as ``mmlu_*`` too) stand for, those of `folder` before the harness's own.
 
     Nothing is downloaded. A task's folder can hold code (``!function``), which runs: read it first. Raises `TpeError`
@@ -69,6 +70,7 @@ def find_tasks(names: Sequence[str], folder: Path | None = None, *, offline: boo
     """
     if importlib.util.find_spec("lm_eval") is None:
         raise TpeError("tasks need lm-evaluation-harness, which is not installed: `pip install 'tpe-tui[eval]'`.")
+    names = several(names)
     if not names:
         raise TpeError("no task is named: give --tasks one or several names, such as --tasks lambada_openai,arc_easy.")
     if folder is not None and not folder.is_dir():

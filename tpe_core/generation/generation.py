@@ -25,7 +25,7 @@ from tpe_core.errors import ModelError, NumericalError, TpeError
 from tpe_core.generation.decoding import DEFAULT, Decoding
 from tpe_core.models.body import IncrementalDecoder, cache_works
 from tpe_core.models.model import LanguageModel
-from tpe_core.options import DEMO
+from tpe_core.options import DEMO, several
 from tpe_core.progress import Progress, Steps
 
 __all__ = [
@@ -89,13 +89,15 @@ def heldout_prompts(model: LanguageModel, source: TextSource, count: int, tokens
     return tuple(tuple(row) for row in corpus.blocks[:count, :tokens].tolist())
 
 
-def text_prompts(model: LanguageModel, texts: Sequence[str]) -> tuple[Ids, ...]:
+def text_prompts(model: LanguageModel, texts: str | Sequence[str]) -> tuple[Ids, ...]:
     """Prompts of the user's own, as the model reads them, cut to its context.
 
     Raises `ModelError` for a model that is not causal, and for an empty prompt where no token starts a text.
     """
     check_causal(model)
-    return tuple(tuple(model.sampling.prompt(text, model.context)[0]["input_ids"][0].tolist()) for text in texts)
+    return tuple(
+        tuple(model.sampling.prompt(text, model.context)[0]["input_ids"][0].tolist()) for text in several(texts)
+    )
 
 
 def starting_prompt(model: LanguageModel) -> str:

@@ -15,6 +15,7 @@ from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
 from tpe_core.metrics import AVERAGED, METRICS
+from tpe_core.options import several
 from tpe_core.pruning.orders import ORDERS
 
 if TYPE_CHECKING:
@@ -106,13 +107,17 @@ def pruned_intervention(order: str, replacement: str, dims: Sequence[int]) -> In
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruningRequest:
-    """Orders to compare and replacements to compare them under, those that matter first."""
+    """Orders to compare and replacements to compare them under, those that matter first; one alone is taken too."""
 
     orders: tuple[str, ...] = ("slope", "random", "activation", "fisher", "fisher-obs")
     replacements: tuple[str, ...] = field(default_factory=lambda: REPLACEMENTS.ready)
     reference: bool = True  # measure `ROTATE` as well, after the first replacement
     draws: int = DRAWS  # of the order random
     fractions: tuple[float, ...] = tuple(step / STEPS for step in range(STEPS))
+
+    def __post_init__(self) -> None:
+        for name in ("orders", "replacements"):
+            object.__setattr__(self, name, several(getattr(self, name)))
 
     @property
     def paths(self) -> int:

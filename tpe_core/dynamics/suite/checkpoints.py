@@ -21,7 +21,7 @@ from tpe_core.dynamics.suite.weight_files import Files, LocalFiles, UnusableErro
 from tpe_core.dynamics.trajectory import Skipped
 from tpe_core.errors import ModelError, reason_of
 from tpe_core.models.hub import explain
-from tpe_core.options import RunOptions
+from tpe_core.options import RunOptions, several
 from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.store import Store
 
@@ -62,7 +62,7 @@ class Suite:
 def open_suite(
     source: str,
     options: RunOptions,
-    patterns: Sequence[str] = (),
+    patterns: str | Sequence[str] = (),
     points: int | None = None,
     store: Store | None = None,
 ) -> Steps[Suite]:
@@ -73,6 +73,7 @@ def open_suite(
     name each; 0 means all. `options` gives task, trust and whether the network stays out, `store` keeps what the hub
     answered. Raises `ModelError` where no checkpoint is left.
     """
+    patterns = several(patterns)
     path = Path(os.path.expanduser(source))
     yield Progress("look for checkpoints", 0)
     wild = not patterns or any(set(pattern) & WILD for pattern in patterns)
