@@ -16,9 +16,9 @@ DEMO = "demo"
 class RunOptions:
     """Options of `tpe_core.analysis.analyze` and `tpe_core.session.open_session`.
 
-    `text` names files or folders (one alone is taken too), ``-`` for standard input; empty means the built-in text; of files of records
-    `text_field` is read (None: the field that their text stands in by all signs). `positions` is how many
-    next-token positions detection averages over, `sample` how many of them keep their hidden state. `cache` reads
+    `text` names files or folders (one alone is taken too), ``-`` for standard input; empty means the built-in text; of
+    files of records `text_field` is read (None: the field that their text stands in by all signs). `positions` is how
+    many next-token positions detection averages over, `sample` how many of them keep their hidden state. `cache` reads
     and writes stored detections, `refresh` only writes them. `threads` is the number of torch threads (None:
     ``OMP_NUM_THREADS``, else as many as cores are idle while the model loads). `task` says what the model predicts:
     ``causal`` (the next token), ``masked`` (masked tokens) or ``seq2seq`` (the decoder's next token); None takes it
