@@ -62,8 +62,8 @@ METHOD = {
 
 
 def kinds_of(*kinds: str) -> list[Any]:
-    """Kinds as parameters; int4 is slow: quanto compiles a kernel for it in every process, half a minute."""
-    return [pytest.param(kind, marks=pytest.mark.slow) if kind == "int4" else kind for kind in kinds]
+    """Kinds as parameters; those that quanto compiles a kernel for are slow: it takes a minute."""
+    return [pytest.param(kind, marks=pytest.mark.slow) if kind in {"int4", "int2"} else kind for kind in kinds]
 
 
 @pytest.fixture(scope="module")
