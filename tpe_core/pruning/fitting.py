@@ -35,6 +35,7 @@ __all__ = [
     "BATCH",
     "CHECK_PRODUCTS",
     "POSITIONS",
+    "SLOWER",
     "Adam",
     "HeadParameterisation",
     "Outcome",
@@ -55,6 +56,7 @@ CHECK_EVERY = 50  # steps between two looks at the positions held back
 HELD_BACK, HELD_BACK_MOST = 0.1, 4096  # share of the positions, and how many at most
 STEP_PRODUCTS, CHECK_PRODUCTS = 3, 2  # as wide as the vocabulary, of a batch: two heads' logits; a gradient's beside
 BETAS, EPSILON = (0.9, 0.99), 1e-8
+SLOWER = 0.25  # share of the step that is left after a start that led nowhere
 
 
 class Whitening:
@@ -100,15 +102,27 @@ class HeadParameterisation(ABC):
 class Adam:
     """Adam (Kingma & Ba 2015) on weights, in place, its step falling to 0 along a cosine over `steps`."""
 
-    def __init__(self, parameterisation: HeadParameterisation, steps: int) -> None:
+    def __init__(self, parameterisation: HeadParameterisation, steps: int, share: float = 1.0) -> None:
         self._parameterisation, self._steps, self._step = parameterisation, steps, 0
-        self._moments = [(torch.zeros_like(each), torch.zeros_like(each)) for each in parameterisation.weights]
+        self._share = share  # of the parameterisation's rates
+        self._since, self._moments = 0, self._none()
+
+    def _none(self) -> list[tuple[Tensor, Tensor]]:
+        return [(torch.zeros_like(each), torch.zeros_like(each)) for each in self._parameterisation.weights]
+
+    def restart(self, weights: Sequence[Tensor]) -> None:
+        """Go on from these weights with a quarter of the rates, all gradients so far forgotten."""
+        for each, start in zip(self._parameterisation.weights, weights, strict=True):
+            each.copy_(start)
+        self._share *= SLOWER
+        self._since, self._moments = self._step, self._none()
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One step against the gradients, one of each of the weights."""
         self._step += 1
-        fall = 0.5 * (1 + math.cos(math.pi * self._step / self._steps))
-        scale = math.sqrt(1 - BETAS[1] ** self._step) / (1 - BETAS[0] ** self._step)
+        fall = self._share * 0.5 * (1 + math.cos(math.pi * self._step / self._steps))
+        seen = self._step - self._since
+        scale = math.sqrt(1 - BETAS[1] ** seen) / (1 - BETAS[0] ** seen)
         for weights, gradient, (first, second), rate in zip(
             self._parameterisation.weights, gradients, self._moments, self._parameterisation.rates, strict=True
         ):
@@ -203,7 +217,9 @@ def fit_weights(
 ) -> Steps[Outcome]:
     """Give `parameterisation` the weights with the least mean KL on held-back positions among those Adam passes: a job.
 
-    `hidden` is [N, d]. The same seed gives the same weights. Raises `TpeError` for fewer than two positions,
+    `hidden` is [N, d]. Where a look finds them worse than they began, Adam goes back to the best with a quarter of its
+    step: how large a step may be is a property of the model (a head whose h has outlier dimensions bears less). The
+    same seed gives the same weights. Raises `TpeError` for fewer than two positions,
     `NumericalError` where the KL to begin with is no finite number.
     """
     if len(hidden) < 2:
@@ -232,7 +248,9 @@ def fit_weights(
         work.step_done()
         if step % CHECK_EVERY == 0 or step == steps:
             now = yield from _divergence(head, parameterisation, white, checked, work)
-            if now < best:
+            if not now <= before:
+                adam.restart(chosen)
+            elif now < best:
                 best = work.best = now
                 best_step = step
                 for kept, each in zip(chosen, parameterisation.weights, strict=True):

@@ -15,7 +15,7 @@ are: chosen on 4,096 positions, the 30 % that the bundled model keeps cost .003 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ from tpe_core.pruning.fisher import Metric, obs_order, widened
 from tpe_core.pruning.fitting import (
     BATCH,
     POSITIONS,
+    SLOWER,
     Adam,
     HeadParameterisation,
     Outcome,
@@ -57,7 +58,7 @@ Order = NDArray[np.int64]
 STEPS = 900
 RATE = 0.04  # Adam's step at first for B, as a share of its root mean square
 CONSTANT_RATE = 0.01  # nats
-VERSION, REFIT_VERSION = 1, 1
+VERSION, REFIT_VERSION = 2, 2
 OUTCOME = ("kl_before", "kl_after", "steps")
 ROUND_SHARE, ROUND_LEAST = 0.05, 0.02  # a round of `refit_order` removes this share of the kept, at least of all dims
 ROUND_STEPS = 100  # of Adam, after every round
@@ -224,8 +225,8 @@ def refit_order(
     """[d] removal order, cheapest after refitting first: a job, cached in `store`.
 
     `metric` [d, d] is F of the whole head (`Fisher.metric`): it judges the first round, and later rounds by the same
-    expectation under the refitted head's own distribution. The last dimension is never judged. The same seed gives
-    the same order.
+    expectation under the refitted head's own distribution. A round that refitting leaves worse goes without it, and
+    those after it take a quarter of the step. The last dimension is never judged. The same seed gives the same order.
     """
     width = head.hidden_size
     how = (VERSION, ROUND_SHARE, ROUND_LEAST, ROUND_STEPS, METRIC_BATCHES, RATE, CONSTANT_RATE)
@@ -234,7 +235,7 @@ def refit_order(
     if entry is not None and sorted(entry[0].get("order", ())) == list(range(width)):
         return entry[0]["order"].astype(np.int64)
     spread, mean = covariance(detection), detection.mean_hidden
-    kept, rebuild, constant = np.arange(width), np.eye(width), None
+    kept, rebuild, constant, share = np.arange(width), np.eye(width), None, 1.0
     rng = np.random.default_rng([seed, 3])
     order: list[int] = []
     while len(kept) > 1:
@@ -251,20 +252,9 @@ def refit_order(
         parameterisation = StateMapWithBias(head, mean, rebuild @ white.factor)
         if constant is not None:
             parameterisation.weights[1].copy_(constant)
-        adam = Adam(parameterisation, ROUND_STEPS)
-        for _ in range(ROUND_STEPS):
-            yield Progress("fisher-refit order", len(order), width)
-            with torch.inference_mode():
-                _, e, slope = losses(head, parameterisation, white, _drawn(sample, rng, head))
-                pause()
-                gradients = parameterisation.gradients(e, slope.div_(len(e)))
-                pause()
-                adam.step(gradients)
-        with torch.inference_mode():
-            judged = Metric(head)
-            for _ in range(METRIC_BATCHES):
-                judged.add(head.post.apply_(parameterisation.raw(white.of(_drawn(sample, rng, head)))))
-        metric = judged.value()
+        progress = Progress("fisher-refit order", len(order), width)
+        batches = (_drawn(sample, rng, head) for _ in range(ROUND_STEPS + METRIC_BATCHES))
+        metric, share = yield from _round(head, parameterisation, white, batches, share=share, progress=progress)
         rebuild, constant = (
             parameterisation.weights[0].double().cpu().numpy().T @ white.inverse,
             parameterisation.weights[1],
@@ -273,6 +263,67 @@ def refit_order(
     if store is not None:
         store.save(key, {"order": order_of_all}, {})
     return order_of_all
+
+
+def _round(
+    head: OutputHead,
+    parameterisation: HeadParameterisation,
+    white: Whitening,
+    batches: Iterator[Tensor],
+    *,
+    share: float,
+    progress: Progress,
+) -> Steps[tuple[Floats, float]]:
+    """Refit between two removals of `refit_order`, `ROUND_STEPS` batches to fit on and the others to judge by: a job.
+
+    Returns ([d, d] the metric at the refitted head's distribution, the share of the step for the next round): where
+    refitting led to a larger KL, the weights are what they were and the share is smaller.
+    """
+    start = [each.clone() for each in parameterisation.weights]
+    adam = Adam(parameterisation, ROUND_STEPS, share)
+    for _ in range(ROUND_STEPS):
+        yield progress
+        with torch.inference_mode():
+            _, e, slope = losses(head, parameterisation, white, next(batches))
+            pause()
+            gradients = parameterisation.gradients(e, slope.div_(len(e)))
+            pause()
+            adam.step(gradients)
+    judges = list(batches)
+    after = yield from _mean_kl(head, parameterisation, white, judges, progress)
+    refitted = [each.clone() for each in parameterisation.weights]
+    _put(parameterisation, start)
+    if after <= (yield from _mean_kl(head, parameterisation, white, judges, progress)):
+        _put(parameterisation, refitted)
+    else:
+        share *= SLOWER
+    metric = Metric(head)
+    for states in judges:
+        yield progress
+        with torch.inference_mode():
+            metric.add(head.post.apply_(parameterisation.raw(white.of(states))))
+    return metric.value(), share
+
+
+def _mean_kl(
+    head: OutputHead,
+    parameterisation: HeadParameterisation,
+    white: Whitening,
+    batches: Sequence[Tensor],
+    progress: Progress,
+) -> Steps[float]:
+    """Mean KL(P || P') over batches of hidden states, nats; NaN where logits overflow: a job."""
+    means = []
+    for states in batches:
+        yield progress
+        with torch.inference_mode():
+            means.append(float(losses(head, parameterisation, white, states)[0].mean()))
+    return sum(means) / len(means)
+
+
+def _put(parameterisation: HeadParameterisation, weights: Sequence[Tensor]) -> None:
+    for each, value in zip(parameterisation.weights, weights, strict=True):
+        each.copy_(value)
 
 
 def _drawn(sample: HiddenSample, rng: np.random.Generator, head: OutputHead) -> Tensor:

@@ -18,9 +18,11 @@ from tpe_core.edits.reconstruction import covariance, reconstruct
 from tpe_core.errors import TpeError
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, run
+from tpe_core.pruning import fitting
+from tpe_core.pruning import refit as pruning_refit
 from tpe_core.pruning.distill import Columns, distill
 from tpe_core.pruning.fisher import fisher_information
-from tpe_core.pruning.fitting import HeadParameterisation, Whitening, losses
+from tpe_core.pruning.fitting import HeadParameterisation, Outcome, Whitening, fit_weights, losses
 from tpe_core.pruning.pruned_head import fold, kept_dims
 from tpe_core.pruning.refit import StateMap, StateMapWithBias, refit, refit_order
 from tpe_core.pruning.sweep import measure
@@ -189,6 +191,38 @@ def test_without_steps_it_is_the_fold(opened) -> None:
         torch.testing.assert_close(found.head(hidden), folded(hidden), rtol=0, atol=1e-4)
         assert found.steps == 0
         assert found.kl_after == pytest.approx(found.kl_before, abs=1e-6)
+
+
+def test_a_step_that_is_too_large_for_a_head_is_made_smaller(opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without that every step of such a fit leads away from where it began, and none is kept."""
+    model, detection = opened("identity")
+    head, white = sharper(model.head), white_of(model.head, detection)
+
+    def outcome() -> Outcome:
+        state = StateMap(head, detection.mean_hidden, white.map)
+        state.rates = tuple(3000 * rate for rate in state.rates)
+        return run(fit_weights(head, state, white, detection.sample.hidden, steps=400, seed=0, label="fit"))
+
+    found = outcome()
+    assert found.kl_after < 0.97 * found.kl_before
+    monkeypatch.setattr(fitting, "SLOWER", 1.0)
+    assert outcome().steps == 0
+
+
+def test_a_round_of_the_order_that_refitting_leaves_worse_goes_without_it(
+    opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, detection = opened("identity")
+    head = sharper(model.head)
+    metric = run(fisher_information(head, detection.sample, detection.mean_hidden)).metric
+
+    def order(larger: float) -> list[int]:
+        for name in ("RATE", "CONSTANT_RATE"):
+            monkeypatch.setattr(pruning_refit, name, larger * getattr(pruning_refit, name))
+        return run(refit_order(head, detection, detection.sample, metric)).tolist()
+
+    refitted, leading_nowhere, without = order(1.0), order(1e12), order(0.0)
+    assert leading_nowhere == without != refitted
 
 
 @pytest.mark.parametrize("how", [refit, distill])
