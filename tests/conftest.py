@@ -8,25 +8,27 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from hypothesis import settings
 
-from tests.helpers.tiny_models import (
-    save_tiny,
-    text,
-)
-from tpe_core.models.loading import load_model
-from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.session import LiveSession, open_session
+
+if TYPE_CHECKING:  # the process that hands out tests runs none and needs no torch
+    from tpe_core.models.model import LanguageModel
+    from tpe_core.session import LiveSession
 
 settings.register_profile("tpe", deadline=None)  # how long an example takes says nothing on a busy machine
 settings.load_profile("tpe")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell; tests send it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The analysis that many end-to-end tests read begins first, so that no process waits for another's."""
+    items.sort(key=lambda item: "test_headless" not in item.nodeid)
 
 
 def pytest_collection_finish() -> None:
@@ -39,6 +41,9 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LanguageModel]:
     """Loads a tiny model by kind, each once a session."""
+    from tests.helpers.tiny_models import save_tiny
+    from tpe_core.models.loading import load_model
+
     loaded: dict[str, LanguageModel] = {}
 
     def load(kind: str) -> LanguageModel:
@@ -73,6 +78,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """One torch thread: another number rounds otherwise, and a process under torchrun has one."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -82,6 +89,9 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> LiveSession:
     """What an inspector works on, of a tiny model and text of its own; one for each module of tests."""
+    from tests.helpers.tiny_models import save_tiny, text
+    from tpe_core.session import open_session
+
     folder = tmp_path_factory.mktemp("session")
     corpus = folder / "text.txt"
     corpus.write_text(text(1, 6000))

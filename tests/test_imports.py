@@ -54,11 +54,9 @@ def test_light_modules_stay_light(module: str) -> None:
     assert not loaded_by(f"import {module}") & set(HEAVY)
 
 
-@pytest.mark.parametrize(
-    "module", ["tpe_core.session", "tpe_core.analysis", "tpe_core.manifest.manifest", "tpe_core.demo.train"]
-)
-def test_the_engine_does_not_know_the_terminal(module: str) -> None:
-    assert not loaded_by(f"import {module}") & {"tpe_tui", "textual", "rich", "typer"}
+def test_the_engine_does_not_know_the_terminal() -> None:
+    modules = ("tpe_core.session", "tpe_core.analysis", "tpe_core.manifest.manifest", "tpe_core.demo.train")
+    assert not loaded_by(f"import {', '.join(modules)}") & {"tpe_tui", "textual", "rich", "typer"}
 
 
 def imports_of(*packages: Path) -> dict[str, set[str]]:

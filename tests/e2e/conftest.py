@@ -14,12 +14,15 @@ import pytest
 from filelock import FileLock
 
 from tests.e2e.terminal import Terminal
+from tests.helpers.forked import Forked
 from tpe_core.models.loading import bundled_path
 
 POSITIONS = "4096"
 WIDTH: int = json.loads((bundled_path() / "config.json").read_text())["n_embd"]
 TIMEOUT = 300.0
 ROOT = Path(__file__).parents[2]
+ENGINE = "import sys; from pathlib import Path; from tests.e2e.engine_process import main; "
+ENGINE += "main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))"
 
 
 KEPT = ("HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")
@@ -51,9 +54,10 @@ def execute(command: Sequence[str], env: Mapping[str, str], folder: Path) -> Run
 
 def engine(task: str, folder: Path, env: Mapping[str, str], positions: str) -> Any:
     """What a task of `engine_process` prints in a process of its own."""
-    done = execute([sys.executable, "-m", "tests.e2e.engine_process", task, str(folder), positions], env, ROOT)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    process = Forked(ENGINE, task, str(folder), positions, folder=folder / f"engine-{task}", env=env)
+    out, err = process.communicate(TIMEOUT)
+    assert process.returncode == 0, err
+    return json.loads(out)
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,3 @@ def main(task: str, folder: Path, positions: int) -> None:
             edit = session.load(path)
         answer[replacement] = record(session, path, edit)
     sys.stdout.write(json.dumps(answer))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

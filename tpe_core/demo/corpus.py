@@ -16,6 +16,7 @@ import importlib.util
 import platform
 import sysconfig
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ PACKAGES: dict[str, str] = {
 """Import name to distribution name: tpe's dependencies and theirs, fixed so that the text does not follow extras."""
 
 HELD_OUT_SHARE = 0.05
+BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")  # of a statement, in the order of its fields
 MIN_LENGTH = 80  # characters; shorter docstrings are mostly one formulaic line
 
 
@@ -118,12 +120,22 @@ def docstrings(file: SourceFile) -> list[str]:
     except (OSError, SyntaxError, ValueError, RecursionError):
         return []
     documented = []
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node)
             if text and len(text) >= MIN_LENGTH:
                 documented.append(text)
     return documented
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """The module and its statements in the order of `ast.walk`, which also visits the ten times as many expressions."""
+    waiting: deque[ast.AST] = deque([tree])
+    while waiting:
+        node = waiting.popleft()
+        for field in BLOCKS:
+            waiting.extend(getattr(node, field, ()))
+        yield node
 
 
 def _unique(files: list[SourceFile], skip: set[str]) -> Iterator[str]:

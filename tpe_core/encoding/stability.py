@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
 
 from tpe_core.corpus.corpus import STRETCHES
@@ -79,7 +79,9 @@ class Stability:
     @cached_property
     def spearman(self) -> float:
         """Rank correlation of |slope| of two halves, mean over splits: the order `slope` of pruning."""
-        ranks = scipy.stats.rankdata(np.abs(self.halves), axis=2)
+        from scipy.stats import rankdata  # takes as long to import as all else here
+
+        ranks = rankdata(np.abs(self.halves), axis=2)
         return float(np.mean([np.corrcoef(pair)[0, 1] for pair in ranks]))
 
     @cached_property
@@ -182,7 +184,7 @@ class Stability:
 
     @property
     def _quantile(self) -> float:
-        return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(self.group_positions) - 1))
+        return float(scipy.special.stdtrit(len(self.group_positions) - 1, (1 + CONFIDENCE) / 2))
 
 
 def _border(size: Floats, count: int) -> float:

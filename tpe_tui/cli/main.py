@@ -6,6 +6,7 @@ the inspector's first frame does not wait for torch.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -266,6 +267,7 @@ def command_line() -> typer.Typer:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    gc.set_threshold(20_000, 10, 10)  # less often than at 700: what torch imports stays
     if "_TPE_COMPLETE" not in os.environ:
         return with_standard_streams(lambda: _run(arguments), say)
     columns = os.environ.get("COLUMNS")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.forked import Forked
 from tests.helpers.tiny_models import random_corpus, save_tiny, slice_corpus
 from tpe_core.corpus.corpus import STRETCHES, Corpus
 from tpe_core.detection.detection import Detection, detect, detection_key, load_detection
@@ -157,13 +156,11 @@ def test_killed_and_resumed_is_the_same(tmp_path: Path) -> None:
             print(event.done, flush=True)
             time.sleep(0.2)
     """)
-    root = Path(__file__).parents[3]
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=root, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= 5 * 48:
-                process.send_signal(signal.SIGKILL)
-                break
+    process = Forked(script, folder=tmp_path / "process")
+    end = time.monotonic() + 60
+    while f"{5 * 48}\n" not in process.stdout.read_text() and time.monotonic() < end:
+        time.sleep(0.02)
+    process.kill()
     assert process.returncode == -signal.SIGKILL
     model, corpus, store = load_model(RunOptions(model=str(folder))), random_corpus(12, 48), Store(tmp_path / "store")
     resumed = detect(model, corpus, batch_size=1, store=store)

@@ -19,6 +19,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.forked import Forked
 from tests.helpers.tiny_models import random_corpus, save_tiny, text
 from tpe_core import analysis
 from tpe_core.analysis import analyze
@@ -95,21 +96,19 @@ def torchrun(size: int, command: list[str], tmp_path: Path, **extra: str) -> sub
 
 
 @contextmanager
-def without_launcher(
-    size: int, command: list[str], tmp_path: Path, **extra: str
-) -> Iterator[list[subprocess.Popen[str]]]:
+def without_launcher(size: int, command: list[str], tmp_path: Path, **extra: str) -> Iterator[list[Forked]]:
     """The processes themselves, with nobody to end the others when one fails."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size)}
+    script, *words = command
     started = [
-        subprocess.Popen(
-            [sys.executable, *command],
+        Forked(
+            Path(script).read_text(),
+            *words,
+            folder=tmp_path / f"rank{rank}",
             env=environment(tmp_path, **meeting, RANK=str(rank), LOCAL_RANK=str(rank), **extra),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         for rank in range(size)
     ]
@@ -118,7 +117,6 @@ def without_launcher(
     finally:
         for process in started:
             process.kill()
-            process.communicate()
 
 
 def options(folders: tuple[Path, Path]) -> RunOptions:
@@ -218,7 +216,7 @@ def test_a_rank_killed_midway_goes_on_where_it_was(
 )
 def test_a_failing_rank_ends_the_others(command: list[str], tmp_path: Path, deed: str, sentence: str) -> None:
     with without_launcher(2, command, tmp_path, RANK_TO_FAIL="1", AT="1", DEED=deed) as started:
-        said = [process.communicate(timeout=ALONE_SECONDS) for process in started]
+        said = [process.communicate(ALONE_SECONDS) for process in started]
     assert [process.returncode for process in started] == [1, 1]
     assert sentence in said[1][1]
     assert ("Traceback" in said[1][1]) == (deed == "bug")
@@ -231,11 +229,11 @@ def test_a_failing_rank_ends_the_others(command: list[str], tmp_path: Path, deed
 def test_a_hanging_rank_is_given_up(command: list[str], tmp_path: Path) -> None:
     command = [*command, "--timeout", "10"]
     with without_launcher(2, command, tmp_path, RANK_TO_FAIL="1", AT="3", DEED="hang") as started:
-        said = started[0].communicate(timeout=ALONE_SECONDS)
+        said = started[0].communicate(ALONE_SECONDS)
         assert started[0].returncode == 1
         assert "tpe: rank 0 of 2: rank 1 of 2 has made no progress for 10 s: " in said[1]
         assert "Traceback" not in said[1]
-        assert started[1].poll() is None
+        assert started[1].returncode is None
 
 
 @pytest.mark.slow
@@ -248,7 +246,7 @@ def test_ranks_with_different_texts_do_not_mix(command: list[str], tmp_path: Pat
     )
     script.write_text(swap + script.read_text())
     with without_launcher(2, command, tmp_path) as started:
-        said = [process.communicate(timeout=ALONE_SECONDS)[1] for process in started]
+        said = [process.communicate(ALONE_SECONDS)[1] for process in started]
     assert [process.returncode for process in started] == [1, 1]
     assert "tpe: rank 1 of 2: this process has another model, text or torch than rank 0" in said[1]
 
@@ -260,7 +258,7 @@ def test_fewer_passes_than_processes(
     at = command.index("--positions")
     command[at + 1] = "64"
     with without_launcher(2, command, tmp_path) as started:
-        said = [process.communicate(timeout=ALONE_SECONDS) for process in started]
+        said = [process.communicate(ALONE_SECONDS) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     summary = json.loads(said[0][0])
     assert summary["positions"] == 64

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
+from tests.helpers.forked import Forked
 from tests.helpers.tiny_models import VOCAB, WIDTH, text, tiny_config, tiny_tokenizer
 from tpe_core.dynamics.measure.frequency import Frequencies
 from tpe_core.dynamics.probe import EncodingProbe
@@ -228,7 +227,7 @@ def test_a_probe_that_is_forgotten_leaves_an_end(tmp_path: Path) -> None:
         "model = new_model(); probe = EncodingProbe(model, frequencies(), Path(sys.argv[1]), total=9)\n"
         "loop(model, probe, 0, 2)\nraise SystemExit('out of patience')"
     )
-    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False, capture_output=True).returncode == 1
+    assert Forked(script, str(path), folder=tmp_path / "process").wait(60) == 1
     assert read_log(path).warnings == (
         "the run ended at step 2 of 9 before it was finished: its process, or its probe, went away without a word.",
     )

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +233,10 @@ def test_a_metric_of_another_kind_keeps_the_harness_s_error() -> None:
 def test_what_cannot_be_run_is_one_sentence(
     model: LanguageModel, edit: ResolvedEdit, tasks_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(TpeError, match=r"there is no task 'chose': did you mean .*choose"):
-        find_tasks(["chose"], tasks_folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(lm_eval.tasks, "TaskManager", partial(TaskManager, include_defaults=False))
+        with pytest.raises(TpeError, match=r"there is no task 'chose': did you mean .*choose"):
+            find_tasks(["chose"], tasks_folder)
     with pytest.raises(TpeError, match="no task is named"):
         find_tasks([], tasks_folder)
     with pytest.raises(TpeError, match="there is no folder"):
@@ -254,6 +257,15 @@ def test_what_cannot_be_run_is_one_sentence(
     monkeypatch.setattr(harness.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TpeError, match=r"not installed: `pip install 'tpe-tui\[eval\]'`"):
         find_tasks(["choose"], tasks_folder)
+
+
+@pytest.mark.slow
+def test_a_task_is_looked_for_among_those_of_the_folder_and_the_harness_s_own(tasks_folder: Path) -> None:
+    with pytest.raises(TpeError, match=r"there is no task 'chose': did you mean .*choose"):
+        find_tasks(["chose"], tasks_folder)
+    with pytest.raises(TpeError, match=r"there is no task 'arc_eas': did you mean .*arc_easy"):
+        find_tasks(["arc_eas"], tasks_folder)
+    assert find_tasks(["arc_easy", "choose"], tasks_folder).names == ("arc_easy", "choose")
 
 
 def test_the_command_prints_a_table_and_one_document(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers.forked import Forked
 from tests.helpers.tiny_models import save_tiny, text
 from tpe_core.checkpoint.bake import bake
 from tpe_core.checkpoint.folder import RECORD
@@ -214,16 +214,13 @@ def test_kill_9_of_the_command_leaves_the_finished_folder_or_none(
     saved: Callable[[str], tuple[Path, Path]], tpe: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     (folder, file), out = saved("gpt2"), tmp_path / "here" / "out"
-    command = [sys.executable, "-m", "tpe_tui", "bake", str(file), str(folder), "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        weights: list[Path] = []
-        while not weights and process.poll() is None:
-            weights = list(tmp_path.glob("here/.out.*/model.safetensors")) + list(
-                tmp_path.glob("here/out/*.safetensors")
-            )
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait(timeout=60)
+    command = "import sys; from tpe_tui.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    process = Forked(command, "bake", str(file), str(folder), "--out", str(out), folder=tmp_path / "process")
+    weights: list[Path] = []
+    while not weights and process.returncode is None:
+        weights = list(tmp_path.glob("here/.out.*/model.safetensors")) + list(tmp_path.glob("here/out/*.safetensors"))
+        time.sleep(0.002)
+    process.kill()
     assert weights
     if out.exists():
         assert (out / RECORD).is_file()
