@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from textual.binding import Binding, BindingType
 
-from tpe_tui.terminal_keys import character_of, key_name, meant
+from tpe_tui.terminal_keys import character_of, key_name, lost_as, meant
 
 __all__ = [
     "ACTIONS",
@@ -176,7 +176,8 @@ FOOTER: Mapping[int, tuple[str, ...]] = MappingProxyType(
 )
 """The at most six actions that the footer names, by focused pane."""
 
-LOST = re.compile(r"alt\+|ctrl\+(enter|[hijm])$")
+LOST = re.compile(r"alt\+|ctrl\+(enter|left_square_bracket|[hijm[])$")
+LONGEST = 500  # lines of a file in which the line of a problem is looked for
 NAMES = {"space": "space", "escape": "esc", "shift+tab": "S-tab", "pagedown": "pgdn", "pageup": "pgup"}
 ARROWS = {"down": "↓", "up": "↑", "left": "←", "right": "→"}
 
@@ -200,10 +201,14 @@ def app_bindings() -> list[BindingType]:
 
 @dataclass(frozen=True)
 class Keymap:
-    """The keys in force: the table's, but for what the user changed; `problems` are sentences to show."""
+    """The keys in force: the table's, but for what the user changed; `problems` are sentences to show.
+
+    `places` are the file and the line on which the user changed an action.
+    """
 
     overrides: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def keys(self, action_id: str) -> tuple[str, ...]:
         """Every key of an action, in Textual's names."""
@@ -236,43 +241,46 @@ def load_keymap(path: Path) -> Keymap:
     No file is no change. What cannot be used is left out and said in `Keymap.problems`.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
     except FileNotFoundError:
         return Keymap()
     except (OSError, ValueError, RecursionError) as error:
         return Keymap(problems=(f"{path} was not used: {error}. Correct it, or remove it.",))
     overrides: dict[str, str] = {}
-    problems: list[str] = []
+    problems: list[tuple[str, str]] = []  # (action's id in the file, what is wrong)
     for name, value in _flatten(document):
         keys = [value] if isinstance(value, str) else value
         if name not in BY_ID:
-            problems.append(f"{path.name}: no action is called {name!r}; the help screen lists the ids.")
+            problems.append((name, f"no action is called {name!r}; the help screen and `tpe keys` list the ids."))
         elif not isinstance(keys, list) or not keys or not all(isinstance(key, str) and key.strip() for key in keys):
-            problems.append(f"{path.name}: {name} must be a key or a list of keys, not {value!r}.")
+            problems.append((name, f"{name} must be a key or a list of keys, not {value!r}."))
         elif lost := [key for key in keys if LOST.search(key)]:
-            problems.append(
-                f"{path.name}: {lost[0]} does not reach a program in every terminal; give {name} another key."
-            )
+            said = f"{lost[0]} does not reach a program in every terminal{lost_as(lost[0])}; give {name} another key."
+            problems.append((name, said))
         else:
             known = [(key.strip(), key_name(key.strip())) for key in keys]
             wrong = [key for key, found in known if found is None]
             usable = list(dict.fromkeys(found for _, found in known if found is not None))
             keeps = "" if usable else f"; {name} keeps {Keymap().shown(name, every=True)}"
-            problems.extend(
-                f"{path.name}: {key!r} is no key that a terminal sends{meant(key)}{keeps}." for key in wrong
-            )
+            problems.extend((name, f"{key!r} is no key that a terminal sends{meant(key)}{keeps}.") for key in wrong)
             twice = {key: other for other, them in overrides.items() for key in them.split(",") if key in usable}
             for key, other in twice.items():
                 usable.remove(key)
-                problems.append(f"{path.name}: {key} runs {other} already and cannot run {name}, too.")
+                problems.append((name, f"{key} runs {other} already and cannot run {name}, too."))
             if usable:
                 overrides[name] = ",".join(usable)
     taken = {key: name for name, keys in overrides.items() for key in keys.split(",")}
     for action in ACTIONS:
         for key in action.keys.split(",") if action.id not in overrides else ():
             if (key_name(key) or key) in taken:
-                problems.append(f"{path.name}: {key} now runs {taken[key_name(key) or key]} and no longer {action.id}.")
-    return Keymap(overrides, tuple(problems))
+                other = taken[key_name(key) or key]
+                problems.append((other, f"{key} now runs {other} and no longer {action.id}."))
+    lines = _lines(text)
+    places = {
+        name: f"{path.name}, line {lines[name]}" if name in lines else path.name for name, _ in _flatten(document)
+    }
+    return Keymap(overrides, tuple(f"{places[name]}: {said}" for name, said in problems), places)
 
 
 def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -281,3 +289,16 @@ def _flatten(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
+
+
+def _lines(text: str) -> dict[str, int]:
+    """The line of a keys file on which the value of each name begins; none for a file of very many lines."""
+    lines, found, begins = text.split("\n"), dict[str, int](), 1
+    for end in range(1, len(lines) + 1) if len(lines) <= LONGEST else ():
+        try:
+            names = [name for name, _ in _flatten(tomllib.loads("\n".join(lines[:end])))]
+        except (ValueError, RecursionError):
+            continue  # a value of several lines is not complete
+        found.update((name, begins) for name in names if name not in found)
+        begins = end + 1
+    return found

@@ -8,7 +8,27 @@ from functools import cache
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.keys import _character_to_key
 
-__all__ = ["character_of", "key_name", "meant"]
+__all__ = ["character_of", "key_name", "lost_as", "meant", "swallowed"]
+
+SAME_CODE = {
+    "ctrl+i": "tab",
+    "ctrl+m": "enter",
+    "ctrl+j": "enter",
+    "ctrl+enter": "enter",
+    "ctrl+h": "backspace",
+    "ctrl+[": "escape",
+    "ctrl+left_square_bracket": "escape",
+}
+"""Keys for which a terminal sends the code of another one."""
+
+SWALLOWED = {
+    "ctrl+s": "stops the output and never arrives where flow control is on (stty -ixon)",
+    "ctrl+q": "starts the output again and never arrives where flow control is on (stty -ixon)",
+    "ctrl+z": "no longer suspends tpe",
+    "ctrl+b": "begins tmux's own commands there: press it twice",
+    "ctrl+a": "begins GNU screen's own commands there: press it, then a",
+}
+"""Keys that something between the keyboard and the program may keep, and what becomes of them."""
 
 
 @cache
@@ -47,3 +67,14 @@ def meant(key: str) -> str:
     if key_name(other) is not None:
         return f" (write {other})"
     return " (two keys one after the other cannot be bound)" if len(key) == 2 and key.isalnum() else ""
+
+
+def lost_as(key: str) -> str:
+    """What a terminal sends for a key that has no code of its own, for a sentence; empty where it has one."""
+    other = SAME_CODE.get(key, "")
+    return f" (it is {other} there)" if other else ""
+
+
+def swallowed(key: str) -> str:
+    """What may keep a key from the program, as the end of a sentence that begins with it; empty for most keys."""
+    return SWALLOWED.get(key, "")

@@ -29,6 +29,7 @@ from tpe_tui.cli.demo import train
 from tpe_tui.cli.dynamics import dynamics
 from tpe_tui.cli.eval import evaluate
 from tpe_tui.cli.generate import generate
+from tpe_tui.cli.keys import keys
 from tpe_tui.cli.kl import kl
 from tpe_tui.cli.manifest import diff, schema, show
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Chat, Model, run_options, takes
@@ -228,6 +229,11 @@ COMMANDS: Registry[Command] = Registry(
     ),
     Command(name="diff", about="Compare two saved interventions, A and B.", run=diff),
     Command(name="schema", about="Print the JSON Schema of saved interventions.", run=schema),
+    Command(
+        name="keys",
+        about="Print every key with the name that keys.toml has for it, and what is wrong in keys.toml.",
+        run=keys,
+    ),
     Command(
         name="demo train",
         about="Rebuild the bundled model from installed packages' docstrings; resumes where it was stopped.",

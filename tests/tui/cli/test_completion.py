@@ -14,6 +14,7 @@ from tpe_tui.cli.completion import complete_model, one_of
 from tpe_tui.cli.main import main
 
 COMMANDS = ["inspect", "check", "analyze", "dynamics", "steer", "prune", "generate", "bake", "eval", "transfer", "kl"]
+MORE = ["show", "diff", "schema", "keys"]
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -79,7 +80,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("models")
 def test_where_a_command_may_stand_every_shell_is_offered_commands_and_models(ask, shell: str) -> None:  # type: ignore[no-untyped-def]
     offered = ask("tpe ", shell)
-    assert {*COMMANDS, "show", "diff", "schema", "demo", "gpt2", "EleutherAI/pythia-160m", "pretrained"} == set(offered)
+    assert {*COMMANDS, *MORE, "demo", "gpt2", "EleutherAI/pythia-160m", "pretrained"} == set(offered)
     assert len(offered) == len(set(offered))
     assert ask("tpe p", shell) == ["prune", "pretrained"]
 
