@@ -8,9 +8,9 @@ PIP    := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.
 ARGS   ?=
 REAL   ?= real-models
 # As many test processes as there are cores, each with one thread: a file of tests stays together, so that it shares its
-# models. `make test WORKERS=0` runs them one after the other.
+# models, and files begin in their order, the small ones last. `make test WORKERS=0` runs them one after the other.
 WORKERS ?= logical
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-slow real fmt lint bench screenshots docs clean
 .DEFAULT_GOAL := run

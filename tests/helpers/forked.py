@@ -6,13 +6,22 @@ import atexit
 import multiprocessing
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-__all__ = ["Forked"]
+__all__ = ["Forked", "forked"]
 
-IMPORTED = ("torch", "transformers.models.gpt2.modeling_gpt2", "tpe_core.session", "tests.helpers.tiny_models")
+IMPORTED = ("tpe_core.session", "tests.helpers.tiny_models", "transformers.models.gpt2.modeling_gpt2", "tpe_tui.app")
+
+
+def forked(run: Callable[..., object], *words: object) -> ForkServerProcess:
+    """A process that runs a function of a module, with nothing imported but `IMPORTED`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(IMPORTED))
+    process: ForkServerProcess = context.Process(target=run, args=words)
+    process.start()
+    return process
 
 
 class Forked:
@@ -22,14 +31,11 @@ class Forked:
     """
 
     def __init__(self, script: str, *words: str, folder: Path, env: Mapping[str, str] | None = None) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(IMPORTED))
         folder.mkdir(parents=True, exist_ok=True)
         self.stdout, self.stderr = folder / "stdout", folder / "stderr"
         self.stdout.touch()
         environment = dict(os.environ if env is None else env)
-        self._process: ForkServerProcess = context.Process(target=_run, args=(script, words, environment, str(folder)))
-        self._process.start()
+        self._process = forked(_run, script, words, environment, str(folder))
         self.pid = self._process.pid
 
     @property

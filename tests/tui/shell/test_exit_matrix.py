@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import termios
 import time
@@ -27,10 +26,8 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     job = tmp_path / "job"
     monkeypatch.setenv("TPE_FAKE_JOB", str(job))
 
-    def start(
-        state: str, home: Path = tmp_path, limit: Callable[[], object] | None = None, apart: bool = False
-    ) -> Session:
-        session = Session(home, limit=limit, apart=apart)
+    def start(state: str, home: Path = tmp_path, file_bytes: int | None = None, apart: bool = False) -> Session:
+        session = Session(home, file_bytes=file_bytes, apart=apart)
         sessions.append(session)
         session.until(READY)
         if state == "job":
@@ -118,22 +115,17 @@ def test_half_a_terminal_that_goes_ends_the_process_and_the_other_half_is_clean(
     assert is_ended_job(tmp_path, state)
 
 
-def no_room() -> None:
-    """Let every file be too large from its first byte."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("disk", ["full", "read-only"])
 def test_a_disk_that_refuses_leaves_nothing_behind_and_the_user_is_told(
     opened: Open, tmp_path: Path, disk: str, state: str
 ) -> None:
     if disk == "full":
-        home, limit = tmp_path, no_room
+        home, file_bytes = tmp_path, 0  # every file is too large from its first byte
     else:
         (tmp_path / "file").write_text("no folder")
-        home, limit = tmp_path / "file", None
-    session = opened(state, home, limit)
+        home, file_bytes = tmp_path / "file", None
+    session = opened(state, home, file_bytes)
     session.process.send_signal(signal.SIGTERM)
     assert session.ended() == 128 + signal.SIGTERM
     assert termios.tcgetattr(session.slave) == session.before
