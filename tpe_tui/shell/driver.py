@@ -20,6 +20,7 @@ from textual.message import Message
 
 from tpe_tui.shell.terminal_input import InputDecoder, PlainPaste
 from tpe_tui.shell.terminal_output import TerminalOutput
+from tpe_tui.shell.terminal_title import KEEP, RESTORE, understands_titles
 
 __all__ = ["TerminalDriver"]
 
@@ -43,6 +44,18 @@ class TerminalDriver(LinuxDriver):
         super().__init__(app, **options)
         self._told = cast("HearsOfTerminal", app).terminal_gone
         self.output = TerminalOutput(self._file.fileno() if self._file is not None else 1, self._told)
+
+    def start_application_mode(self) -> None:
+        """Take the terminal; the title that it has is kept."""
+        if understands_titles(os.environ):
+            self.write(KEEP)
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+
+    def stop_application_mode(self) -> None:
+        """Give the terminal back, with the title that it had."""
+        super().stop_application_mode()
+        if understands_titles(os.environ):
+            self.write(RESTORE)
 
     def write(self, data: str) -> None:
         """Queue `data` for the terminal, without waiting for it."""

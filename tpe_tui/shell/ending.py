@@ -32,8 +32,9 @@ HUNG_UP = 128 + signal.SIGHUP
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 CLEAN = (
     b"\x1b[?2004l\x1b[?7h\x1b[?2048l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
+    b"\x1b[23;2t"
 )
-"""Bracketed paste, mouse, keyboard protocol, alternate screen, hidden cursor and focus reports off."""
+"""Bracketed paste, mouse, keyboard protocol, alternate screen, hidden cursor and focus reports off; the title back."""
 
 
 class EndsWithTerminal(Protocol):

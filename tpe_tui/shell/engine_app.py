@@ -35,8 +35,10 @@ from tpe_tui.keymap import app_bindings, default_keys_file, load_keymap
 from tpe_tui.shell.driver import TerminalDriver
 from tpe_tui.shell.input_order import InputOrder
 from tpe_tui.shell.line_filters import AsciiFilter
+from tpe_tui.shell.terminal_title import TerminalTitle, understands_titles
 from tpe_tui.shell.theme import FEW_COLOURS, THEME
 from tpe_tui.shell.view_memory import default_state_dir
+from tpe_tui.sizes import short_name
 from tpe_tui.workspace import Change, Workspace
 
 __all__ = ["EngineApp", "run_in_terminal"]
@@ -95,6 +97,7 @@ class EngineApp(App[int]):
         self.input_order = InputOrder(self)
         self.unsaved: list[str] = []  # sentences for the user, who is told once the terminal is a shell's again
         self.on_gone: Callable[[str], object] | None = None
+        self.terminal_title = TerminalTitle(self._write_title, clock)
         self._mounted_context: contextvars.Context | None = None
         self._painted_size: Size | None = None
 
@@ -126,6 +129,7 @@ class EngineApp(App[int]):
         if not InputOrder.concerns(event):
             await super().on_event(event)
         elif self.input_order.admit(event):
+            self.terminal_title.seen()
             try:
                 await super().on_event(event)
             finally:
@@ -194,6 +198,11 @@ class EngineApp(App[int]):
     @on(Driver.SignalResume)
     def _repaint_when_resumed(self) -> None:
         self.repaint()
+        self.terminal_title.again()
+
+    def _write_title(self, text: str) -> None:
+        if self.output is not None and understands_titles(os.environ):
+            self.output.write(text)
 
     def on_resize(self, event: events.Resize) -> None:
         """The layout paints another size; the same one means that somebody else has painted over it."""
@@ -228,8 +237,15 @@ class EngineApp(App[int]):
         self.workspace.wait(message)
 
     def on_job_update(self, message: JobUpdate) -> None:
-        """A job took a step, or ended."""
+        """A job took a step, or ended; the terminal's title says so of one that the user waits for."""
+        status = self.workspace.status
+        label, seconds, is_shown = status.label, status.clock() - status.started, message.job == status.job
         self.workspace.update(message)
+        self.terminal_title.model = short_name(self.workspace.options.model)
+        if is_shown and message.state != "running":
+            self.terminal_title.ended(label, message.state, seconds)
+        elif is_shown and message.progress is not None:
+            self.terminal_title.running(label, message.progress)
 
     def show_failure(self, title: str, failure: Failure, advice: str = "") -> None:
         """Show a failure over the screen, once."""
