@@ -113,11 +113,15 @@ class Store:
             raise ValueError(f"{key!r} is no key: 8 to 128 hexadecimal digits, then at most a suffix such as -partial.")
         return self.root / f"{key}.tpe"
 
-    def save(self, key: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bool:
+    def save(
+        self, key: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any], *, kind: str = "", of: str = ""
+    ) -> bool:
         """Write an entry, replacing an earlier one at once; False with a `StoreWarning` where the disk refuses.
 
-        False too where `meta` holds NaN or infinity: such a result is computed again. Raises TypeError or ValueError
-        where `meta` is not JSON or an array's type cannot be stored.
+        `kind` says what it is ("detection"; "partial detection" where the job goes on from there) and `of` what of (a
+        model's name), for the list of what is stored; they are not given back. False too where `meta` holds NaN or
+        infinity: such a result is computed again. Raises TypeError or ValueError where `meta` is not JSON or an array's
+        type cannot be stored.
         """
         from safetensors.numpy import save as serialize
 
@@ -127,7 +131,8 @@ class Store:
             text = json_text(dict(meta))
         except ValueError:
             return False
-        payload = serialize(plain, metadata={"meta": text})
+        said = {"kind": kind, "of": of.encode("utf-8", "replace").decode()}
+        payload = serialize(plain, metadata={"meta": text, **said})
         header = b"%s %d %s\n" % (MAGIC, SCHEMA, hashlib.sha256(payload).hexdigest().encode())
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -162,6 +167,9 @@ class Store:
         if entry is None:
             self.remove(key)
             self._say(f"the cached result {path} is damaged: it is computed again.")
+        else:
+            with suppress(OSError):
+                os.utime(path)  # when it was last used, by which `tpe_core.stored` prunes
         return entry
 
     def remove(self, key: str) -> None:

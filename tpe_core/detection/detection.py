@@ -358,12 +358,12 @@ def detect(
         at += read
         if store is not None and at < blocks and time.monotonic() - saved >= save_seconds:
             so_far = sums.freeze() if before is None else before + sums.freeze()
-            store.save(partial_key, so_far.to_arrays(), {"next_block": at})
+            store.save(partial_key, so_far.to_arrays(), {"next_block": at}, kind="partial detection", of=model.name)
             saved = time.monotonic()
     result = sums.freeze() if before is None else before + sums.freeze()
     yield Progress("detect", blocks * count, blocks * count, note=note)
     if store is not None:
-        store.save(key, result.to_arrays(), {"next_block": blocks})
+        store.save(key, result.to_arrays(), {"next_block": blocks}, kind="detection", of=model.name)
         store.remove(partial_key)
     return result
 

@@ -121,7 +121,8 @@ def detect_together(
         with talking(), _Group(processes, model.device) as group:
             whole, resumed = group.total(own_share, resumed)
             if whole is not None and store is not None:
-                cached = store.save(key, whole.to_arrays(), {"next_block": len(corpus.blocks)})
+                blocks = {"next_block": len(corpus.blocks)}
+                cached = store.save(key, whole.to_arrays(), blocks, kind="detection", of=model.name)
             cached = group.from_first(cached)
             if cached and store is not None:
                 store.remove(own_key)

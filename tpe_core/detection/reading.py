@@ -49,7 +49,8 @@ class CorpusSpec:
     def keep_read(self, store: Store | None, read: TextRead | None) -> None:
         """Store beside a detection how much of the text was read for it."""
         if store is not None and read is not None:
-            store.save(self._read_key, {}, {"documents": read.documents, "share": read.share})
+            facts = {"documents": read.documents, "share": read.share}
+            store.save(self._read_key, {}, facts, kind="text read", of=self.model.name)
 
     def read(self, store: Store | None, positions: int) -> TextRead:
         """How much of the text was read for so many predictions; what was not stored is not known."""

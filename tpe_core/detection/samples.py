@@ -116,5 +116,6 @@ def read_sample(
     if not len(sample):
         raise CorpusError(f"the text ({spec.source.label}) has no positions to measure on: give more text.")
     if store is not None:
-        store.save(key, {"hidden": sample.hidden, "next": sample.next_ids, "priority": sample.priority}, {})
+        arrays = {"hidden": sample.hidden, "next": sample.next_ids, "priority": sample.priority}
+        store.save(key, arrays, {}, kind="hidden states", of=model.name)
     return sample

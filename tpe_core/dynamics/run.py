@@ -54,7 +54,7 @@ class _Results:
         key = _key(facts)
         self._known[key] = value
         if self._store is not None:
-            self._store.save(key, {}, value)
+            self._store.save(key, {}, value, kind="training dynamics")
 
 
 def _key(facts: Sequence[object]) -> str:

@@ -137,7 +137,7 @@ def evaluate_tasks(
                 if known is None:
                     with apply(model, each):
                         known = harness.answer(part)
-                    _keep(store, keys[side], part, known)
+                    _keep(store, keys[side], part, known, model.name)
                 answers[side].update(zip(part, known, strict=True))
     yield Progress("score tasks", 0)
     scores = _compared(base, harness.ask(answers["edited"])[1])
@@ -231,6 +231,6 @@ def _known(store: Store | None, facts: str, part: Sequence[Question]) -> list[An
     return answers if isinstance(answers, list) and len(answers) == len(part) else None
 
 
-def _keep(store: Store | None, facts: str, part: Sequence[Question], answers: Answers | list[Any]) -> None:
+def _keep(store: Store | None, facts: str, part: Sequence[Question], answers: Answers | list[Any], name: str) -> None:
     if store is not None and not any(SAMPLED in question[1] for question in part):
-        store.save(_key(facts, part), {}, {"answers": answers})
+        store.save(_key(facts, part), {}, {"answers": answers}, kind="task answers", of=name)

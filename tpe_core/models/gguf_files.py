@@ -262,7 +262,7 @@ def _sha256(path: Path, cache: bool) -> Steps[str]:
             amount = f"{size_text(done)} of {size_text(status.st_size)}"
             yield Progress("hash the file", done, status.st_size, amount=amount)
     if cache:
-        store.save(key, {}, {"sha256": digest.hexdigest()})
+        store.save(key, {}, {"sha256": digest.hexdigest()}, kind="file hash", of=path.name)
     return digest.hexdigest()
 
 

@@ -157,7 +157,7 @@ def fisher_information(
     if not all(np.isfinite(value).all() for value in arrays.values()):
         raise NumericalError("the Fisher information overflows float32: the hidden states or weights are too large.")
     if store is not None:
-        store.save(key, arrays, {})
+        store.save(key, arrays, {}, kind="Fisher information")
     return _restored(arrays, len(sample))
 
 

@@ -166,7 +166,7 @@ def refit(
         fold, constant = parameterisation.reconstruction(white)
         entry = {"fold": fold, "constant": constant}, {name: getattr(outcome, name) for name in OUTCOME}
         if store is not None:
-            store.save(key, *entry)
+            store.save(key, *entry, kind="refit")
     arrays, facts = entry
     rebuilt = Reconstruction(
         removed=tuple(sorted(removed)),
@@ -261,7 +261,7 @@ def refit_order(
         )
     order_of_all = np.array([*order, *kept.tolist()], dtype=np.int64)
     if store is not None:
-        store.save(key, {"order": order_of_all}, {})
+        store.save(key, {"order": order_of_all}, {}, kind="refit order")
     return order_of_all
 
 

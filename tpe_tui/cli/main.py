@@ -23,6 +23,7 @@ from tpe_core.outputs import shown_path
 from tpe_core.registry import Registry
 from tpe_core.streams import OutputError, check_arguments, with_standard_streams
 from tpe_tui.cli.bake import bake
+from tpe_tui.cli.cache import cache
 from tpe_tui.cli.command_group import OPEN, CommandGroup
 from tpe_tui.cli.console import drive, load, no_terminal, on_terminal, print_json, say, warn_if_busy
 from tpe_tui.cli.demo import train
@@ -229,6 +230,7 @@ COMMANDS: Registry[Command] = Registry(
     ),
     Command(name="diff", about="Compare two saved interventions, A and B.", run=diff),
     Command(name="schema", about="Print the JSON Schema of saved interventions.", run=schema),
+    Command(name="cache", about="List what is stored on this machine, or prune it.", run=cache),
     Command(
         name="keys",
         about="Print every key with the name that keys.toml has for it, and what is wrong in keys.toml.",

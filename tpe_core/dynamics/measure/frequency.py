@@ -207,7 +207,7 @@ def count_text(
             "give text in the language that it was made for."
         )
     if store is not None:
-        store.save(key, {"counts": counts}, {"label": source.label})
+        store.save(key, {"counts": counts}, {"label": source.label}, kind="token counts", of=source.label)
     return Frequencies.of(counts, source.label)
 
 

@@ -7,6 +7,7 @@ use stay in memory.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections import OrderedDict
 from contextlib import suppress
@@ -102,7 +103,9 @@ class HeadReader:
     def _fetch(self, files: Files) -> Steps[Tensor]:
         if isinstance(files, HubFiles) and self._folder is not None:
             with suppress(OSError, SafetensorError, KeyError):
-                return safetensors.torch.load_file(self._path(files))["head"]
+                head = safetensors.torch.load_file(self._path(files))["head"]
+                os.utime(self._path(files))  # when it was last used, by which `tpe_core.stored` prunes
+                return head
         weights, name = yield from self.name(files)
         head = yield from weights.tensor(name)
         if tuple(head.shape) != self._head.shape:
@@ -124,8 +127,12 @@ class HeadReader:
             return
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
+            repo, commit = files.location
             if shutil.disk_usage(self._folder).free > 2 * head.nbytes:
-                write_file(self._path(files), [safetensors.torch.save({"head": head})])
+                write_file(
+                    self._path(files),
+                    [safetensors.torch.save({"head": head}, {"kind": "head", "of": f"{repo}@{str(commit)[:8]}"})],
+                )
 
 
 def _pickled(files: Files) -> bool:

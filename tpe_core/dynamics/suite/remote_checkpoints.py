@@ -193,7 +193,7 @@ def revisions(repo: str, store: Store | None, offline: bool) -> Steps[dict[str, 
     except Exception as error:
         raise explain(error, RunOptions(model=repo)) from error
     if store is not None:
-        store.save(key, {}, commits)
+        store.save(key, {}, commits, kind="revisions", of=repo)
     return commits
 
 
@@ -232,7 +232,9 @@ def look_up(repo: str, commits: Sequence[str], store: Store | None, offline: boo
             raise explain(error, RunOptions(model=repo)) from error
         if store is not None:
             for commit in commits:
-                store.save(_key("commit", repo, commit), {}, known[commit])
+                store.save(
+                    _key("commit", repo, commit), {}, known[commit], kind="list of files", of=f"{repo}@{commit[:8]}"
+                )
     return {commit: HubFiles(repo, commit, known.get(commit, {}), offline) for commit in commits}
 
 
