@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 import torch
+import typer.main
 
 from tests.helpers.commands import commands
 from tpe_core.dynamics.measure.frequency import read_counts
@@ -39,6 +42,16 @@ def numeric_options() -> list[tuple[str, str]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def _commands_built_once() -> Iterator[None]:
+    """`main` builds all commands anew whenever it is called, which takes longer than to refuse a value."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cli, "command_line", cache(cli.command_line))
+        patched.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
+
+
+@pytest.mark.usefixtures("_commands_built_once")
 @pytest.mark.parametrize(("command", "option"), numeric_options())
 def test_every_numeric_option_refuses_what_cannot_be_before_the_load(
     command: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

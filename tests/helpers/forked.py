@@ -12,7 +12,13 @@ from pathlib import Path
 
 __all__ = ["Forked", "forked"]
 
-IMPORTED = ("tpe_core.session", "tests.helpers.tiny_models", "transformers.models.gpt2.modeling_gpt2", "tpe_tui.app")
+IMPORTED = (
+    "pytest",
+    "tpe_core.session",
+    "tests.helpers.tiny_models",
+    "transformers.models.gpt2.modeling_gpt2",
+    "tpe_tui.app",
+)
 
 
 def forked(run: Callable[..., object], *words: object) -> ForkServerProcess:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.helpers.forked import Forked
 from tpe_core.checkpoint.folder import RECORD, check_target, publish, staged_folder
 from tpe_core.errors import TpeError
 
@@ -139,12 +140,13 @@ except TpeError as error:
 
 
 def test_a_disk_that_fills_up_on_the_way_is_one_sentence(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, str(tmp_path / "out")], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert "cannot be written to" in done.stdout
-    assert "make room" in done.stdout
-    assert names(tmp_path) == []
+    (tmp_path / "here").mkdir()
+    process = Forked(FULL, str(tmp_path / "here" / "out"), folder=tmp_path / "process")
+    said, _ = process.communicate(120)
+    assert process.returncode == 0
+    assert "cannot be written to" in said
+    assert "make room" in said
+    assert names(tmp_path / "here") == []
 
 
 STOPPED = """
@@ -170,13 +172,12 @@ print("finished", flush=True)
 
 def killed_at(out: Path, step: int) -> str:
     """Run `write` in another process, kill it before its so manieth call, and say what it said."""
-    process = subprocess.Popen([sys.executable, "-c", STOPPED, str(out), str(step)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    said = process.stdout.readline().strip()
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait(timeout=60)
-    process.stdout.close()
-    return said
+    process = Forked(STOPPED, str(out), str(step), folder=out.parent.parent / f"process-{step}")
+    while not (said := process.stdout.read_text()).endswith("\n"):
+        assert process.returncode in {None, 0}
+        time.sleep(0.002)
+    process.kill()
+    return said.strip()
 
 
 def test_kill_9_leaves_the_finished_folder_or_none_and_the_next_run_cleans_up(tmp_path: Path) -> None:

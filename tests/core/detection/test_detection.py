@@ -157,7 +157,7 @@ def test_killed_and_resumed_is_the_same(tmp_path: Path) -> None:
             time.sleep(0.2)
     """)
     process = Forked(script, folder=tmp_path / "process")
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while f"{5 * 48}\n" not in process.stdout.read_text() and time.monotonic() < end:
         time.sleep(0.02)
     process.kill()

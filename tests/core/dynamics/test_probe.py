@@ -227,7 +227,7 @@ def test_a_probe_that_is_forgotten_leaves_an_end(tmp_path: Path) -> None:
         "model = new_model(); probe = EncodingProbe(model, frequencies(), Path(sys.argv[1]), total=9)\n"
         "loop(model, probe, 0, 2)\nraise SystemExit('out of patience')"
     )
-    assert Forked(script, str(path), folder=tmp_path / "process").wait(60) == 1
+    assert Forked(script, str(path), folder=tmp_path / "process").wait(120) == 1
     assert read_log(path).warnings == (
         "the run ended at step 2 of 9 before it was finished: its process, or its probe, went away without a word.",
     )
