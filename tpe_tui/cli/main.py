@@ -27,6 +27,7 @@ from tpe_tui.cli.cache import cache
 from tpe_tui.cli.command_group import OPEN, CommandGroup
 from tpe_tui.cli.console import drive, load, no_terminal, on_terminal, print_json, say, warn_if_busy
 from tpe_tui.cli.demo import train
+from tpe_tui.cli.doctor import doctor
 from tpe_tui.cli.dynamics import dynamics
 from tpe_tui.cli.eval import evaluate
 from tpe_tui.cli.generate import generate
@@ -230,6 +231,11 @@ COMMANDS: Registry[Command] = Registry(
     ),
     Command(name="diff", about="Compare two saved interventions, A and B.", run=diff),
     Command(name="schema", about="Print the JSON Schema of saved interventions.", run=schema),
+    Command(
+        name="doctor",
+        about="Print what tpe finds on this machine, for a bug report, and what to do where something hurts.",
+        run=doctor,
+    ),
     Command(name="cache", about="List what is stored on this machine, or prune it.", run=cache),
     Command(
         name="keys",
