@@ -30,6 +30,7 @@ from tpe_core.edits.reconstruction import Reconstruction
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.encoding.static_bias import static_bias_of
 from tpe_core.errors import NumericalError, TpeError
+from tpe_core.fit_summary import FitSummary, check_tokens_file, write_tokens
 from tpe_core.generation.generation import starting_prompt
 from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.models.chat import chat_prompt, plain_prompt
@@ -277,6 +278,21 @@ class LiveSession:
         base, now = self._distributions(prompt, intervention)
         p, q = (side.probabilities().double().cpu().numpy() for side in (base, now))
         return p, q
+
+    def fit_summary(self) -> FitSummary:
+        """Every figure about the fit; the first time it takes a pass over the head's rows."""
+        return FitSummary.of(self.analysis)
+
+    def base_log_p(self, prompt: str) -> NDArray[np.float64]:
+        """[V] log p of every token after a prompt, unedited, nats."""
+        base, _ = self._distributions(prompt, Intervention())
+        log_p: NDArray[np.float64] = (base.weights.double().log() - math.log(base.total)).cpu().numpy()
+        return log_p[: self.analysis.model.head.vocab_rows]
+
+    def write_tokens(self, path: Path, prompt: str, replace: bool = True) -> Path:
+        """Write every token's place in the fit, and its log p after the prompt, as CSV; the path written."""
+        check_tokens_file(path, replace=replace)
+        return write_tokens(path, self.table, self.base_log_p(prompt), replace=replace)
 
     def _distributions(self, prompt: str, intervention: Intervention) -> tuple[Distribution, Distribution]:
         """(base, now) distributions after a prompt; they hold until the next edit."""

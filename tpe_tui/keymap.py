@@ -140,6 +140,14 @@ ACTIONS: tuple[Action, ...] = (
         headless="tpe dynamics",
     ),
     Action(
+        "run.fit",
+        "F",
+        "the fit: every figure explained, every token in it",
+        "Run",
+        label="Fit",
+        headless="tpe analyze",
+    ),
+    Action(
         "run.generate",
         "a",
         "continue the prompt with and without the edit, side by side",

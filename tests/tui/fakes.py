@@ -14,6 +14,7 @@ from tpe_core.edits.intervention import Intervention, Method, Steering
 from tpe_core.edits.replacements import ROTATE
 from tpe_core.encoding.stability import Stability, half_splits
 from tpe_core.errors import ManifestError, ModelError, TpeError
+from tpe_core.fit_summary import FitSummary, write_tokens
 from tpe_core.generation.paired import Continuation, Controls, GeneratedToken, PairedGeneration, PairRequest
 from tpe_core.models.hub import CachedModel
 from tpe_core.options import RunOptions
@@ -209,6 +210,48 @@ class FakeSession:
             entropy_now=entropy[1],
             milliseconds=1.5,
         )
+
+    def fit_summary(self) -> FitSummary:
+        self.calls.append("fit_summary")
+        table = self.table
+        residual = table.surprisal - table.predicted
+        worst = np.argsort(-np.abs(residual), kind="stable")[:6]
+        return FitSummary(
+            r2=table.r2,
+            r2_adjusted=table.r2_adjusted,
+            r2_heldout_vocab=table.r2_heldout_vocab,
+            r2_permuted=table.r2_permuted,
+            r2_by_k={1: 0.1, 5: 0.3, 10: 0.5},
+            f_statistic=123.4,
+            f_p=1e-30,
+            rank=len(table.slope),
+            degrees_of_freedom=len(table.surprisal) - len(table.slope) - 1,
+            intercept=table.intercept,
+            condition_number=12.5,
+            cosine_to_mean_hidden=0.875,
+            jensen_correlation=0.93,
+            dimensions_90=17,
+            gini=0.45,
+            participation_ratio=20.5,
+            common_drift=0.12,
+            stability=table.stability,
+            rows=len(table.surprisal),
+            rows_excluded=0,
+            positions=table.positions,
+            reference="lowest-alpha 1 %",
+            nearest=tuple((table.tokens[i], 0.1 * (i + 1)) for i in range(6)),
+            worst_fitted=tuple((table.tokens[i], float(residual[i])) for i in worst),
+        )
+
+    def base_log_p(self, prompt: str) -> np.ndarray:
+        if self.fail is not None and self.fails_on in prompt:
+            raise self.fail
+        return np.log(self.probabilities(prompt, Intervention())[0])
+
+    def write_tokens(self, path: Path, prompt: str, replace: bool) -> Path:
+        if self.export_fail is not None:
+            raise self.export_fail
+        return write_tokens(path, self.table, self.base_log_p(prompt), replace=replace)
 
     def dimension(self, dim: int, count: int = 12) -> DimensionDetail:
         self.calls.append("dimension")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpe_core.fit_summary import FitSummary
 from tpe_tui.cells import four_decimals, p_value, percent
 from tpe_tui.cli.console import line
+from tpe_tui.fit_figures import fit_figures
 from tpe_tui.head_card import card_lines
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ __all__ = ["print_analysis", "print_check", "print_next_tokens"]
 
 RANKED = 20  # dimensions printed; --json has them all
 COMPONENTS = 10
-TOKENS = 6  # of each kind of suspicious token
 
 
 def print_check(card: Mapping[str, Any]) -> None:
@@ -41,21 +42,19 @@ def print_analysis(analysis: Analysis) -> None:
     """The fit, the components, the sparsity and the first ranked dimensions."""
     fit, components, head = analysis.encoding, analysis.components, analysis.model.head
     shown = range(min(COMPONENTS, head.hidden_size))
-    singular = not math.isfinite(fit.condition_number)
-    condition = f"infinite (rank {fit.rank})" if singular else f"{fit.condition_number:.3g}"
+    text_of = {figure.name: figure.text for figure in fit_figures(FitSummary.of(analysis))}
     for text in (
         f"{analysis.model.name}: {head.vocab_rows:,} tokens x {head.hidden_size:,} dimensions, "
-        f"{analysis.rows_excluded:,} rows excluded",
+        f"{text_of['excluded']} rows excluded",
         f"{analysis.detection.positions:,} positions of {analysis.text}; loss {analysis.detection.loss:z.3f} nats",
         _read(analysis.read),
         "",
         "-log alpha = A.W + B",
-        f"  R2 {fit.r2:z.4f}   adjusted {fit.r2_adjusted:z.4f}   held-out vocabulary {fit.r2_heldout_vocab:z.4f}   "
-        f"permuted {fit.r2_permuted:z.4f}",
-        f"  F({fit.rank}, {fit.degrees_of_freedom}) {fit.f_statistic:z.1f}, p {p_value(fit.f_p, 2)}   "
-        f"intercept {fit.intercept:z.3f}   condition number {condition}",
-        f"  cosine(A, -E[h]) {fit.cosine_to_mean_hidden:z.3f}   "
-        f"corr(-log alpha, E[-log p]) {fit.jensen_correlation:z.3f}",
+        f"  R2 {text_of['R2']}   adjusted {text_of['adjusted']}   held-out vocabulary {text_of['held-out']}   "
+        f"permuted {text_of['permuted']}",
+        f"  F({fit.rank}, {fit.degrees_of_freedom}) {text_of['F']}, p {text_of['p']}   "
+        f"intercept {text_of['intercept']}   condition number {text_of['condition']}",
+        f"  cosine(A, -E[h]) {text_of['cosine']}   corr(-log alpha, E[-log p]) {text_of['corr E[-log p]']}",
     ):
         line(text)
     if head.bias is not None:
@@ -70,15 +69,15 @@ def print_analysis(analysis: Analysis) -> None:
     for text in (
         "",
         "sparsity",
-        "  R2 of the k best   " + "  ".join(f"{k}: {value:z.3f}" for k, value in fit.r2_by_k().items()),
-        f"  90 % of R2 takes {fit.dimensions_for(0.9)} dimensions   Gini {fit.gini:z.3f}   "
-        f"participation ratio {fit.participation_ratio:z.1f}",
+        f"  R2 of the k best   {text_of['R2 of k best']}",
+        f"  90 % of R2 takes {text_of['90 % of R2']} dimensions   Gini {text_of['Gini']}   "
+        f"participation ratio {text_of['participation']}",
         "  PC correlation     " + "  ".join(f"{i + 1}: {components.correlations[i]:+z.2f}" for i in shown),
         "  explained variance " + "  ".join(f"{i + 1}: {components.explained_variance_ratio[i]:z.3f}" for i in shown),
         "",
-        *_stability(analysis),
+        *_stability(analysis, text_of),
         "",
-        *_neighbours(analysis),
+        *_neighbours(analysis, text_of),
         "",
         f"{'rank':>5} {'dim':>5} {'slope':>10} {'slope*sd':>9} {'stderr':>9} {'t':>9} {'q':>9} {'r':>7}",
     ):
@@ -94,7 +93,7 @@ def print_analysis(analysis: Analysis) -> None:
         line(f"      ... {len(order) - RANKED} more with --json")
 
 
-def _stability(analysis: Analysis) -> list[str]:
+def _stability(analysis: Analysis, text_of: Mapping[str, str]) -> list[str]:
     """How much of the ranking is the text's."""
     found = analysis.stability
     if found is None:
@@ -104,17 +103,17 @@ def _stability(analysis: Analysis) -> list[str]:
     if math.isinf(wanted):
         needed = "halves that do not agree foretell no length that would do"
     return [
-        f"ranking by |slope|: halves of the text share {percent(found.overlap[0.3])} of their bottom 30 % of "
-        f"dimensions; rank correlation {found.spearman:z.2f}",
-        f"  slopes of halves agree to cosine {found.cosine:z.3f}, of two texts of {found.positions:,} positions to "
+        f"ranking by |slope|: halves of the text share {text_of['bottom shared']} of their bottom 30 % of "
+        f"dimensions; rank correlation {text_of['rank corr.']}",
+        f"  slopes of halves agree to cosine {text_of['halves']}, of two texts of {found.positions:,} positions to "
         f"{found.cosine_at(found.positions):z.3f}; {needed}",
     ]
 
 
-def _neighbours(analysis: Analysis) -> list[str]:
+def _neighbours(analysis: Analysis, text_of: Mapping[str, str]) -> list[str]:
     """The neighbouring results: weighted components, static bias, outliers, geometry, suspicious tokens."""
     weighted, static, outliers = analysis.components_weighted, analysis.static_bias, analysis.outliers
-    shape, undertrained, tokens = analysis.geometry, analysis.undertrained, analysis.tokens
+    shape, undertrained = analysis.geometry, analysis.undertrained
     lines = [
         "rows weighted by alpha",
         "  PC correlation     " + "  ".join(f"{i}: {r:+z.2f}" for i, r in enumerate(weighted.correlations_weighted, 1)),
@@ -144,11 +143,9 @@ def _neighbours(analysis: Analysis) -> list[str]:
     null = (
         f"{shape.null_space} dimensions, {shape.null_space_hidden:z.2%} of h's variance" if shape.null_space else "none"
     )
-    lines.append(f"common drift of W {shape.common_drift:z.3f}   rank {shape.rank}   effective null space: {null}")
-    near = [f"{tokens[i]} {undertrained.distance[i]:z.2f}" for i in undertrained.nearest[:TOKENS]]
-    worst = [f"{tokens[i]} {undertrained.residual[i]:+z.2f}" for i in undertrained.worst_fitted[:TOKENS]]
-    lines.append(f"nearest the {undertrained.untrained.reference} (cosine distance): {'  '.join(near)}")
-    lines.append(f"worst fitted (residual): {'  '.join(worst)}")
+    lines.append(f"common drift of W {text_of['drift']}   rank {shape.rank}   effective null space: {null}")
+    lines.append(f"nearest the {undertrained.untrained.reference} (cosine distance): {text_of['untrained']}")
+    lines.append(f"worst fitted (residual): {text_of['worst fitted']}")
     return lines
 
 

@@ -12,11 +12,13 @@ from textual.widgets import Static
 
 from tpe_tui.cells import fit
 from tpe_tui.dialogs.dialog import Dialog
+from tpe_tui.glossary import sections
 from tpe_tui.keymap import Keymap
 
-__all__ = ["HelpScreen", "help_text"]
+__all__ = ["HelpScreen", "help_text", "words_text"]
 
 KEY_CELLS = 12
+WORD_CELLS = 14
 
 
 def help_text(keymap: Keymap, ids: bool = False) -> Text:
@@ -36,8 +38,20 @@ def help_text(keymap: Keymap, ids: bool = False) -> Text:
     return text
 
 
+def words_text() -> Text:
+    """The columns of the tables, the words of the status line and the figures about the fit, each explained."""
+    text = Text("\nColumns and words\n", style="bold")
+    for title, words in sections().items():
+        text.append(f"\n{title}\n", style="bold")
+        for name, meaning in words.items():
+            text.append(f"  {fit(name, WORD_CELLS)}", style="bold")
+            text.append(f" {meaning}\n")
+    text.rstrip()
+    return text
+
+
 class HelpScreen(Dialog[None]):
-    """Scrolls with the usual keys; tab switches between command lines and action ids."""
+    """Scrolls with the usual keys; tab switches command lines and action ids, `w` goes to what the words mean."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,q,question_mark", "leave", "close", show=False),
@@ -46,6 +60,7 @@ class HelpScreen(Dialog[None]):
         Binding("ctrl+d,pagedown,space", "scroll(12)", "down", show=False),
         Binding("ctrl+u,pageup", "scroll(-12)", "up", show=False),
         Binding("tab", "ids", "ids", show=False),
+        Binding("w", "words", "words", show=False),
     ]
 
     def __init__(self, keymap: Keymap, keys_file: str) -> None:
@@ -61,8 +76,11 @@ class HelpScreen(Dialog[None]):
             yield Static(Text("Keys"), id="text-title", markup=False)
             with VerticalScroll(id="text-body", can_focus=False):
                 yield Static(help_text(self._keymap), id="help-table", markup=False)
+                yield Static(words_text(), id="help-words", markup=False)
             yield Static(
-                Text(f"j k scroll, tab shows ids for {self._keys_file}, esc closes"), id="text-hint", markup=False
+                Text(f"j k scroll, w columns and words, tab ids for {self._keys_file}, esc closes"),
+                id="text-hint",
+                markup=False,
             )
 
     def action_scroll(self, rows: int) -> None:
@@ -73,6 +91,10 @@ class HelpScreen(Dialog[None]):
         """Command lines or ids."""
         self._ids = not self._ids
         self.query_one("#help-table", Static).update(help_text(self._keymap, self._ids))
+
+    def action_words(self) -> None:
+        """Go to the columns and words."""
+        self.query_one("#text-body").scroll_to_widget(self.query_one("#help-words"), top=True, animate=False)
 
     def action_leave(self) -> None:
         """Close."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tpe_core.edits.intervention import Intervention
+from tpe_core.fit_summary import FitSummary
 from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
@@ -18,6 +19,9 @@ from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, Pruni
 from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tpe_core.models.hub import CachedModel
 
 __all__ = ["Lister", "Opener", "Session"]
@@ -60,6 +64,15 @@ class Session(Protocol):
 
     def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
         """One token's place in the fit and its probability now."""
+
+    def fit_summary(self) -> FitSummary:
+        """Every figure about the fit."""
+
+    def base_log_p(self, prompt: str) -> NDArray[np.float64]:
+        """[V] log p of every token after a prompt, unedited."""
+
+    def write_tokens(self, path: Path, prompt: str, replace: bool) -> Path:
+        """Write the table of tokens as CSV, over an earlier one where `replace` says so; the path written."""
 
     def sweep(self, request: PruningRequest) -> Steps[PruningResult]:
         """A job: what pruning costs in several orders; its progress carries the result so far."""

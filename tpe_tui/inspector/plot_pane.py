@@ -15,6 +15,7 @@ from tpe_core.lazy import Deferred
 from tpe_core.registry import Registry
 from tpe_core.snapshots import EncodingTable
 from tpe_tui.widgets.canvas import GUTTER, RAMP, Series, draw
+from tpe_tui.widgets.fit_series import FIT_LABELS, FIT_LEGEND, fit_series
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ else:
 __all__ = ["PLOTS", "Plot", "PlotKind", "plot", "series_of"]
 
 MAX_COMPONENTS = 64
-MAX_POINTS = 20_000
 
 if TYPE_CHECKING:
     Contents = tuple[list[Series], str, str, Line]  # series, x label, y label, legend
@@ -53,11 +53,6 @@ def plot(name: str, *, follows_mask: bool = False) -> Callable[[Builder], Builde
         return build
 
     return register
-
-
-def _thin(n: int) -> slice:
-    """Every k-th of `n` points, so that a large vocabulary draws as fast as a small one."""
-    return slice(None, None, max(1, -(-n // MAX_POINTS)))
 
 
 @plot("slopes", follows_mask=True)
@@ -88,13 +83,7 @@ def _components(table: EncodingTable, _pruned: np.ndarray) -> Contents:
 
 @plot("fit")
 def _fit(table: EncodingTable, _pruned: np.ndarray) -> Contents:
-    part = _thin(len(table.surprisal))
-    actual, predicted = table.surprisal[part], table.predicted[part]
-    finite = np.isfinite(actual) & np.isfinite(predicted)
-    actual, predicted = actual[finite], predicted[finite]
-    ends = np.array([actual.min(), actual.max()]) if len(actual) else np.zeros(2)
-    series = [Series(actual, predicted, kind="dots", role="bar"), Series(ends, ends, kind="line", role="steered")]
-    return series, "−log α", "fitted", [("⠢ tokens ", "bar"), ("╱ exact", "steered")]
+    return fit_series(table), *FIT_LABELS, FIT_LEGEND
 
 
 @plot("PCA")

@@ -8,6 +8,7 @@ from tpe_tui.cells import escape_controls, shown_prompt, typed_prompt
 from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.engine.messages import Answer
+from tpe_tui.fit.screen import FitScreen
 from tpe_tui.generation.screen import GenerateScreen
 from tpe_tui.generation.state import GenerateState
 from tpe_tui.inspector.frame import InspectFrame
@@ -113,6 +114,18 @@ class RunActions:
             undo = self.workspace.keymap.shown("mask.undo")
             said = f"{self.sweep.said_of(len(edit.pruned))}; {undo} undoes"
             self.workspace.apply(edit, said, "that mask is in force already")
+
+    def run_fit(self) -> None:
+        """Open the fit: its figures, and every token in it."""
+        if self.workspace.ready():
+            screen = FitScreen(self.workspace, self.frame.tokens.token_id)
+
+            def jump(_edit: Intervention | None) -> None:
+                if screen.jump_to is not None:
+                    self.frame.show_pane(2)
+                    self.frame.tokens.select(screen.jump_to)
+
+            self.frame.app.push_screen(screen, jump)
 
     def run_generate(self) -> None:
         """Open the continuation of the prompt with and without the edit."""
