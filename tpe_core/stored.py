@@ -6,7 +6,6 @@ not, and its kind is empty. Only files that tpe wrote are listed, told by their 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from tpe_core.json_text import parse_json
 from tpe_core.store import DAY, HEADER, SCHEMA, TEMPORARY, default_root, is_alive
 
 __all__ = ["Pruned", "State", "StoredEntry", "prune_entries", "stored_entries"]
@@ -237,7 +237,7 @@ def _header(stream: BinaryIO) -> dict[str, Any]:
     length = int.from_bytes(stream.read(LENGTH), "little")
     if length > LONGEST_HEADER:
         raise ValueError("no header is that long")
-    document = json.loads(stream.read(length))
+    document = parse_json(stream.read(length), finite=False)
     if not isinstance(document, dict):
         raise ValueError("the header is no object")
     return document
