@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
+from rich.console import Console
 
 from tests.tui.fakes import FakeSession
 from tpe_core.edits.intervention import Intervention
 from tpe_core.metrics import METRICS
 from tpe_core.pruning.orders import ORDERS
 from tpe_core.snapshots import PruningForecast
-from tpe_tui.dialogs.help import words_text
+from tpe_tui.dialogs.help import words_table
 from tpe_tui.fit.token_table import COLUMNS as FIT_COLUMNS
 from tpe_tui.fit.token_table import FitTable
 from tpe_tui.fit_figures import fit_figures
@@ -57,6 +60,8 @@ def test_the_words_of_the_status_line_are_explained() -> None:
 
 @pytest.mark.parametrize("name", ["std", "r", "text ≈0.322", "fisher-obs", *ORDERS])
 def test_the_help_says_what_a_word_means(name: str) -> None:
-    help_lines = [line.strip() for line in words_text().plain.splitlines()]
+    printed = StringIO()
+    Console(width=400, file=printed).print(words_table())
+    help_lines = [line.strip() for line in printed.getvalue().splitlines()]
     meaning = next(words[name] for words in sections().values() if name in words)
     assert any(line.startswith(name) and line.endswith(meaning) for line in help_lines)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,7 +17,7 @@ from tpe_tui.dialogs.dialog import Dialog
 from tpe_tui.glossary import sections
 from tpe_tui.keymap import Keymap
 
-__all__ = ["HelpScreen", "help_text", "words_text"]
+__all__ = ["HelpScreen", "help_text", "words_table"]
 
 KEY_CELLS = 12
 WORD_CELLS = 14
@@ -38,16 +40,17 @@ def help_text(keymap: Keymap, ids: bool = False) -> Text:
     return text
 
 
-def words_text() -> Text:
+def words_table() -> Group:
     """The columns of the tables, the words of the status line and the figures about the fit, each explained."""
-    text = Text("\nColumns and words\n", style="bold")
+    parts: list[RenderableType] = [Text("\nColumns and words", style="bold")]
     for title, words in sections().items():
-        text.append(f"\n{title}\n", style="bold")
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=WORD_CELLS + 2, style="bold", no_wrap=True)
+        table.add_column()
         for name, meaning in words.items():
-            text.append(f"  {fit(name, WORD_CELLS)}", style="bold")
-            text.append(f" {meaning}\n")
-    text.rstrip()
-    return text
+            table.add_row(Text(f"  {name}"), Text(meaning))
+        parts += [Text(f"\n{title}", style="bold"), table]
+    return Group(*parts)
 
 
 class HelpScreen(Dialog[None]):
@@ -76,7 +79,7 @@ class HelpScreen(Dialog[None]):
             yield Static(Text("Keys"), id="text-title", markup=False)
             with VerticalScroll(id="text-body", can_focus=False):
                 yield Static(help_text(self._keymap), id="help-table", markup=False)
-                yield Static(words_text(), id="help-words", markup=False)
+                yield Static(words_table(), id="help-words", markup=False)
             yield Static(
                 Text(f"j k scroll, w columns and words, tab ids for {self._keys_file}, esc closes"),
                 id="text-hint",
