@@ -55,6 +55,9 @@ FORMATTERS = {
     "tpe_tui.widgets.dim_table._signed": Shape(digits=2, cells=8),
     "tpe_tui.widgets.dim_table._t": Shape(cells=8),
     "tpe_tui.widgets.dim_table._r": Shape(least=-1.0, most=1.0, cells=6),
+    "tpe_tui.fit.token_table._whole": Shape(whole=True),
+    "tpe_tui.fit.token_table._figure": Shape(digits=2, cells=8),
+    "tpe_tui.fit.token_table._signed": Shape(digits=2, cells=8),
     "tpe_tui.steering.dose_table._size": Shape(least=0.0, digits=2, cells=8),
     "tpe_tui.dynamics.table.figure": Shape(digits=1, cells=8),
     "tpe_tui.dynamics.plot._short": Shape(least=0, most=1e7, digits=6, whole=True),
@@ -66,6 +69,7 @@ OTHERS = {  # text with numbers in it that are given, not measured; or no number
     "tpe_tui.cells.duration", "tpe_tui.sweep.state.how_long", "tpe_tui.glyphs._braille",
     "tpe_tui.head_card._post_text", "tpe_tui.generation.text.edit_text", "tpe_tui.cli.manifest_tables.safe",
     "tpe_tui.cli.steer_tables._domains", "tpe_tui.cli.steer_tables._named", "tpe_tui.cli.transfer_tables._cells",
+    "tpe_tui.cli.cache_tables._row", "tpe_tui.cli.cache_tables._age", "tpe_tui.cli.cache_tables._name",
     "tpe_tui.cli.prune_tables._band", "tpe_tui.cli.kl_tables._nats", "tpe_tui.cli.kl_tables._share",
 }  # fmt: skip
 SIZES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "k": 1e3, "M": 1e6}
