@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +40,11 @@ __all__ = [
     "HeadParameterisation",
     "Outcome",
     "Whitening",
+    "copy_weights",
     "fit_weights",
     "fitting_sample",
     "losses",
+    "mean_kl",
     "products",
 ]
 
@@ -99,6 +101,12 @@ class HeadParameterisation(ABC):
         """Gradients of a loss by the weights, from its gradient by the raw logits [n, V_all], already averaged."""
 
 
+def copy_weights(into: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+    """Give tensors the values of others, one of each."""
+    for each, values in zip(into, weights, strict=True):
+        each.copy_(values)
+
+
 class Adam:
     """Adam (Kingma & Ba 2015) on weights, in place, its step falling to 0 along a cosine over `steps`."""
 
@@ -112,8 +120,7 @@ class Adam:
 
     def restart(self, weights: Sequence[Tensor]) -> None:
         """Go on from these weights with a quarter of the rates, all gradients so far forgotten."""
-        for each, start in zip(self._parameterisation.weights, weights, strict=True):
-            each.copy_(start)
+        copy_weights(self._parameterisation.weights, weights)
         self._share *= SLOWER
         self._since, self._moments = self._step, self._none()
 
@@ -181,9 +188,11 @@ class _Work:
         """Count a step."""
         self._step, self._done = self._step + 1, self._done + STEP_PRODUCTS
 
-    def batch_checked(self) -> None:
-        """Count a batch of positions held back."""
-        self._done += CHECK_PRODUCTS
+    def counted(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The same batches of positions held back; each counts once the next is asked for."""
+        for batch in batches:
+            yield batch
+            self._done += CHECK_PRODUCTS
 
     def told(self) -> Progress:
         """The progress, which reads as steps, with the least KL so far."""
@@ -227,9 +236,9 @@ def fit_weights(
     device = head.columns.device
     shuffled = np.random.default_rng(seed).permutation(len(hidden))
     held = _held_back(len(hidden))
-    checked = torch.from_numpy(hidden[shuffled[:held]]).to(device)
+    checked = torch.from_numpy(hidden[shuffled[:held]]).to(device).split(BATCH)
     work = _Work(label, steps, len(hidden))
-    before = best = work.best = yield from _divergence(head, parameterisation, white, checked, work)
+    before = best = work.best = yield from mean_kl(head, parameterisation, white, work.counted(checked), work.told)
     if not math.isfinite(before):
         raise NumericalError(
             f"a pruned head cannot be fitted: its KL is {before} before the first step, as logits overflow: remove "
@@ -247,16 +256,14 @@ def fit_weights(
             adam.step(gradients)
         work.step_done()
         if step % CHECK_EVERY == 0 or step == steps:
-            now = yield from _divergence(head, parameterisation, white, checked, work)
+            now = yield from mean_kl(head, parameterisation, white, work.counted(checked), work.told)
             if not now <= before:
                 adam.restart(chosen)
             elif now < best:
                 best = work.best = now
                 best_step = step
-                for kept, each in zip(chosen, parameterisation.weights, strict=True):
-                    kept.copy_(each)
-    for kept, each in zip(chosen, parameterisation.weights, strict=True):
-        each.copy_(kept)
+                copy_weights(chosen, parameterisation.weights)
+    copy_weights(parameterisation.weights, chosen)
     return Outcome(before, best, best_step)
 
 
@@ -267,14 +274,18 @@ def _batches(positions: NDArray[np.int64], seed: int) -> Iterator[NDArray[np.int
         yield from np.array_split(rng.permutation(positions), max(1, len(positions) // BATCH))
 
 
-def _divergence(
-    head: OutputHead, parameterisation: HeadParameterisation, white: Whitening, hidden: Tensor, work: _Work
+def mean_kl(
+    head: OutputHead,
+    parameterisation: HeadParameterisation,
+    white: Whitening,
+    batches: Iterable[Tensor],
+    told: Callable[[], Progress],
 ) -> Steps[float]:
-    """Mean KL(P || P') over hidden states [N, d]: a job that tells `work`."""
-    total = 0.0
-    for part in hidden.split(BATCH):
-        yield work.told()
+    """Mean KL(P || P') over batches of hidden states [n, d], nats: a job that says `told` before each of them."""
+    total, positions = 0.0, 0
+    for hidden in batches:
+        yield told()
         with torch.inference_mode():
-            total += float(losses(head, parameterisation, white, part)[0].sum())
-        work.batch_checked()
-    return total / len(hidden)
+            total += float(losses(head, parameterisation, white, hidden)[0].sum())
+        positions += len(hidden)
+    return total / positions

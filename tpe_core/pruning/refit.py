@@ -43,9 +43,11 @@ from tpe_core.pruning.fitting import (
     HeadParameterisation,
     Outcome,
     Whitening,
+    copy_weights,
     fit_weights,
     fitting_sample,
     losses,
+    mean_kl,
 )
 from tpe_core.pruning.pruned_head import PrunedHead, kept_dims
 from tpe_core.store import Store
@@ -290,11 +292,11 @@ def _round(
             pause()
             adam.step(gradients)
     judges = list(batches)
-    after = yield from _mean_kl(head, parameterisation, white, judges, progress)
+    after = yield from mean_kl(head, parameterisation, white, judges, lambda: progress)
     refitted = [each.clone() for each in parameterisation.weights]
-    _put(parameterisation, start)
-    if after <= (yield from _mean_kl(head, parameterisation, white, judges, progress)):
-        _put(parameterisation, refitted)
+    copy_weights(parameterisation.weights, start)
+    if after <= (yield from mean_kl(head, parameterisation, white, judges, lambda: progress)):
+        copy_weights(parameterisation.weights, refitted)
     else:
         share *= SLOWER
     metric = Metric(head)
@@ -303,27 +305,6 @@ def _round(
         with torch.inference_mode():
             metric.add(head.post.apply_(parameterisation.raw(white.of(states))))
     return metric.value(), share
-
-
-def _mean_kl(
-    head: OutputHead,
-    parameterisation: HeadParameterisation,
-    white: Whitening,
-    batches: Sequence[Tensor],
-    progress: Progress,
-) -> Steps[float]:
-    """Mean KL(P || P') over batches of hidden states, nats; NaN where logits overflow: a job."""
-    means = []
-    for states in batches:
-        yield progress
-        with torch.inference_mode():
-            means.append(float(losses(head, parameterisation, white, states)[0].mean()))
-    return sum(means) / len(means)
-
-
-def _put(parameterisation: HeadParameterisation, weights: Sequence[Tensor]) -> None:
-    for each, value in zip(parameterisation.weights, weights, strict=True):
-        each.copy_(value)
 
 
 def _drawn(sample: HiddenSample, rng: np.random.Generator, head: OutputHead) -> Tensor:
