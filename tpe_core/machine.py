@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from tpe_core.busy import busy_notice, cores
+from tpe_core.errors import reason_of
 from tpe_core.outputs import shown_path
 from tpe_core.progress import size_text
 
@@ -43,6 +44,7 @@ EXTRAS = ("gguf", "adapters", "texts", "eval", "quantize")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 LOW_DISK = 2e9  # bytes free from which a folder is worth a look
 LOW_MEMORY = 2e9
+REASON = 200  # characters of what a library says
 PATIENCE = 0.5  # seconds that a folder's size may take to add up
 WAIT = 2.0  # seconds for the GPU's driver to answer
 
@@ -117,7 +119,7 @@ def torch_findings() -> Iterator[Finding]:
 
         from tpe_core.models.threads import core_quota
     except Exception as error:  # whatever its native code or a broken installation raises
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = reason_of(error, REASON)
         advice = "install it anew: pip install --force-reinstall torch"
         yield Finding(section="torch", name="torch", value=f"not usable: {reason}", verdict="broken", advice=advice)
         return
@@ -148,7 +150,7 @@ def _gpus() -> Iterator[Finding]:
             value = f"{torch.cuda.get_device_name(index)}, {size_text(free)} of {size_text(total)} free"
             yield Finding(section="torch", name=f"GPU {index}", value=value + (f", driver {driver}" if driver else ""))
     except Exception as error:  # a driver that does not answer
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error, REASON)
         yield Finding(
             section="torch", name="GPU", value=f"not usable: {reason}", verdict="look", advice="--device cpu goes on."
         )
@@ -182,7 +184,7 @@ def _memory() -> Finding:
 
         free = available_bytes(torch.device("cpu"))
     except Exception as error:  # whatever a broken installation raises
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error, REASON)
         return Finding(section="torch", name="memory", value=f"not known: {reason}", verdict="look")
     low = free < LOW_MEMORY
     return Finding(
@@ -238,7 +240,7 @@ def hub_findings() -> Iterator[Finding]:
 
         models = len(cached_ids())
     except Exception as error:  # whatever a broken installation raises
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error, REASON)
         yield Finding(section="folders", name="hub cache", value=f"cannot be read: {reason}", verdict="look")
     else:
         found = folder_finding("hub cache", Path(constants.HF_HUB_CACHE), "set HF_HOME to a folder with room.")

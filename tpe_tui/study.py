@@ -27,8 +27,9 @@ from tpe_tui.workspace import Change, Workspace
 if TYPE_CHECKING:
     from tpe_tui.shell.engine_app import EngineApp
 
-__all__ = ["WIDE", "Key", "StudyScreen", "bindings"]
+__all__ = ["FAR", "WIDE", "Key", "StudyScreen", "bindings"]
 
+FAR = 1 << 40  # steps that lead to either end of whatever a study lists
 WIDE = 120  # cells from which two plots fit beside each other
 
 Key = tuple[str, str, str]

@@ -27,13 +27,12 @@ from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.state import FAMILIES, DynamicsState, Source, quantity
 from tpe_tui.dynamics.table import DynamicsTable
 from tpe_tui.sizes import short_name
-from tpe_tui.study import StudyScreen, bindings
+from tpe_tui.study import FAR, StudyScreen, bindings
 from tpe_tui.widgets.bars import Field
 from tpe_tui.widgets.plot_base import FigurePlot
 
 __all__ = ["DynamicsScreen"]
 
-FAR = 1 << 20
 TALL = 34  # lines from which two plots fit above each other
 
 KEYS: tuple[tuple[str, str, str], ...] = (

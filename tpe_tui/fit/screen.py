@@ -23,7 +23,7 @@ from tpe_tui.fit.plot import FitPlot
 from tpe_tui.fit.token_table import BY_NAME, FitTable
 from tpe_tui.fit_figures import fit_figures
 from tpe_tui.glossary import COLUMNS, FIGURES
-from tpe_tui.study import StudyScreen, bindings
+from tpe_tui.study import FAR, StudyScreen, bindings
 from tpe_tui.widgets.bars import Field
 from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.widgets.text_line import marked_lines
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from tpe_core.snapshots import EncodingTable, Floats
 
 __all__ = ["FitScreen"]
-
-FAR = 1 << 40
 
 KEYS: tuple[tuple[str, str, str], ...] = (
     ("move.down", "move(1)", "next row; in the plot a cell down"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["ALSO", "FOOTER", "KEYS"]
+from tpe_tui.study import FAR
 
-FAR = 1 << 20
+__all__ = ["ALSO", "FOOTER", "KEYS"]
 
 KEYS: tuple[tuple[str, str, str], ...] = (
     ("mask.toggle", "prune", "prune or restore the dimension, from the next token on"),

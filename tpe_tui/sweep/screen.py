@@ -19,7 +19,7 @@ from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
 from tpe_tui.cells import count
-from tpe_tui.study import StudyScreen, bindings
+from tpe_tui.study import FAR, StudyScreen, bindings
 from tpe_tui.sweep.command_line import sweep_lines
 from tpe_tui.sweep.curve_plot import CurveFigure, CurvePlot, PlottedCurve
 from tpe_tui.sweep.curve_table import CurveTable
@@ -35,8 +35,6 @@ else:
     np = Deferred("numpy")
 
 __all__ = ["SweepScreen"]
-
-FAR = 1 << 20
 
 KEYS: tuple[tuple[str, str, str], ...] = (
     ("move.down", "select(1)", "next curve (tab as well)"),
