@@ -12,6 +12,8 @@ from tpe_tui.cells import escape_controls
 
 __all__ = ["JobStatus"]
 
+STEP_SECONDS = 0.1  # between two steps that are shown: each costs some 150 bytes of a connection
+
 
 class JobStatus:
     """`job` is the number of the running job, None when idle; `changed` is called after every change."""
@@ -30,6 +32,7 @@ class JobStatus:
         self.text = ""
         self.role = "muted"
         self.said_at = 0.0
+        self._stepped_at = float("-inf")
 
     def begin(self, job: int, label: str) -> None:
         """Show a job that was queued."""
@@ -39,9 +42,10 @@ class JobStatus:
 
     def step(self, progress: Progress) -> None:
         """Show how far the job is."""
+        is_another = self.progress is None or self.progress.label != progress.label
         self.progress = progress
         self.left.update(progress)
-        self._changed()
+        self._stepped(is_another)
 
     def cancelling(self) -> None:
         """Show that the user asked to cancel; the step under way still ends."""
@@ -55,8 +59,16 @@ class JobStatus:
 
     def behind(self, progress: Progress | None) -> None:
         """Show what a job in the background does; None where there is none. It has the right end of an idle strip."""
+        is_another = self.background is None or progress is None or self.background.label != progress.label
         self.background = progress
-        self._changed()
+        self._stepped(is_another)
+
+    def _stepped(self, is_another: bool) -> None:
+        """Tell of a step: of `is_another` job or stage at once, of the same one ten times a second at most."""
+        now = self.clock()
+        if is_another or now - self._stepped_at >= STEP_SECONDS:
+            self._stepped_at = now
+            self._changed()
 
     def say(self, text: str, role: str = "row") -> None:
         """Show one sentence, until the next one; beside a job as long as it takes to read."""

@@ -64,6 +64,23 @@ def test_a_job_tells_its_share_and_the_time_that_is_left(status: tuple[JobStatus
     assert " 50%  0:08, 50 s left " in shown(made)
 
 
+@pytest.mark.parametrize("kind", ["step", "behind"])
+def test_steps_of_a_job_are_shown_ten_times_a_second_at_most_and_another_stage_at_once(kind: str) -> None:
+    told: list[int] = []
+    clock = Clock()
+    status = JobStatus(clock, lambda: told.append(1))
+    show = getattr(status, kind)
+    for step in range(1000):
+        clock.now = step / 1000
+        show(Progress("reading", step, 1000))
+    assert 9 <= len(told) <= 11
+    told.clear()
+    show(Progress("sorting", 0, 10))
+    assert len(told) == 1
+    status.behind(None)
+    assert len(told) == 2
+
+
 async def test_a_busy_machine_is_told_by_the_inspector(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tpe_tui.app.busy_notice", lambda device: f"{device} is shared: --threads 1")
     async with start() as (app, _):

@@ -29,6 +29,7 @@ from tpe_tui.inspector.front import Front
 from tpe_tui.inspector.plot_pane import PLOTS, Plot
 from tpe_tui.inspector.status import inspect_fields
 from tpe_tui.keymap import BY_ID, FOOTER
+from tpe_tui.shell.one_paint import OnePaint
 from tpe_tui.shell.sized import NeedsRoom
 from tpe_tui.shell.view_memory import SavedView
 from tpe_tui.sizes import short_name
@@ -70,6 +71,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self._token: tuple[str, Intervention, TokenDetail] | None = None
         self._asked_token = ("", Intervention())
         self._stale: Timer | None = None
+        self._one_paint = OnePaint(self)
         self._answered = ""  # the last prompt that had an answer
         self._refused: tuple[str, Intervention] | None = None  # the prompt and edit that have none
         self._titles: dict[int, str] = {}
@@ -270,10 +272,12 @@ class InspectFrame(NeedsRoom, Screen[None]):
             return
         prompt, edit = self.workspace.history.prompt, self.workspace.history.intervention
         self.dims.mark(edit.pruned)
-        ratios = {entry.token_id: entry.ratio for entry in edit.steering}
+        ratios = _ratios(edit)
         if self.current(self.tokens.answer):
-            self._settled()
+            self._awaited()
+            self.tokens.settle(ratios)
         else:
+            self._one_paint.begin()
             self.tokens.wait(ratios)
             if self._stale is None:
                 self._stale = self.set_timer(STALE_SECONDS, self.tokens.dim_stale)
@@ -289,13 +293,12 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.show_plot()
         self.show_detail()
 
-    def _settled(self) -> None:
+    def _awaited(self) -> None:
+        """No answer is awaited any more."""
+        self._one_paint.end()
         if self._stale is not None:
             self._stale.stop()
             self._stale = None
-        edit = self.workspace.history.intervention
-        self.tokens.ratios = {entry.token_id: entry.ratio for entry in edit.steering}
-        self.tokens.settle()
 
     def _accept_tokens(self, answer: Answer) -> None:
         if answer.failure is not None:
@@ -335,9 +338,9 @@ class InspectFrame(NeedsRoom, Screen[None]):
         """Nothing that is shown is about the prompt and edit in force: take it away. Whether it was said already."""
         told = self._refused is not None and self.tokens.refusal == failure.sentence
         self._refused = self.workspace.history.prompt, self.workspace.history.intervention
-        self._settled()
+        self._awaited()
         self._token = None
-        self.tokens.refuse(failure.sentence)
+        self.tokens.refuse(failure.sentence, _ratios(self.workspace.history.intervention))
         self.prompt_bar.show(self.workspace.history.prompt, "no answer")
         self.show_status()
         self.show_detail()
@@ -349,8 +352,8 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self._refused, self._answered = None, answer.prompt
         if new:
             self.front.remember()
-        self._settled()
-        self.tokens.show(answer, self.tokens.ratios)
+        self._awaited()
+        self.tokens.show(answer, _ratios(answer.intervention))
         if first:
             self.retitle()
         note = f"{answer.prompt_tokens} tokens" if answer.prompt_tokens != 1 else "1 token"
@@ -432,3 +435,8 @@ class InspectFrame(NeedsRoom, Screen[None]):
     async def _prompt_pressed(self, event: PromptBar.Pressed) -> None:
         event.stop()
         await self.run_action(BY_ID["run.prompt"].method)
+
+
+def _ratios(edit: Intervention) -> dict[int, float]:
+    """The ratio of every steered token, by its id."""
+    return {entry.token_id: entry.ratio for entry in edit.steering}

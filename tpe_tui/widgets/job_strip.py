@@ -29,11 +29,11 @@ class JobStrip(LineWidget):
         self._cancel_key = cancel_key
 
     def on_mount(self) -> None:
-        """Keep the elapsed time moving while a step takes long."""
+        """Keep the elapsed time moving while a step takes long, and show the step that was taken last."""
         self.set_interval(TICK_SECONDS, self._tick)
 
     def _tick(self) -> None:
-        if self._status.job is not None:
+        if self._status.job is not None or self._status.background is not None:
             self.repaint()
 
     def line(self, y: int, width: int) -> tuple[Line, str]:

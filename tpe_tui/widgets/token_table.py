@@ -111,9 +111,10 @@ class TokenBars(ListPane):
         else:
             self.repaint([0])
 
-    def refuse(self, sentence: str) -> None:
+    def refuse(self, sentence: str, ratios: Mapping[int, float]) -> None:
         """There is no answer to what was asked, and why: nothing of an earlier one stays."""
         self.answer, self.refusal, self.detail = None, sentence, None
+        self.ratios = ratios
         self.pending = self.dimmed = False
         self.rebuild()
 
@@ -123,10 +124,14 @@ class TokenBars(ListPane):
             self.dimmed = True
             self.repaint()
 
-    def settle(self) -> None:
-        """What is shown is current after all."""
-        self.pending = self.dimmed = False
-        self.repaint()
+    def settle(self, ratios: Mapping[int, float]) -> None:
+        """What is shown is current after all, of an edit with these ratios."""
+        was_dimmed, self.pending, self.dimmed = self.dimmed, False, False
+        if ratios != self.ratios:
+            self.ratios = ratios
+            self.rebuild()
+        else:
+            self.repaint(None if was_dimmed else [0])
 
     def learn(self, detail: TokenDetail) -> None:
         """The selected token's probabilities, which the list may lack."""

@@ -1,0 +1,39 @@
+"""Holding back what is painted for a moment, so that an edit and the answer to it are one frame.
+
+Textual paints at once what changed and then nothing for a sixtieth of a second. An answer that comes a few
+milliseconds after the key would wait for that, and the rows that it changes would cross a slow connection twice.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from textual.screen import Screen
+from textual.timer import Timer
+
+__all__ = ["OnePaint"]
+
+HOLD_SECONDS = 0.02  # a frame and a little more: who waits longer than that for an answer sees the edit before it
+
+
+class OnePaint:
+    """Of one screen: nothing is painted from `begin` to `end`, for `HOLD_SECONDS` at most."""
+
+    def __init__(self, screen: Screen[None]) -> None:
+        self._screen = screen
+        self._batch = ExitStack()
+        self._timer: Timer | None = None
+
+    def begin(self) -> None:
+        """Hold back from now on; what is held back already is not held longer."""
+        if self._timer is None:
+            self._batch.enter_context(self._screen.app.batch_update())
+            self._timer = self._screen.app.set_timer(HOLD_SECONDS, self.end)
+
+    def end(self) -> None:
+        """Paint what changed meanwhile."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+            self._batch.close()
+            self._screen.app.screen.check_idle()  # Textual looks for what is to be painted where a queue runs empty
