@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.painted import Painted
 
-__all__ = ["COMMAND", "first_text", "folders", "opened", "usable"]
+__all__ = ["COMMAND", "browsable", "first_text", "folders", "opened", "usable"]
 
 COMMAND = (str(Path(sys.executable).with_name("tpe")), "demo")
 RANKED = re.compile(r"^ . +1 +\d+ +[+-]\d", re.MULTILINE)
@@ -35,10 +35,17 @@ def first_text(lines: list[str]) -> bool:
     return lines[0].startswith(" demo")
 
 
+def browsable(lines: list[str]) -> bool:
+    """Whether ranked dimensions with their numbers are on screen, be it those that were kept of the last analysis."""
+    return RANKED.search("\n".join(lines)) is not None
+
+
 def usable(lines: list[str]) -> bool:
-    """Whether ranked dimensions with their numbers and a current distribution are on screen."""
+    """Whether the loaded model's ranked dimensions and a current distribution are on screen."""
     text = "\n".join(lines)
-    return bool(RANKED.search(text) and DISTRIBUTION.search(text) and "%" in text)
+    return (
+        browsable(lines) and "model still loading" not in lines[0] and bool(DISTRIBUTION.search(text) and "%" in text)
+    )
 
 
 def opened(env: dict[str, str]) -> Painted:

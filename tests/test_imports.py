@@ -43,6 +43,7 @@ def loaded_by(statement: str) -> set[str]:
         "tpe_core",
         "tpe_core.edit_history",
         "tpe_core.snapshots",
+        "tpe_core.cached_view",
         "tpe_core.edits.intervention",
         "tpe_core.printable",
         "tpe_tui.cli.main",
@@ -52,6 +53,13 @@ def loaded_by(statement: str) -> set[str]:
 )
 def test_light_modules_stay_light(module: str) -> None:
     assert not loaded_by(f"import {module}") & set(HEAVY)
+
+
+def test_a_kept_table_is_read_without_torch() -> None:
+    read = (
+        "from tpe_core.cached_view import read_view; from tpe_core.options import RunOptions; read_view(RunOptions())"
+    )
+    assert not loaded_by(read) & {"torch", "transformers", "scipy", "sklearn", "statsmodels"}
 
 
 def test_the_engine_does_not_know_the_terminal() -> None:

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,15 @@ import torch
 from numpy.typing import NDArray
 
 from tpe_core.analysis import Analysis, analyze
+from tpe_core.cached_view import (
+    ENDS,
+    LARGEST_AND_SMALLEST,
+    CachedView,
+    keep_answer,
+    keep_view,
+    read_view,
+    view_identity,
+)
 from tpe_core.detection.samples import Samples, read_samples
 from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.distribution import Distribution
@@ -35,7 +45,7 @@ from tpe_core.generation.generation import starting_prompt
 from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.models.chat import chat_prompt, plain_prompt
 from tpe_core.options import RunOptions
-from tpe_core.progress import Steps
+from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.results import Cost, PruningRequest, PruningResult
 from tpe_core.pruning.sweep import measure
 from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
@@ -49,6 +59,8 @@ if TYPE_CHECKING:
     from tpe_core.steering.study import ObservedTexts
 
 __all__ = ["LiveSession", "open_session"]
+
+VIEWED = 16  # dimensions between two pauses while a view is made
 
 
 def open_session(options: RunOptions) -> Steps[LiveSession]:
@@ -321,7 +333,54 @@ class LiveSession:
             raise TpeError("this edit uses means and directions of a file that is not loaded: import the file again.")
         return self._bases[intervention.origin]
 
-    def dimension(self, dim: int, count: int = 12) -> DimensionDetail:
+    @cached_property
+    def identity(self) -> str:
+        """A hash of the head and of what was measured of it: see `tpe_core.cached_view`."""
+        return view_identity(self.head_sha256, self.table)
+
+    @property
+    def head_sha256(self) -> str:
+        """The hash of the head's weights."""
+        return self.analysis.model.head.sha256
+
+    def keep_view(self) -> Steps[None]:
+        """Keep what the next start shows before the model is loaded, unless it is there already: a job."""
+        kept = read_view(self.options)
+        if not self.options.cache or (kept is not None and kept.identity == self.identity):
+            return
+        head, outliers, detection = self.analysis.model.head, self.analysis.outliers, self.analysis.detection
+        count = min(LARGEST_AND_SMALLEST, head.vocab_rows)
+        ends: dict[str, list[NDArray[Any]]] = {name: [] for name in ENDS}
+        for start in range(0, head.hidden_size, VIEWED):
+            yield Progress("keeping the table for the next start", start, head.hidden_size)
+            columns = head.columns[start : start + VIEWED, : head.vocab_rows]
+            for end, is_top in (("top", True), ("bottom", False)):
+                weights, ids = columns.topk(count, dim=1, largest=is_top)
+                ends[f"{end}_ids"].append(ids.cpu().numpy())
+                ends[f"{end}_weights"].append(weights.float().cpu().numpy())
+        view = CachedView(
+            identity=self.identity,
+            head_sha256=self.head_sha256,
+            made=time.time(),
+            table=self.table,
+            card=self.card,
+            default_prompt=self.default_prompt,
+            dimensions={
+                "mean_hidden": detection.mean_hidden,
+                "sd_hidden": np.sqrt(detection.variance_hidden),
+                "rms_hidden": outliers.rms,
+                "outlier": outliers.flags,
+                "sd_weight": self.analysis.encoding.scale,
+                **{name: np.concatenate(parts) for name, parts in ends.items()},
+            },
+        )
+        keep_view(self.options, view)
+
+    def keep_answer(self, answer: NextTokens) -> None:
+        """Keep the unedited side of a distribution for the next start, beside what `keep_view` kept."""
+        keep_answer(self.options, self.identity, answer)
+
+    def dimension(self, dim: int, count: int = LARGEST_AND_SMALLEST) -> DimensionDetail:
         """The tokens with the largest and the smallest weights in one dimension, `count` of each."""
         head = self.analysis.model.head
         column = head.columns[dim, : head.vocab_rows]

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual.command import Provider
 
 from tpe_core.busy import busy_notice
+from tpe_core.cached_view import CachedView, read_view
 from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import METHODS, Intervention
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
+from tpe_core.snapshots import EncodingTable
 from tpe_tui.dialogs.model_picker import Choice, PickerScreen
 from tpe_tui.dynamics.reader import ReadTrajectory
+from tpe_tui.edit_words import edit_sizes
 from tpe_tui.engine.host import list_cached, open_live, read_dynamics
 from tpe_tui.engine.messages import Answer, JobUpdate
 from tpe_tui.engine.session import Lister, Opener, Session
@@ -43,9 +46,9 @@ class TpeApp(EngineApp):
     """`tpe`: inspect the output embedding of `options.model`; its return value is the exit code.
 
     `mask` is a manifest to load once the model is open, `prompt` what to start
-    from instead of the last one. `opener`, `lister`, `dynamics_reader`, `state_dir`,
-    `keys_file` and `clock` are the engine, the models at hand, what reads a training's checkpoints, the user's folders
-    and the time; tests hand in their own.
+    from instead of the last one. `opener`, `lister`, `view_reader`, `dynamics_reader`, `state_dir`,
+    `keys_file` and `clock` are the engine, the models at hand, what reads the table that was kept of a model, what
+    reads a training's checkpoints, the user's folders and the time; tests hand in their own.
     """
 
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {TpeCommands}
@@ -60,6 +63,7 @@ class TpeApp(EngineApp):
         prompt: str = "",
         chat: bool = False,
         lister: Lister = list_cached,
+        view_reader: Callable[[RunOptions], CachedView | None] = read_view,
         dynamics_reader: Callable[[RunOptions], ReadTrajectory] = read_dynamics,
         keys_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -71,6 +75,7 @@ class TpeApp(EngineApp):
         self.chat = chat  # whether the first prompt is to be wrapped
         self.opener: Opener = open_live if opener is None else opener
         self.lister = lister
+        self.view_reader = view_reader
         self.dynamics_reader = dynamics_reader
         self.memory = ViewMemory(self.state_dir)
         self._inspector: InspectScreen | None = None
@@ -88,8 +93,17 @@ class TpeApp(EngineApp):
         return self._inspector
 
     def begin(self) -> None:
-        """Open the model."""
-        self.open_model()
+        """Show what was kept of the model's last analysis, where anything was, and open the model."""
+        options = self.workspace.options
+        self.workspace.ask("kept view", lambda: self.view_reader(options), self._show_kept, of_session=False)
+
+    def _show_kept(self, answer: Answer) -> None:
+        """Open the model once the kept view is painted: importing the engine leaves little time for painting."""
+        view = answer.value
+        if isinstance(view, CachedView):
+            self.workspace.show_preview(view, self._first_history(view.table, view.default_prompt))
+            self.inspector.show_kept(view)
+        self.call_after_refresh(self.open_model)
 
     def open_model(self, again: bool = False, other: RunOptions | None = None) -> None:
         """Open the model, or an`other` one, as a job; `again` runs the detection anew, whatever the cache holds.
@@ -102,6 +116,8 @@ class TpeApp(EngineApp):
         session, options = workspace.session, other or workspace.options
         if session is None:
             workspace.options = options
+            workspace.opening_failed = False
+            self.inspector.show_status()
         name = "detection" if again else "opening the model"
 
         def start() -> Steps[Session]:
@@ -153,6 +169,8 @@ class TpeApp(EngineApp):
         stays = workspace.session is not None and options != workspace.options
         retry = self.keymap.shown("run.open" if stays else "run.rerun")
         again = f"{workspace.options.model} stays open, {retry} chooses again" if stays else f"{retry} tries again"
+        workspace.opening_failed = workspace.session is None
+        self.inspector.show_status()
         if message.failure is None:
             workspace.status.say(f"{message.name} was cancelled; {again}", "warn")
             return
@@ -183,21 +201,31 @@ class TpeApp(EngineApp):
 
     def show_session(self, session: Session) -> None:
         """Open a session in the workspace and show it; studies of another model are closed."""
-        info, view = session.table.info, self.memory.recall(self.workspace.options.model)
-        replacement = view.replacement if view.replacement in REPLACEMENTS.ready else REPLACEMENTS.ready[0]
-        is_another = self.workspace.open(
-            session,
-            EditHistory(
-                prompt=self.prompt or view.prompt or session.default_prompt,
-                hidden_size=info.hidden_size,
-                vocab_rows=info.vocab_rows,
-                method=next((name for name in METHODS if name == view.method), METHODS[0]),
-                start=Intervention(replacement=replacement),
-            ),
-        )
+        preview, edit = self.workspace.preview, edit_sizes(self.workspace.history.intervention)
+        was_edited = not self.workspace.history.intervention.is_empty
+        is_another = self.workspace.open(session, self._first_history(session.table, session.default_prompt))
         if is_another:
             self._close_studies()
         self.inspector.opened(session, is_another)
+        if preview is not None and is_another and preview.table.info.name == session.table.info.name:
+            lost = f", and the edit made on it ({edit}) is gone with it" if was_edited else ""
+            self.notify(
+                f"the model that was loaded is not the one whose table was kept: that table is replaced{lost}.",
+                severity="warning", markup=False,
+            )  # fmt: skip
+        self.workspace.queue(CallbackJob("keeping the table", session.keep_view, _ignore), background=True)
+
+    def _first_history(self, table: EncodingTable, prompt: str) -> EditHistory:
+        """What the edits of a model begin with: the view of the last time, and nothing edited."""
+        view = self.memory.recall(self.workspace.options.model)
+        replacement = view.replacement if view.replacement in REPLACEMENTS.ready else REPLACEMENTS.ready[0]
+        return EditHistory(
+            prompt=self.prompt or view.prompt or prompt,
+            hidden_size=table.info.hidden_size,
+            vocab_rows=table.info.vocab_rows,
+            method=next((name for name in METHODS if name == view.method), METHODS[0]),
+            start=Intervention(replacement=replacement),
+        )
 
     def _close_studies(self) -> None:
         """Close every study, with what was asked in it: it has no subject any more."""
@@ -212,7 +240,7 @@ class TpeApp(EngineApp):
 
     def remember(self) -> None:
         """Keep the view for the next start; where that fails, the user is told when the app has left."""
-        if self._inspector is not None and self.workspace.session is not None:
+        if self._inspector is not None and self.workspace.table is not None:
             self.memory.remember(self.workspace.options.model, self._inspector.view())
             self.unsaved = [self.memory.problem] if self.memory.problem else []
 
@@ -222,12 +250,16 @@ class TpeApp(EngineApp):
 
     def losses(self) -> list[str]:
         """Edits that no file holds, and a job under way."""
-        return self.workspace.losses() if self.workspace.session is not None else []
+        return self.workspace.losses() if self.workspace.table is not None else []
 
     def leave(self, code: int | None = None) -> None:
         """End the app: with `code`, or 1 where no model could be opened, else 0."""
         self.remember()
         super().leave(code)
+
+
+def _ignore(update: JobUpdate) -> None:
+    """Nothing depends on a table being kept."""
 
 
 def run_app(

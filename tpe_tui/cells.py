@@ -6,6 +6,7 @@ Nothing here knows a widget, and nothing here interprets markup.
 from __future__ import annotations
 
 import math
+import time
 import unicodedata
 
 from rich.cells import cell_len, set_cell_size
@@ -14,6 +15,7 @@ from tpe_core.clamping import at_least, at_most
 
 __all__ = [
     "bar",
+    "clock_or_date",
     "count",
     "duration",
     "elapsed",
@@ -68,6 +70,12 @@ def four_decimals(value: float) -> str:
 def p_value(p: float, digits: int = 1) -> str:
     """The probability of a test: `digits` significant digits below 0.001, and a bound below what is worth telling."""
     return "<1e-99" if p < 1e-99 else f"{p:.{digits - 1}e}" if p < 1e-3 else f"{p:z.3f}"
+
+
+def clock_or_date(seconds: float) -> str:
+    """A time since 1970 as people say it: the clock's of today, else the date."""
+    then = time.localtime(seconds)
+    return time.strftime("%H:%M" if then[:3] == time.localtime()[:3] else "%Y-%m-%d", then)
 
 
 def count(value: int) -> str:

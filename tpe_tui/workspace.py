@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+from tpe_core.cached_view import CachedView
 from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
@@ -69,6 +70,8 @@ class _Request:
 class Workspace:
     """An opened model, the history of its edits, and the jobs that run on it; `session` is None until one is open.
 
+    Until then `preview` may be there: what was kept of the last analysis, to browse and to edit while the model loads.
+
     `changed` is called with every `Change`, `failed` with a title, the failure and advice wherever a sentence in the
     status is not enough.
     """
@@ -90,7 +93,10 @@ class Workspace:
         self._failed = failed
         self.status = JobStatus(clock, lambda: changed("status"))
         self.session: Session | None = None
-        self.table: EncodingTable | None = None  # of the session, its tokens as they are drawn
+        self.preview: CachedView | None = None
+        self.opening_failed = False  # of the model whose preview it is
+        self.table: EncodingTable | None = None  # of the session or the preview, its tokens as they are drawn
+        self.read_table: EncodingTable | None = None  # the same, its tokens as they were read
         self.history = EditHistory()
         self.ascii_only = False  # tokens are drawn so
         self._left: dict[Identity, tuple[EditHistory, object]] = {}  # by model: its history, what its edits need
@@ -102,13 +108,25 @@ class Workspace:
 
     # what is open
 
+    def show_preview(self, view: CachedView, history: EditHistory) -> None:
+        """Take what was kept of a model that is about to be loaded; its edit begins with `history`."""
+        self.preview, self.history = view, history
+        self._take_table(view.table)
+        self.changed("session")
+
     def open(self, session: Session, history: EditHistory) -> bool:
         """Take another session; whether its model is another one than before.
 
-        The same model keeps its edits, and one that was left before has its own again; any other begins with `history`.
+        The same model keeps its edits, those that were made on its preview too, and one that was left before has its
+        own again; any other begins with `history`.
         """
-        info, before = session.table.info, self.session
-        is_another = before is None or _identity(before.table.info) != _identity(info)
+        info, before, preview = session.table.info, self.session, self.preview
+        if before is None and preview is not None:
+            known = (_identity(preview.table.info), preview.head_sha256)
+            is_another = known != (_identity(info), session.head_sha256)
+        else:
+            is_another = before is None or _identity(before.table.info) != _identity(info)
+        self.preview = None
         if is_another:
             if before is not None:
                 self._left[_identity(before.table.info)] = self.history, before.carried()
@@ -116,13 +134,21 @@ class Workspace:
             if (left := self._left.pop(_identity(info), None)) is not None:
                 self.history = left[0]  # with its mask and its undo
                 session.take_up(left[1])
-        self.session, self.table = session, session.table
-        if self.ascii_only:
-            self.table = replace(session.table, tokens=[ascii_token(text) for text in session.table.tokens])
+        self.session = session
+        self._take_table(session.table)
         for kind in [kind for kind, request in self._requests.items() if request.of_session]:
             del self._requests[kind]  # what the last session still answers is about another model
         self.changed("session")
         return is_another
+
+    def _take_table(self, table: EncodingTable) -> None:
+        self.read_table = self.table = table
+        if self.ascii_only:
+            self.table = replace(table, tokens=[ascii_token(text) for text in table.tokens])
+
+    def has_table(self) -> bool:
+        """Whether there is a table to browse and to edit, of a model that may be loading still; says where none is."""
+        return self.table is not None or self.ready()
 
     def ready(self) -> bool:
         """Whether a model is open; says where none is whether one is on its way."""
@@ -133,7 +159,7 @@ class Workspace:
 
     def losses(self) -> list[str]:
         """What leaving now would lose, a sentence each: edits that no file holds, of any model, and the running job."""
-        now = [] if self.session is None else [(self.session.table.info.name, self.history)]
+        now = [] if self.table is None else [(self.table.info.name, self.history)]
         before = [(name, history) for (name, *_), (history, _) in self._left.items()]
         unsaved = [
             f"The edit of {short_name(name)} ({edit_sizes(history.intervention)}) is in no file."
@@ -147,7 +173,7 @@ class Workspace:
 
     def edit(self, change: Callable[[], bool], done: str = "", nothing: str = "") -> bool:
         """Make a change of the history; whether there was one. Says `done` or `nothing`, or why it is impossible."""
-        if not self.ready():
+        if not self.has_table():
             return False
         try:
             is_changed = change()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tpe_core.cached_view import DIMENSION, CachedView, view_identity
 from tpe_core.edits.intervention import Intervention, Method, Steering
 from tpe_core.edits.replacements import ROTATE
 from tpe_core.encoding.stability import Stability, half_splits
@@ -54,6 +55,7 @@ class FakeSession:
     default_prompt = "Return the number of"
     prompt_hint = ""
     has_chat = True
+    head_sha256 = "0" * 64
 
     def __init__(self, vocab: int = 600, d: int = 64, seed: int = 0, name: str = "demo") -> None:
         rng = np.random.default_rng(seed)
@@ -167,6 +169,35 @@ class FakeSession:
             yield Progress("detect", 1, 2)
             return self
         return (yield from self.again())
+
+    @property
+    def identity(self) -> str:
+        return view_identity(self.head_sha256, self.table)
+
+    def keep_view(self) -> Steps[None]:
+        self.calls.append("keep_view")
+        yield Progress("keeping the table", 0)
+
+    def kept(self, prompt: str | None = None) -> CachedView:
+        """What an earlier run kept of it, with the distribution after a prompt."""
+        details = [self.dimension(dim) for dim in range(len(self.table.slope))]
+        dimensions = {name: np.array([getattr(detail, name) for detail in details]) for name in DIMENSION}
+        for end in ("top", "bottom"):
+            dimensions[f"{end}_ids"] = np.array([[pair[0] for pair in getattr(detail, end)] for detail in details])
+            dimensions[f"{end}_weights"] = np.array([[pair[1] for pair in getattr(detail, end)] for detail in details])
+        return CachedView(
+            identity=self.identity,
+            head_sha256=self.head_sha256,
+            made=1_000_000_000.0,
+            table=self.table,
+            card=self.card,
+            default_prompt=self.default_prompt,
+            dimensions=dimensions,
+            answer=None if prompt is None else self.evaluate(prompt, Intervention()),
+        )
+
+    def keep_answer(self, answer: NextTokens) -> None:
+        self.calls.append(f"keep_answer {answer.prompt}")
 
     def chat_prompt(self, prompt: str, toggle: bool = False) -> str:
         if not self.has_chat:

@@ -148,6 +148,7 @@ def _print_analysis(
     for warning in session.warnings:
         say(warning)
     warn_if_busy(session.table.info.device)
+    drive(session.keep_view())  # so that the inspector shows it at once
     if as_json:
         print_json(session.analysis.to_dict())
         return

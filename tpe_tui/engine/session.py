@@ -50,6 +50,20 @@ class Session(Protocol):
     def card(self) -> Mapping[str, Any]:
         """The head's report card, as `tpe check --json` prints it."""
 
+    @property
+    def identity(self) -> str:
+        """A hash of the head and of what was measured of it, as `tpe_core.cached_view` has it."""
+
+    @property
+    def head_sha256(self) -> str:
+        """The hash of the head's weights."""
+
+    def keep_view(self) -> Steps[None]:
+        """A job: keep what the next start shows before the model is loaded, unless it is there already."""
+
+    def keep_answer(self, answer: NextTokens) -> None:
+        """Keep the unedited side of a distribution for the next start."""
+
     def chat_prompt(self, prompt: str, toggle: bool = False) -> str:
         """The prompt in the model's chat template, or out of it where `toggle` and it is; a sentence without one."""
 

@@ -113,7 +113,7 @@ class BrowseActions:
 
     def find_search(self) -> None:
         """Search for a dimension, or any token of the vocabulary."""
-        if not self.workspace.ready():
+        if not self.workspace.has_table():
             return
         self._searched = self.frame.subject
         if self._searched == "token":
@@ -128,9 +128,9 @@ class BrowseActions:
             self.frame.question("search a dimension", self._search, "", "its number, or how it begins; n and N go on")
 
     def _search(self, text: str) -> None:
-        if self.workspace.session is None:
+        table = self.workspace.read_table
+        if table is None:
             return
-        table = self.workspace.session.table
         self._query = text
         if self._searched == "token":
             self._hits = search_tokens(table.tokens, table.surprisal, text) if text else []
@@ -169,7 +169,7 @@ class BrowseActions:
 
     def find_filter(self) -> None:
         """Show only some rows: pruned, kept, 10-50, or a text."""
-        if not self.workspace.ready():
+        if not self.workspace.has_table():
             return
         if self.frame.subject == "token":
             now = self.frame.tokens.filter
@@ -198,14 +198,14 @@ class BrowseActions:
 
     def table_sort(self) -> None:
         """Sort by the next key."""
-        if self.workspace.ready():
+        if self.workspace.has_table():
             self.frame.dims.next_sort()
             self.frame.retitle()
             self.frame.show_detail()
 
     def table_direction(self) -> None:
         """Reverse the order."""
-        if self.workspace.ready():
+        if self.workspace.has_table():
             self.frame.dims.descending = not self.frame.dims.descending
             self.frame.dims.rebuild()
             self.frame.retitle()
@@ -213,7 +213,7 @@ class BrowseActions:
     # plot
 
     def _turn(self, step: int) -> None:
-        if not self.workspace.ready():
+        if not self.workspace.has_table():
             return
         if 3 in self.frame.visible_panes():
             self.frame.plot.turn(step)
@@ -240,8 +240,9 @@ class BrowseActions:
 
     def app_card(self) -> None:
         """The output head's report card."""
-        if self.workspace.session is not None:
-            self.frame.app.push_screen(CardScreen(self.workspace.session.table.info.name, self.workspace.session.card))
+        opened = self.workspace.session or self.workspace.preview
+        if opened is not None:
+            self.frame.app.push_screen(CardScreen(opened.table.info.name, opened.card))
 
     def app_escape(self) -> None:
         """Drop the range, the filter or the zoom."""

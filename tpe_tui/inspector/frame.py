@@ -16,10 +16,12 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static
 
+from tpe_core.cached_view import CachedView
 from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import Intervention
 from tpe_core.progress import Progress
-from tpe_core.snapshots import SORT_KEYS, DimensionDetail, NextTokens, PruningForecast, TokenDetail
+from tpe_core.snapshots import SORT_KEYS, DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
+from tpe_tui.cells import clock_or_date
 from tpe_tui.dialogs.ask import Ask, Check
 from tpe_tui.engine.messages import Answer, Failure
 from tpe_tui.engine.session import Session
@@ -73,6 +75,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self._stale: Timer | None = None
         self._one_paint = OnePaint(self)
         self._answered = ""  # the last prompt that had an answer
+        self._kept: tuple[Session, str] | None = None  # the session and prompt of the answer kept for the next start
         self._refused: tuple[str, Intervention] | None = None  # the prompt and edit that have none
         self._titles: dict[int, str] = {}
         self._left: dict[tuple[str, str | None, int, int], tuple[EditHistory, object]] = {}  # by model, while we run
@@ -163,7 +166,11 @@ class InspectFrame(NeedsRoom, Screen[None]):
         """Titles, with the other panes' names where they share one place; and the footer's keys."""
         focused = self.focused_pane
         for index, name in NAMES.items():
-            info = {1: self.dims.title(), 2: self.tokens.title()}.get(index, "") if self.workspace.session else ""
+            info = (
+                {1: self.dims.title(), 2: self.tokens.title()}.get(index, "")
+                if self.workspace.table is not None
+                else ""
+            )
             parts: list[tuple[str, str]] = [
                 (f"{'▸' if index == focused else ' '}{index} {name} ", "bold" if index == focused else "")
             ]
@@ -224,6 +231,14 @@ class InspectFrame(NeedsRoom, Screen[None]):
     def show_session(self, session: Session, is_another: bool) -> None:
         """Show a session; of another model, its own view."""
         self.forecaster.begin(session)
+        self._show_table(session.table, is_another)
+
+    def show_kept(self, view: CachedView) -> None:
+        """Show what was kept of a model that is still to be loaded: its table, and its last distribution."""
+        self._show_table(view.table, is_another=True, answer=view.answer)
+
+    def _show_table(self, table: EncodingTable, is_another: bool, answer: NextTokens | None = None) -> None:
+        """Show what is open now; `answer` is what is known of its distribution."""
         self._seen_dims.clear()
         self._token = self._refused = None
         self.tokens.answer = None
@@ -236,8 +251,10 @@ class InspectFrame(NeedsRoom, Screen[None]):
             self.dims.descending = view.descending
             self.plot.name_shown = view.plot if view.plot in PLOTS else next(iter(PLOTS))
         self.tokens.table = self.workspace.table
-        self.dims.show(session.table, self.workspace.history.intervention.pruned)
+        self.dims.show(table, self.workspace.history.intervention.pruned)
         self.prompt_bar.show(self.workspace.history.prompt)
+        if answer is not None and self.current(answer):
+            self._show_tokens(answer)
         self.edited()
         self.retitle()
         self.show_detail()
@@ -268,7 +285,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
     def edited(self) -> None:
         """The prompt or the edit changed: show what is known at once and ask for the rest."""
         session = self.workspace.session
-        if session is None:
+        if self.workspace.table is None:
             return
         prompt, edit = self.workspace.history.prompt, self.workspace.history.intervention
         self.dims.mark(edit.pruned)
@@ -277,21 +294,25 @@ class InspectFrame(NeedsRoom, Screen[None]):
             self._awaited()
             self.tokens.settle(ratios)
         else:
-            self._one_paint.begin()
             self.tokens.wait(ratios)
             if self._stale is None:
                 self._stale = self.set_timer(STALE_SECONDS, self.tokens.dim_stale)
-            self.workspace.ask(
-                "evaluate",
-                lambda: session.evaluate(prompt, edit),
-                self._accept_tokens,
-                topic=(session, prompt),
-                waiting=self._show_reading,
-            )
+            if session is not None:
+                self._ask_tokens(session, prompt, edit)
         self.forecaster.ask()
         self.show_status()
         self.show_plot()
         self.show_detail()
+
+    def _ask_tokens(self, session: Session, prompt: str, edit: Intervention) -> None:
+        self._one_paint.begin()
+        self.workspace.ask(
+            "evaluate",
+            lambda: session.evaluate(prompt, edit),
+            self._accept_tokens,
+            topic=(session, prompt),
+            waiting=self._show_reading,
+        )
 
     def _awaited(self) -> None:
         """No answer is awaited any more."""
@@ -350,8 +371,12 @@ class InspectFrame(NeedsRoom, Screen[None]):
     def _show_tokens(self, answer: NextTokens) -> None:
         first, new = self.tokens.answer is None, self._answered != answer.prompt
         self._refused, self._answered = None, answer.prompt
+        session = self.workspace.session
         if new:
             self.front.remember()
+        if session is not None and self._kept != (session, answer.prompt):
+            self._kept = session, answer.prompt
+            self.workspace.ask("keep the answer", lambda: session.keep_answer(answer), lambda _: None)
         self._awaited()
         self.tokens.show(answer, _ratios(answer.intervention))
         if first:
@@ -367,11 +392,15 @@ class InspectFrame(NeedsRoom, Screen[None]):
 
     def show_status(self) -> None:
         """The status line."""
-        if self.workspace.session is None:
+        table, preview = self.workspace.table, self.workspace.preview
+        if table is None:
             return
         edit, answer = self.workspace.history.intervention, self.tokens.answer
         forecast = self.forecaster.of(edit)
-        fields = list(inspect_fields(self.workspace.session.table, edit, answer, self.current(answer), forecast))
+        fields = list(inspect_fields(table, edit, answer, self.current(answer), forecast))
+        if preview is not None:
+            state = "model not loaded" if self.workspace.opening_failed else "model still loading"
+            fields.append(Field(f"from {clock_or_date(preview.made)}, {state}", 1, "warn"))
         if self.workspace.history.is_unsaved:
             fields.append(Field("not exported", 2, "warn"))
         if self._refused is not None:
@@ -380,35 +409,34 @@ class InspectFrame(NeedsRoom, Screen[None]):
 
     def show_plot(self) -> None:
         """The plot, if anyone sees it."""
-        if self.workspace.session is not None and 3 in self.visible_panes():
-            self.plot.show(self.workspace.session.table, self.dims.pruned)
+        if self.workspace.read_table is not None and 3 in self.visible_panes():
+            self.plot.show(self.workspace.read_table, self.dims.pruned)
 
     def show_detail(self) -> None:
         """The detail of what the cursor is on, if anyone sees it; ask for what is not known."""
-        session = self.workspace.session
-        if session is None:
+        session, table = self.workspace.session, self.workspace.table
+        if table is None:
             return
         seen = 4 in self.visible_panes()
         token_id, dim = self.tokens.token_id, self.dims.dim
         pinned = token_id is not None and self.tokens.rows[self.tokens.cursor].pinned
         if token_id is not None and (pinned or (seen and self.subject == "token")):
             figures, fresh = self._token_known(token_id)
-            if not fresh and not self.tokens.pending:
+            if not fresh and not self.tokens.pending and session is not None:
                 prompt, edit = self.workspace.history.prompt, self.workspace.history.intervention
                 self._asked_token = prompt, edit
                 self.workspace.ask("token", lambda: session.token(token_id, prompt, edit), self._accept_token)
             if seen and self.subject == "token":
-                self.detail.show_token(self.workspace.table or session.table, token_id, figures, pending=not fresh)
+                self.detail.show_token(table, token_id, figures, pending=not fresh)
         elif seen and self.subject == "token" and self._refused is not None:
             self.detail.clear()
         if seen and self.subject == "dim" and dim is not None:
-            known = self._seen_dims.get(dim)
+            preview = self.workspace.preview
+            known = self._seen_dims.get(dim) if preview is None else preview.dimension(dim)
             pruned = bool(self.dims.pruned[dim])
             forecast = self.forecaster.of(self.workspace.history.intervention)
-            self.detail.show_dim(
-                self.workspace.table or session.table, dim, int(self.dims.rank[dim]), pruned, known, forecast=forecast
-            )
-            if known is None:
+            self.detail.show_dim(table, dim, int(self.dims.rank[dim]), pruned, known, forecast=forecast)
+            if known is None and session is not None:
                 self.workspace.ask("dimension", lambda: session.dimension(dim), self._accept_dim)
 
     def _token_known(self, token_id: int) -> tuple[TokenDetail | None, bool]:

@@ -33,7 +33,7 @@ class MaskActions:
         dims = self.frame.dims.range_dims()
         ranged = self.frame.dims.range_from is not None
         if not dims:
-            self.workspace.ready()
+            self.workspace.has_table()
             return
         replaced = self.workspace.history.intervention.replacement
         self.workspace.edit(lambda: self.workspace.history.toggle(dims))
@@ -47,7 +47,7 @@ class MaskActions:
 
     def mask_range(self) -> None:
         """Mark a range of dimensions; again toggles it, escape drops it."""
-        if not self.workspace.ready():
+        if not self.workspace.has_table():
             return
         if self.frame.dims.range_from is not None:
             self.mask_toggle()
@@ -61,8 +61,8 @@ class MaskActions:
 
     def mask_bottom(self) -> None:
         """Prune the bottom share by the current sort key."""
-        session = self.workspace.session
-        if not self.workspace.ready() or session is None:
+        table = self.workspace.table
+        if not self.workspace.has_table() or table is None:
             return
         key = "slope" if self.frame.dims.sort == "dim" else self.frame.dims.sort
 
@@ -72,12 +72,12 @@ class MaskActions:
         def prune(text: str) -> None:
             share = parse_share(text) or 0.0
             self.workspace.edit(
-                lambda: self.workspace.history.prune_bottom(share, session.table, key),
+                lambda: self.workspace.history.prune_bottom(share, table, key),
                 "",
                 "that mask is in force already",
             )
             pruned = self.workspace.history.intervention.pruned
-            doubtful = doubtful_words(session.table.stability, pruned) if key == "slope" else ""
+            doubtful = doubtful_words(table.stability, pruned) if key == "slope" else ""
             self.workspace.status.say(f"pruned the {len(pruned)} dimensions with the smallest |{key}|{doubtful}")
 
         self.frame.question(f"prune the bottom share by |{key}|", prune, "30%", "0.3 or 30%; replaces the mask", check)

@@ -34,7 +34,7 @@ class OutActions:
     def out_copy(self) -> None:
         """Copy the row, to the clipboard and to a file."""
         text = self.frame.pane(self.frame.focused_pane).copy_text()
-        if text and self.workspace.ready():
+        if text and self.workspace.has_table():
             self.workspace.status.say(self.frame.front.copy_text(text))
 
     def out_export(self) -> None:

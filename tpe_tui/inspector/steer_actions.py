@@ -21,7 +21,7 @@ class SteerActions:
 
     def _steer(self, choose: Callable[[float], float]) -> None:
         token_id = self.frame.tokens.token_id
-        if not self.workspace.ready() or token_id is None:
+        if not self.workspace.has_table() or token_id is None:
             return
         self.frame.tokens.selected = token_id
         ratio = choose(self.workspace.history.intervention.ratio(token_id))
@@ -44,7 +44,8 @@ class SteerActions:
     def steer_exact(self) -> None:
         """Ask for an exact ratio of the selected token."""
         token_id = self.frame.tokens.token_id
-        if not self.workspace.ready() or token_id is None or self.workspace.session is None:
+        table = self.workspace.table
+        if not self.workspace.has_table() or token_id is None or table is None:
             return
         self.frame.tokens.selected = token_id
         ratio = self.workspace.history.intervention.ratio(token_id)
@@ -57,12 +58,12 @@ class SteerActions:
         def steer(text: str) -> None:
             self._steer(lambda _ratio: parse_ratio(text) or 1.0)
 
-        question = f"ratio for {(self.workspace.table or self.workspace.session.table).tokens[token_id]}"
+        question = f"ratio for {table.tokens[token_id]}"
         self.frame.question(question, steer, f"{ratio:.6g}", "2 doubles its mean probability, 1 stops steering", check)
 
     def steer_method(self) -> None:
         """Use the next steering method."""
-        if not self.workspace.ready():
+        if not self.workspace.has_table():
             return
         self.workspace.history.method = METHODS[(METHODS.index(self.workspace.history.method) + 1) % len(METHODS)]
         edit, method = self.workspace.history.intervention, self.workspace.history.method
