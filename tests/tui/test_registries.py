@@ -15,12 +15,16 @@ import pytest
 
 from tests.tui.helpers import Start, lines, until
 from tpe_core.corpus.domains import DOMAINS, UNSEEN
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.replacements import REPLACEMENTS, Replacement
 from tpe_core.errors import ManifestError, TpeError
+from tpe_core.export.formats import FORMATS, Format, export, planned
+from tpe_core.export.plan import Exported, Request, Verdict
 from tpe_core.manifest.schema import DOMAIN_NAMES, MeasuredText
 from tpe_core.metrics import AVERAGED, METRICS
-from tpe_core.progress import run
+from tpe_core.models.model import LanguageModel
+from tpe_core.progress import Progress, Steps, run
 from tpe_core.pruning.evidence import Evidence
 from tpe_core.pruning.orders import ORDERS, Order
 from tpe_core.pruning.pruned_head import fold
@@ -194,6 +198,35 @@ async def test_a_replacement_is_chosen_in_the_inspector_and_on_the_sweep_screen(
 
 def test_the_documentation_lists_every_replacement() -> None:
     assert documented("Replacements") == [(each.name, each.about) for each in REPLACEMENTS.values()]
+
+
+def test_a_format_is_in_the_help_and_in_completion_and_is_written(
+    read: Read, complete: Callable[[str], list[str]], session: LiveSession, tmp_path: Path
+) -> None:
+    def judge(model: LanguageModel, edit: ResolvedEdit) -> Verdict:
+        return Verdict(format="nothing", holding="exactly", how="as nothing")
+
+    def write(request: Request, verdict: Verdict) -> Steps[Exported]:
+        yield Progress("write nothing", 0)
+        return Exported(
+            format="nothing", path=request.out, size=0, model="", revision=None, verdict=verdict, lost="", checked="",
+            facts={},
+        )  # fmt: skip
+
+    nothing = Format(name="nothing", about="no file at all", check=lambda *_: None, judge=judge, write=write)
+    edit = session.resolved(Intervention((1,)))
+    request = Request(model=session.analysis.model, edit=edit, out=tmp_path)
+    with FORMATS.registered(nothing):
+        assert "nothing: no file at all" in read("bake", "--help")
+        assert complete("tpe bake --to no") == ["nothing"]
+        assert run(export(request, "nothing")).path == tmp_path
+        assert planned(request.model, edit, "peft").instead[-1] == "nothing"
+    assert "no file at all" not in read("bake", "--help")
+    assert complete("tpe bake --to no") == []
+
+
+def test_the_documentation_lists_every_format() -> None:
+    assert documented("Formats") == [(each.name, each.about) for each in FORMATS.values()]
 
 
 def diagonal(table: EncodingTable, pruned: np.ndarray) -> tuple[list[Series], str, str, Line]:

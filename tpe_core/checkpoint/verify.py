@@ -26,7 +26,16 @@ from tpe_core.models.capture import forward
 from tpe_core.models.head import OutputHead
 from tpe_core.models.model import LanguageModel
 
-__all__ = ["Loss", "Verified", "loss_of", "stored_head", "verify"]
+__all__ = [
+    "Loss",
+    "Verified",
+    "compared_inputs",
+    "largest_difference",
+    "loss_of",
+    "rounding_of",
+    "stored_head",
+    "verify",
+]
 
 RANDOM_INPUTS = 3  # of random tokens, beside one of tokens from all over the vocabulary
 CHUNK = 64  # positions whose logits are made at a time
@@ -120,17 +129,17 @@ def verify(model: LanguageModel, edited: EditedCopy, loaded: LanguageModel, mani
             raise _different(f"its tensor {name} is not what was to be written")
     head_error = head_limit = model_error = model_limit = 0.0
     positions, eps = 0, torch.finfo(loaded.hf.dtype).eps
-    for inputs in _inputs(model):
+    for inputs in compared_inputs(model):
         with apply(model, edit) if exact else nullcontext():
             theirs = (model.logits(inputs) if exact else forward(edited.hf, inputs).logits).float()
         logits, h = loaded.logits(inputs).float(), loaded.hidden(inputs).float()
         wanted = edit_logits(model.head, edit, model.hidden(inputs)) if exact else theirs
-        rounding = _rounding(loaded.head, h)
+        rounding = rounding_of(loaded.head, h)
         limit = rounding * (4 * eps + 16 * torch.finfo(torch.float32).eps)
         coarse = limit + 8 * eps * float(theirs[theirs.isfinite()].abs().max())
         head_limit, model_limit = max(head_limit, limit if exact else coarse), max(model_limit, coarse)
-        head_error = max(head_error, _difference(wanted, loaded.head.logits(h)))
-        model_error = max(model_error, _difference(theirs, logits))
+        head_error = max(head_error, largest_difference(wanted, loaded.head.logits(h)))
+        model_error = max(model_error, largest_difference(theirs, logits))
         positions += logits[..., 0].numel()
     for error, limit, what in ((head_error, head_limit, "head"), (model_error, model_limit, "model")):
         if not error <= limit:
@@ -150,7 +159,7 @@ def verify(model: LanguageModel, edited: EditedCopy, loaded: LanguageModel, mani
     )
 
 
-def _inputs(model: LanguageModel) -> Iterator[dict[str, Tensor]]:
+def compared_inputs(model: LanguageModel) -> Iterator[dict[str, Tensor]]:
     """The self-test's prompts, tokens from all over the vocabulary, and random ones."""
     for prompt in prompts_of(model):
         yield {name: ids.to(model.device) for name, ids in model.sampling.prompt(prompt, model.context)[0].items()}
@@ -163,14 +172,14 @@ def _inputs(model: LanguageModel) -> Iterator[dict[str, Tensor]]:
         yield {name: ids.to(model.device) for name, ids in drawn.items()}
 
 
-def _rounding(head: OutputHead, h: Tensor) -> float:
+def rounding_of(head: OutputHead, h: Tensor) -> float:
     """max over tokens and positions of root sum_j (W_j h_j)^2: how far W h moves when its terms are rounded."""
     squares = h.reshape(-1, h.shape[-1]).to(head.columns.device) ** 2
     chunks = head.columns.split(8192, dim=1)
     return math.sqrt(max(float((squares @ columns.float() ** 2).max()) for columns in chunks))
 
 
-def _difference(wanted: Tensor, actual: Tensor) -> float:
+def largest_difference(wanted: Tensor, actual: Tensor) -> float:
     """The largest difference; tokens that are never predicted must be so on both sides."""
     actual = actual.to(wanted.device)
     same = wanted == actual  # -inf on both sides

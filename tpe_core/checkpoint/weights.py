@@ -24,7 +24,7 @@ from tpe_core.models.head_sites import find_site
 from tpe_core.models.model import LanguageModel
 from tpe_core.models.probe import RUN_ERRORS
 
-__all__ = ["EditedCopy", "edited_copy", "mark_untied"]
+__all__ = ["EditedCopy", "edited_copy", "mark_untied", "shared_copy"]
 
 NEAR = 1e-3  # of h's size: what the precision of h leaves between two ways to scale it
 
@@ -51,7 +51,7 @@ def edited_copy(model: LanguageModel, edit: ResolvedEdit, plan: BakePlan) -> Edi
 
     Raises `HeadError` where untying the head from the input embedding does more to the model than to scale h.
     """
-    hf = _shared_copy(model.hf)
+    hf = shared_copy(model.hf)
     site = find_site(hf)
     head: Any = site.head
     scale, untied, factor = model.head.post.scale, False, 1.0
@@ -94,7 +94,7 @@ def _says_tied(config: Any) -> bool:
     return any(getattr(part, "tie_word_embeddings", False) for part in (config, config.get_text_config(decoder=True)))
 
 
-def _shared_copy(hf: Any) -> Any:
+def shared_copy(hf: Any) -> Any:
     """A copy of a model's modules and configuration that holds the very same tensors."""
     tensors = (*hf.parameters(), *hf.buffers())
     return copy.deepcopy(hf, {id(tensor): tensor for tensor in tensors})

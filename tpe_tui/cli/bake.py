@@ -1,4 +1,4 @@
-"""`tpe bake`: an exported edit baked into a Hugging Face folder that any consumer loads unpatched."""
+"""`tpe bake`: a saved edit written for other programs, by default as a Hugging Face folder that any consumer loads."""
 
 from __future__ import annotations
 
@@ -7,11 +7,28 @@ from typing import Annotated
 
 import typer
 
+from tpe_core.export.formats import FORMATS
+from tpe_core.export.plan import Request
 from tpe_core.options import DEMO
 from tpe_tui.cli.console import drive, load, print_json, say
-from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, Model, refuse_existing, run_options, takes
+from tpe_tui.cli.options import (
+    LOADING,
+    OUTPUT,
+    READING,
+    Force,
+    Model,
+    NamesOption,
+    refuse_existing,
+    run_options,
+    takes,
+)
 
 __all__ = ["bake"]
+
+To = Annotated[
+    str,
+    NamesOption(FORMATS, lambda: "; ".join(f"{each.name}: {each.about}" for each in FORMATS.values()) + "."),
+]
 
 
 @takes(LOADING | READING | OUTPUT)
@@ -19,7 +36,8 @@ def bake(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="An exported intervention (JSON).", show_default=False)],
     model: Model = DEMO,
-    out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, typer.Option(help="The folder or file to write.", show_default=False)] = ...,  # type: ignore[assignment]
+    to: To = "hf",
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="Write the closest form where the architecture has no exact one.")
     ] = False,
@@ -27,29 +45,30 @@ def bake(
     *,
     json_: bool,
 ) -> None:
-    """Bake an edit into a checkpoint, load it back, and compare before it gets its name."""
-    from tpe_core.checkpoint.folder import check_target
+    """Write an edit in a format, load it back, and compare before it gets its name."""
+    chosen = FORMATS.choose(to)
+    refuse_existing(lambda: chosen.check(out, force))  # what can be refused before the model is loaded
+
     from tpe_core.manifest.manifest import check_model, read_edit
 
-    refuse_existing(lambda: check_target(out, replace=force))  # what can be refused before the model is loaded
     manifest, edit = read_edit(file)
 
     from tpe_core.analysis import analyze
-    from tpe_core.checkpoint.bake import bake as bake_steps
-    from tpe_core.checkpoint.plan import choose
-    from tpe_tui.cli.bake_tables import print_baked
+    from tpe_core.export.formats import export, planned
+    from tpe_tui.cli.bake_tables import print_written
 
     options = run_options(context)
     loaded = load(options, reads_text=False)
     check_model(manifest, loaded)
-    detection = None
-    if not choose(loaded, edit).is_exact:
+    verdict, detection = planned(loaded, edit, to), None
+    if verdict.holding == "at a cost":
         analysis = drive(analyze(options, model=loaded))
         detection = analysis.detection
         for warning in analysis.warnings[len(loaded.warnings) :]:  # those are said
             say(warning)
-    baked = drive(bake_steps(loaded, edit, out, allow_lossy=allow_lossy, manifest=file, detection=detection))
+    request = Request(model=loaded, edit=edit, out=out, manifest=file, detection=detection, allow_lossy=allow_lossy)
+    written = drive(export(request, to))
     if json_:
-        print_json(baked.to_dict())
+        print_json(written.to_dict())
     else:
-        print_baked(baked)
+        print_written(written)

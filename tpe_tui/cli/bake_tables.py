@@ -1,4 +1,4 @@
-"""What `tpe bake` prints of a finished checkpoint."""
+"""What `tpe bake` prints of what it wrote."""
 
 from __future__ import annotations
 
@@ -9,12 +9,37 @@ from tpe_tui.cli.console import line
 
 if TYPE_CHECKING:
     from tpe_core.checkpoint.bake import Baked
+    from tpe_core.export.formats import Written
+    from tpe_core.export.plan import Exported
 
-__all__ = ["print_baked"]
+__all__ = ["print_written"]
 
 
-def print_baked(baked: Baked) -> None:
+def print_written(written: Written) -> None:
     """Where it is, the form of the edit in it, what was compared, and what is lost."""
+    from tpe_core.checkpoint.bake import Baked
+    from tpe_core.export.plan import Exported
+
+    if isinstance(written, Baked):
+        _print_baked(written)
+    elif isinstance(written, Exported):
+        _print_exported(written)
+
+
+def _print_exported(exported: Exported) -> None:
+    lines = [
+        f"{exported.path}: the edit of {exported.model} as {exported.format} ({size_text(exported.size)})",
+        f"form      {exported.verdict.how}",
+        f"lost      {exported.lost}",
+        f"verified  {exported.checked}",
+    ]
+    if exported.comparison is not None:
+        lines.append(f"compared  {exported.comparison.sentence}")
+    for words in lines:
+        line(words)
+
+
+def _print_baked(baked: Baked) -> None:
     checked, loss = baked.verified, baked.loss
     lines = [
         f"{baked.path}: {baked.model} with the edit in its weights ({baked.dtype}, {size_text(baked.size)})",

@@ -122,6 +122,36 @@ def test_the_card_and_the_manifest_go_with_it(
     assert "base_model" not in card  # the model's name is a folder
 
 
+def test_an_adapter_and_logit_biases_are_written_on_request(
+    saved: Callable[[str], tuple[Path, Path]], tpe: Callable[..., tuple[int, str, str]], words: str, tmp_path: Path
+) -> None:
+    folder, pruned = saved("gpt2")
+    code, said, err = tpe(pruned, folder, "--to", "peft", "--out", tmp_path / "adapter")
+    assert (code, said) == (1, "")
+    assert "peft cannot hold this edit: pruning 3 dimensions" in sentence(err)
+    assert "--to hf" in sentence(err)
+    options = RunOptions(model=str(folder), text=(words,), positions=POSITIONS, sample=256, cache=False)
+    steered = run(open_session(options)).export(tmp_path / "steered.json", Intervention().steer(270, 2.0), "the")
+    code, said, err = tpe(steered, folder, "--to", "peft", "--out", tmp_path / "adapter")
+    assert code == 0, err
+    lines = said.splitlines()
+    assert lines[0].startswith(f"{tmp_path / 'adapter'}: the edit of {folder} as peft (")
+    assert lines[1] == "form      a LoRA of rank 1 on lm_head"
+    assert lines[3].startswith("verified  loaded with peft ")
+    assert lines[3].endswith("the manifest's self-test holds")
+    assert lines[4].startswith("compared  in peft ")
+    code, said, err = tpe(steered, folder, "--to", "logit-bias", "--out", tmp_path / "bias.json", "--json")
+    assert code == 0, err
+    document = json.loads(said)
+    assert (document["format"], document["verdict"]["holds"]) == ("logit-bias", "at a cost")
+    assert json.loads((tmp_path / "bias.json").read_text()) == {"logit_bias": document["logit_bias"]}
+    assert document["logit_bias"]["270"] == pytest.approx(np.log(2), abs=0.2)
+    assert document["cost"]["kl"] < document["cost"]["kl_unedited"]
+    code, said, err = tpe(steered, folder, "--to", "logit-bias", "--out", tmp_path / "bias.json")
+    assert (code, said) == (1, "")
+    assert "add --force" in sentence(err)
+
+
 def test_only_a_hub_id_is_a_base_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_tiny(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,220 @@
+"""Steered tokens as constants for the field ``logit_bias`` of OpenAI-style servers: ``{"logit_bias": {"id": value}}``.
+
+A constant added to a token's logit is exactly the method ``bias`` where nothing caps the logits. The edit of a row adds
+``row . h``, which differs from context to context: here the constants are those that are closest to it on the detecting
+text, under which every steered token has the mean probability that the edit gives it, and the divergence that remains
+is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tpe_core.checkpoint.plan import check_edit
+from tpe_core.detection.detection import Detection
+from tpe_core.edits.edit import ResolvedEdit
+from tpe_core.edits.edit_numbers import EditNumbers
+from tpe_core.errors import TpeError
+from tpe_core.export.plan import Exported, Request, Verdict
+from tpe_core.models.model import LanguageModel
+from tpe_core.outputs import check_output
+from tpe_core.progress import Progress, Steps
+from tpe_core.store import write_file
+
+__all__ = ["LIMIT", "BiasCost", "check_bias_file", "export_logit_bias", "judge_logit_bias"]
+
+FORMAT = "logit-bias"
+LIMIT = 100.0
+"""Servers clip a bias to this size, or refuse a larger one."""
+
+POSITIONS = 1024  # of the detecting text that the constants are fitted to
+VALUES = 2**24  # positions times steered tokens that are kept
+CHUNK = 64  # positions whose logits are made at a time
+ROUNDS = 500  # of the fit, at most
+NEAR = 1e-7  # nats: the constants move no more
+
+Floats = NDArray[np.float64]
+
+
+def judge_logit_bias(model: LanguageModel, edit: ResolvedEdit) -> Verdict:
+    """Whether constants on the logits hold an edit. Raises `TpeError` where the edit is of another head."""
+    check_edit(model, edit)
+    if edit.removed:
+        why = f"pruning {len(edit.removed)} dimensions changes the logit of every token, in every context otherwise"
+        return Verdict(format=FORMAT, holding="not", how=why)
+    count = len(edit.intervention.steering)
+    form = f"a constant on the logit of {count:,} token{'' if count == 1 else 's'}"
+    clipped = sum(abs(value) > LIMIT for value in edit.biases.values())
+    if edit.rows:
+        how = f"{form}, where the edit of a row adds what depends on the context: the KL that remains is measured"
+    elif model.head.post.cap is not None:
+        how = f"{form} after the soft cap, where the edit adds it before: the KL that remains is measured"
+    elif clipped:
+        how = f"{form}, of which servers clip {clipped} to {LIMIT:g}: the KL that remains is measured"
+    else:
+        return Verdict(format=FORMAT, holding="exactly", how=form)
+    return Verdict(format=FORMAT, holding="at a cost", how=how)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BiasCost:
+    """KL(edited || biased) in nats over positions of the detecting text, averaged."""
+
+    kl: float  # of the constants that are written
+    kl_unclipped: float  # had none been clipped
+    kl_log_ratio: float  # with log(ratio) as every constant
+    kl_unedited: float  # without any: how far the edit itself moves
+    positions: int
+
+    def to_dict(self) -> dict[str, float | int]:
+        """As in the JSON of `tpe bake`."""
+        return {
+            "kl": self.kl,
+            "kl_unclipped": self.kl_unclipped,
+            "kl_log_ratio": self.kl_log_ratio,
+            "kl_unedited": self.kl_unedited,
+            "positions": self.positions,
+        }
+
+
+def check_bias_file(out: Path, replace: bool) -> None:
+    """Refuse a place where no file of biases should be written. Raises `TpeError`, or `ExistsError`."""
+    check_output(out, "a file of logit biases", _is_ours, replace=replace)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and set(document) == {"logit_bias"}
+
+
+def export_logit_bias(request: Request, verdict: Verdict) -> Steps[Exported]:
+    """Fit the constants, measure what they cost, write the file: a job.
+
+    Raises `TpeError` where a cost has to be measured and there is no detection, and where the file cannot be written.
+    """
+    model, edit = request.model, request.edit
+    check_bias_file(request.out, replace=True)
+    ids = tuple(entry.token_id for entry in edit.intervention.steering)
+    asked = np.array([math.log(entry.ratio) for entry in edit.intervention.steering])
+    cost, values = None, asked
+    if verdict.holding == "at a cost":
+        if request.detection is None:
+            raise TpeError("what a constant bias costs is measured on text: give the export a detection.")
+        seen = yield from _seen(model, edit, ids, request.detection)
+        yield Progress("fit the biases", 0)
+        fitted = seen.fitted(asked) if edit.rows or model.head.post.cap is not None else asked
+        values = np.clip(fitted, -LIMIT, LIMIT)
+        cost = BiasCost(
+            kl=seen.kl(values),
+            kl_unclipped=seen.kl(fitted),
+            kl_log_ratio=seen.kl(asked),
+            kl_unedited=seen.kl(np.zeros_like(asked)),
+            positions=len(seen.rest),
+        )
+        clipped = int((values != fitted).sum())
+    else:
+        clipped = 0
+    document = {"logit_bias": {str(i): round(float(value), 6) for i, value in zip(ids, values, strict=True)}}
+    data = (json.dumps(document, allow_nan=False) + "\n").encode()
+    yield Progress("write the biases", 0)
+    try:
+        write_file(request.out, [data])
+    except OSError as error:
+        raise TpeError(
+            f"the logit biases cannot be written to {request.out} ({error.strerror or error}): choose another place."
+        ) from error
+    return Exported(
+        format=FORMAT,
+        path=request.out,
+        size=len(data),
+        model=model.name,
+        revision=model.revision,
+        verdict=verdict,
+        lost="nothing" if cost is None else _lost(cost, clipped),
+        checked="no runtime: the file is a part of a request to a server",
+        facts={**document, "clipped": clipped, "cost": None if cost is None else cost.to_dict()},
+    )
+
+
+def _lost(cost: BiasCost, clipped: int) -> str:
+    clips = f", {cost.kl_unclipped:.3g} had {clipped} not been clipped to {LIMIT:g}" if clipped else ""
+    return (
+        f"KL {cost.kl:.3g} nats from the edited distribution, over {cost.positions:,} positions of the detecting text "
+        f"(the edit itself moves {cost.kl_unedited:.3g}; with log ratios as biases {cost.kl_log_ratio:.3g}{clips})"
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Logits of the steered tokens with and without the edit [N, k], and log sum exp of all other tokens' [N]."""
+
+    edited: Floats
+    plain: Floats
+    rest: Floats
+
+    def fitted(self, start: Floats) -> Floats:
+        """[k] the constants of least mean KL(edited || biased), where mean probabilities agree.
+
+        By generalised iterative scaling: every token, and the rest as one, moves by the log of the ratio of its means;
+        one of all categories is kept fixed, which is the rest.
+        """
+        target, _ = _means(self.edited, self.rest)
+        c = start.copy()
+        for _ in range(ROUNDS):
+            found, others = _means(self.plain + c, self.rest)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = np.log(target) - np.log(found) - (np.log1p(-target.sum()) - np.log(others))
+            step = np.where(np.isfinite(step), step, 0.0)  # of tokens that are never predicted
+            c += step
+            if np.abs(step).max(initial=0.0) < NEAR:
+                break
+        return c
+
+    def kl(self, c: Floats) -> float:
+        """Mean KL(edited || plain + c): tokens that are not steered differ by log Z alone."""
+        edited, biased = self.edited, self.plain + c
+        log_p, log_z = _normalised(edited, self.rest)
+        _, other_log_z = _normalised(biased, self.rest)
+        shift = np.where(np.isfinite(edited), edited - biased, 0.0)
+        kl = (np.exp(log_p) * shift).sum(1) - log_z + other_log_z
+        return max(0.0, float(kl.mean()))
+
+
+def _normalised(logits: Floats, rest: Floats) -> tuple[Floats, Floats]:
+    """(log probabilities [N, k], log Z [N])."""
+    from scipy.special import logsumexp
+
+    log_z: Floats = np.logaddexp(logsumexp(logits, axis=1), rest)
+    return logits - log_z[:, None], log_z
+
+
+def _means(logits: Floats, rest: Floats) -> tuple[Floats, float]:
+    """(mean probability of each steered token [k], that of all others together)."""
+    log_p, log_z = _normalised(logits, rest)
+    return np.exp(log_p).mean(0), float(np.exp(rest - log_z).mean())
+
+
+def _seen(model: LanguageModel, edit: ResolvedEdit, ids: tuple[int, ...], detection: Detection) -> Steps[_Seen]:
+    hidden = detection.sample.hidden
+    count = min(len(hidden), POSITIONS, max(CHUNK, VALUES // len(ids)))
+    numbers, steered = EditNumbers(edit), list(ids)
+    edited, plain, rest = [], [], []
+    for first in range(0, count, CHUNK):
+        yield Progress("measure what is lost", first, count)
+        h = torch.from_numpy(hidden[first : min(first + CHUNK, count)])
+        logits = model.head.logits(h).double()
+        plain.append(logits[:, steered].cpu().numpy())
+        edited.append(numbers.logits(model.head, h)[:, steered].double().cpu().numpy())
+        logits[:, steered] = -math.inf
+        rest.append(logits.logsumexp(-1).cpu().numpy())
+    return _Seen(np.concatenate(edited), np.concatenate(plain), np.concatenate(rest))
