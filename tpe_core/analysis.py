@@ -245,6 +245,11 @@ class Analysis:
             predicted=self.predicted,
             pc_scores=scores,
             tokens=self.tokens,
+            mean_hidden=self.detection.mean_hidden,
+            sd_hidden=np.sqrt(self.detection.variance_hidden),
+            rms_hidden=self.outliers.rms,
+            sd_weight=encoding.scale,
+            outlier=self.outliers.flags,
             stability=self.stability,
         )
 

@@ -30,7 +30,6 @@ else:
     np = Deferred("numpy")
 
 __all__ = [
-    "DIMENSION",
     "ENDS",
     "LARGEST_AND_SMALLEST",
     "CachedView",
@@ -42,7 +41,6 @@ __all__ = [
 
 SCHEMA = 1
 LARGEST_AND_SMALLEST = 12  # tokens at either end of a dimension
-DIMENSION = ("mean_hidden", "sd_hidden", "rms_hidden", "outlier", "sd_weight")  # [d] each
 ENDS = ("top_ids", "top_weights", "bottom_ids", "bottom_weights")  # [d, LARGEST_AND_SMALLEST] each
 NOT_OF_THE_RESULT = ("cache", "refresh", "offline", "trust_remote_code", "threads")
 
@@ -57,17 +55,16 @@ class CachedView:
     table: EncodingTable
     card: Mapping[str, Any]
     default_prompt: str
-    dimensions: Arrays  # what `dimension` shows, by the names of `DIMENSION` and `ENDS`
+    ends: Arrays  # the tokens at the ends of each dimension, by the names of `ENDS`
     answer: NextTokens | None = None
 
     def dimension(self, dim: int) -> DimensionDetail:
         """The details of one dimension."""
-        values = {name: self.dimensions[name][dim].item() for name in DIMENSION}
         top, bottom = (
-            tuple(zip(*(self.dimensions[f"{end}_{what}"][dim].tolist() for what in ("ids", "weights")), strict=True))
+            tuple(zip(*(self.ends[f"{end}_{what}"][dim].tolist() for what in ("ids", "weights")), strict=True))
             for end in ("top", "bottom")
         )
-        return DimensionDetail(dim=dim, top=top, bottom=bottom, **values)
+        return DimensionDetail.of(self.table, dim, top, bottom)
 
 
 def view_identity(head_sha256: str, table: EncodingTable) -> str:
@@ -100,7 +97,7 @@ def keep_view(options: RunOptions, view: CachedView, store: Store | None = None)
     table = view.table
     values = {field.name: getattr(table, field.name) for field in fields(table)}
     arrays = {name: np.asarray(value) for name, value in values.items() if isinstance(value, float | np.ndarray)}
-    arrays |= {f"dimension.{name}": array for name, array in view.dimensions.items()}
+    arrays |= dict(view.ends)
     arrays["tokens"] = np.frombuffer("\n".join(table.tokens).encode("utf-8", "surrogatepass"), dtype=np.uint8)
     meta = {
         "schema": SCHEMA, "identity": view.identity, "head_sha256": view.head_sha256, "made": view.made,
@@ -155,13 +152,13 @@ def _view(arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> CachedView |
             return None
         info = ModelInfo(**meta["info"])
         tokens = arrays.pop("tokens").tobytes().decode("utf-8", "surrogatepass").split("\n")
-        dimensions = {name: arrays.pop(f"dimension.{name}") for name in (*DIMENSION, *ENDS)}
+        ends = {name: arrays.pop(name) for name in ENDS}
         figures: dict[str, Any] = {name: array if array.ndim else array.item() for name, array in arrays.items()}
         table = EncodingTable(info=info, text=meta["text"], positions=meta["positions"], tokens=tokens, **figures)
         is_whole = (
             len(tokens) == len(table.surprisal) == len(table.predicted) == len(table.pc_scores) == info.vocab_rows
             and len(table.slope) == info.hidden_size
-            and all(len(values) == info.hidden_size for values in dimensions.values())
+            and all(len(array) == info.hidden_size for array in ends.values())
         )
         view = CachedView(
             identity=meta["identity"],
@@ -170,7 +167,7 @@ def _view(arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> CachedView |
             table=table,
             card=dict(meta["card"]),
             default_prompt=meta["default_prompt"],
-            dimensions=dimensions,
+            ends=ends,
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

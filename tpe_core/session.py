@@ -348,7 +348,7 @@ class LiveSession:
         kept = read_view(self.options)
         if not self.options.cache or (kept is not None and kept.identity == self.identity):
             return
-        head, outliers, detection = self.analysis.model.head, self.analysis.outliers, self.analysis.detection
+        head = self.analysis.model.head
         count = min(LARGEST_AND_SMALLEST, head.vocab_rows)
         ends: dict[str, list[NDArray[Any]]] = {name: [] for name in ENDS}
         for start in range(0, head.hidden_size, VIEWED):
@@ -365,14 +365,7 @@ class LiveSession:
             table=self.table,
             card=self.card,
             default_prompt=self.default_prompt,
-            dimensions={
-                "mean_hidden": detection.mean_hidden,
-                "sd_hidden": np.sqrt(detection.variance_hidden),
-                "rms_hidden": outliers.rms,
-                "outlier": outliers.flags,
-                "sd_weight": self.analysis.encoding.scale,
-                **{name: np.concatenate(parts) for name, parts in ends.items()},
-            },
+            ends={name: np.concatenate(parts) for name, parts in ends.items()},
         )
         keep_view(self.options, view)
 
@@ -386,16 +379,10 @@ class LiveSession:
         column = head.columns[dim, : head.vocab_rows]
         count = min(count, head.vocab_rows)
         top, bottom = column.topk(count), column.topk(count, largest=False)
-        return DimensionDetail(
-            dim=dim,
-            top=tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)),
-            bottom=tuple(zip(bottom.indices.tolist(), bottom.values.tolist(), strict=True)),
-            mean_hidden=float(self.analysis.detection.mean_hidden[dim]),
-            sd_hidden=float(np.sqrt(self.analysis.detection.variance_hidden[dim])),
-            rms_hidden=float(self.analysis.outliers.rms[dim]),
-            outlier=bool(self.analysis.outliers.flags[dim]),
-            sd_weight=float(self.analysis.encoding.scale[dim]),
+        largest, smallest = (
+            tuple(zip(end.indices.tolist(), end.values.tolist(), strict=True)) for end in (top, bottom)
         )
+        return DimensionDetail.of(self.table, dim, largest, smallest)
 
     def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
         """One token on average (alpha, residual, rank), after the prompt (base, now), and before anything is read."""

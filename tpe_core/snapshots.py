@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import TpeError
@@ -22,6 +22,9 @@ else:
     np = Deferred("numpy")
 
 __all__ = [
+    "CONDITION_FLAGS",
+    "CONDITION_NUMBERS",
+    "FURTHER_KEYS",
     "SORT_KEYS",
     "DimensionDetail",
     "EncodingTable",
@@ -32,6 +35,16 @@ __all__ = [
 ]
 
 SORT_KEYS = ("slope", "slope_std", "t", "r", "dim")
+FURTHER_KEYS = ("stderr", "q", "p", "mean_hidden", "sd_hidden", "rms_hidden", "sd_weight")
+"""Columns that a table can be ordered by as well, which are not asked for as often."""
+
+CONDITION_NUMBERS: Mapping[str, str] = {
+    "slope": "slope", "std": "slope_std", "stderr": "stderr", "t": "t", "p": "p", "q": "q", "r": "r",
+    "mean_h": "mean_hidden", "sd_h": "sd_hidden", "rms_h": "rms_hidden", "sd_w": "sd_weight", "rank": "", "dim": "",
+}  # fmt: skip
+"""What a condition calls the numbers of a dimension, and the table's fields; ``rank`` is that by slope."""
+
+CONDITION_FLAGS = ("pruned", "outlier")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +87,11 @@ class EncodingTable:
     predicted: Floats  # [V] A.W_w + B (+ offset)
     pc_scores: NDArray[np.float32]  # [V, 2] scores on the first two components
     tokens: Sequence[str]  # [V] printable token texts
+    mean_hidden: Floats  # [d] E[h_i]
+    sd_hidden: Floats  # [d] standard deviation of h_i
+    rms_hidden: Floats  # [d] sqrt(E[h_i^2])
+    sd_weight: Floats  # [d] standard deviation of the column
+    outlier: NDArray[np.bool_]  # [d] whether h_i stands out: `tpe_core.encoding.outliers`
     stability: Stability | None = None  # slopes from parts of the text; None where that is not known
 
     def rank_percentile(self) -> Floats:
@@ -86,10 +104,32 @@ class EncodingTable:
         """[d] the values a sort key orders by, larger first: magnitudes, but for ``dim``."""
         if name == "dim":
             return -np.arange(len(self.slope), dtype=float)
-        if name not in SORT_KEYS:
-            raise TpeError(f"unknown sort key {name!r}: choose one of {', '.join(SORT_KEYS)}.")
+        if name not in (*SORT_KEYS, *FURTHER_KEYS):
+            raise TpeError(f"unknown sort key {name!r}: choose one of {', '.join((*SORT_KEYS, *FURTHER_KEYS))}.")
         values: Floats = np.abs(getattr(self, name))
         return values
+
+    def where(self, condition: str, pruned: Sequence[int] = ()) -> NDArray[np.bool_]:
+        """[d] of which dimensions a condition holds, such as ``abs(slope) > 1 and not pruned and sd_h < 3``.
+
+        Args:
+            condition: Of the names of `CONDITION_NUMBERS` and `CONDITION_FLAGS`; `tpe_core.expressions` has the syntax.
+            pruned: The dimensions that count as pruned.
+
+        Raises:
+            TpeError: Where it is not understood, in one sentence.
+        """
+        from tpe_core.expressions import parse_condition
+
+        rank = np.empty(len(self.slope), dtype=np.int64)
+        rank[self.order()] = np.arange(1, len(rank) + 1)
+        mask = np.zeros(len(rank), dtype=bool)
+        mask[list(pruned)] = True
+        columns: dict[str, NDArray[Any]] = {
+            name: getattr(self, field) for name, field in CONDITION_NUMBERS.items() if field
+        }
+        columns |= {"rank": rank, "dim": np.arange(len(rank)), "pruned": mask, "outlier": self.outlier}
+        return parse_condition(condition, CONDITION_NUMBERS, CONDITION_FLAGS).holds(columns)
 
     def order(self, name: str = "slope", descending: bool = True) -> Ints:
         """[d] dimensions in the order of a sort key, ties by index."""
@@ -140,6 +180,22 @@ class DimensionDetail:
     rms_hidden: float  # sqrt(E[h_i^2])
     outlier: bool  # whether rms or variance stands out among the dimensions
     sd_weight: float
+
+    @classmethod
+    def of(
+        cls, table: EncodingTable, dim: int, top: tuple[tuple[int, float], ...], bottom: tuple[tuple[int, float], ...]
+    ) -> DimensionDetail:
+        """The details of a dimension of a table, with the tokens at its ends."""
+        return cls(
+            dim=dim,
+            top=top,
+            bottom=bottom,
+            mean_hidden=float(table.mean_hidden[dim]),
+            sd_hidden=float(table.sd_hidden[dim]),
+            rms_hidden=float(table.rms_hidden[dim]),
+            outlier=bool(table.outlier[dim]),
+            sd_weight=float(table.sd_weight[dim]),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,6 +176,11 @@ def test_a_live_session_shows_the_engines_numbers(files: tuple[Path, Path]) -> N
     assert token.static_bias == pytest.approx(w[9] @ beta, abs=1e-9)
     assert token.static_bias == pytest.approx(analysis.static_bias.values[9], abs=1e-9)
     assert token.untrained == pytest.approx(1 - analysis.undertrained.distance[9], abs=1e-9)
+    chosen = live.table.where("sd_h > .5 and not pruned or outlier", (3,))
+    above = np.sqrt(analysis.detection.variance_hidden) > 0.5
+    assert chosen.tolist() == [
+        (bool(above[d]) and d != 3) or bool(analysis.outliers.flags[d]) for d in range(len(chosen))
+    ]
     rms = np.sqrt(np.diag(analysis.detection.hh_sum) / analysis.detection.positions)
     assert detail.rms_hidden == pytest.approx(rms[3])
     assert detail.outlier == bool(analysis.outliers.flags[3])
@@ -186,11 +191,11 @@ def test_opening_a_session_pays_for_nothing_that_is_not_shown(files: tuple[Path,
     analysis, _ = analysed(files)
     live = LiveSession(analysis)
     live.evaluate("the list of", Intervention((1,)))
-    lazy = {"final_norm", "static_bias", "outliers", "untrained", "undertrained", "geometry", "components_weighted"}
+    lazy = {"final_norm", "static_bias", "untrained", "undertrained", "geometry", "components_weighted"}
     assert lazy & set(vars(analysis)) == set()
     live.dimension(0)
     live.token(4, "the list of", Intervention())
-    assert (lazy | {"_rows"}) & set(vars(analysis)) == {"final_norm", "outliers", "untrained"}  # no pass over W
+    assert (lazy | {"_rows"}) & set(vars(analysis)) == {"final_norm", "untrained"}  # no pass over W
 
 
 def test_without_any_bias_there_is_no_static_bias(tmp_path: Path, files: tuple[Path, Path]) -> None:

@@ -106,7 +106,7 @@ def test_a_view_that_is_there_is_not_written_again(session: LiveSession, kept: C
     assert read_view(session.options).made == first  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("spoil", ["tokens", "dimension.outlier", "slope", "schema", "info", "made"])
+@pytest.mark.parametrize("spoil", ["tokens", "outlier", "slope", "schema", "info", "made"])
 def test_a_view_of_another_layout_is_absent(session: LiveSession, kept: CachedView, spoil: str) -> None:
     (path,) = default_root().iterdir()
     entry = Store().load(path.stem)

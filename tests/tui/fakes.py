@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tpe_core.cached_view import DIMENSION, CachedView, view_identity
+from tpe_core.cached_view import CachedView, view_identity
 from tpe_core.edits.intervention import Intervention, Method, Steering
 from tpe_core.edits.replacements import ROTATE
 from tpe_core.encoding.stability import Stability, half_splits
@@ -137,6 +137,11 @@ class FakeSession:
             predicted=predicted,
             pc_scores=(u[:, :2] * s[:2]).astype(np.float32),
             tokens=names,
+            mean_hidden=mean,
+            sd_hidden=np.full(d, 0.9),
+            rms_hidden=np.hypot(mean, 0.9),
+            sd_weight=self.W.std(0),
+            outlier=np.hypot(mean, 0.9) > 4,
             stability=self._stability(slope),
         )
 
@@ -181,10 +186,11 @@ class FakeSession:
     def kept(self, prompt: str | None = None) -> CachedView:
         """What an earlier run kept of it, with the distribution after a prompt."""
         details = [self.dimension(dim) for dim in range(len(self.table.slope))]
-        dimensions = {name: np.array([getattr(detail, name) for detail in details]) for name in DIMENSION}
-        for end in ("top", "bottom"):
-            dimensions[f"{end}_ids"] = np.array([[pair[0] for pair in getattr(detail, end)] for detail in details])
-            dimensions[f"{end}_weights"] = np.array([[pair[1] for pair in getattr(detail, end)] for detail in details])
+        ends = {
+            f"{end}_{what}": np.array([[pair[at] for pair in getattr(detail, end)] for detail in details])
+            for end in ("top", "bottom")
+            for at, what in enumerate(("ids", "weights"))
+        }
         return CachedView(
             identity=self.identity,
             head_sha256=self.head_sha256,
@@ -192,7 +198,7 @@ class FakeSession:
             table=self.table,
             card=self.card,
             default_prompt=self.default_prompt,
-            dimensions=dimensions,
+            ends=ends,
             answer=None if prompt is None else self.evaluate(prompt, Intervention()),
         )
 
@@ -289,17 +295,7 @@ class FakeSession:
         order = np.argsort(self.W[:, dim])
         high = tuple((int(i), float(self.W[i, dim])) for i in order[::-1][:count])
         low = tuple((int(i), float(self.W[i, dim])) for i in order[:count])
-        rms = float(np.hypot(self.mean[dim], 0.9))
-        return DimensionDetail(
-            dim=dim,
-            top=high,
-            bottom=low,
-            mean_hidden=float(self.mean[dim]),
-            sd_hidden=0.9,
-            rms_hidden=rms,
-            outlier=rms > 4,
-            sd_weight=float(self.W[:, dim].std()),
-        )
+        return DimensionDetail.of(self.table, dim, high, low)
 
     def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
         self.calls.append("token")

@@ -280,6 +280,10 @@ class FitScreen(StudyScreen):
         self.say(f"match {self._hit + 1} of {len(self._hits)} for {shown!r}")
         self.show()
 
+    @on(ListPane.Sorted)
+    def _sorted_by_click(self) -> None:
+        self.show()
+
     def action_sort(self) -> None:
         """Sort by the next column."""
         if self._table is not None:

@@ -156,6 +156,16 @@ class FitTable(ListPane):
                 text += fit(column.write(value), column.width, right=True)
         return [(text, "row")], "cursor" if index == self.cursor else "row"
 
+    def header_clicked(self, x: int) -> None:
+        """Sort by the column that was clicked; the one that it is sorted by the other way round."""
+        columns, cells = self._columns(self.size.width - 1)
+        right = 0
+        for column in columns:
+            left, right = right, right + (cells + 1 if column.name == "token" else column.width)
+            if left <= x < right:
+                self.sort_by(column.name, not self.descending if column.name == self.sort else None)
+                self.post_message(self.Sorted(self))
+
     def copy_text(self) -> str:
         """The token under the cursor."""
         token_id = self.token_id

@@ -5,6 +5,7 @@ Each action of the key table is one method named after its id; nothing here edit
 
 from __future__ import annotations
 
+from tpe_core.errors import TpeError
 from tpe_tui.cells import escape_controls
 from tpe_tui.dialogs.card import CardScreen
 from tpe_tui.dialogs.help import HelpScreen
@@ -179,8 +180,11 @@ class BrowseActions:
             return
 
         def check(text: str) -> str | None:
-            fine = not text.strip() or parse_filter(text) is not None
-            return None if fine else f"not understood; try {FILTER_HELP}"
+            try:
+                parse_filter(text)
+            except TpeError as error:
+                return str(error)
+            return None
 
         self.frame.question(
             "show dimensions", self._filter_dims, self.frame.dims.filter, f"{FILTER_HELP}; nothing shows all", check

@@ -20,7 +20,15 @@ from tpe_core.cached_view import CachedView
 from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import Intervention
 from tpe_core.progress import Progress
-from tpe_core.snapshots import SORT_KEYS, DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
+from tpe_core.snapshots import (
+    FURTHER_KEYS,
+    SORT_KEYS,
+    DimensionDetail,
+    EncodingTable,
+    NextTokens,
+    PruningForecast,
+    TokenDetail,
+)
 from tpe_tui.cells import clock_or_date
 from tpe_tui.dialogs.ask import Ask, Check
 from tpe_tui.engine.messages import Answer, Failure
@@ -247,7 +255,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
             self.tokens.forget()
             self.dims.forget()
             view = self.front.memory.recall(self.workspace.options.model)
-            self.dims.sort = view.sort if view.sort in SORT_KEYS else SORT_KEYS[0]
+            self.dims.sort = view.sort if view.sort in (*SORT_KEYS, *FURTHER_KEYS) else SORT_KEYS[0]
             self.dims.descending = view.descending
             self.plot.name_shown = view.plot if view.plot in PLOTS else next(iter(PLOTS))
         self.tokens.table = self.workspace.table
@@ -445,6 +453,12 @@ class InspectFrame(NeedsRoom, Screen[None]):
             return None, False
         prompt, edit, figures = self._token
         return figures, (prompt, edit) == (self.workspace.history.prompt, self.workspace.history.intervention)
+
+    @on(ListPane.Sorted)
+    def _sorted_by_click(self, event: ListPane.Sorted) -> None:
+        event.stop()
+        self.retitle()
+        self.show_detail()
 
     @on(ListPane.Moved)
     def _cursor_moved(self, event: ListPane.Moved) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from tpe_core.expressions import parse_condition
 from tpe_core.lazy import Deferred
-from tpe_core.snapshots import SORT_KEYS, EncodingTable
+from tpe_core.snapshots import CONDITION_FLAGS, CONDITION_NUMBERS, SORT_KEYS, EncodingTable
 from tpe_tui.cells import bar, fit, number, p_value
 from tpe_tui.widgets.line_widget import Line, ListPane
 
@@ -24,8 +25,9 @@ else:
 
 __all__ = ["FILTER_HELP", "DimTable", "parse_filter"]
 
-FILTER_HELP = "pruned, kept, a range such as 10-50, or a bound on the sort key such as >0.5"
-BAR_CELLS = 6
+FILTER_HELP = "kept, 10-50, >0.5 (the sort key), or as in abs(slope) > 1 and not pruned"
+BAR_CELLS = 6  # of the bar at least
+HEADER_CELLS = 12  # before the columns: the mark, the rank, the dimension
 
 
 class Column(NamedTuple):
@@ -52,25 +54,38 @@ def _r(value: float) -> str:
 COLUMNS = (
     Column("slope", "slope", 8, _signed),
     Column("slope_std", "std", 8, _signed),
+    Column("stderr", "stderr", 8, number),
     Column("t", "t", 8, _t),
     Column("r", "r", 6, _r),
     Column("q", "q", 7, p_value),
+    Column("mean_hidden", "mean h", 8, _signed),
+    Column("sd_hidden", "sd h", 8, number),
+    Column("rms_hidden", "rms h", 8, number),
+    Column("sd_weight", "sd W", 8, number),
 )
 PRIORITY = ("slope", "r", "slope_std", "t", "q")
+WIDE = ("stderr", "mean_hidden", "sd_hidden", "sd_weight", "rms_hidden")
+"""The columns of a pane that is wide enough for them beside a bar."""
+
+Filter = Callable[[EncodingTable, str, "np.ndarray"], "np.ndarray"]
+"""Of (table, sort key, pruned [d]): what stays in view [d]."""
 
 
-def parse_filter(text: str) -> Callable[[EncodingTable, str, np.ndarray], np.ndarray] | None:
-    """A filter as a function of (table, sort key, pruned [d]) to what stays in view [d]; None if not understood."""
-    text = text.strip().lower()
-    if text in ("pruned", "kept"):
-        return lambda _table, _key, pruned: pruned if text == "pruned" else ~pruned
+def parse_filter(text: str) -> Filter | None:
+    """A filter; None where the text is empty. Raises `TpeError` where it is not understood."""
+    text = text.strip()
+    if not text:
+        return None
+    if text.lower() == "kept":
+        return lambda _table, _key, pruned: ~pruned
     if match := re.fullmatch(r"(\d+)\s*-\s*(\d+)", text):
         low, high = int(match[1]), int(match[2])
         return lambda _table, _key, pruned: (np.arange(len(pruned)) >= low) & (np.arange(len(pruned)) <= high)
     if match := re.fullmatch(r"([<>])\s*(\d*\.?\d+(?:e[+-]?\d+)?)", text):
         above, bound = match[1] == ">", float(match[2])
         return lambda table, key, _pruned: (np.abs(table.key(key)) > bound) == above
-    return None
+    condition = parse_condition(text, CONDITION_NUMBERS, CONDITION_FLAGS)
+    return lambda table, _key, pruned: table.where(condition.text, np.flatnonzero(pruned).tolist())
 
 
 class DimTable(ListPane):
@@ -147,7 +162,7 @@ class DimTable(ListPane):
         now[list(pruned)] = True
         changed = now != self.pruned
         self.pruned = now
-        if self.filter in ("pruned", "kept") and changed.any():
+        if re.search(r"\b(pruned|kept)\b", self.filter) and changed.any():
             self.rebuild()
             return
         seen = self.order[self.top : self.top + self.page]
@@ -186,17 +201,23 @@ class DimTable(ListPane):
 
     def title(self) -> str:
         """What the pane's title adds: sort key, direction, filter."""
-        text = f"{'std' if self.sort == 'slope_std' else self.sort} {'↓' if self.descending else '↑'}"
+        heading = next((column.header for column in COLUMNS if column.name == self.sort), self.sort)
+        text = f"{heading} {'↓' if self.descending else '↑'}"
         return f"{text}  {self.filter} ({self.n_rows})" if self.filter else text
 
     def _columns(self, width: int) -> tuple[list[Column], int]:
         """The columns that fit, the sort key's always, and the cells left for the bar."""
-        left = width - 12
+        left = width - HEADER_CELLS
         wanted = [self.sort, *PRIORITY] if self.sort != "dim" else list(PRIORITY)
         chosen: set[str] = set()
         for name in wanted:
             cells = next(column.width for column in COLUMNS if column.name == name)
             if name not in chosen and cells <= left:
+                chosen.add(name)
+                left -= cells
+        for name in WIDE:
+            cells = next(column.width for column in COLUMNS if column.name == name)
+            if name not in chosen and cells + BAR_CELLS < left:
                 chosen.add(name)
                 left -= cells
         return [column for column in COLUMNS if column.name in chosen], left - 1
@@ -240,9 +261,31 @@ class DimTable(ListPane):
         return runs, "cursor" if index == self.cursor else "range" if in_range else "row"
 
     def next_sort(self) -> None:
-        """Order by the next key."""
-        self.sort = SORT_KEYS[(SORT_KEYS.index(self.sort) + 1) % len(SORT_KEYS)]
+        """Order by the next key; from a column that is no such key by the first."""
+        at = SORT_KEYS.index(self.sort) + 1 if self.sort in SORT_KEYS else 0
+        self.sort = SORT_KEYS[at % len(SORT_KEYS)]
         self.rebuild()
+
+    def column_at(self, x: int, width: int) -> str | None:
+        """The sort key of the column whose header stands at cell `x`; None where none does."""
+        if 7 <= x < HEADER_CELLS:
+            return "dim"
+        right = HEADER_CELLS
+        for column in self._columns(width)[0]:
+            right += column.width
+            if right - column.width <= x < right:
+                return column.name
+        return None
+
+    def header_clicked(self, x: int) -> None:
+        """Order by the column that was clicked; the one that it is ordered by the other way round."""
+        name = self.column_at(x, self.size.width - 1)
+        if name is None or self.table is None:
+            return
+        self.descending = not self.descending if name == self.sort else True
+        self.sort = name
+        self.rebuild()
+        self.post_message(self.Sorted(self))
 
     def copy_text(self) -> str:
         """The row under the cursor as two tab-separated lines: names, then full-precision values."""

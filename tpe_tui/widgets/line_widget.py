@@ -160,6 +160,18 @@ class ListPane(LineWidget):
             """The pane that moved."""
             return self.pane
 
+    class Sorted(Message):
+        """The rows stand in another order, by a click."""
+
+        def __init__(self, pane: ListPane) -> None:
+            super().__init__()
+            self.pane = pane
+
+        @property
+        def control(self) -> ListPane:
+            """The pane that was sorted."""
+            return self.pane
+
     def __init__(self, id: str) -> None:
         super().__init__(id)
         self.cursor = 0
@@ -248,10 +260,15 @@ class ListPane(LineWidget):
         self.scroll_rows(-3)
 
     def on_click(self, event: events.Click) -> None:
-        """Put the cursor where the mouse is."""
+        """Put the cursor where the mouse is; on the header, order by that column."""
         at = event.get_content_offset(self)
+        if at is not None and at.y == 0:
+            self.header_clicked(at.x)
         if at is not None and at.y > 0 and self.top + at.y - 1 < self.n_rows:
             self.go(self.top + at.y - 1)
+
+    def header_clicked(self, x: int) -> None:
+        """The header was clicked at cell `x`; nothing happens where the list has one order."""
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         """As wide as it is let be."""

@@ -5,13 +5,14 @@ It shows the engine's last answer and says when that answer is not the current o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tpe_core.lazy import Deferred
 from tpe_core.snapshots import EncodingTable, NextTokens, TokenDetail
-from tpe_tui.cells import bar, fit, percent, points
+from tpe_tui.cells import bar, fit, number, percent, points
 from tpe_tui.ratios import short_ratio
 from tpe_tui.widgets.line_widget import Line, ListPane
 
@@ -26,6 +27,8 @@ SCALES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0
 LEADING = " ·␣▁Ġ"
 PROBABILITY, CHANGE = 8, 7  # cells of a column
 NAME_CELLS = 8  # of a token's text at least, beside its ratio
+WIDE: Mapping[str, int] = {"id": 8, "alpha": 9, "log p": 8}  # cells of columns that a pane with room for them has
+BAR_BESIDE = 10  # cells of a bar that stay beside them
 NOTABLE = 0.01
 """A change of a point is coloured; the sign says the rest, and fewer colours are fewer bytes."""
 
@@ -201,15 +204,33 @@ class TokenBars(ListPane):
         order = "base ↓" if self.by_base else "now ↓"
         return f"{order}  {self.filter} ({self.n_rows})" if self.filter else order
 
-    def _widths(self, width: int) -> tuple[int, int, int]:
-        """Cells for the token's text, its change and the bar; a name with a ratio takes the others' room."""
+    def _widths(self, width: int) -> tuple[int, int, list[str], int]:
+        """Cells for the token's text and its change, the wide columns, cells for the bar.
+
+        A name with a ratio takes the others' room.
+        """
         left = width - 2 - 2 * PROBABILITY
         tags = [self._tag(row.token_id) for row in self.rows if row.token_id in self.ratios]
         least = NAME_CELLS + max(map(len, tags), default=0)
         change = CHANGE if left - CHANGE >= least or not tags else 0
         left -= change
         token = min(max(least, min(26, left * 3 // 5)), left)
-        return token, change, max(0, left - token - 1)
+        left -= token + 1
+        further: list[str] = []
+        for name, cells in WIDE.items():
+            if left - cells < BAR_BESIDE:
+                break
+            further.append(name)
+            left -= cells
+        return token, change, further, max(0, left)
+
+    def _further(self, name: str, row: Row, table: EncodingTable) -> str:
+        """What stands in a wide column."""
+        if name == "id":
+            return str(row.token_id)
+        if name == "alpha":
+            return number(math.exp(-float(table.surprisal[row.token_id])))
+        return "" if not row.now else number(math.log(row.now))
 
     def _tag(self, token_id: int) -> str:
         """The ratio that stands behind the text of a steered token."""
@@ -218,11 +239,11 @@ class TokenBars(ListPane):
 
     def header(self, width: int) -> Line:
         """Column names; dots behind `now` while an answer is awaited."""
-        token, change, cells = self._widths(width)
+        token, change, further, cells = self._widths(width)
         now = "now…" if self.pending else "now"
         scale = f"0 to {100 * self._scale:g}%" if cells >= 9 else ""
         text = "  " + fit("token", token) + fit("base", PROBABILITY, True) + fit(now, PROBABILITY, True)
-        text += fit("Δ pts", change, True)
+        text += fit("Δ pts", change, True) + "".join(fit(name, WIDE[name], True) for name in further)
         return [(text, "head"), (" " + fit(scale if self.answer else "", max(0, cells)), "muted")]
 
     def row(self, index: int, width: int) -> tuple[Line, str]:
@@ -230,7 +251,7 @@ class TokenBars(ListPane):
         if self.table is None:
             return [], "row"
         row = self.rows[index]
-        cells, change_cells, bars = self._widths(width)
+        cells, change_cells, further, bars = self._widths(width)
         tag = self._tag(row.token_id)
         plain = "muted" if self.dimmed else "row"
         runs: Line = [
@@ -238,13 +259,16 @@ class TokenBars(ListPane):
             (fit(self.table.tokens[row.token_id], cells - len(tag)), plain),
             (tag, "steered"),
         ]
+        beside = "".join(fit(self._further(name, row, self.table), WIDE[name], True) for name in further)
         if row.base is None or row.now is None:
-            runs.append((fit("…", PROBABILITY, True) * 2 + " " * (change_cells + 1 + bars), "muted"))
+            awaited = fit("…", PROBABILITY, True) * 2 + " " * change_cells
+            runs.append((awaited + beside + " " * (1 + bars), "muted"))
         else:
             change = row.now - row.base
             role = plain if self.dimmed or abs(change) < NOTABLE else "up" if change > 0 else "down"
             runs.append((fit(percent(row.base), PROBABILITY, True) + fit(percent(row.now), PROBABILITY, True), plain))
-            runs.append((fit(points(change, fine=bool(tag)), change_cells, True) + " ", role))
+            runs.append((fit(points(change, fine=bool(tag)), change_cells, True), role))
+            runs.append((beside + " ", plain))
             runs.extend(self._bar(row.base / self._scale, row.now / self._scale, bars))
         return runs, "cursor" if index == self.cursor else "row"
 

@@ -184,3 +184,21 @@ async def test_every_layout_shows_figures_tokens_and_plot(start: Start, size: tu
             assert screen.tokens.display
             assert pane.size.width >= 20
             assert pane.size.height >= 6
+
+
+async def test_a_click_on_a_header_sorts_the_tokens_by_that_column(start: Start) -> None:
+    async with start(size=(160, 48)) as (app, pilot):
+        screen = await opened(app, pilot)
+        await pilot.press("1")
+        tokens = screen.tokens
+        for title, name in (("residual", "residual"), ("token", "token"), ("alpha", "alpha")):
+            before = tokens.token_id
+            offset = (lines(tokens)[0].index(title) + 1, 1)  # below the border
+            await pilot.click(tokens, offset=offset)
+            first, down = int(tokens.order[0]), tokens.descending
+            assert tokens.sort == name
+            assert tokens.token_id == before
+            await pilot.click(tokens, offset=offset)
+            assert tokens.descending is not down
+            assert int(tokens.order[-1]) == first
+            assert f"{title}" in str(tokens.border_title)

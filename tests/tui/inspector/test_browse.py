@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from textual.widgets import Static
 
 from tests.tui.fakes import FakeSession
 from tests.tui.helpers import Start, answered, lines, type_line, until
+from tpe_core.snapshots import EncodingTable
+from tpe_tui.cells import number
 from tpe_tui.dialogs.error import TextScreen
 from tpe_tui.dialogs.help import HelpScreen
 from tpe_tui.shell.engine_app import COPY_NAME
@@ -99,7 +102,7 @@ async def test_filters(start: Start) -> None:
         inspector = app.inspector
         await pilot.press("space", "j", "space", "f")
         await type_line(pilot, "nonsense")
-        assert "not understood" in str(app.screen.query_one("#ask-hint", Static).render())
+        assert "no column is called nonsense" in str(app.screen.query_one("#ask-hint", Static).render())
         await type_line(pilot, "pruned")
         assert inspector.dims.n_rows == 2
         await pilot.press("space")
@@ -114,6 +117,66 @@ async def test_filters(start: Start) -> None:
         assert [inspector.tokens.table.tokens[row.token_id] for row in inspector.tokens.rows if not row.pinned] == [
             "[link=x]"
         ]
+
+
+@pytest.mark.parametrize(
+    ("text", "keeps"),
+    [
+        ("kept", lambda table, pruned: ~pruned),
+        ("> 1.5", lambda table, pruned: np.abs(table.slope) > 1.5),
+        ("abs(slope) > 1 and not pruned", lambda table, pruned: (np.abs(table.slope) > 1) & ~pruned),
+        ("rank <= 5 or pruned", lambda table, pruned: np.isin(np.arange(64), table.order()[:5]) | pruned),
+        ("sd_w < .12 and mean_h * slope > 0 and dim >= 9",
+         lambda table, pruned: (table.sd_weight < 0.12) & (table.mean_hidden * table.slope > 0) & (np.arange(64) >= 9)),
+    ],
+)  # fmt: skip
+async def test_a_condition_on_columns_is_a_filter(
+    start: Start, text: str, keeps: Callable[[EncodingTable, np.ndarray], np.ndarray]
+) -> None:
+    async with start() as (app, pilot):
+        dims = app.inspector.dims
+        await pilot.press("space", "j", "j", "space", "f")
+        await type_line(pilot, text)
+        expected = np.flatnonzero(keeps(dims.table, dims.pruned))
+        assert 0 < len(expected) < 64
+        assert set(dims.order.tolist()) == set(expected.tolist())
+        assert f"({len(expected)})" in app.inspector.dims.border_title
+        await pilot.press("g", "space")
+        await answered(app, pilot)
+        if "pruned" in text or text == "kept":
+            assert set(dims.order.tolist()) == set(np.flatnonzero(keeps(dims.table, dims.pruned)).tolist())
+
+
+async def test_a_click_on_a_header_sorts_by_that_column_and_again_the_other_way(start: Start) -> None:
+    async with start(size=(300, 48)) as (app, pilot):
+        dims = app.inspector.dims
+        header = lines(dims)[0]
+        for title, name in (("sd h", "sd_hidden"), ("mean h", "mean_hidden"), ("stderr", "stderr"), (" r ", "r")):
+            offset = (header.index(title) + 1, 1)  # below the border
+            await pilot.click(dims, offset=offset)
+            assert (dims.sort, dims.descending) == (name, True)
+            assert dims.order.tolist() == dims.table.order(name).tolist()
+            assert f"{title.strip()}↓" in lines(dims)[0]
+            assert title.strip() in dims.border_title
+            await pilot.click(dims, offset=offset)
+            assert dims.order.tolist() == dims.table.order(name, descending=False).tolist()
+        await pilot.click(dims, offset=(10, 1))
+        assert dims.sort == "dim"
+        await pilot.press("s")
+        assert dims.sort == "slope"
+
+
+async def test_a_wide_pane_shows_more_columns_and_keeps_its_bar(start: Start) -> None:
+    shown = {}
+    for width in (80, 160, 280):
+        async with start(size=(width, 48)) as (app, _):
+            shown[width] = lines(app.inspector.dims)[0].split() + lines(app.inspector.tokens)[0].split()
+            row, drawn = app.inspector.tokens.rows[0], lines(app.inspector.tokens)[1]
+            assert "█" in drawn
+    assert set(shown[80]) < set(shown[160]) < set(shown[280])
+    assert {"stderr", "mean", "sd", "id", "alpha"} <= set(shown[280])
+    assert str(row.token_id) in drawn.split()
+    assert number(float(np.exp(-FakeSession().table.surprisal[row.token_id]))) in drawn.split()
 
 
 async def test_a_filter_hides_neither_the_token_that_was_searched_for_nor_a_steered_one(start: Start) -> None:
@@ -207,7 +270,8 @@ async def test_nothing_is_asked_for_a_detail_that_nobody_sees(start: Start) -> N
     async with start(session) as (_, pilot):
         await pilot.press("j", "j", "space", "2", "j")
         await pilot.pause(0.1)
-        assert set(session.calls) == {"evaluate", "prepare_forecast"}
+        kept = {"keep_view", f"keep_answer {session.default_prompt}"}
+        assert set(session.calls) - kept == {"evaluate", "prepare_forecast"}
 
 
 async def test_copy_goes_to_the_clipboard_and_a_file(start: Start, tmp_path: Path) -> None:
