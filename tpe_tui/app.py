@@ -270,6 +270,7 @@ def run_app(
     ascii_only: bool | None = None,
     *,
     chat: bool = False,
+    theme: str | None = None,
 ) -> int:
     """Run the inspector in this terminal, then `leave` with its exit code: see `run_in_terminal`."""
-    return run_in_terminal(TpeApp(options, mask, prompt=prompt, chat=chat), leave, ascii_only)
+    return run_in_terminal(TpeApp(options, mask, prompt=prompt, chat=chat), leave, ascii_only, theme)

@@ -25,6 +25,7 @@ from tpe_core.streams import OutputError, check_arguments, with_standard_streams
 from tpe_tui.cli.bake import bake
 from tpe_tui.cli.cache import cache
 from tpe_tui.cli.command_group import OPEN, CommandGroup
+from tpe_tui.cli.completion import one_of
 from tpe_tui.cli.console import drive, load, no_terminal, on_terminal, print_json, say, warn_if_busy
 from tpe_tui.cli.demo import train
 from tpe_tui.cli.doctor import doctor
@@ -39,7 +40,10 @@ from tpe_tui.cli.prune import prune
 from tpe_tui.cli.steer import steer
 from tpe_tui.cli.transfer import transfer
 
-__all__ = ["COMMANDS", "Command", "command_line", "main"]
+__all__ = ["COMMANDS", "THEME_NAMES", "Command", "command_line", "main"]
+
+THEME_NAMES = ("dark", "light", "ansi")
+"""What `--theme` takes: the names of `tpe_tui.shell.theme.THEMES`, which the help does not wait for."""
 
 
 def _print_version(is_asked: bool) -> None:
@@ -71,6 +75,14 @@ def open_inspector(
             "--ascii/--no-ascii", help="Draw in ASCII, or not; default: as the locale says.", show_default=False
         ),
     ] = None,
+    theme: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=one_of(*THEME_NAMES),
+            help="The inspector's colours; default: $TPE_THEME, else as the terminal says of its background.",
+            show_default=False,
+        ),
+    ] = None,
     *,
     json_: bool,
 ) -> None:
@@ -89,7 +101,7 @@ def open_inspector(
         return
     from tpe_tui.app import run_app
 
-    raise typer.Exit(run_app(options, mask, prompt, ascii_only=ascii_only, chat=chat))
+    raise typer.Exit(run_app(options, mask, prompt, ascii_only=ascii_only, chat=chat, theme=theme))
 
 
 @takes(LOADING | {"text", "text_field"} | OUTPUT)

@@ -36,7 +36,7 @@ from tpe_tui.shell.driver import TerminalDriver
 from tpe_tui.shell.input_order import InputOrder
 from tpe_tui.shell.line_filters import AsciiFilter
 from tpe_tui.shell.terminal_title import TerminalTitle, understands_titles
-from tpe_tui.shell.theme import FEW_COLOURS, THEME
+from tpe_tui.shell.theme import FEW_COLOURS, THEME, theme_of
 from tpe_tui.shell.view_memory import default_state_dir
 from tpe_tui.sizes import short_name
 from tpe_tui.workspace import Change, Workspace
@@ -45,6 +45,7 @@ __all__ = ["EngineApp", "run_in_terminal"]
 
 if TYPE_CHECKING:
     from textual.screen import Screen
+    from textual.theme import Theme
 
     from tpe_tui.shell.terminal_output import TerminalOutput
 
@@ -101,14 +102,15 @@ class EngineApp(App[int]):
         self._mounted_context: contextvars.Context | None = None
         self._painted_size: Size | None = None
 
-    def suit(self, ascii_only: bool, few_colours: bool) -> None:
-        """Draw for a terminal that has ASCII only, or few colours or none; called before the app runs."""
+    def suit(self, ascii_only: bool, few_colours: bool, theme: Theme = THEME) -> None:
+        """Draw for a terminal that has ASCII only, or few colours or none, else in a theme; before the app runs."""
         self.ascii = AsciiFilter() if ascii_only else None
         self.workspace.ascii_only = ascii_only
-        self.few_colours = few_colours or self.no_color
-        if self.few_colours:
-            self.register_theme(FEW_COLOURS)
-            self.theme = FEW_COLOURS.name
+        self.few_colours = few_colours or self.no_color or theme is FEW_COLOURS
+        chosen = FEW_COLOURS if self.few_colours else theme
+        if chosen is not THEME:
+            self.register_theme(chosen)
+            self.theme = chosen.name
             self.stylesheet.set_variables(self.get_css_variables())
 
     def get_line_filters(self) -> Sequence[LineFilter]:
@@ -295,15 +297,23 @@ class LeaveQuestion(Question):
     """Whether to leave."""
 
 
-def run_in_terminal(app: EngineApp, leave: Callable[[int], object] = os._exit, ascii_only: bool | None = None) -> int:
+def run_in_terminal(
+    app: EngineApp,
+    leave: Callable[[int], object] = os._exit,
+    ascii_only: bool | None = None,
+    theme: str | None = None,
+) -> int:
     """Run an app in this terminal, then end the process with its exit code; `ascii_only` None asks the locale.
+
+    `theme` is the name of one, None as `theme_of` says; raises `TpeError` before anything runs where there is none.
 
     Native code's writes go to a log file meanwhile. The engine thread gets two seconds to end; `leave` ends
     the process without waiting for anything else (tests hand in a function that returns).
     """
     from tpe_tui.shell.terminal import complain, flush, guarded, log_file
 
-    app.suit(wants_ascii() if ascii_only is None else ascii_only, app.console.color_system in (None, "standard"))
+    few_colours = app.console.color_system in (None, "standard")
+    app.suit(wants_ascii() if ascii_only is None else ascii_only, few_colours, theme_of(theme, os.environ))
     with guarded(app):
         value = app.run()
     code = 1 if value is None else value
