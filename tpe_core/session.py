@@ -36,6 +36,7 @@ from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.edited_head import EditedHead, edited_logits
 from tpe_core.edits.intervention import Intervention
+from tpe_core.edits.prompt_reader import PromptReader
 from tpe_core.edits.reconstruction import Reconstruction
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.encoding.static_bias import static_bias_of
@@ -48,7 +49,7 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.results import Cost, PruningRequest, PruningResult
 from tpe_core.pruning.sweep import measure
-from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
+from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PromptPositions, PruningForecast, TokenDetail
 from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 from tpe_core.steering.token_search import TokenIndex
 from tpe_core.store import Store
@@ -106,7 +107,8 @@ class LiveSession:
         self.default_prompt = starting_prompt(analysis.model)
         self._bases = {"": EditStatistics.of(analysis.encoding.slope, analysis.detection)}
         self._edited = EditedHead(analysis.model.head, self._bases[""])
-        self._prompt: str | None = None
+        self._prompts = PromptReader(analysis.model, analysis.tokens)
+        self._prompt: tuple[str, int | None] | None = None  # the prompt and the position that were evaluated last
         self._size = (0, 0)  # tokens of the prompt, tokens dropped
         self._base: Distribution | None = None
 
@@ -255,14 +257,17 @@ class LiveSession:
         """The head's report card, as `tpe check --json` prints it."""
         return self.analysis.model.card()
 
-    def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
+    def evaluate(
+        self, prompt: str, intervention: Intervention, keep: int = 256, *, position: int | None = None
+    ) -> NextTokens:
         """The distribution after `prompt` under `intervention`: the `keep` most probable tokens of either side.
 
         Steered tokens are always among them. Divergences run over the model's whole softmax, padding rows included.
+        With a `position` it is the distribution at that token of the prompt, counted from 0 (see `positions`).
         Raises `TpeError` for an edit that does not exist, or an empty prompt where a text has no first token.
         """
         started = time.perf_counter()
-        base, now = self._distributions(prompt, intervention)
+        base, now = self._distributions(prompt, intervention, position)
         vocab = self.analysis.model.head.vocab_rows
         first, last = (side.top(min(keep, vocab), vocab) for side in (base, now))
         steered = torch.tensor([entry.token_id for entry in intervention.steering], dtype=torch.int64)
@@ -283,7 +288,16 @@ class LiveSession:
             entropy_base=base.entropy,
             entropy_now=now.entropy,
             milliseconds=(time.perf_counter() - started) * 1000,
+            position=position,
         )
+
+    def positions(self, prompt: str, intervention: Intervention) -> PromptPositions:
+        """What an edit does at every token of a prompt: one forward of the model a prompt, one product an edit.
+
+        The logits of a block of positions are in memory at a time; between them a request can be ended. Raises as
+        `evaluate`.
+        """
+        return self._prompts.positions(prompt, intervention, self.basis(intervention))
 
     def probabilities(self, prompt: str, intervention: Intervention) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """([V_all] p, [V_all] p'): the whole distribution before and after the edit."""
@@ -306,14 +320,16 @@ class LiveSession:
         check_tokens_file(path, replace=replace)
         return write_tokens(path, self.table, self.base_log_p(prompt), replace=replace)
 
-    def _distributions(self, prompt: str, intervention: Intervention) -> tuple[Distribution, Distribution]:
-        """(base, now) distributions after a prompt; they hold until the next edit."""
+    def _distributions(
+        self, prompt: str, intervention: Intervention, position: int | None = None
+    ) -> tuple[Distribution, Distribution]:
+        """(base, now) distributions after a prompt, or at a position of it; they hold until the next edit."""
         with torch.inference_mode():
-            if self._base is None or prompt != self._prompt:
-                hidden, *size = self.analysis.model.last_hidden(prompt)
-                self._edited.set_hidden(hidden)
+            if self._base is None or (prompt, position) != self._prompt:
+                states = self._prompts.states(prompt)
+                self._edited.set_hidden(states.at(position))
                 self._base = Distribution(self._edited.base_logits())
-                self._prompt, self._size = prompt, (size[0], size[1])
+                self._prompt, self._size = (prompt, position), (states.used, states.dropped)
             basis = self.basis(intervention)
             if basis is not self._edited.basis:
                 self._edited.set_basis(basis)
@@ -384,9 +400,12 @@ class LiveSession:
         )
         return DimensionDetail.of(self.table, dim, largest, smallest)
 
-    def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
-        """One token on average (alpha, residual, rank), after the prompt (base, now), and before anything is read."""
-        base, now = self._distributions(prompt, intervention)
+    def token(self, token_id: int, prompt: str, intervention: Intervention, position: int | None = None) -> TokenDetail:
+        """One token on average (alpha, residual, rank), after the prompt (base, now), and before anything is read.
+
+        With a `position`, base and now are at that token of the prompt.
+        """
+        base, now = self._distributions(prompt, intervention, position)
         surprisal, analysis = self.table.surprisal, self.analysis
         row = analysis.model.head.columns[:, token_id].double().cpu().numpy()
         token_surprisal, predicted = float(surprisal[token_id]), float(self.table.predicted[token_id])

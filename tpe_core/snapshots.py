@@ -30,6 +30,7 @@ __all__ = [
     "EncodingTable",
     "ModelInfo",
     "NextTokens",
+    "PromptPositions",
     "PruningForecast",
     "TokenDetail",
 ]
@@ -155,6 +156,37 @@ class NextTokens:
     entropy_base: float  # nats
     entropy_now: float
     milliseconds: float  # engine time of this answer
+    position: int | None = None  # index of the prompt's token that was asked about; None where the prompt itself asks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptPositions:
+    """What an edit does at every token of a prompt, special tokens included; of an encoder-decoder model the decoder's.
+
+    A causal model and a decoder predict the token after each (`is_next`): KL and top-1 are of the distribution after
+    the token, its surprisal is of the token itself given those before it. A masked model predicts the token in each
+    place, having read all that is not a mask, the token itself included.
+    """
+
+    prompt: str
+    intervention: Intervention
+    ids: Ints  # [n] tokens
+    texts: tuple[str, ...]  # n printable texts
+    asked: int  # the position where the prompt asks for a token
+    truncated: int  # leading tokens dropped to fit the model's context
+    is_next: bool
+    surprisal_base: Floats  # [n] -log p of the token, unedited, nats; NaN where nothing predicts it (the first, a mask)
+    surprisal_now: Floats  # [n] the same under the edit
+    kl: Floats  # [n] KL(base || now) of the distribution at each position, nats
+    top1_base: Ints  # [n] the most probable token there
+    top1_now: Ints  # [n]
+    milliseconds: float  # engine time of this answer
+
+    @property
+    def top1_changed(self) -> NDArray[np.bool_]:
+        """[n] whether the most probable token is another one under the edit."""
+        changed: NDArray[np.bool_] = self.top1_base != self.top1_now
+        return changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,8 @@ from tpe_core.models.gguf_files import GgufFile
 from tpe_core.models.head import HeadReport, OutputHead, Task
 from tpe_core.models.head_sites import HeadSite, find_site
 from tpe_core.models.placement import values
-from tpe_core.models.sampling import Sampling, decoder_start, sampling_for
+from tpe_core.models.prompt_states import PromptStates
+from tpe_core.models.sampling import MaskedToken, Sampling, decoder_start, sampling_for
 from tpe_core.models.token_rows import check_ids, check_inputs, input_rows, rowless_tokens
 
 if TYPE_CHECKING:
@@ -141,12 +142,32 @@ class LanguageModel:
 
         That is after the last token, at the first mask, or at the decoder's next position (`tpe_core.models.sampling`).
         """
-        inputs, at, used, dropped = self.sampling.prompt(prompt, self.context)
+        states = self.prompt_states(prompt)
+        return states.at(None), states.used, states.dropped
+
+    def prompt_states(self, prompt: str) -> PromptStates:
+        """h at every token of a prompt, by one forward. Raises as `hidden` does, and for a prompt that cannot be asked.
+
+        Example:
+            >>> states = model.prompt_states("Return the")
+            >>> states.hidden.shape == (len(states.ids), model.head.hidden_size)
+            True
+        """
+        inputs, asked, used, dropped = self.sampling.prompt(prompt, self.context)
         try:
-            hidden = self.hidden(inputs)
+            hidden = self.hidden(inputs)[0]
         except NotFiniteError as error:
             raise error.placed(f" at token {error.position + 1} of this prompt") from None
-        return hidden[0, at].float().clone(), used, dropped
+        mask_id = self.sampling.mask_id if isinstance(self.sampling, MaskedToken) else None
+        return PromptStates(
+            hidden=hidden,
+            ids=tuple(inputs.get("decoder_input_ids", inputs["input_ids"])[0].tolist()),
+            asked=asked,
+            used=used,
+            dropped=dropped,
+            is_next=mask_id is None,
+            mask_id=mask_id,
+        )
 
     @cached_property
     def fingerprint(self) -> str:
