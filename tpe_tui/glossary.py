@@ -51,6 +51,7 @@ COLUMNS: Mapping[str, Word] = MappingProxyType(
         "JS": Word("Jensen-Shannon divergence of the two, nats", "0 is no change, log 2 the most"),
         "top-1": Word("share of positions at which the most probable token stays the same"),
         "perplex.": Word("perplexity of the text under the edit: the exponential of its mean loss"),
+        "surprisal": Word("-log p of a token of the prompt given those before it, nats", "0 is certain"),
         "entropy": Word("mean entropy of the next token, nats"),
     }
 )
@@ -66,6 +67,7 @@ STATUS: Mapping[str, Word] = MappingProxyType(
         "KL": Word("KL divergence that the edit makes after this prompt, nats; dots while it is computed"),
         "text ≈0.322": Word("mean KL that the mask should cost over the detecting text, by its second-order forecast"),
         "top-1 same": Word("whether the most probable next token is the one without the edit"),
+        "position 5 of 7": Word("the token of the prompt at which the distribution is shown; 5 shows them all"),
         "ms": Word("time of the engine for this answer"),
         "not exported": Word("the edit is in no file; e writes it"),
         "no answer": Word("the prompt or the edit could not be evaluated, as the token pane says"),

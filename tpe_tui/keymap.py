@@ -62,6 +62,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("pane.tokens", "2", "next token", "Panes"),
     Action("pane.plot", "3", "plot", "Panes"),
     Action("pane.detail", "4", "detail of the dimension or token under the cursor", "Panes"),
+    Action(
+        "pane.prompt", "5", "the prompt's tokens: h and l choose at which one pane 2 looks; again closes them", "Panes"
+    ),
+    Action(
+        "prompt.colour", "K", "mark the prompt's tokens by the edit's KL, or by their surprisal", "Panes", label="Mark"
+    ),
     Action("pane.zoom", "z", "one pane over the whole screen, and back", "Panes", label="Zoom"),
     Action("find.search", "/", "search: a dimension, or any token of the vocabulary", "Find", label="Search"),
     Action("find.next", "n", "next match", "Find"),
@@ -93,8 +99,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("steer.reset", "0", "stop steering it", "Steer", label="Reset"),
     Action("steer.method", "d", "next steering method", "Steer"),
     Action("tokens.order", "b", "order tokens by base or by now", "Steer", label="Order"),
-    Action("plot.previous", "h,left", "previous plot", "Plot", label="Previous"),
-    Action("plot.next", "l,right", "next plot", "Plot", label="Next", headless="tpe analyze"),
+    Action("plot.previous", "h,left", "previous plot; in the prompt's tokens the one before", "Plot", label="Previous"),
+    Action(
+        "plot.next",
+        "l,right",
+        "next plot; in the prompt's tokens the next one",
+        "Plot",
+        label="Next",
+        headless="tpe analyze",
+    ),
     Action("run.prompt", "p", "type another prompt", "Run", label="Prompt", headless="tpe --prompt TEXT"),
     Action(
         "run.chat",
@@ -163,7 +176,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.card", "C", "the output head's report card", "App", label="", headless="tpe check"),
     Action("app.palette", "ctrl+p", "every action by name", "App"),
     Action("app.help", "?", "this help", "App", label="Help"),
-    Action("app.escape", "escape", "drop the range, the filter, the zoom", "App"),
+    Action("app.escape", "escape", "drop the range, the filter, the zoom; close the prompt's tokens", "App"),
     Action("app.redraw", "ctrl+l", "paint the whole screen again", "App"),
     Action("app.suspend", "ctrl+z", "stop and give the terminal back to the shell; its fg goes on", "App"),
     Action("app.quit", "q,ctrl+q", "leave", "App", label="Quit"),
@@ -180,6 +193,7 @@ FOOTER: Mapping[int, tuple[str, ...]] = MappingProxyType(
         2: ("steer.up", "steer.down", "steer.exact", "find.search", "app.help", "app.quit"),
         3: ("plot.previous", "plot.next", "pane.zoom", "pane.next", "app.help", "app.quit"),
         4: ("out.copy", "pane.zoom", "pane.next", "run.prompt", "app.help", "app.quit"),
+        5: ("plot.previous", "plot.next", "prompt.colour", "run.prompt", "app.help", "app.quit"),
     }
 )
 """The at most six actions that the footer names, by focused pane."""

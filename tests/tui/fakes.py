@@ -21,7 +21,15 @@ from tpe_core.models.hub import CachedModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.results import PruningCurve, PruningRequest, PruningResult
-from tpe_core.snapshots import DimensionDetail, EncodingTable, ModelInfo, NextTokens, PruningForecast, TokenDetail
+from tpe_core.snapshots import (
+    DimensionDetail,
+    EncodingTable,
+    ModelInfo,
+    NextTokens,
+    PromptPositions,
+    PruningForecast,
+    TokenDetail,
+)
 from tpe_core.steering.results import (
     AffectedToken,
     CalibratedRatios,
@@ -211,8 +219,16 @@ class FakeSession:
         wrapped = prompt.startswith("<user> ")
         return (prompt.removeprefix("<user> ") if toggle else prompt) if wrapped else f"<user> {prompt}"
 
-    def probabilities(self, prompt: str, edit: Intervention) -> tuple[np.ndarray, np.ndarray]:
-        h = self._hidden(prompt)
+    def _read(self, prompt: str) -> list[tuple[int, str]]:
+        """(token id, the prompt up to it) for each word."""
+        words = prompt.split(" ")
+        ids = [sum(map(ord, word)) * 7 % len(self.W) for word in words]
+        return [(token, " ".join(words[: at + 1])) for at, token in enumerate(ids)]
+
+    def probabilities(
+        self, prompt: str, edit: Intervention, position: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        h = self._hidden(prompt if position is None else self._read(prompt)[position][1])
         base = softmax(self.W @ h)
         moved = h.copy()
         moved[list(edit.pruned)] = 0.0 if edit.replacement == "zero" else self.mean[list(edit.pruned)]
@@ -221,13 +237,42 @@ class FakeSession:
             logits[entry.token_id] += np.log(entry.ratio)
         return base, softmax(logits)
 
-    def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
+    def positions(self, prompt: str, intervention: Intervention) -> PromptPositions:
+        self.calls.append("positions")
+        if self.fail is not None and self.fails_on in prompt:
+            raise self.fail
+        read = self._read(prompt)
+        ids = np.array([token for token, _ in read])
+        sides = [self.probabilities(prompt, intervention, at) for at in range(len(read))]
+        p, q = (np.array([pair[side] for pair in sides]) for side in (0, 1))
+        before, now = (
+            np.array([np.nan, *(-np.log(side[at, token]) for at, token in enumerate(ids[1:]))]) for side in (p, q)
+        )
+        return PromptPositions(
+            prompt=prompt,
+            intervention=intervention,
+            ids=ids,
+            texts=tuple(self.table.tokens[token] for token in ids),
+            asked=len(read) - 1,
+            truncated=0,
+            is_next=True,
+            surprisal_base=before,
+            surprisal_now=now,
+            kl=(p * np.log(p / q)).sum(1),
+            top1_base=p.argmax(1),
+            top1_now=q.argmax(1),
+            milliseconds=2.5,
+        )
+
+    def evaluate(
+        self, prompt: str, intervention: Intervention, keep: int = 256, *, position: int | None = None
+    ) -> NextTokens:
         self.calls.append("evaluate")
         if self.delay:
             time.sleep(self.delay)
         if self.fail is not None and self.fails_on in prompt:
             raise self.fail
-        base, now = self.probabilities(prompt, intervention)
+        base, now = self.probabilities(prompt, intervention, position)
         top = np.argsort(-now, kind="stable")[:40]
         kl = float(np.sum(base * np.log(base / now)))
         entropy = [float(-np.sum(q * np.log(q))) for q in (base, now)]
@@ -246,6 +291,7 @@ class FakeSession:
             entropy_base=entropy[0],
             entropy_now=entropy[1],
             milliseconds=1.5,
+            position=position,
         )
 
     def fit_summary(self) -> FitSummary:
@@ -297,9 +343,9 @@ class FakeSession:
         low = tuple((int(i), float(self.W[i, dim])) for i in order[:count])
         return DimensionDetail.of(self.table, dim, high, low)
 
-    def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
+    def token(self, token_id: int, prompt: str, intervention: Intervention, position: int | None = None) -> TokenDetail:
         self.calls.append("token")
-        base, now = self.probabilities(prompt, intervention)
+        base, now = self.probabilities(prompt, intervention, position)
         t = self.table
         rank = int(np.sum(t.surprisal < t.surprisal[token_id])) + 1
         return TokenDetail(

@@ -26,11 +26,13 @@ from tpe_tui.steering.state import METHOD_MARKS
 from tpe_tui.token_text import CHANGED, DIFFERS, END
 from tpe_tui.widgets.canvas import RAMP
 from tpe_tui.widgets.curve_style import PALETTE, REFERENCE
+from tpe_tui.widgets.token_strip import LEVELS
 
 VIEWS = {
     "edited": ["j", "space", "j", "space", "2", "j", "]", "]"],
     "PCA": ["3", "h"],
     "token": ["2", "j", "4"],
+    "positions": ["j", "space", "5", "h"],
     "help": ["?"],
     "ask": ["t"],
     "card": ["C"],
@@ -111,6 +113,7 @@ def test_every_glyph_in_the_sources_has_a_stand_in_of_one_cell() -> None:
         [mark for mark, _ in (*PALETTE, REFERENCE)],
         [mark for mark, _ in METHOD_MARKS.values()],
         list(RAMP),
+        list(LEVELS),
         [DIFFERS, CHANGED, END],
     ],
 )

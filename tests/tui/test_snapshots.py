@@ -22,6 +22,7 @@ VIEWS = {
     "pca": ["3", "h"],
     "detail": ["j", "4"],
     "token": ["2", "j", "4"],
+    "positions": ["j", "space", "j", "space", "5", "h"],
     "zoom": ["z", "v", "j", "j"],
     "help": ["?"],
     "ask": ["t"],
@@ -58,6 +59,8 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         await pilot.press(*VIEWS[view])
         await answered(app, pilot)
         inspector, top = app.inspector, app.screen
+        strip = inspector.positions.strip
+        await until(pilot, lambda: not strip.is_open or (strip.figures is not None and not strip.pending))
         await until(pilot, lambda: not (isinstance(top, PickerScreen) and top.models.waiting))
         await until(pilot, lambda: inspector.runs.sweep.job is None)
         await until(pilot, lambda: inspector.runs.generation.job is None)

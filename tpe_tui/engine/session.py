@@ -15,7 +15,7 @@ from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.pruning.results import PruningRequest, PruningResult
-from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PruningForecast, TokenDetail
+from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PromptPositions, PruningForecast, TokenDetail
 from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 
 if TYPE_CHECKING:
@@ -70,13 +70,18 @@ class Session(Protocol):
     def detect_again(self, options: RunOptions) -> Steps[Session]:
         """A job: a session on the same loaded model with a new detection."""
 
-    def evaluate(self, prompt: str, intervention: Intervention, keep: int = 256) -> NextTokens:
-        """The next-token distribution before and after the edit."""
+    def evaluate(
+        self, prompt: str, intervention: Intervention, keep: int = 256, *, position: int | None = None
+    ) -> NextTokens:
+        """The next-token distribution before and after the edit, after the prompt or at a token of it."""
+
+    def positions(self, prompt: str, intervention: Intervention) -> PromptPositions:
+        """What the edit does at every token of the prompt."""
 
     def dimension(self, dim: int, count: int = 12) -> DimensionDetail:
         """The tokens with the largest and smallest weight in one dimension."""
 
-    def token(self, token_id: int, prompt: str, intervention: Intervention) -> TokenDetail:
+    def token(self, token_id: int, prompt: str, intervention: Intervention, position: int | None = None) -> TokenDetail:
         """One token's place in the fit and its probability now."""
 
     def fit_summary(self) -> FitSummary:

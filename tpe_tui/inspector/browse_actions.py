@@ -10,10 +10,11 @@ from tpe_tui.cells import escape_controls
 from tpe_tui.dialogs.card import CardScreen
 from tpe_tui.dialogs.help import HelpScreen
 from tpe_tui.inspector.detail_pane import Detail
-from tpe_tui.inspector.frame import InspectFrame
+from tpe_tui.inspector.frame import PROMPT_PANE, InspectFrame
 from tpe_tui.widgets.dim_table import FILTER_HELP, parse_filter
 from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.widgets.text_line import marked_lines
+from tpe_tui.widgets.token_strip import TokenStrip
 from tpe_tui.widgets.token_table import search_tokens
 
 __all__ = ["BrowseActions"]
@@ -41,6 +42,8 @@ class BrowseActions:
         pane = self.frame.pane(self.frame.focused_pane)
         if isinstance(pane, ListPane):
             pane.go(pane.cursor + rows)
+        elif isinstance(pane, TokenStrip):
+            pane.go_rows(rows)
         elif isinstance(pane, Detail):
             pane.go(rows)
 
@@ -73,21 +76,33 @@ class BrowseActions:
 
     def move_first(self) -> None:
         """Move to the first row."""
-        self._move(-FAR)
+        self._end(-FAR)
 
     def move_last(self) -> None:
         """Move to the last row."""
-        self._move(FAR)
+        self._end(FAR)
+
+    def _end(self, far: int) -> None:
+        pane = self.frame.pane(self.frame.focused_pane)
+        if isinstance(pane, TokenStrip):
+            pane.go(far)
+        else:
+            self._move(far)
 
     # panes
 
     def pane_next(self) -> None:
         """Focus the next pane."""
-        self.frame.show_pane(self.frame.focused_pane % 4 + 1)
+        self.frame.show_pane(self.frame.focused_pane % self._panes + 1)
 
     def pane_previous(self) -> None:
         """Focus the previous pane."""
-        self.frame.show_pane((self.frame.focused_pane - 2) % 4 + 1)
+        self.frame.show_pane((self.frame.focused_pane - 2) % self._panes + 1)
+
+    @property
+    def _panes(self) -> int:
+        """How many panes there are: the prompt's tokens are one while they are open."""
+        return PROMPT_PANE if self.frame.positions.strip.is_open else PROMPT_PANE - 1
 
     def pane_dims(self) -> None:
         """Focus the dimensions."""
@@ -105,10 +120,38 @@ class BrowseActions:
         """Focus the detail of the dimension or token under the cursor."""
         self.frame.show_pane(4)
 
+    def pane_prompt(self) -> None:
+        """Open the prompt's tokens, or close them again."""
+        strip = self.frame.positions.strip
+        if strip.is_open and self.frame.focused is strip:
+            self._close_prompt()
+        elif self.workspace.ready():
+            if not strip.is_open:
+                self.frame.positions.toggle(True)
+                self._say_marks()
+            self.frame.show_pane(PROMPT_PANE)
+
+    def _close_prompt(self) -> None:
+        self.frame.positions.toggle(False)
+        self.frame.show_pane(self.frame.right)
+
+    def prompt_colour(self) -> None:
+        """Mark the prompt's tokens by the edit's KL, or by their surprisal; open them where they are closed."""
+        strip = self.frame.positions.strip
+        if not strip.is_open:
+            self.pane_prompt()
+        else:
+            strip.colour()
+            self._say_marks()
+
+    def _say_marks(self) -> None:
+        key = self.workspace.keymap.shown("prompt.colour")
+        self.workspace.status.say(f"marks: {self.frame.positions.strip.legend()}; {key} switches KL and surprisal")
+
     def pane_zoom(self) -> None:
         """Zoom one pane to the whole screen, and back."""
         self.frame.zoomed = not self.frame.zoomed
-        self.frame.show_pane(self.frame.focused_pane)
+        self.frame.show_pane(self.frame.right if self.frame.focused_pane == PROMPT_PANE else self.frame.focused_pane)
 
     # find
 
@@ -219,17 +262,21 @@ class BrowseActions:
     def _turn(self, step: int) -> None:
         if not self.workspace.has_table():
             return
+        pane = self.frame.pane(self.frame.focused_pane)
+        if isinstance(pane, TokenStrip):
+            pane.go(pane.cursor + step)
+            return
         if 3 in self.frame.visible_panes():
             self.frame.plot.turn(step)
         else:
             self.frame.show_pane(3)
 
     def plot_next(self) -> None:
-        """Show the next plot."""
+        """Show the next plot; in the prompt's tokens, go to the next."""
         self._turn(1)
 
     def plot_previous(self) -> None:
-        """Show the previous plot."""
+        """Show the previous plot; in the prompt's tokens, go to the one before."""
         self._turn(-1)
 
     # app
@@ -249,8 +296,10 @@ class BrowseActions:
             self.frame.app.push_screen(CardScreen(opened.table.info.name, opened.card))
 
     def app_escape(self) -> None:
-        """Drop the range, the filter or the zoom."""
-        if self.frame.dims.range_from is not None:
+        """Drop the range, the filter or the zoom, or close the prompt's tokens."""
+        if self.frame.focused_pane == PROMPT_PANE:
+            self._close_prompt()
+        elif self.frame.dims.range_from is not None:
             self.frame.dims.set_range(False)
         elif self.frame.zoomed:
             self.pane_zoom()

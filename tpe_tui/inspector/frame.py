@@ -37,6 +37,7 @@ from tpe_tui.inspector.detail_pane import Detail
 from tpe_tui.inspector.forecast import Forecaster
 from tpe_tui.inspector.front import Front
 from tpe_tui.inspector.plot_pane import PLOTS, Plot
+from tpe_tui.inspector.prompt_tokens import PromptTokens
 from tpe_tui.inspector.status import inspect_fields
 from tpe_tui.keymap import BY_ID, FOOTER
 from tpe_tui.shell.one_paint import OnePaint
@@ -47,6 +48,7 @@ from tpe_tui.widgets.bars import Field, Footer, PromptBar, StatusBar
 from tpe_tui.widgets.dim_table import DimTable
 from tpe_tui.widgets.job_strip import JobStrip
 from tpe_tui.widgets.line_widget import ListPane
+from tpe_tui.widgets.token_strip import TokenStrip
 from tpe_tui.widgets.token_table import TokenBars
 from tpe_tui.workspace import Change
 
@@ -57,6 +59,8 @@ STALE_SECONDS = 0.15
 NEVER = -1  # the number of no request
 RIGHT_SHARE = 44 / 80  # of the width, as in app.tcss; a pane not laid out yet has no width to ask for
 NAMES = {1: "Dims", 2: "Next token", 3: "Plot", 4: "Detail"}
+PROMPT_PANE = 5  # the prompt's tokens, which lie above the others while they are open
+Panes = DimTable | TokenBars | Plot | Detail | TokenStrip
 
 
 class InspectFrame(NeedsRoom, Screen[None]):
@@ -71,6 +75,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.detail = Detail()
         self.status = StatusBar()
         self.prompt_bar = PromptBar()
+        self.positions = PromptTokens(self.workspace, TokenStrip(), self.edited, self.show_status)
         self.footer = Footer()
         self.strip = JobStrip(self.workspace.status, self.workspace.keymap.shown("run.cancel"))
         self.forecaster = Forecaster(self.workspace, self._accept_forecast)
@@ -78,8 +83,8 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.zoomed = False
         self.subject = "dim"
         self._seen_dims: dict[int, DimensionDetail] = {}
-        self._token: tuple[str, Intervention, TokenDetail] | None = None
-        self._asked_token = ("", Intervention())
+        self._token: tuple[str, Intervention, int | None, TokenDetail] | None = None
+        self._asked_token: tuple[str, Intervention, int | None] = ("", Intervention(), None)
         self._stale: Timer | None = None
         self._one_paint = OnePaint(self)
         self._answered = ""  # the last prompt that had an answer
@@ -97,6 +102,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         """Two bars, the panes, two bars; and the sentence for a terminal that is too small."""
         yield self.status
         yield self.prompt_bar
+        yield self.positions.strip
         with Horizontal(id="main"):
             yield self.dims
             yield self.tokens
@@ -139,15 +145,15 @@ class InspectFrame(NeedsRoom, Screen[None]):
 
     # layout
 
-    def pane(self, number_: int) -> DimTable | TokenBars | Plot | Detail:
+    def pane(self, number_: int) -> Panes:
         """A pane by its number."""
-        panes: tuple[DimTable | TokenBars | Plot | Detail, ...] = (self.dims, self.tokens, self.plot, self.detail)
+        panes: tuple[Panes, ...] = (self.dims, self.tokens, self.plot, self.detail, self.positions.strip)
         return panes[number_ - 1]
 
     @property
     def focused_pane(self) -> int:
         """The number of the focused pane; 1 where none is."""
-        return next((index for index in NAMES if self.pane(index) is self.focused), 1)
+        return next((index for index in (*NAMES, PROMPT_PANE) if self.pane(index) is self.focused), 1)
 
     @property
     def wide(self) -> bool:
@@ -157,7 +163,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
     def visible_panes(self) -> set[int]:
         """The panes on screen."""
         if self.zoomed:
-            return {self.focused_pane}
+            return {self.right if self.focused_pane == PROMPT_PANE else self.focused_pane}
         return {1, 2, 3, 4} if self.wide else {1, self.right}
 
     def lay_out(self) -> None:
@@ -201,6 +207,9 @@ class InspectFrame(NeedsRoom, Screen[None]):
 
     def show_pane(self, index: int, focus: bool = True) -> None:
         """Bring a pane on screen and, by default, focus it."""
+        if index == PROMPT_PANE:
+            self.set_focus(self.positions.strip, scroll_visible=False)
+            return
         if index != 1:
             self.right = index
         if index in (1, 2):
@@ -250,6 +259,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self._seen_dims.clear()
         self._token = self._refused = None
         self.tokens.answer = None
+        self.positions.forget()
         if is_another:
             self._answered = ""
             self.tokens.forget()
@@ -287,15 +297,19 @@ class InspectFrame(NeedsRoom, Screen[None]):
 
     def current(self, answer: NextTokens | None) -> bool:
         """Whether an answer belongs to the prompt and the edit in force."""
-        wanted = (self.workspace.history.prompt, self.workspace.history.intervention)
-        return answer is not None and (answer.prompt, answer.intervention) == wanted
+        return answer is not None and (answer.prompt, answer.intervention, answer.position) == self.subject_of_answers
+
+    @property
+    def subject_of_answers(self) -> tuple[str, Intervention, int | None]:
+        """The prompt, the edit and the position in the prompt that are in force."""
+        return self.workspace.history.prompt, self.workspace.history.intervention, self.positions.follow()
 
     def edited(self) -> None:
         """The prompt or the edit changed: show what is known at once and ask for the rest."""
         session = self.workspace.session
         if self.workspace.table is None:
             return
-        prompt, edit = self.workspace.history.prompt, self.workspace.history.intervention
+        prompt, edit, position = self.subject_of_answers
         self.dims.mark(edit.pruned)
         ratios = _ratios(edit)
         if self.current(self.tokens.answer):
@@ -306,17 +320,18 @@ class InspectFrame(NeedsRoom, Screen[None]):
             if self._stale is None:
                 self._stale = self.set_timer(STALE_SECONDS, self.tokens.dim_stale)
             if session is not None:
-                self._ask_tokens(session, prompt, edit)
+                self._ask_tokens(session, prompt, edit, position)
+        self.positions.ask()
         self.forecaster.ask()
         self.show_status()
         self.show_plot()
         self.show_detail()
 
-    def _ask_tokens(self, session: Session, prompt: str, edit: Intervention) -> None:
+    def _ask_tokens(self, session: Session, prompt: str, edit: Intervention, position: int | None) -> None:
         self._one_paint.begin()
         self.workspace.ask(
             "evaluate",
-            lambda: session.evaluate(prompt, edit),
+            lambda: session.evaluate(prompt, edit, position=position),
             self._accept_tokens,
             topic=(session, prompt),
             waiting=self._show_reading,
@@ -413,6 +428,8 @@ class InspectFrame(NeedsRoom, Screen[None]):
             fields.append(Field("not exported", 2, "warn"))
         if self._refused is not None:
             fields.append(Field("no answer", 2, "bad"))
+        if self.positions.place:
+            fields.append(Field(self.positions.place, 2))
         self.status.show(tuple(fields))
 
     def show_plot(self) -> None:
@@ -431,9 +448,8 @@ class InspectFrame(NeedsRoom, Screen[None]):
         if token_id is not None and (pinned or (seen and self.subject == "token")):
             figures, fresh = self._token_known(token_id)
             if not fresh and not self.tokens.pending and session is not None:
-                prompt, edit = self.workspace.history.prompt, self.workspace.history.intervention
-                self._asked_token = prompt, edit
-                self.workspace.ask("token", lambda: session.token(token_id, prompt, edit), self._accept_token)
+                prompt, edit, position = self._asked_token = self.subject_of_answers
+                self.workspace.ask("token", lambda: session.token(token_id, prompt, edit, position), self._accept_token)
             if seen and self.subject == "token":
                 self.detail.show_token(table, token_id, figures, pending=not fresh)
         elif seen and self.subject == "token" and self._refused is not None:
@@ -449,10 +465,10 @@ class InspectFrame(NeedsRoom, Screen[None]):
 
     def _token_known(self, token_id: int) -> tuple[TokenDetail | None, bool]:
         """The last answer about a token, and whether it is for the prompt and edit in force."""
-        if self._token is None or self._token[2].token_id != token_id:
+        if self._token is None or self._token[-1].token_id != token_id:
             return None, False
-        prompt, edit, figures = self._token
-        return figures, (prompt, edit) == (self.workspace.history.prompt, self.workspace.history.intervention)
+        *asked, figures = self._token
+        return figures, tuple(asked) == self.subject_of_answers
 
     @on(ListPane.Sorted)
     def _sorted_by_click(self, event: ListPane.Sorted) -> None:
@@ -467,6 +483,11 @@ class InspectFrame(NeedsRoom, Screen[None]):
         if focused not in (1, 2) or event.pane is self.pane(focused):  # the subject is of the pane that has the focus
             self.subject = "dim" if event.pane is self.dims else "token"
         self.show_detail()
+
+    @on(TokenStrip.Chosen)
+    def _position_chosen(self, event: TokenStrip.Chosen) -> None:
+        event.stop()
+        self.positions.choose(event.position)
 
     @on(Footer.Pressed)
     async def _footer_pressed(self, event: Footer.Pressed) -> None:

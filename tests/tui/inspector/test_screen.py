@@ -53,10 +53,10 @@ async def test_a_prompt_that_takes_long_says_how_far_it_is_and_can_be_cancelled(
     monkeypatch.setattr("tpe_tui.engine.host.PATIENCE", 0.05)
     session, evaluate, go_on = FakeSession(), FakeSession.evaluate, threading.Event()
 
-    def slowly(prompt: str, edit: Intervention) -> object:
+    def slowly(prompt: str, edit: Intervention, *, position: int | None = None) -> object:
         while prompt == "a long text" and not go_on.wait(0.005):
             pause(Progress("reading 8,192 tokens", 3, 8))
-        return evaluate(session, prompt, edit)
+        return evaluate(session, prompt, edit, position=position)
 
     session.evaluate = slowly
     async with start(session) as (app, pilot):

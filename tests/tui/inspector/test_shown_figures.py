@@ -42,8 +42,8 @@ async def test_base_and_now_of_a_rare_steered_token_differ_where_its_probability
     session = FakeSession()
     plain = session.evaluate
 
-    def rare(*args: object) -> NextTokens:
-        answer = plain(*args)
+    def rare(*args: object, **more: object) -> NextTokens:
+        answer = plain(*args, **more)
         return replace(answer, base=answer.base * 1e-6, now=answer.now * 1e-6)
 
     session.evaluate = rare  # type: ignore[method-assign]

@@ -42,7 +42,7 @@ async def test_an_edit_is_painted_before_an_answer_that_takes_longer(
 ) -> None:
     session, evaluate, go_on = FakeSession(), FakeSession.evaluate, threading.Event()
     async with start(session) as (app, pilot):
-        session.evaluate = lambda *args: (go_on.wait(20), evaluate(session, *args))[1]
+        session.evaluate = lambda *args, **more: (go_on.wait(20), evaluate(session, *args, **more))[1]
         await pilot.press("space")
         await until(pilot, lambda: (1, True) in frames)
         go_on.set()
@@ -55,7 +55,7 @@ async def test_an_edit_undone_before_its_answer_leaves_no_row_of_its_own(start: 
     async with start(session) as (app, pilot):
         tokens, before = app.inspector.tokens, lines(app.inspector.tokens)
         rare = next(i for i in range(500) if i not in {row.token_id for row in tokens.rows})
-        session.evaluate = lambda *args: (go_on.wait(20), evaluate(session, *args))[1]
+        session.evaluate = lambda *args, **more: (go_on.wait(20), evaluate(session, *args, **more))[1]
         app.workspace.edit(lambda: app.workspace.history.steer(rare, 2.0))
         await until(pilot, lambda: any(row.pinned for row in tokens.rows))
         await pilot.press("u")

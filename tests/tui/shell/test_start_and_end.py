@@ -131,10 +131,10 @@ async def test_a_late_token_answer_is_not_taken_for_the_edit_in_force(start: Sta
     session = FakeSession()
     plain, release, entered = session.token, threading.Event(), threading.Event()
 
-    def slow(token_id, prompt, intervention):
+    def slow(token_id, prompt, intervention, position):
         entered.set()
         release.wait(5)
-        return plain(token_id, prompt, intervention)
+        return plain(token_id, prompt, intervention, position)
 
     async with start(session, size=(160, 48)) as (app, pilot):
         await pilot.press("2")
