@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tpe_tui.dynamics import screen as dynamics
+from tpe_tui.edits import screen as edits_screen
 from tpe_tui.fit import screen as fit_screen
 from tpe_tui.generation import keys as generate_keys
 from tpe_tui.keymap import ACTIONS, BY_ID, load_keymap
@@ -27,6 +28,7 @@ STUDIES = {
     "Generation": generate_keys.KEYS,
     "Training dynamics": dynamics.KEYS,
     "Fit": fit_screen.KEYS,
+    "Edits": edits_screen.KEYS,
 }
 
 

@@ -29,6 +29,7 @@ class EditHistory:
         method: The steering method of `steer`.
         start: The intervention to begin with; nothing is edited where None.
         saved: The intervention that a file holds.
+        named: Edits by the names that the user gave them.
 
     Example:
         >>> history = tpe.EditHistory(prompt="Return the", hidden_size=64, vocab_rows=1000)
@@ -44,6 +45,7 @@ class EditHistory:
     method: Method = "least-squares"
     start: InitVar[Intervention | None] = None
     saved: Intervention | None = None  # what was written to a file last, or read from one
+    named: dict[str, Intervention] = field(default_factory=dict)  # edits to come back to, whatever is undone
     _history: list[Intervention] = field(init=False)
     _at: int = field(default=0, init=False)
 
@@ -64,6 +66,24 @@ class EditHistory:
     def undo_depth(self) -> tuple[int, int]:
         """How many steps can be undone and redone."""
         return self._at, len(self._history) - 1 - self._at
+
+    @property
+    def steps(self) -> tuple[Intervention, ...]:
+        """Every edit that can be gone back or forth to, the earliest first."""
+        return tuple(self._history)
+
+    @property
+    def position(self) -> int:
+        """The index in `steps` of the edit in force."""
+        return self._at
+
+    def go_to(self, position: int) -> bool:
+        """Bring the edit at an index of `steps` into force, with those before and behind it kept; False if it is."""
+        if not 0 <= position < len(self._history):
+            raise TpeError(f"there is no step {position}: there are {len(self._history)}, counted from 0.")
+        moved = position != self._at
+        self._at = position
+        return moved
 
     def apply(self, intervention: Intervention) -> bool:
         """Make `intervention` the one in force; False (and no undo step) where it changes nothing.

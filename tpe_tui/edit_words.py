@@ -10,8 +10,11 @@ from tpe_tui.cells import number
 
 if TYPE_CHECKING:
     from tpe_core.encoding.stability import Stability
+    from tpe_core.snapshots import NextTokens
 
-__all__ = ["change_between", "doubtful_words", "edit_sizes"]
+__all__ = ["change_between", "compared", "doubtful_words", "edit_sizes"]
+
+LISTED = 30  # dimensions that are named
 
 
 def change_between(before: Intervention, after: Intervention, tokens: Sequence[str]) -> str:
@@ -35,6 +38,38 @@ def edit_sizes(edit: Intervention) -> str:
     """How much an edit edits: "3 pruned, 1 steered"."""
     parts = [f"{len(edit.pruned)} pruned"] if edit.pruned else []
     return ", ".join([*parts, *([f"{len(edit.steering)} steered"] if edit.steering else [])])
+
+
+Named = tuple[str, Intervention, "NextTokens | None"]
+"""An edit under a name, with what it does after the prompt where that is known."""
+
+
+def compared(first: Named, second: Named, tokens: Sequence[str]) -> str:
+    """What two edits have in common and what one has alone, as lines of text; `tokens` are the names by id."""
+    lines = []
+    for name, edit, answer in (first, second):
+        does = "" if answer is None else f"; KL {number(answer.kl)}, JS {number(answer.js)} after the prompt"
+        replaced = f", replaced by {edit.replacement}" if edit.pruned else ""
+        lines.append(f"{name}: {edit_sizes(edit) or 'nothing is edited'}{replaced}{does}")
+    one, other = set(first[1].pruned), set(second[1].pruned)
+    lines += ["", f"pruned in both: {len(one & other)}"]
+    lines += [
+        f"pruned in {name} alone: {_listed(dims)}" for name, dims in ((first[0], one - other), (second[0], other - one))
+    ]
+    ratios = [{entry.token_id: entry for entry in side[1].steering} for side in (first, second)]
+    for token_id in sorted({*ratios[0], *ratios[1]}):
+        name = tokens[token_id] if token_id < len(tokens) else f"#{token_id}"
+        entries = [side.get(token_id) for side in ratios]
+        sides = ["not steered" if entry is None else f"×{number(entry.ratio)} by {entry.method}" for entry in entries]
+        lines.append(f"{name}: {sides[0] if sides[0] == sides[1] else f'{sides[0]} | {sides[1]}'}")
+    return "\n".join(lines)
+
+
+def _listed(dims: set[int]) -> str:
+    """How many dimensions, and which: the first of many."""
+    shown = ", ".join(map(str, sorted(dims)[:LISTED]))
+    more = f" and {len(dims) - LISTED} more" if len(dims) > LISTED else ""
+    return f"{len(dims)}{f' ({shown}{more})' if dims else ''}"
 
 
 def doubtful_words(stability: Stability | None, pruned: Sequence[int]) -> str:

@@ -161,6 +161,9 @@ ACTIONS: tuple[Action, ...] = (
         headless="tpe analyze",
     ),
     Action(
+        "run.edits", "E", "the edits: every step and named edit with what it does, and a notebook", "Run", label="Edits"
+    ),
+    Action(
         "run.generate",
         "a",
         "continue the prompt with and without the edit, side by side",

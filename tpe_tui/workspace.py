@@ -14,6 +14,7 @@ from tpe_core.cached_view import CachedView
 from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
+from tpe_core.notebook import Notebook
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_core.snapshots import EncodingTable, ModelInfo
@@ -98,6 +99,7 @@ class Workspace:
         self.table: EncodingTable | None = None  # of the session or the preview, its tokens as they are drawn
         self.read_table: EncodingTable | None = None  # the same, its tokens as they were read
         self.history = EditHistory()
+        self.notebook = Notebook()
         self.ascii_only = False  # tokens are drawn so
         self._left: dict[Identity, tuple[EditHistory, object]] = {}  # by model: its history, what its edits need
         self._jobs: dict[int, Job] = {}  # queued or running, by number

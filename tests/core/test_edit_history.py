@@ -116,3 +116,19 @@ def test_toggling_twice_is_the_identity(first: list[int], second: list[int]) -> 
     assert start.invert(31).invert(31) == start
     assert start.prune(second).restore(second).pruned == tuple(sorted(set(first) - set(second)))
     assert list(start.pruned) == sorted(set(first))
+
+
+def test_going_to_a_step_keeps_those_before_and_behind_it() -> None:
+    history = EditHistory(hidden_size=8, vocab_rows=10)
+    for dim in range(3):
+        history.toggle([dim])
+    assert [step.pruned for step in history.steps] == [(), (0,), (0, 1), (0, 1, 2)]
+    assert history.go_to(1)
+    assert (history.intervention.pruned, history.position, history.undo_depth) == ((0,), 1, (1, 2))
+    assert not history.go_to(1)
+    assert history.redo()
+    assert history.go_to(3)
+    assert history.intervention.pruned == (0, 1, 2)
+    for missing in (-1, 4):
+        with pytest.raises(TpeError, match=f"no step {missing}: there are 4, counted from 0"):
+            history.go_to(missing)

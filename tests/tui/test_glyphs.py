@@ -43,6 +43,7 @@ VIEWS = {
     "search": ["T", "/", "n", "a"],
     "generate": ["j", "space", "a"],
     "picker": ["o", "g", "p", "down"],
+    "edits": ["space", "j", "space", "E", "k", "d"],
 }
 
 

@@ -11,6 +11,7 @@ from tpe_core.outputs import shown_path
 from tpe_tui.cells import fit
 from tpe_tui.cli.paragraphs import report_width, wrapped
 from tpe_tui.dynamics import screen as dynamics
+from tpe_tui.edits import screen as edits_screen
 from tpe_tui.fit import screen as fit_screen
 from tpe_tui.generation import keys as generation
 from tpe_tui.keymap import BY_ID, Keymap, load_keymap
@@ -27,6 +28,7 @@ STUDIES: dict[str, Sequence[Key]] = {
     "Generation": generation.KEYS,
     "Training dynamics": dynamics.KEYS,
     "Fit": fit_screen.KEYS,
+    "Edits": edits_screen.KEYS,
 }
 """The key tables of the screens that lie over the inspector, by title."""
 

@@ -5,6 +5,7 @@ It shows the workspace and changes nothing of it; what keys do is in the modules
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -19,6 +20,7 @@ from textual.widgets import Static
 from tpe_core.cached_view import CachedView
 from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import Intervention
+from tpe_core.notebook import Note
 from tpe_core.progress import Progress
 from tpe_core.snapshots import (
     FURTHER_KEYS,
@@ -31,6 +33,7 @@ from tpe_core.snapshots import (
 )
 from tpe_tui.cells import clock_or_date
 from tpe_tui.dialogs.ask import Ask, Check
+from tpe_tui.edit_words import change_between
 from tpe_tui.engine.messages import Answer, Failure
 from tpe_tui.engine.session import Session
 from tpe_tui.inspector.detail_pane import Detail
@@ -395,6 +398,8 @@ class InspectFrame(NeedsRoom, Screen[None]):
         first, new = self.tokens.answer is None, self._answered != answer.prompt
         self._refused, self._answered = None, answer.prompt
         session = self.workspace.session
+        if session is not None:
+            self._note(answer)
         if new:
             self.front.remember()
         if session is not None and self._kept != (session, answer.prompt):
@@ -410,6 +415,21 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.prompt_bar.show(answer.prompt, note)
         self.show_status()
         self.show_detail()
+
+    def _note(self, answer: NextTokens) -> None:
+        """Write down in the notebook what an edit does after the prompt."""
+        notebook, table = self.workspace.notebook, self.workspace.table
+        if table is None:
+            return
+        model, edit = self.workspace.options.model, answer.intervention
+        base, now = (table.tokens[int(answer.ids[side.argmax()])] for side in (answer.base, answer.now))
+        change = change_between(notebook.last_edit(model), edit, table.tokens)
+        notebook.record(
+            Note(
+                time=time.time(), model=model, prompt=answer.prompt, edit=edit, kl=answer.kl, js=answer.js,
+                change=change if edit != notebook.last_edit(model) else "", top_base=base, top_now=now,
+            )
+        )  # fmt: skip
 
     # what is shown
 

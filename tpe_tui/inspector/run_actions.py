@@ -7,6 +7,7 @@ from tpe_core.options import DEMO
 from tpe_tui.cells import escape_controls, shown_prompt, typed_prompt
 from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.screen import DynamicsScreen
+from tpe_tui.edits.screen import EditsScreen
 from tpe_tui.engine.messages import Answer
 from tpe_tui.fit.screen import FitScreen
 from tpe_tui.generation.screen import GenerateScreen
@@ -126,6 +127,11 @@ class RunActions:
                     self.frame.tokens.select(screen.jump_to)
 
             self.frame.app.push_screen(screen, jump)
+
+    def run_edits(self) -> None:
+        """Open the edits: every step, every named one."""
+        if self.workspace.ready():
+            self.frame.app.push_screen(EditsScreen(self.workspace))
 
     def run_generate(self) -> None:
         """Open the continuation of the prompt with and without the edit."""
