@@ -43,14 +43,17 @@ def default_root() -> Path:
     return Path(os.path.expanduser(base)) / "results"
 
 
-def stage(path: Path, parts: Sequence[bytes]) -> Path:
+def stage(path: Path, parts: Sequence[bytes], private: bool = False) -> Path:
     """Write `parts` to a new file beside `path`, through to the disk, ready to be renamed to it.
 
+    Only the user can read one that is `private`.
     Raises OSError and leaves no file then. The name holds the process id, by which `Store` knows what was left behind.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as stream:
+            if private:
+                os.chmod(temporary, 0o600)
             for part in parts:
                 stream.write(part)
             stream.flush()
@@ -62,9 +65,9 @@ def stage(path: Path, parts: Sequence[bytes]) -> Path:
     return temporary
 
 
-def write_file(path: Path, parts: Sequence[bytes]) -> None:
+def write_file(path: Path, parts: Sequence[bytes], private: bool = False) -> None:
     """Write a whole file in place of an earlier one. Raises OSError; then the earlier one stays and nothing is left."""
-    temporary = stage(path, parts)
+    temporary = stage(path, parts, private)
     try:
         os.replace(temporary, path)
     except BaseException:

@@ -32,6 +32,7 @@ from tpe_tui.inspector.screen import InspectScreen
 from tpe_tui.keymap import BY_ID
 from tpe_tui.palette import TpeCommands
 from tpe_tui.shell.engine_app import EngineApp, run_in_terminal
+from tpe_tui.shell.prompt_history import PromptHistory
 from tpe_tui.shell.view_memory import ViewMemory
 from tpe_tui.study import StudyScreen
 from tpe_tui.workspace import CallbackJob
@@ -78,6 +79,7 @@ class TpeApp(EngineApp):
         self.view_reader = view_reader
         self.dynamics_reader = dynamics_reader
         self.memory = ViewMemory(self.state_dir)
+        self.prompts = PromptHistory(self.state_dir)
         self._inspector: InspectScreen | None = None
 
     @property
@@ -247,6 +249,12 @@ class TpeApp(EngineApp):
     def save(self) -> None:
         """Keep the view."""
         self.remember()
+
+    def edit_text(self, text: str) -> str:
+        """A text as the user leaves it in an editor, which has the terminal meanwhile. Raises `TpeError`."""
+        from tpe_tui.shell.editor import edited
+
+        return edited(text, self.suspend, os.environ)
 
     def losses(self) -> list[str]:
         """Edits that no file holds, and a job under way."""

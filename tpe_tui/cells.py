@@ -6,6 +6,8 @@ Nothing here knows a widget, and nothing here interprets markup.
 from __future__ import annotations
 
 import math
+import re
+import sys
 import time
 import unicodedata
 
@@ -33,6 +35,7 @@ __all__ = [
 
 NUMBER_CELLS, PERCENT_CELLS = 8, 7
 EIGHTHS = " ▏▎▍▌▋▊▉█"
+ESCAPE = re.compile(r"\\(?:[ntr\\]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})")
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -156,13 +159,14 @@ def shown_prompt(prompt: str) -> str:
 
 
 def typed_prompt(line: str) -> str:
-    """The prompt that `shown_prompt` shows as `line`."""
-    out: list[str] = []
-    chars = iter(line)
-    for char in chars:
-        if char != "\\":
-            out.append(char)
-            continue
-        following = next(chars, "")
-        out.append({"n": "\n", "t": "\t", "\\": "\\"}.get(following, "\\" + following))
-    return "".join(out)
+    """The prompt that `escape_controls` of `shown_prompt` shows as `line`."""
+    return ESCAPE.sub(_unescaped, line)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    escape = found[0]
+    if escape[1] not in "xuU":
+        return {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}[escape[1]]
+    code = int(escape[2:], 16)
+    is_character = code <= sys.maxunicode and not 0xD800 <= code <= 0xDFFF  # half a surrogate pair is none
+    return chr(code) if is_character else escape

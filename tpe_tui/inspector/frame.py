@@ -134,6 +134,10 @@ class InspectFrame(NeedsRoom, Screen[None]):
         shown: Callable[[str], str] | None = None,
     ) -> None:
         """Ask for a line; `then` gets it, unless another model was opened meanwhile."""
+        self.put(Ask(question, value, hint, check, shown), then)
+
+    def put(self, question: Ask, then: Callable[[str], None]) -> None:
+        """Put a question over the screen; `then` gets the answer, unless another model was opened meanwhile."""
         asked = self.workspace.history
 
         def answered(text: str | None) -> None:
@@ -144,7 +148,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
             elif text is not None:
                 then(text)
 
-        self.app.push_screen(Ask(question, value, hint, check, shown), answered)
+        self.app.push_screen(question, answered)
 
     # layout
 

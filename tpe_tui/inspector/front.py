@@ -10,6 +10,7 @@ from textual.signal import Signal
 
 from tpe_core.options import RunOptions
 from tpe_tui.dynamics.reader import ReadTrajectory
+from tpe_tui.shell.prompt_history import PromptHistory
 from tpe_tui.shell.view_memory import ViewMemory
 from tpe_tui.workspace import Change, Workspace
 
@@ -22,6 +23,7 @@ class Front(Protocol):
     workspace: Workspace
     changed: Signal[Change]
     memory: ViewMemory
+    prompts: PromptHistory
     keys_file: Path
     dynamics_reader: Callable[[RunOptions], ReadTrajectory]
 
@@ -36,6 +38,9 @@ class Front(Protocol):
 
     def copy_text(self, text: str) -> str:
         """Copy; the sentence that says where to."""
+
+    def edit_text(self, text: str) -> str:
+        """A text as the user leaves it in an editor. Raises `TpeError` where there is none, or it fails."""
 
     def ask_to_leave(self) -> None:
         """Leave, after a question where something would be lost."""

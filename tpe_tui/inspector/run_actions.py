@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tpe_core.edits.intervention import Intervention
 from tpe_core.options import DEMO
-from tpe_tui.cells import escape_controls, shown_prompt, typed_prompt
+from tpe_tui.cells import typed_prompt
+from tpe_tui.dialogs.ask_prompt import AskPrompt
 from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.edits.screen import EditsScreen
@@ -43,8 +44,8 @@ class RunActions:
     def ask_prompt(self, prompt: str, hint: str) -> None:
         """Ask for a prompt, `prompt` being there already."""
         if self.workspace.ready():
-            line = escape_controls(shown_prompt(prompt))
-            self.frame.question("prompt", self._set_prompt, line, hint, shown=shown_prompt)
+            front = self.frame.front
+            self.frame.put(AskPrompt(prompt, hint, front.prompts.earlier(), front.edit_text), self._set_prompt)
 
     def run_chat(self) -> None:
         """Wrap the prompt in the model's chat template, or unwrap it."""
@@ -65,7 +66,11 @@ class RunActions:
         self.workspace.ask("chat", lambda: session.chat_prompt(prompt, toggle), receive)
 
     def _set_prompt(self, line: str) -> None:
-        self._show_prompt(typed_prompt(line))
+        prompt, prompts = typed_prompt(line), self.frame.front.prompts
+        prompts.add(self.workspace.history.prompt, prompt)
+        if prompts.problem:
+            self.workspace.status.say(prompts.problem, "warn")
+        self._show_prompt(prompt)
 
     def _show_prompt(self, prompt: str) -> None:
         self.frame.prompt_bar.show(prompt)

@@ -131,6 +131,7 @@ def test_escaped_text_has_no_control_or_bidi_characters(text: str) -> None:
 @given(st.text())
 def test_prompts_survive_the_edit_line(prompt: str) -> None:
     assert typed_prompt(shown_prompt(prompt)) == prompt
+    assert typed_prompt(escape_controls(shown_prompt(prompt))) == prompt
     assert "\n" not in shown_prompt(prompt)
 
 
