@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from tests.helpers.tiny_models import CONTEXT, VOCAB, tiny_tokenizer
 
@@ -37,6 +37,10 @@ NAMES = {
 }  # parts of transformers' names for a Llama's tensors, and what llama.cpp calls them
 
 
+MADE_BY: dict[str, tuple[Any, Any]] = {"qwen2": (Qwen2Config, Qwen2ForCausalLM)}
+"""Configuration and model by llama.cpp's name of the architecture; a Llama for any other."""
+
+
 class GgufModel(NamedTuple):
     """A GGUF file, and the folder that holds what its tensors stand for."""
 
@@ -54,7 +58,7 @@ def save_gguf(
     tokenizer: bool = True,
     **facts: int,
 ) -> GgufModel:
-    """Write ``model.gguf`` (a random Llama, matrices stored as `kind`: F32, F16, Q8_0 or Q4_0) and ``folder``.
+    """Write ``model.gguf`` (a random Llama, or by `arch` Qwen2; matrices F32, F16, Q8_0 or Q4_0) and ``folder``.
 
     The folder's weights are the file's, dequantised by the package gguf. `facts` are whole numbers that are put into
     the file's metadata as they are, a dot written as ``__``.
@@ -63,12 +67,13 @@ def save_gguf(
 
     place.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(3)
-    config = LlamaConfig(
+    make_config, make_model = MADE_BY.get(arch, (LlamaConfig, LlamaForCausalLM))
+    config = make_config(
         vocab_size=VOCAB, hidden_size=WIDTH, intermediate_size=64, num_hidden_layers=2, num_attention_heads=HEADS,
         num_key_value_heads=HEADS, max_position_embeddings=CONTEXT, bos_token_id=0, eos_token_id=0, pad_token_id=0,
         tie_word_embeddings=tied,
     )  # fmt: skip
-    model = LlamaForCausalLM(config)
+    model = make_model(config)
     writer = gguf.GGUFWriter(place / "model.gguf", arch)
     writer.add_name("tiny")
     writer.add_context_length(CONTEXT)
@@ -91,7 +96,9 @@ def save_gguf(
             stored, type_id = _stored(parameter.numpy(), kind)
             values = gguf.quants.dequantize(stored, type_id).astype(np.float32).reshape(tuple(parameter.shape))
             parameter.copy_(torch.from_numpy(values))
-            if name.endswith(("q_proj.weight", "k_proj.weight")):  # the converter of llama.cpp turns their rows round
+            if arch != "qwen2" and name.endswith(
+                ("q_proj.weight", "k_proj.weight")
+            ):  # the converter of llama.cpp turns their rows round
                 stored = stored.reshape(HEADS, 2, -1, stored.shape[-1]).swapaxes(1, 2).reshape(stored.shape)
             writer.add_tensor(_gguf_name(name), np.ascontiguousarray(stored), raw_dtype=type_id)
     writer.write_header_to_file()

@@ -29,7 +29,7 @@ from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 
-__all__ = ["MANIFEST", "Baked", "bake"]
+__all__ = ["MANIFEST", "Baked", "bake", "closest_copy"]
 
 MANIFEST = "intervention.json"
 """The manifest's name in a checkpoint."""
@@ -119,27 +119,8 @@ def bake(
     yield Progress("plan the checkpoint", 0)
     target = check_target(out)
     document = None if manifest is None else _manifest_for(model, edit, manifest)
-    plan = choose(model, edit, detection)
-    if not plan.is_exact and detection is None:
-        raise TpeError(
-            f"{_cannot_hold(model)}: give bake the detection, by which the closest form and its loss are measured; "
-            f"or {ADVICE}"
-        )
-    edited, loss = edited_copy(model, edit, plan), None
-    if not plan.is_exact and detection is not None:
-        loss = yield from _measured_loss(model, edited, detection)
-        left_out = loss.kl_dropped < loss.kl_guess
-        if left_out:
-            plan = without_constants(edit)
-            edited = edited_copy(model, edit, plan)
-        if not allow_lossy:
-            closest = "leaving them out" if left_out else "the closest form"
-            other = f"the direction closest to a constant {loss.kl_guess:.3g}"
-            other = other if left_out else f"leaving them out {loss.kl_dropped:.3g}"
-            raise TpeError(
-                f"{_cannot_hold(model)}; {closest} is {loss.kl:.3g} nats (KL) from the edited distribution on the "
-                f"detecting text, {other}: pass --allow-lossy to write that, or {ADVICE}"
-            )
+    edited, loss = yield from closest_copy(model, edit, choose(model, edit, detection), detection, allow_lossy)
+    plan = edited.plan
     with staged_folder(target, _bytes_of(edited.hf)) as folder:
         yield Progress("write the checkpoint", 0)
         _save(model, edited, folder)
@@ -162,6 +143,37 @@ def bake(
         (folder / "README.md").write_text(model_card(model, edit, baked.record(), document), encoding="utf-8")
         size = publish(folder, target, baked.record())
     return replace(baked, size=size)
+
+
+def closest_copy(
+    model: LanguageModel, edit: ResolvedEdit, plan: BakePlan, detection: Detection | None, allow_lossy: bool
+) -> Steps[tuple[EditedCopy, Loss | None]]:
+    """The model with the edit in its weights in the form of `plan`, and what is lost where that is not exact: a job.
+
+    The constants are left out where that costs less than the closest form. Raises `TpeError` for a form that is not
+    exact where there is no `detection` to measure it by, and unless `allow_lossy` permits it.
+    """
+    if plan.is_exact:
+        return edited_copy(model, edit, plan), None
+    if detection is None:
+        raise TpeError(
+            f"{_cannot_hold(model)}: give bake the detection, by which the closest form and its loss are measured; "
+            f"or {ADVICE}"
+        )
+    edited = edited_copy(model, edit, plan)
+    loss = yield from _measured_loss(model, edited, detection)
+    left_out = loss.kl_dropped < loss.kl_guess
+    if left_out:
+        edited = edited_copy(model, edit, without_constants(edit))
+    if not allow_lossy:
+        closest = "leaving them out" if left_out else "the closest form"
+        other = f"the direction closest to a constant {loss.kl_guess:.3g}"
+        other = other if left_out else f"leaving them out {loss.kl_dropped:.3g}"
+        raise TpeError(
+            f"{_cannot_hold(model)}; {closest} is {loss.kl:.3g} nats (KL) from the edited distribution on the "
+            f"detecting text, {other}: pass --allow-lossy to write that, or {ADVICE}"
+        )
+    return edited, loss
 
 
 def _manifest_for(model: LanguageModel, edit: ResolvedEdit, path: Path) -> Manifest:

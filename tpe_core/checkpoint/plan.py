@@ -24,7 +24,7 @@ from tpe_core.errors import HeadError, TpeError
 from tpe_core.models.capture import crafted_logits
 from tpe_core.models.model import LanguageModel
 
-__all__ = ["BakePlan", "Carrier", "check_bakeable", "choose", "without_constants"]
+__all__ = ["BakePlan", "Carrier", "check_bakeable", "check_edit", "choose", "choose_head", "without_constants"]
 
 Carrier = Literal[
     "none", "norm", "head-bias", "token-offset", "freed-column", "empty-direction", "best-guess", "left-out"
@@ -133,6 +133,21 @@ def choose(model: LanguageModel, edit: ResolvedEdit, detection: Detection | None
         return BakePlan(
             carrier="freed-column", moves_head=True, norm=norm, direction=np.eye(1, edit.hidden_size, dim)[0], dim=dim
         )
+    empty = None if norm is None else _empty_direction(model, norm)
+    if empty is not None:
+        return BakePlan(carrier="empty-direction", moves_head=True, direction=empty)
+    if detection is None:
+        return BakePlan(carrier="best-guess", moves_head=True, unexplained=1.0)
+    return _best_guess(detection)
+
+
+def choose_head(model: LanguageModel, edit: ResolvedEdit, detection: Detection | None = None) -> BakePlan:
+    """The best form of an edit that changes the head's matrix and nothing else; raises as `choose` does."""
+    check_bakeable(model)
+    check_edit(model, edit)
+    if not bool(edit.constant.any()) and not edit.biases:
+        return BakePlan(carrier="none", moves_head=bool(edit.removed) or bool(edit.rows))
+    norm = final_affine(model)
     empty = None if norm is None else _empty_direction(model, norm)
     if empty is not None:
         return BakePlan(carrier="empty-direction", moves_head=True, direction=empty)

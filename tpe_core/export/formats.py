@@ -49,6 +49,7 @@ class Format:
     check: Callable[[Path, bool], object]
     judge: Callable[[LanguageModel, ResolvedEdit], Verdict]
     write: Callable[[Request, Verdict], Steps[Written]]
+    settings: tuple[str, ...] = ()  # names of what `Request.settings` may hold
 
 
 def planned(model: LanguageModel, edit: ResolvedEdit, to: str) -> Verdict:
@@ -142,6 +143,24 @@ def _write_biases(request: Request, verdict: Verdict) -> Steps[Written]:
     return export_logit_bias(request, verdict)
 
 
+def _check_gguf(out: Path, may_replace: bool) -> None:
+    from tpe_core.export.gguf_file import check_gguf
+
+    check_gguf(out, may_replace)
+
+
+def _judge_gguf(model: LanguageModel, edit: ResolvedEdit) -> Verdict:
+    from tpe_core.export.gguf_file import judge_gguf
+
+    return judge_gguf(model, edit)
+
+
+def _write_gguf(request: Request, verdict: Verdict) -> Steps[Written]:
+    from tpe_core.export.gguf_file import export_gguf
+
+    return export_gguf(request, verdict)
+
+
 FORMATS: Registry[Format] = Registry(
     "format",
     Format(
@@ -164,6 +183,14 @@ FORMATS: Registry[Format] = Registry(
         check=_check_biases,
         judge=_judge_biases,
         write=_write_biases,
+    ),
+    Format(
+        name="gguf",
+        about="a GGUF file with the edited head, of a model that is one; for llama.cpp and Ollama",
+        check=_check_gguf,
+        judge=_judge_gguf,
+        write=_write_gguf,
+        settings=("head_type", "modelfile"),
     ),
 )
 """Every format by name; the first is that of `tpe bake` without ``--to``."""

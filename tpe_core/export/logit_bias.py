@@ -8,7 +8,6 @@ is measured.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.errors import TpeError
 from tpe_core.export.plan import Exported, Request, Verdict
+from tpe_core.json_text import json_text, parse_json
 from tpe_core.models.model import LanguageModel
 from tpe_core.outputs import check_output
 from tpe_core.progress import Progress, Steps
@@ -91,8 +91,8 @@ def check_bias_file(out: Path, replace: bool) -> None:
 
 def _is_ours(path: Path) -> bool:
     try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        document = parse_json(path.read_bytes())
+    except ValueError:
         return False
     return isinstance(document, dict) and set(document) == {"logit_bias"}
 
@@ -125,7 +125,7 @@ def export_logit_bias(request: Request, verdict: Verdict) -> Steps[Exported]:
     else:
         clipped = 0
     document = {"logit_bias": {str(i): round(float(value), 6) for i, value in zip(ids, values, strict=True)}}
-    data = (json.dumps(document, allow_nan=False) + "\n").encode()
+    data = (json_text(document) + "\n").encode()
     yield Progress("write the biases", 0)
     try:
         write_file(request.out, [data])

@@ -30,7 +30,7 @@ from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import TpeError, reason_of
 from tpe_core.export.comparison import RuntimeComparison, answers, compare, predicted, prompts_for
 from tpe_core.export.low_rank import LowRank, factorised
-from tpe_core.export.plan import Exported, Request, Verdict
+from tpe_core.export.plan import MANIFEST_FILE, Exported, Request, Verdict
 from tpe_core.hooks import apply
 from tpe_core.manifest.manifest import Manifest, read_manifest, write_manifest
 from tpe_core.manifest.self_test import check, prompt_logits
@@ -39,10 +39,10 @@ from tpe_core.models.model import LanguageModel
 from tpe_core.printable import printable_token
 from tpe_core.progress import Progress, Steps
 
-__all__ = ["CONFIG", "MANIFEST", "WEIGHTS", "export_adapter", "judge_adapter"]
+__all__ = ["CONFIG", "WEIGHTS", "export_adapter", "judge_adapter"]
 
 FORMAT = "peft"
-CONFIG, WEIGHTS, MANIFEST = "adapter_config.json", "adapter_model.safetensors", "intervention.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TASKS = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "masked": None}
 BESIDE = 2_000_000  # bytes of the card, the manifest and its arrays, about
 
@@ -90,7 +90,7 @@ def export_adapter(request: Request, verdict: Verdict) -> Steps[Exported]:
         _write_config(model, folder, module, rank, bool(edit.biases))
         _write_weights(model, folder, module, low, edit)
         if document is not None:
-            write_manifest(folder / MANIFEST, *document)
+            write_manifest(folder / MANIFEST_FILE, *document)
         manifest = None if document is None else document[0]
         yield Progress("compare the adapter", 0)
         comparison, checked = None, "not loaded: peft is not installed (pip install 'tpe-tui[adapters]')"

@@ -65,6 +65,7 @@ __all__ = [
     "check_fits",
     "check_model",
     "json_schema",
+    "parse_manifest",
     "published_schema",
     "read_edit",
     "read_manifest",
@@ -174,7 +175,20 @@ def read_manifest(path: Path) -> tuple[Manifest, dict[str, Floats]]:
 
     Raises `ManifestError`, one sentence.
     """
-    data = read_bytes(path, "the intervention", MAX_BYTES)
+    manifest = parse_manifest(path, read_bytes(path, "the intervention", MAX_BYTES))
+    needed = manifest.needed_arrays()
+    if not needed:
+        return manifest, {}
+    if manifest.arrays is None:
+        raise ManifestError(f"{path} needs {', '.join(needed)} but names no arrays file: export it again.")
+    return manifest, _read_arrays(path.with_name(manifest.arrays.file), manifest.arrays.sha256, needed)
+
+
+def parse_manifest(path: Path, data: bytes) -> Manifest:
+    """A manifest from its JSON, every field checked; the arrays it names are not looked for.
+
+    `path` is where the JSON stood, for sentences. Raises `ManifestError`, one sentence.
+    """
     document = parse_document(path, data)
     kind, schema = document.get("kind"), document.get("schema")
     if kind != KIND:
@@ -189,15 +203,9 @@ def read_manifest(path: Path) -> tuple[Manifest, dict[str, Floats]]:
         )
     plain = data.removeprefix(b"\xef\xbb\xbf") if schema == SCHEMA else json.dumps(migrated(document, schema)).encode()
     try:
-        manifest = Manifest.model_validate_json(plain, by_name=False)
+        return Manifest.model_validate_json(plain, by_name=False)
     except ValidationError as error:
         raise ManifestError(_invalid(path, error)) from None
-    needed = manifest.needed_arrays()
-    if not needed:
-        return manifest, {}
-    if manifest.arrays is None:
-        raise ManifestError(f"{path} needs {', '.join(needed)} but names no arrays file: export it again.")
-    return manifest, _read_arrays(path.with_name(manifest.arrays.file), manifest.arrays.sha256, needed)
 
 
 def read_edit(path: Path) -> tuple[Manifest, ResolvedEdit]:

@@ -55,10 +55,11 @@ class GgufFile:
     size: int
     dequantized_bytes: int
     sha256: str
+    path: Path = Path()  # where it is, which is this machine's business
 
     def to_dict(self) -> dict[str, Any]:
         """The document under ``gguf`` in the report card."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "path"}
 
 
 def gguf_names(names: Iterable[str]) -> list[str]:
@@ -241,6 +242,7 @@ def gguf_file(path: Path, header: GgufHeader, dequantized_bytes: int, cache: boo
         size=header.size,
         dequantized_bytes=dequantized_bytes,
         sha256=digest,
+        path=path,
     )
 
 

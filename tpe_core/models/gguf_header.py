@@ -10,6 +10,7 @@ import math
 import mmap
 import struct
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,11 @@ def is_gguf(path: Path) -> bool:
         return False
 
 
-def read_header(path: Path) -> GgufHeader:
-    """Read a GGUF file's header. Raises `GgufProblem` where it is none or broken, OSError where it cannot be read."""
+def read_header(path: Path, whole: Container[str] = ()) -> GgufHeader:
+    """Read a GGUF file's header. Raises `GgufProblem` where it is none or broken, OSError where it cannot be read.
+
+    Texts of the keys in `whole` are kept to their end.
+    """
     with path.open("rb") as stream:
         size = path.stat().st_size
         begin = stream.read(24)
@@ -133,12 +137,12 @@ def read_header(path: Path) -> GgufHeader:
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             reader = _Reader(content, size)
             try:
-                return _parse(reader, size)
+                return _parse(reader, size, whole)
             except struct.error:
                 raise GgufProblem(f"it ends after {size:,} bytes, within its header") from None
 
 
-def _parse(reader: _Reader, size: int) -> GgufHeader:
+def _parse(reader: _Reader, size: int, whole: Container[str]) -> GgufHeader:
     version = reader.number("<I")
     if version not in VERSIONS:
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
@@ -148,7 +152,8 @@ def _parse(reader: _Reader, size: int) -> GgufHeader:
     metadata: dict[str, Any] = {}
     for _ in range(n_entries):
         key = reader.text()
-        metadata[key] = reader.value(reader.number("<I"))
+        kind = reader.number("<I")
+        metadata[key] = reader.text(MOST) if kind == STRING and key in whole else reader.value(kind)
     tensors = []
     for _ in range(n_tensors):
         name = reader.text()
@@ -188,10 +193,10 @@ class _Reader:
         if self.at > self._size:
             raise struct.error
 
-    def text(self) -> str:
+    def text(self, kept: int = KEPT) -> str:
         length, begin = self.count(), self.at
         self.skip(length)
-        return self._content[begin : begin + min(length, KEPT)].decode("utf-8", "replace")
+        return self._content[begin : begin + min(length, kept)].decode("utf-8", "replace")
 
     def value(self, kind: int, depth: int = 0) -> Any:
         """A value of the metadata; of a list its length."""

@@ -10,6 +10,7 @@ import typer
 from tpe_core.export.formats import FORMATS
 from tpe_core.export.plan import Request
 from tpe_core.options import DEMO
+from tpe_tui.cli.completion import one_of
 from tpe_tui.cli.console import drive, load, print_json, say
 from tpe_tui.cli.options import (
     LOADING,
@@ -38,6 +39,17 @@ def bake(
     model: Model = DEMO,
     out: Annotated[Path, typer.Option(help="The folder or file to write.", show_default=False)] = ...,  # type: ignore[assignment]
     to: To = "hf",
+    head_type: Annotated[
+        str | None,
+        typer.Option(
+            help="How --to gguf stores the head: f16, f32 or q8_0.  [default: f16]",
+            autocompletion=one_of("f16", "f32", "q8_0"),
+            show_default=False,
+        ),
+    ] = None,
+    modelfile: Annotated[
+        bool, typer.Option("--modelfile", help="With --to gguf, also write a Modelfile for Ollama beside it.")
+    ] = False,
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="Write the closest form where the architecture has no exact one.")
     ] = False,
@@ -47,6 +59,10 @@ def bake(
 ) -> None:
     """Write an edit in a format, load it back, and compare before it gets its name."""
     chosen = FORMATS.choose(to)
+    settings = {"head_type": head_type, "modelfile": modelfile or None}
+    given = {name: value for name, value in settings.items() if value is not None}
+    if others := sorted(given.keys() - set(chosen.settings)):
+        raise typer.BadParameter(f"--{others[0].replace('_', '-')} is for --to gguf: leave it out.")
     refuse_existing(lambda: chosen.check(out, force))  # what can be refused before the model is loaded
 
     from tpe_core.manifest.manifest import check_model, read_edit
@@ -66,7 +82,9 @@ def bake(
         detection = analysis.detection
         for warning in analysis.warnings[len(loaded.warnings) :]:  # those are said
             say(warning)
-    request = Request(model=loaded, edit=edit, out=out, manifest=file, detection=detection, allow_lossy=allow_lossy)
+    request = Request(
+        model=loaded, edit=edit, out=out, manifest=file, detection=detection, allow_lossy=allow_lossy, settings=given
+    )
     written = drive(export(request, to))
     if json_:
         print_json(written.to_dict())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tpe_core.errors import ManifestError
 from tpe_tui.cli.completion import complete_model
 from tpe_tui.cli.console import load, print_json
 from tpe_tui.cli.options import LOADING, OUTPUT, run_options, takes
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from tpe_core.options import RunOptions
 
 __all__ = ["diff", "schema", "show"]
-
-File = Annotated[Path, typer.Argument(help="A saved intervention (JSON).")]
 
 
 def schema(
@@ -34,7 +33,9 @@ def schema(
 @takes(LOADING | OUTPUT)
 def show(
     context: typer.Context,
-    file: File,
+    file: Annotated[
+        Path, typer.Argument(help="A saved intervention (JSON), or what tpe bake made of one: a folder or a GGUF file.")
+    ],
     on: Annotated[
         str | None,
         typer.Option(
@@ -48,18 +49,27 @@ def show(
     """Read and check a file, print it; with --on, exit code 1 where the model does not reproduce its self-test."""
     from dataclasses import asdict, replace
 
-    from tpe_core.manifest.manifest import read_edit
-    from tpe_tui.cli.manifest_tables import print_manifest, print_mismatches
+    from tpe_core.export.artefact import read_artefact
+    from tpe_tui.cli.manifest_tables import print_artefact, print_manifest, print_mismatches
 
-    manifest, _ = read_edit(file)
-    mismatches = None if on is None else _tested(file, manifest, replace(run_options(context), model=on))
+    artefact = read_artefact(file)
+    manifest = artefact.manifest
+    if on is not None and artefact.file is None:
+        raise ManifestError(f"{file} holds no arrays of its edit, so it cannot be put on {on}: name the saved file.")
+    mismatches = (
+        None
+        if on is None or artefact.file is None
+        else _tested(artefact.file, manifest, replace(run_options(context), model=on))
+    )
     if json_:
         document = manifest.model_dump(mode="json", by_alias=True)
+        document |= {"artefact": artefact.to_dict()} if artefact.kind else {}
         print_json(
             document if mismatches is None else {**document, "mismatches": [asdict(each) for each in mismatches]}
         )
     else:
         print_manifest(file, manifest)
+        print_artefact(artefact)
         if mismatches is not None:
             print_mismatches(file, on or "", manifest, mismatches)
     if mismatches:

@@ -18,10 +18,11 @@ from tpe_tui.cells import escape_controls, fit, four_decimals, number, percent
 from tpe_tui.cli.console import line
 
 if TYPE_CHECKING:
+    from tpe_core.export.artefact import Artefact
     from tpe_core.manifest.manifest import Manifest
     from tpe_core.manifest.self_test import Mismatch
 
-__all__ = ["dims_text", "figure", "print_manifest", "print_mismatches", "row", "safe"]
+__all__ = ["dims_text", "figure", "print_artefact", "print_manifest", "print_mismatches", "row", "safe"]
 
 LABEL = 12  # cells of the column of labels
 LONGEST = 200  # characters of a text from a file that are looked at
@@ -60,6 +61,14 @@ def dims_text(dims: Sequence[int]) -> str:
             parts += [str(dim) for dim in dims[at : end + 1]]
         at = end + 1
     return ", ".join(parts)
+
+
+def print_artefact(artefact: Artefact) -> None:
+    """What holds the edit, where that is not the intervention's own file."""
+    if artefact.kind:
+        row("stored as", f"{safe(artefact.kind, 20)}: {safe(artefact.form, 200)}")
+    if artefact.checked:
+        row("  checked", safe(artefact.checked, 200))
 
 
 def print_manifest(path: Path, manifest: Manifest) -> None:

@@ -14,6 +14,8 @@ from tests.helpers.tiny_models import random_corpus
 from tpe_core.detection.detection import Detection, detect
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention, Method, Steering
+from tpe_core.export.formats import export
+from tpe_core.export.plan import Request
 from tpe_core.models.head import Task
 from tpe_core.models.model import LanguageModel
 from tpe_core.progress import run
@@ -73,3 +75,19 @@ def steered(
         rows={e.token_id: math.log(e.ratio) * directions[e.method] for e in entries if e.method != "bias"},
         biases={e.token_id: math.log(e.ratio) for e in entries if e.method == "bias"},
     )
+
+
+def interruptions(request: Request, to: str) -> int:
+    """End an export before each of its steps, one after the other; how many steps there were."""
+    step = 0
+    while True:
+        steps = export(request, to)
+        try:
+            for _ in range(step + 1):
+                next(steps)
+        except StopIteration:
+            return step
+        with pytest.raises(KeyboardInterrupt):
+            steps.throw(KeyboardInterrupt)
+        assert list(request.out.parent.iterdir()) == []
+        step += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.core.export.conftest import steered
+from tests.core.export.conftest import interruptions, steered
 from tests.helpers.checkpoints import random_edit
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention
@@ -107,24 +107,8 @@ def test_what_cannot_be_held_is_one_sentence_that_names_the_formats_that_can(
 
 def test_an_unknown_format_is_refused_with_those_that_there_are(tiny: Callable[[str], LanguageModel]) -> None:
     model = tiny("llama-tied")
-    with pytest.raises(TpeError, match="unknown format 'onnx': choose one of hf, peft, logit-bias"):
+    with pytest.raises(TpeError, match="unknown format 'onnx': choose one of hf, peft, logit-bias, gguf"):
         planned(model, steered(model.head.hidden_size, (9,)), "onnx")
-
-
-def interruptions(request: Request, to: str) -> int:
-    """End an export before each of its steps, one after the other; how many steps there were."""
-    step = 0
-    while True:
-        steps = export(request, to)
-        try:
-            for _ in range(step + 1):
-                next(steps)
-        except StopIteration:
-            return step
-        with pytest.raises(KeyboardInterrupt):
-            steps.throw(KeyboardInterrupt)
-        assert list(request.out.parent.iterdir()) == []
-        step += 1
 
 
 @pytest.mark.parametrize("to", ["hf", "peft", "logit-bias"])

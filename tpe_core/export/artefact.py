@@ -1,0 +1,88 @@
+"""The edit in a baked folder, an adapter's folder or a GGUF file: its manifest, and what was written down beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tpe_core.checkpoint.folder import RECORD
+from tpe_core.errors import ManifestError
+from tpe_core.export.plan import MADE_BY, MANIFEST_FILE, MANIFEST_KEY
+from tpe_core.json_text import parse_json
+from tpe_core.manifest.manifest import parse_manifest, read_edit
+from tpe_core.manifest.schema import Manifest
+from tpe_core.models.gguf_header import GgufProblem, is_gguf, read_header
+from tpe_core.outputs import shown_path
+
+__all__ = ["Artefact", "read_artefact"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefact:
+    """A saved edit, wherever it was found.
+
+    `file` is the intervention's own file, None where its arrays are not beside it (a GGUF file holds the JSON alone).
+    `kind` is the format of what holds it ("hf", "peft", "gguf"), empty for an intervention's own file; `form` and
+    `checked` are clauses of the record that was written with it.
+    """
+
+    manifest: Manifest
+    file: Path | None
+    kind: str = ""
+    form: str = ""
+    checked: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry ``artefact`` of `tpe show --json`."""
+        return {"format": self.kind, "form": self.form, "checked": self.checked}
+
+
+def read_artefact(path: Path) -> Artefact:
+    """The edit at `path`: an intervention's JSON, a folder that `tpe bake` wrote, or a GGUF file that it wrote.
+
+    Raises `ManifestError`, one sentence.
+    """
+    if path.is_dir():
+        return _folder(path)
+    if is_gguf(path):
+        return _gguf(path)
+    return Artefact(manifest=read_edit(path)[0], file=path)
+
+
+def _folder(path: Path) -> Artefact:
+    file = path / MANIFEST_FILE
+    if not file.is_file():
+        raise ManifestError(f"{shown_path(path)} holds no {MANIFEST_FILE}: name a folder that tpe bake made.")
+    manifest, _ = read_edit(file)
+    try:
+        record = parse_json((path / RECORD).read_bytes())
+    except (OSError, ValueError):
+        record = {}
+    if not isinstance(record, dict):
+        record = {}
+    verdict, representation = (_mapping(record.get(name)) for name in ("verdict", "representation"))
+    return Artefact(
+        manifest=manifest,
+        file=file,
+        kind=str(record.get("format", "hf")),
+        form=str(verdict.get("how") or representation.get("text") or ""),
+        checked=str(record.get("checked", "")),
+    )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _gguf(path: Path) -> Artefact:
+    try:
+        header = read_header(path, whole={MANIFEST_KEY})
+    except (GgufProblem, OSError) as problem:
+        raise ManifestError(f"{shown_path(path)} cannot be read as a GGUF file ({problem}): copy it again.") from None
+    text = header.metadata.get(MANIFEST_KEY)
+    if not isinstance(text, str):
+        raise ManifestError(f"{shown_path(path)} holds no edit: tpe bake writes one under {MANIFEST_KEY}.")
+    form = f"the edited head as output.weight, written by tpe {header.metadata.get(MADE_BY, '')}".rstrip()
+    return Artefact(manifest=parse_manifest(path, text.encode()), file=None, kind="gguf", form=form)

@@ -1,0 +1,228 @@
+"""An edit in a GGUF file, which llama.cpp, Ollama and all that is built on them run at no cost.
+
+The edited head is written in full as ``output.weight`` beside everything that the source file holds; where the source
+has none, its head is the token embedding, from which the copy is untied. What needs a constant outside that matrix
+(a replacement by means, the method ``bias``) is held only along a direction of h.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tpe_core.checkpoint.bake import closest_copy
+from tpe_core.checkpoint.plan import choose_head
+from tpe_core.checkpoint.verify import Loss
+from tpe_core.edits.edit import ResolvedEdit
+from tpe_core.errors import TpeError
+from tpe_core.export.comparison import RuntimeComparison, compare, predicted, prompts_for
+from tpe_core.export.gguf_copy import HEAD, HEAD_TYPES, copy_with_head, encoded
+from tpe_core.export.llama_cpp import Answer, ask_llama_cpp, is_installed
+from tpe_core.export.plan import MADE_BY, MANIFEST_KEY, Exported, Request, Verdict
+from tpe_core.export.single_file import publish_file, staged_file
+from tpe_core.manifest.io import format_document
+from tpe_core.manifest.manifest import Manifest, read_manifest
+from tpe_core.models.gguf_header import GgufProblem, is_gguf, read_header
+from tpe_core.models.model import LanguageModel
+from tpe_core.outputs import check_output, shown_path
+from tpe_core.progress import Progress, Steps
+from tpe_core.store import write_file
+
+__all__ = ["check_gguf", "export_gguf", "judge_gguf", "plain_token"]
+
+FORMAT = "gguf"
+FOLLOWS = 3.0, 0.02
+"""A file is refused where it differs from the prediction by more than so many times what the unedited file does, and
+so much more."""
+
+EMBEDDING = "token_embd.weight"
+
+
+def judge_gguf(model: LanguageModel, edit: ResolvedEdit) -> Verdict:
+    """Whether a GGUF file's head holds an edit, by its source file and architecture.
+
+    Raises `TpeError` where the edit is of another head.
+    """
+    why = _cannot(model)
+    if why:
+        return Verdict(format=FORMAT, holding="not", how=why)
+    plan = choose_head(model, edit)
+    form = f"the edited head as {HEAD}"
+    form += f", untied from {EMBEDDING}" if model.head.tied else ""
+    if plan.is_exact:
+        return Verdict(format=FORMAT, holding="exactly", how=form)
+    how = f"{form}, its constants along the direction of h closest to one: the KL is measured, and needs --allow-lossy"
+    return Verdict(format=FORMAT, holding="at a cost", how=how)
+
+
+def _cannot(model: LanguageModel) -> str:
+    """Why no GGUF file can be made of a model with any edit; empty where one can."""
+    if model.gguf is None:
+        return f"{model.name} is no GGUF file, and tpe converts none: open the GGUF file of the model and edit that"
+    if model.adapter is not None:
+        return f"the adapter {model.adapter.name} is on {model.name}, and the rest of the file would be without it"
+    if model.task != "causal":
+        return f"{model.name} is no causal language model, which is what llama.cpp is asked to run"
+    architecture = model.gguf.architecture
+    if not _reads_head(architecture):
+        return f"llama.cpp never reads {HEAD} of the architecture {architecture}: its head is {EMBEDDING} always"
+    shapes = {tensor.name: tensor.shape for tensor in read_header(model.gguf.path).tensors}
+    wanted = (model.site.head.out_features, model.head.hidden_size)  # type: ignore[union-attr]
+    found = shapes.get(HEAD, shapes.get(EMBEDDING))
+    if found != wanted:
+        return f"the head in {model.gguf.name} is {list(found or ())}, and the loaded one {list(wanted)}"
+    return ""
+
+
+def _reads_head(architecture: str) -> bool:
+    """Whether llama.cpp reads a head of its own for an architecture, as the package gguf lists its tensors."""
+    from gguf.constants import MODEL_ARCH_NAMES, MODEL_TENSOR, MODEL_TENSORS
+
+    known = next((arch for arch, name in MODEL_ARCH_NAMES.items() if name == architecture), None)
+    return known is None or MODEL_TENSOR.OUTPUT in MODEL_TENSORS.get(known, ())
+
+
+def check_gguf(out: Path, may_replace: bool) -> None:
+    """Refuse a place where no GGUF file should be written. Raises `TpeError`, or `ExistsError`."""
+    check_output(out, "a GGUF file that tpe wrote", _is_ours, replace=may_replace)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return is_gguf(path) and MADE_BY in read_header(path).metadata
+    except GgufProblem:
+        return False
+
+
+def export_gguf(request: Request, verdict: Verdict) -> Steps[Exported]:
+    """Copy the source file with the edited head, run it in llama.cpp where that is installed, and compare: a job.
+
+    `settings` are ``head_type`` (one of `HEAD_TYPES`) and ``modelfile`` (whether Ollama's is written beside it). The
+    file appears finished or not at all. Raises `TpeError` where the place, the head or the disk refuses, and where
+    llama.cpp does not give the edited distribution.
+    """
+    model, edit, out = request.model, request.edit, request.out
+    kind = str(request.settings.get("head_type", "f16"))
+    modelfile = out.with_suffix(".Modelfile") if request.settings.get("modelfile") else None
+    source = model.gguf.path if model.gguf is not None else Path()
+    check_gguf(out, may_replace=True)
+    if out.exists() and os.path.samefile(out, source):
+        raise TpeError(f"{shown_path(out)} is the model's own file: choose another name.")
+    if modelfile is not None:
+        check_output(modelfile, "a Modelfile", _is_modelfile, replace=True)
+    document = None if request.manifest is None else read_manifest(request.manifest)[0]
+    plan = choose_head(model, edit, request.detection)
+    edited, loss = yield from closest_copy(model, edit, plan, request.detection, request.allow_lossy)
+    if edited.factor != 1:
+        raise TpeError(f"untying the head of {model.name} scales what it is given, which llama.cpp would not do.")
+    head = encoded(edited.head.weight, kind)
+    with staged_file(out, source.stat().st_size + head.values.nbytes) as temporary:
+        untied = yield from copy_with_head(source, temporary, head, _metadata(document))
+        comparison, checked = None, "not loaded: xllamacpp is not installed (pip install 'tpe-tui[llamacpp]')"
+        if is_installed():
+            comparison = yield from _compared(request, source, temporary, document)
+            checked = f"run by {comparison.runtime}"
+            _check_follows(comparison, exact=loss is None)
+        yield Progress("publish the file", 0)
+        size = publish_file(temporary, out)
+        if modelfile is not None:
+            write_file(modelfile, [_modelfile(out).encode()])
+    return Exported(
+        format=FORMAT,
+        path=out,
+        size=size,
+        model=model.name,
+        revision=model.revision,
+        verdict=verdict,
+        lost=_lost(kind, loss),
+        checked=checked,
+        facts={
+            "head_type": kind,
+            "untied": untied,
+            "source_sha256": None if model.gguf is None else model.gguf.sha256,
+            "modelfile": None if modelfile is None else str(modelfile),
+            "loss": None if loss is None else loss.to_dict(),
+        },
+        comparison=comparison,
+    )
+
+
+def _lost(kind: str, loss: Loss | None) -> str:
+    rounding = f"rounding to {HEAD_TYPES[kind][0]}"
+    if loss is None:
+        return f"nothing but {rounding}"
+    return (
+        f"{rounding}, and KL {loss.kl:.3g} nats from the edited distribution, over {loss.positions:,} positions of the "
+        f"detecting text ({loss.kl_dropped:.3g} without the constants)"
+    )
+
+
+def _metadata(manifest: Manifest | None) -> dict[str, str]:
+    entries = {MADE_BY: importlib.metadata.version("tpe-tui")}
+    if manifest is not None:
+        entries[MANIFEST_KEY] = format_document(manifest.model_dump(mode="json", by_alias=True)).decode()
+    return entries
+
+
+def _compared(request: Request, source: Path, made: Path, manifest: Manifest | None) -> Steps[RuntimeComparison]:
+    """What llama.cpp gives after the self-test's prompts by the new file and by its source."""
+    model = request.model
+    prompts = prompts_for(model, manifest)
+    wanted = predicted(model, request.edit, prompts)
+    ids = [model.sampling.prompt(prompt, model.context)[0]["input_ids"][0].tolist() for prompt in prompts]
+    found: list[list[NDArray[np.float64]]] = []
+    version = ""
+    plain, threads = plain_token(model), torch.get_num_threads()
+    for path in (made, source):
+        version, answers = yield from ask_llama_cpp(path, ids, plain_id=plain, threads=threads)
+        found.append(_dense(answers, model.head.total_rows))
+    runtime = f"llama.cpp (xllamacpp {version})" if version else "llama.cpp"
+    return compare(model, runtime, prompts, wanted, (found[0], found[1]))
+
+
+def plain_token(model: LanguageModel) -> int:
+    """A token whose text is printable ASCII. Raises `TpeError` where there is none."""
+    for token_id in range(model.head.vocab_rows):
+        text = model.tokenizer.decode([token_id])
+        if text.isascii() and text.isprintable() and token_id not in model.tokenizer.all_special_ids and text:
+            return token_id
+    raise TpeError(f"no token of {model.name} is plain text, so llama.cpp cannot be asked.")
+
+
+def _dense(answers: Sequence[Answer], rows: int) -> list[NDArray[np.float64]]:
+    """[V] probabilities, NaN of tokens that were not reported."""
+    dense = []
+    for answer in answers:
+        values = np.full(rows, np.nan)
+        values[list(answer)] = list(answer.values())
+        dense.append(values)
+    return dense
+
+
+def _check_follows(comparison: RuntimeComparison, exact: bool) -> None:
+    """Raise `TpeError` where llama.cpp gives something else than the edit, beyond what it makes of the source."""
+    times, more = FOLLOWS
+    limit = times * comparison.unedited_difference + more
+    if exact and comparison.edited_difference > limit:
+        raise TpeError(
+            f"llama.cpp does not give the edited distribution, so none was written: {comparison.sentence}; "
+            f"at most {limit:.2g} is explained."
+        )
+
+
+MODELFILE = "# Made by tpe bake: ollama create NAME -f THIS-FILE"
+
+
+def _modelfile(out: Path) -> str:
+    """Ollama reads the chat template and the tokenizer from the file itself."""
+    return f"{MODELFILE}\nFROM ./{out.name}\n"
+
+
+def _is_modelfile(path: Path) -> bool:
+    return path.read_text(encoding="utf-8", errors="replace").startswith(MODELFILE)
