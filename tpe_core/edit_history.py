@@ -48,14 +48,43 @@ class EditHistory:
     named: dict[str, Intervention] = field(default_factory=dict)  # edits to come back to, whatever is undone
     _history: list[Intervention] = field(init=False)
     _at: int = field(default=0, init=False)
+    _cleared: Intervention | None = field(default=None, init=False)  # in force instead of an edit that is held back
 
     def __post_init__(self, start: Intervention | None) -> None:
         self._history = [start or Intervention()]
 
+    def restore(self, steps: Sequence[Intervention], at: int, *, hold_back: bool = False) -> None:
+        """Take the `steps` of an earlier history, the one with the index `at` in force.
+
+        With `hold_back` nothing is edited instead until `undo` brings that one back. Raises `TpeError`, and changes
+        nothing, where a step names a dimension or token that the head does not have, or where there is no such step.
+        """
+        if not 0 <= at < len(steps):
+            raise TpeError(f"a history of {len(steps)} steps has no step {at}.")
+        for step in steps if self.hidden_size else ():
+            step.check_fits(self.hidden_size, self.vocab_rows)
+        self._history, self._at = list(steps), at
+        self._cleared = steps[at].clear() if hold_back and not steps[at].is_empty else None
+
+    @property
+    def steps(self) -> tuple[Intervention, ...]:
+        """Every edit that `undo` and `redo` reach, the oldest first."""
+        return tuple(self._history)
+
+    @property
+    def at(self) -> int:
+        """The index in `steps` of the edit in force, or of the one that is held back."""
+        return self._at
+
+    @property
+    def held_back(self) -> Intervention | None:
+        """The edit that `undo` brings back, after `restore` held it back and nothing was edited since."""
+        return None if self._cleared is None else self._history[self._at]
+
     @property
     def intervention(self) -> Intervention:
         """The edit in force."""
-        return self._history[self._at]
+        return self._history[self._at] if self._cleared is None else self._cleared
 
     @property
     def is_unsaved(self) -> bool:
@@ -65,7 +94,7 @@ class EditHistory:
     @property
     def undo_depth(self) -> tuple[int, int]:
         """How many steps can be undone and redone."""
-        return self._at, len(self._history) - 1 - self._at
+        return (self._at, len(self._history) - 1 - self._at) if self._cleared is None else (self._at + 1, 0)
 
     @property
     def steps(self) -> tuple[Intervention, ...]:
@@ -95,20 +124,24 @@ class EditHistory:
         if intervention == self.intervention:
             return False
         del self._history[self._at + 1 :]
-        self._history.append(intervention)
+        self._history += [intervention] if self._cleared is None else [self._cleared, intervention]
+        self._cleared = None
         del self._history[: max(0, len(self._history) - MAX_UNDO)]
         self._at = len(self._history) - 1
         return True
 
     def undo(self) -> bool:
-        """Go one step back; False at the beginning."""
+        """Go one step back; False at the beginning. The first step back brings what is held back."""
+        if self._cleared is not None:
+            self._cleared = None
+            return True
         moved = self._at > 0
         self._at -= moved
         return moved
 
     def redo(self) -> bool:
         """Go one step forward; False at the end."""
-        moved = self._at + 1 < len(self._history)
+        moved = self._cleared is None and self._at + 1 < len(self._history)
         self._at += moved
         return moved
 

@@ -16,9 +16,6 @@ from textual.command import Provider
 
 from tpe_core.busy import busy_notice
 from tpe_core.cached_view import CachedView, read_view
-from tpe_core.edit_history import EditHistory
-from tpe_core.edits.intervention import METHODS, Intervention
-from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.snapshots import EncodingTable
@@ -33,7 +30,8 @@ from tpe_tui.keymap import BY_ID
 from tpe_tui.palette import TpeCommands
 from tpe_tui.shell.engine_app import EngineApp, run_in_terminal
 from tpe_tui.shell.prompt_history import PromptHistory
-from tpe_tui.shell.view_memory import ViewMemory
+from tpe_tui.shell.session_memory import Begun, SessionMemory
+from tpe_tui.shell.sessions import HeadFacts
 from tpe_tui.study import StudyScreen
 from tpe_tui.workspace import CallbackJob
 
@@ -42,14 +40,16 @@ if TYPE_CHECKING:
 
 __all__ = ["TpeApp", "run_app"]
 
+KEEP_SECONDS = 1.0  # between two looks at whether the session is another than the one that was saved
+
 
 class TpeApp(EngineApp):
     """`tpe`: inspect the output embedding of `options.model`; its return value is the exit code.
 
-    `mask` is a manifest to load once the model is open, `prompt` what to start
-    from instead of the last one. `opener`, `lister`, `view_reader`, `dynamics_reader`, `state_dir`,
-    `keys_file` and `clock` are the engine, the models at hand, what reads the table that was kept of a model, what
-    reads a training's checkpoints, the user's folders and the time; tests hand in their own.
+    `mask` is a manifest to load once the model is open, `prompt` what to start from instead of the last one,
+    `session_name` the session to restore (None: the model's). `opener`, `lister`, `view_reader`, `dynamics_reader`,
+    `state_dir`, `keys_file` and `clock` are the engine, the models at hand, what reads the table that was kept of a
+    model, what reads a training's checkpoints, the user's folders and the time; tests hand in their own.
     """
 
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {TpeCommands}
@@ -63,6 +63,7 @@ class TpeApp(EngineApp):
         *,
         prompt: str = "",
         chat: bool = False,
+        session_name: str | None = None,
         lister: Lister = list_cached,
         view_reader: Callable[[RunOptions], CachedView | None] = read_view,
         dynamics_reader: Callable[[RunOptions], ReadTrajectory] = read_dynamics,
@@ -78,7 +79,7 @@ class TpeApp(EngineApp):
         self.lister = lister
         self.view_reader = view_reader
         self.dynamics_reader = dynamics_reader
-        self.memory = ViewMemory(self.state_dir)
+        self.memory = SessionMemory(self.state_dir, session_name)
         self.prompts = PromptHistory(self.state_dir)
         self._inspector: InspectScreen | None = None
 
@@ -98,13 +99,17 @@ class TpeApp(EngineApp):
         """Show what was kept of the model's last analysis, where anything was, and open the model."""
         options = self.workspace.options
         self.workspace.ask("kept view", lambda: self.view_reader(options), self._show_kept, of_session=False)
+        self.set_interval(KEEP_SECONDS, self.remember)
 
     def _show_kept(self, answer: Answer) -> None:
         """Open the model once the kept view is painted: importing the engine leaves little time for painting."""
         view = answer.value
         if isinstance(view, CachedView):
-            self.workspace.show_preview(view, self._first_history(view.table, view.default_prompt))
+            begun = self._begin(view.table, view.head_sha256, view.default_prompt, is_preview=True)
+            self.workspace.show_preview(view, begun.history)
             self.inspector.show_kept(view)
+            self._tell()
+            self._greet()
         self.call_after_refresh(self.open_model)
 
     def open_model(self, again: bool = False, other: RunOptions | None = None) -> None:
@@ -117,6 +122,7 @@ class TpeApp(EngineApp):
             return
         session, options = workspace.session, other or workspace.options
         if session is None:
+            self.remember()
             workspace.options = options
             workspace.opening_failed = False
             self.inspector.show_status()
@@ -185,15 +191,13 @@ class TpeApp(EngineApp):
     def _opened(self, session: Session, options: RunOptions) -> None:
         """Show a session; the view of the model that was open before is kept for the next start."""
         self.problem = None
-        if options != self.workspace.options:
-            self.remember()
-            self.workspace.options = options
+        self.remember()
+        self.workspace.options = options
         self.show_session(session)
         table = session.table
-        self.workspace.status.say(f"{table.positions:,} positions of {table.text}; ? lists the keys")
-        for warning in (*session.warnings, *filter(None, [self.memory.set_aside, busy_notice(table.info.device)])):
+        self._greet(f"{table.positions:,} positions of {table.text}; ? lists the keys")
+        for warning in (*session.warnings, *filter(None, [busy_notice(table.info.device)])):
             self.notify(warning, severity="warning", markup=False)
-        self.memory.set_aside = ""
         if self.chat:
             self.inspector.runs.ask_chat(toggle=False)
             self.chat = False
@@ -203,31 +207,37 @@ class TpeApp(EngineApp):
 
     def show_session(self, session: Session) -> None:
         """Open a session in the workspace and show it; studies of another model are closed."""
-        preview, edit = self.workspace.preview, edit_sizes(self.workspace.history.intervention)
-        was_edited = not self.workspace.history.intervention.is_empty
-        is_another = self.workspace.open(session, self._first_history(session.table, session.default_prompt))
+        preview, edit = self.workspace.preview, self.workspace.history.intervention
+        begun = self._begin(session.table, session.head_sha256, session.default_prompt)
+        is_another = self.workspace.open(session, begun.history)
         if is_another:
             self._close_studies()
         self.inspector.opened(session, is_another)
         if preview is not None and is_another and preview.table.info.name == session.table.info.name:
-            lost = f", and the edit made on it ({edit}) is gone with it" if was_edited else ""
+            gone = f"is kept as the session {begun.kept_as}" if begun.kept_as else "is gone with it"
+            lost = "" if edit.is_empty else f", and the edit made on it ({edit_sizes(edit)}) {gone}"
             self.notify(
                 f"the model that was loaded is not the one whose table was kept: that table is replaced{lost}.",
                 severity="warning", markup=False,
             )  # fmt: skip
+            self.memory.take_said()  # which is the same
+        self._tell()
         self.workspace.queue(CallbackJob("keeping the table", session.keep_view, _ignore), background=True)
 
-    def _first_history(self, table: EncodingTable, prompt: str) -> EditHistory:
-        """What the edits of a model begin with: the view of the last time, and nothing edited."""
-        view = self.memory.recall(self.workspace.options.model)
-        replacement = view.replacement if view.replacement in REPLACEMENTS.ready else REPLACEMENTS.ready[0]
-        return EditHistory(
-            prompt=self.prompt or view.prompt or prompt,
-            hidden_size=table.info.hidden_size,
-            vocab_rows=table.info.vocab_rows,
-            method=next((name for name in METHODS if name == view.method), METHODS[0]),
-            start=Intervention(replacement=replacement),
-        )
+    def _begin(self, table: EncodingTable, sha256: str, prompt: str, *, is_preview: bool = False) -> Begun:
+        """Open the session of the model whose table is shown."""
+        head = _head_of(table, sha256)
+        return self.memory.begin(self.workspace.options, head, self.prompt or None, prompt, is_preview=is_preview)
+
+    def _tell(self) -> None:
+        """Say once what there is to say of the session."""
+        for sentence in self.memory.take_said():
+            self.notify(sentence, severity="warning", markup=False)
+
+    def _greet(self, otherwise: str = "") -> None:
+        """Say what came back with a session, or what undo would bring back."""
+        greeting = self.memory.greeting(self.workspace.history, self.keymap.shown("mask.undo"))
+        self.workspace.status.say(greeting or otherwise)
 
     def _close_studies(self) -> None:
         """Close every study, with what was asked in it: it has no subject any more."""
@@ -241,14 +251,18 @@ class TpeApp(EngineApp):
         self.call_later(self.inspector.run_action, BY_ID[action_id].method)
 
     def remember(self) -> None:
-        """Keep the view for the next start; where that fails, the user is told when the app has left."""
-        if self._inspector is not None and self.workspace.table is not None:
-            self.memory.remember(self.workspace.options.model, self._inspector.view())
-            self.unsaved = [self.memory.problem] if self.memory.problem else []
+        """Have the session saved where it has changed; where that fails, the user is told when the app has left."""
+        workspace = self.workspace
+        opened = workspace.session or workspace.preview
+        if self._inspector is not None and opened is not None:
+            head = _head_of(opened.table, opened.head_sha256)
+            self.memory.keep(workspace.options, head, self._inspector.view(), workspace.history)
 
     def save(self) -> None:
-        """Keep the view."""
+        """Save the session and let others have it."""
         self.remember()
+        self.memory.close()
+        self.unsaved = [self.memory.problem] if self.memory.problem else []
 
     def edit_text(self, text: str) -> str:
         """A text as the user leaves it in an editor, which has the terminal meanwhile. Raises `TpeError`."""
@@ -257,17 +271,24 @@ class TpeApp(EngineApp):
         return edited(text, self.suspend, os.environ)
 
     def losses(self) -> list[str]:
-        """Edits that no file holds, and a job under way."""
-        return self.workspace.losses() if self.workspace.table is not None else []
+        """Edits that no file holds, which the session keeps all the same, and a job under way."""
+        workspace = self.workspace
+        losses = workspace.losses() if workspace.table is not None else []
+        is_kept = workspace.history.is_unsaved and self.memory.name and not self.memory.problem
+        return [*losses, *([f"The session {self.memory.name} keeps it for the next start."] if is_kept else [])]
 
     def leave(self, code: int | None = None) -> None:
         """End the app: with `code`, or 1 where no model could be opened, else 0."""
-        self.remember()
+        self.save()
         super().leave(code)
 
 
 def _ignore(update: JobUpdate) -> None:
     """Nothing depends on a table being kept."""
+
+
+def _head_of(table: EncodingTable, sha256: str) -> HeadFacts:
+    return HeadFacts(sha256=sha256, hidden_size=table.info.hidden_size, vocab_rows=table.info.vocab_rows)
 
 
 def run_app(
@@ -278,7 +299,9 @@ def run_app(
     ascii_only: bool | None = None,
     *,
     chat: bool = False,
+    session_name: str | None = None,
     theme: str | None = None,
 ) -> int:
     """Run the inspector in this terminal, then `leave` with its exit code: see `run_in_terminal`."""
-    return run_in_terminal(TpeApp(options, mask, prompt=prompt, chat=chat), leave, ascii_only, theme)
+    app = TpeApp(options, mask, prompt=prompt, chat=chat, session_name=session_name)
+    return run_in_terminal(app, leave, ascii_only, theme)

@@ -43,6 +43,7 @@ def start(tmp_path: Path) -> Start:
                 await until(pilot, lambda: app.workspace.session is not None)
                 await answered(app, pilot)
             yield app, pilot
+        app.memory.close()
         app.host.stop()
 
     return run

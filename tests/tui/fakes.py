@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -63,7 +64,6 @@ class FakeSession:
     default_prompt = "Return the number of"
     prompt_hint = ""
     has_chat = True
-    head_sha256 = "0" * 64
 
     def __init__(self, vocab: int = 600, d: int = 64, seed: int = 0, name: str = "demo") -> None:
         rng = np.random.default_rng(seed)
@@ -71,6 +71,7 @@ class FakeSession:
         mean = rng.standard_t(3, size=d) * 1.4
         self.W -= np.outer(np.sort(rng.gumbel(size=vocab)), mean / (mean @ mean)) * 1.2
         self.mean = mean
+        self.head_sha256 = hashlib.sha256(self.W.tobytes()).hexdigest()
         self.delay = 0.0
         self.fail: Exception | None = None
         self.fails_on = ""  # with a text here, `fail` is raised only for prompts that hold it

@@ -12,6 +12,7 @@ from tpe_tui.app import TpeApp
 from tpe_tui.dialogs.help import help_text
 from tpe_tui.inspector.screen import GROUPS, InspectScreen
 from tpe_tui.keymap import ACTIONS, BY_ID, EVERYWHERE, FOOTER, LOST, Keymap, load_keymap
+from tpe_tui.shell.sessions import SessionStore
 from tpe_tui.shell.view_memory import SavedView, ViewMemory
 from tpe_tui.terminal_keys import key_name
 
@@ -109,33 +110,16 @@ async def test_a_broken_file_is_a_notification(start: Start, tmp_path: Path) -> 
         assert len(app.workspace.history.intervention.pruned) == 1
 
 
-def test_memory_keeps_views_by_model(tmp_path: Path) -> None:
-    memory = ViewMemory(tmp_path / "deep" / "state")
-    view = SavedView(prompt="hello", sort="t", descending=False, plot="PCA", method="top-k", replacement="mean")
-    assert memory.recall("demo") == SavedView()
-    assert memory.remember("demo", view)
-    assert memory.remember("other", SavedView(prompt="x"))
-    assert memory.recall("demo") == view
-    assert sorted(path.name for path in memory.path.parent.iterdir()) == ["inspector.json"]
-
-
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"models": 3}', '{"models": {"demo": [1]}}', "\x00"])
 def test_a_broken_memory_is_empty(tmp_path: Path, text: str) -> None:
     (tmp_path / "inspector.json").write_text(text)
     memory = ViewMemory(tmp_path)
     assert memory.recall("demo") == SavedView()
-    assert memory.remember("demo", SavedView(prompt="again"))
-    assert memory.recall("demo").prompt == "again"
 
 
 def test_values_of_a_wrong_type_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "inspector.json").write_text('{"models": {"demo": {"prompt": 3, "sort": "t", "new": 1}}}')
     assert ViewMemory(tmp_path).recall("demo") == SavedView(sort="t")
-
-
-def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert not ViewMemory(tmp_path / "file").remember("demo", SavedView())
 
 
 async def test_the_view_is_restored_at_the_next_start(start: Start) -> None:
@@ -210,12 +194,13 @@ async def test_a_broken_memory_is_set_aside_and_stops_no_start(start: Start, tmp
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
     async with start() as (app, pilot):
-        file = app.memory.path
         assert app.workspace.history.prompt == "Return the number of"
         assert any("is now inspector.broken.json" in note.message for note in app._notifications)
         await pilot.press("q")
     assert file.with_name("inspector.broken.json").read_text() == text
-    assert ViewMemory(file.parent).recall("demo").prompt == "Return the number of"
+    kept = SessionStore(file.parent).read("demo")
+    assert kept is not None
+    assert kept.view.prompt == "Return the number of"
 
 
 def test_half_a_surrogate_pair_is_no_text(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def round_of(rng: random.Random, folder: Path) -> dict[str, object]:
     return {
         "at_work": at_work, "controlling": controlling, "deaf": deaf, "ready": ready, "code": code,
         "seconds": round(seconds, 3), "job": job.read_text() if job.exists() else "",
-        "saved": any(job.parent.rglob("inspector.json")),
+        "saved": any(job.parent.rglob("demo.json")),
     }  # fmt: skip
 
 

@@ -37,6 +37,7 @@ from tpe_tui.cli.kl import kl
 from tpe_tui.cli.manifest import diff, schema, show
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Chat, Model, run_options, takes
 from tpe_tui.cli.prune import prune
+from tpe_tui.cli.sessions import SessionName, session_options, sessions
 from tpe_tui.cli.steer import steer
 from tpe_tui.cli.transfer import transfer
 
@@ -69,6 +70,7 @@ def open_inspector(
     mask: Annotated[Path | None, typer.Option(help="Open with a saved mask (JSON).")] = None,
     prompt: Annotated[str, typer.Option(help="The text whose next token is shown.")] = "",
     chat: Chat = False,
+    session: SessionName = None,
     ascii_only: Annotated[
         bool | None,
         typer.Option(
@@ -90,6 +92,10 @@ def open_inspector(
     options = run_options(context)
     if json_ and (mask is not None or prompt or chat):
         raise typer.BadParameter("--json prints the analysis alone: leave out --mask, --prompt and --chat.")
+    if session is not None:
+        if json_ or not on_terminal():
+            raise typer.BadParameter("--session is of the inspector, which needs a terminal: leave it out.")
+        options = session_options(context, session, options)
     if mask is not None:
         from tpe_core.manifest.manifest import read_manifest
 
@@ -101,7 +107,8 @@ def open_inspector(
         return
     from tpe_tui.app import run_app
 
-    raise typer.Exit(run_app(options, mask, prompt, ascii_only=ascii_only, chat=chat, theme=theme))
+    code = run_app(options, mask, prompt, ascii_only=ascii_only, chat=chat, session_name=session, theme=theme)
+    raise typer.Exit(code)
 
 
 @takes(LOADING | {"text", "text_field"} | OUTPUT)
@@ -250,6 +257,11 @@ COMMANDS: Registry[Command] = Registry(
         run=doctor,
     ),
     Command(name="cache", about="List what is stored on this machine, or prune it.", run=cache),
+    Command(
+        name="sessions",
+        about="List the inspector's sessions, open one (also tpe --session NAME), or delete one.",
+        run=sessions,
+    ),
     Command(
         name="keys",
         about="Print every key with the name that keys.toml has for it, and what is wrong in keys.toml.",

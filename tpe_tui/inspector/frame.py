@@ -263,6 +263,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
 
     def _show_table(self, table: EncodingTable, is_another: bool, answer: NextTokens | None = None) -> None:
         """Show what is open now; `answer` is what is known of its distribution."""
+        begun = self.front.memory.begun
         self._seen_dims.clear()
         self._token = self._refused = None
         self.tokens.answer = None
@@ -271,12 +272,11 @@ class InspectFrame(NeedsRoom, Screen[None]):
             self._answered = ""
             self.tokens.forget()
             self.dims.forget()
-            view = self.front.memory.recall(self.workspace.options.model)
-            self.dims.sort = view.sort if view.sort in (*SORT_KEYS, *FURTHER_KEYS) else SORT_KEYS[0]
-            self.dims.descending = view.descending
-            self.plot.name_shown = view.plot if view.plot in PLOTS else next(iter(PLOTS))
+            self._restore_view(begun.view, is_whole=begun.is_whole)
         self.tokens.table = self.workspace.table
         self.dims.show(table, self.workspace.history.intervention.pruned)
+        if is_another and begun.is_whole:
+            self._restore_place(begun.view)
         self.prompt_bar.show(self.workspace.history.prompt)
         if answer is not None and self.current(answer):
             self._show_tokens(answer)
@@ -284,9 +284,33 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.retitle()
         self.show_detail()
 
+    def _restore_view(self, view: SavedView, *, is_whole: bool) -> None:
+        """Sort key and plot of a session, and the order and filters where all of it comes back."""
+        self.dims.sort = view.sort if view.sort in (*SORT_KEYS, *FURTHER_KEYS) else SORT_KEYS[0]
+        self.dims.descending = view.descending
+        self.plot.name_shown = view.plot if view.plot in PLOTS else next(iter(PLOTS))
+        if is_whole:
+            self.tokens.by_base, self.tokens.filter = view.by_base, view.tokens_filter
+            self.dims.filter = view.dims_filter
+
+    def _restore_place(self, view: SavedView) -> None:
+        """The cursor, the marked range and the selected token, where this model has them; the panes' layout."""
+        table = self.workspace.table
+        if table is None:
+            return
+        if 0 <= view.dim < len(table.slope):
+            self.dims.select(view.dim)
+        if 0 <= view.range_from < len(table.slope):
+            self.dims.range_from = view.range_from
+        if 0 <= view.token < len(table.surprisal):
+            self.tokens.selected = view.token
+        self.right = view.right if view.right in (2, 3, 4) else 2
+        self.zoomed = view.zoomed
+        self.show_pane(view.pane if view.pane in NAMES else 1)
+
     def view(self) -> SavedView:
         """What to restore at the next start: of a prompt that has no answer, the last one that had."""
-        edit = self.workspace.history.intervention
+        edit, unmarked = self.workspace.history.intervention, -1
         return SavedView(
             prompt=self.workspace.history.prompt if self._refused is None else self._answered,
             sort=self.dims.sort,
@@ -294,6 +318,15 @@ class InspectFrame(NeedsRoom, Screen[None]):
             plot=self.plot.name_shown,
             method=self.workspace.history.method,
             replacement=edit.replacement,
+            pane=self.focused_pane,
+            right=self.right,
+            zoomed=self.zoomed,
+            dim=unmarked if self.dims.dim is None else self.dims.dim,
+            range_from=unmarked if self.dims.range_from is None else self.dims.range_from,
+            dims_filter=self.dims.filter,
+            token=unmarked if self.tokens.selected is None else self.tokens.selected,
+            by_base=self.tokens.by_base,
+            tokens_filter=self.tokens.filter,
         )
 
     def _show_reading(self, progress: Progress) -> None:

@@ -11,18 +11,18 @@ from textual.signal import Signal
 from tpe_core.options import RunOptions
 from tpe_tui.dynamics.reader import ReadTrajectory
 from tpe_tui.shell.prompt_history import PromptHistory
-from tpe_tui.shell.view_memory import ViewMemory
+from tpe_tui.shell.session_memory import SessionMemory
 from tpe_tui.workspace import Change, Workspace
 
 __all__ = ["Front"]
 
 
 class Front(Protocol):
-    """An app with one workspace, which opens models and keeps their views."""
+    """An app with one workspace, which opens models and keeps their sessions."""
 
     workspace: Workspace
     changed: Signal[Change]
-    memory: ViewMemory
+    memory: SessionMemory
     prompts: PromptHistory
     keys_file: Path
     dynamics_reader: Callable[[RunOptions], ReadTrajectory]
@@ -34,7 +34,7 @@ class Front(Protocol):
         """Ask which model to open next."""
 
     def remember(self) -> None:
-        """Keep the view for the next start."""
+        """Have the session saved where it has changed."""
 
     def copy_text(self, text: str) -> str:
         """Copy; the sentence that says where to."""

@@ -316,6 +316,9 @@ def run_in_terminal(
     app.suit(wants_ascii() if ascii_only is None else ascii_only, few_colours, theme_of(theme, os.environ))
     with guarded(app):
         value = app.run()
+        if value is None:  # by a mistake of its own
+            with contextlib.suppress(Exception):
+                app.save()
     code = 1 if value is None else value
     limit = threading.Timer(LEAVE_SECONDS, leave, [code])  # a terminal that takes nothing cannot keep the process
     limit.daemon = True

@@ -1,25 +1,21 @@
-"""What is restored at the next start: prompt, sorting, plot, method and replacement, by model.
-
-A broken or missing file is an empty memory, never an error; nothing about an intervention is kept here.
-"""
+"""The view that a session restores, and the file in which versions before sessions kept one for each model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tpe_core.json_text import json_text, parse_json
+from tpe_core.json_text import parse_json
 
-__all__ = ["SavedView", "ViewMemory", "default_state_dir"]
-
-MAX_MODELS = 50
+__all__ = ["SavedView", "ViewMemory", "default_state_dir", "saved_view"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedView:
-    """One model's view. Values are checked by whoever uses them."""
+    """A prompt and what is shown of a model. Values are checked by whoever uses them; -1 is no dimension or token."""
 
     prompt: str = ""
     sort: str = "slope"
@@ -27,6 +23,22 @@ class SavedView:
     plot: str = "slopes"
     method: str = "least-squares"
     replacement: str = "zero"
+    pane: int = 1  # that has the focus
+    right: int = 2  # that has the right place, where only two fit
+    zoomed: bool = False
+    dim: int = -1  # under the cursor
+    range_from: int = -1  # where a marked range begins
+    dims_filter: str = ""
+    token: int = -1  # that is selected
+    by_base: bool = False  # the order of tokens
+    tokens_filter: str = ""
+
+
+def saved_view(entry: Mapping[str, Any]) -> SavedView:
+    """The view that a file holds; the default of every value that is missing or of another type."""
+    defaults = asdict(SavedView())
+    kept = {key: value for key, value in entry.items() if key in defaults and type(value) is type(defaults[key])}
+    return SavedView(**{key: _plain(value) for key, value in kept.items()})
 
 
 def default_state_dir() -> Path:
@@ -37,41 +49,16 @@ def default_state_dir() -> Path:
 
 
 class ViewMemory:
-    """The file ``inspector.json`` of a folder."""
+    """The file ``inspector.json`` of a folder. It is read where a model has no session yet, and never written."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "inspector.json"
-        self.problem = ""  # why the last view could not be kept, in a sentence
         self.set_aside = ""  # a sentence, where what was there could not be read
 
     def recall(self, model: str) -> SavedView:
         """What is remembered of a model; defaults where nothing usable is."""
         entry = self._read().get(model)
-        if not isinstance(entry, dict):
-            return SavedView()
-        defaults = asdict(SavedView())
-        kept = {key: value for key, value in entry.items() if key in defaults and type(value) is type(defaults[key])}
-        return SavedView(**{key: _plain(value) for key, value in kept.items()})
-
-    def remember(self, model: str, view: SavedView) -> bool:
-        """Write atomically; False, with the reason in `problem`, where the folder or the disk refuses."""
-        from tpe_core.store import write_file
-
-        models = {name: entry for name, entry in self._read().items() if name != model}
-        models[model] = {field.name: getattr(view, field.name) for field in fields(view)}
-        kept = dict(list(models.items())[-MAX_MODELS:])
-        document = json_text({"schema": 1, "models": kept}, 1)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(self.path, [document.encode()])
-        except OSError as error:
-            self.problem = (
-                f"prompt and view are not kept for the next start: {self.path} cannot be written "
-                f"({error.strerror or error}); make room there, or set XDG_STATE_HOME to another folder."
-            )
-            return False
-        self.problem = ""
-        return True
+        return saved_view(entry) if isinstance(entry, dict) else SavedView()
 
     def _read(self) -> dict[str, object]:
         try:

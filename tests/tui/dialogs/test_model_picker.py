@@ -21,7 +21,7 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_tui.dialogs.error import ErrorScreen
 from tpe_tui.dialogs.model_picker import Choice, PickerScreen, parse_choice
-from tpe_tui.shell.view_memory import ViewMemory
+from tpe_tui.shell.sessions import SessionStore
 
 
 def picker(app: object) -> PickerScreen:
@@ -123,7 +123,9 @@ async def test_another_model_opens_in_the_same_app(start: Start) -> None:
         await pilot.press("q", "y")
     assert app.return_value == 0
     assert [options.model for options in asked] == ["demo", "small", "demo"]
-    assert ViewMemory(app.state_dir).recall("small").prompt == small.default_prompt
+    kept = SessionStore(app.state_dir).read("small")
+    assert kept is not None
+    assert kept.view.prompt == small.default_prompt
 
 
 async def test_the_model_stays_where_the_other_fails(start: Start) -> None:

@@ -21,7 +21,7 @@ from tpe_tui.dialogs.error import ErrorScreen
 from tpe_tui.inspector.mask_actions import parse_share
 from tpe_tui.ratios import parse_ratio, stepped
 from tpe_tui.shell.engine_app import COPY_NAME
-from tpe_tui.shell.view_memory import ViewMemory
+from tpe_tui.shell.sessions import SessionStore
 
 NARROW, WIDE = (80, 24), (160, 48)
 
@@ -370,7 +370,12 @@ async def test_a_failing_prompt_is_neither_beside_old_figures_nor_in_the_next_st
 ) -> None:
     session = FakeSession()
     session.fail, session.fails_on = ModelError("token '<|im_start|>' (id 600) has no row."), "<|im_start|>"
-    memory = ViewMemory(tmp_path / "state")
+    store = SessionStore(tmp_path / "state")
+
+    def kept() -> str:
+        found = store.read("demo")
+        return "" if found is None else found.view.prompt
+
     async with start(session, WIDE) as (app, pilot):
         inspector = app.inspector
         for text in ("a good one", "hello <|im_start|>"):
@@ -378,14 +383,15 @@ async def test_a_failing_prompt_is_neither_beside_old_figures_nor_in_the_next_st
             await type_line(pilot, text)
             await until(pilot, lambda: not inspector.tokens.pending)
         await until(pilot, lambda: isinstance(app.screen, ErrorScreen))
-        assert memory.recall("demo").prompt == "a good one"
+        await until(pilot, lambda: kept() == "a good one")
         await pilot.press("escape")
         assert "hello <|im_start|>" in lines(inspector.prompt_bar)[0]
         assert "no answer" in lines(inspector.prompt_bar)[0]
         assert inspector.tokens.rows == []
         assert not any("%" in line for line in [*lines(inspector.tokens), *lines(inspector.detail)])
         app.remember()  # as leaving does
-        assert memory.recall("demo").prompt == "a good one"
+        app.memory.flush()
+        assert kept() == "a good one"
         await pilot.press("p")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         assert app.screen.query_one(Input).value == "hello <|im_start|>"  # what was typed can be mended

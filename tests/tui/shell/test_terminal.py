@@ -130,7 +130,7 @@ def test_a_terminal_that_vanishes_ends_a_process_whose_main_thread_hangs(open_te
     closed = session.vanish()
     assert session.process.wait(15) == HUNG_UP
     assert time.monotonic() - closed <= IN_TIME
-    assert any(tmp_path.rglob("inspector.json"))
+    assert any(tmp_path.rglob("demo.json"))
 
 
 def test_a_signal_ends_a_process_whose_main_thread_hangs_and_cleans_its_terminal(open_terminal) -> None:
