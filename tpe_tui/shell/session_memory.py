@@ -22,6 +22,7 @@ from tpe_tui.shell.session_writer import SessionWriter
 from tpe_tui.shell.sessions import (
     BrokenSessionError,
     HeadFacts,
+    NewerSessionError,
     SavedEdit,
     SavedSession,
     SessionError,
@@ -201,10 +202,13 @@ class SessionMemory:
                     aside = self.store.set_aside(name)
                     said.append(f"{error} {'' if aside is None else f'It is now {aside.name}: '}nothing is restored.")
             except SessionError as error:
-                said.append(str(error))
                 if lock is not None:
                     lock.release()
-                continue
+                if isinstance(error, NewerSessionError):
+                    said.append(str(error))
+                    continue
+                said.append(f"{error} This one is not kept.")
+                return None
             if lock is None:
                 busy = busy or f"the session {name} is open in {self.store.holder(name)}: this one is "
                 continue

@@ -194,7 +194,7 @@ class SessionStore:
         try:
             with path.open("rb") as stream:
                 data = stream.read(MAX_BYTES + 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise SessionError(

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,7 +162,7 @@ def test_a_reader_that_stops_for_good_ends_the_process_and_its_job(open_terminal
 
 
 @pytest.mark.slow
-def test_a_terminal_that_is_merely_slow_loses_nothing(open_terminal) -> None:
+def test_a_terminal_that_is_merely_slow_loses_nothing(open_terminal, tmp_path: Path) -> None:
     keys = [b"G", b"k", b" ", b"\x0c", b"g", b"\t", b"j", b"\x0c", b"\t", b"z", b"z", b"j", b"\x0c"] * 3
     pictures = []
     for size, pause in ((65536, 0.0), (200, 0.02)):
@@ -177,6 +178,7 @@ def test_a_terminal_that_is_merely_slow_loses_nothing(open_terminal) -> None:
         assert session.process.poll() is None
         pictures.append(session.picture())
         assert session.left_unsaved() == 0
+        shutil.rmtree(tmp_path / "STATE")  # the next one begins as this one did
     assert any("pruned 1/64" in line for line in pictures[0]), pictures[0]
     assert pictures[0] == pictures[1]
 
