@@ -67,13 +67,13 @@ class EditHistory:
         self._cleared = steps[at].clear() if hold_back and not steps[at].is_empty else None
 
     @property
-    def steps(self) -> tuple[Intervention, ...]:
-        """Every edit that `undo` and `redo` reach, the oldest first."""
+    def all_steps(self) -> tuple[Intervention, ...]:
+        """`steps`, and those that `redo` reaches once what is held back is brought back; for `restore`."""
         return tuple(self._history)
 
     @property
     def at(self) -> int:
-        """The index in `steps` of the edit in force, or of the one that is held back."""
+        """The index in `all_steps` of the edit in force, or of the one that is held back."""
         return self._at
 
     @property
@@ -99,19 +99,20 @@ class EditHistory:
     @property
     def steps(self) -> tuple[Intervention, ...]:
         """Every edit that can be gone back or forth to, the earliest first."""
-        return tuple(self._history)
+        return tuple(self._history) if self._cleared is None else (*self._history[: self._at + 1], self._cleared)
 
     @property
     def position(self) -> int:
         """The index in `steps` of the edit in force."""
-        return self._at
+        return self._at if self._cleared is None else self._at + 1
 
     def go_to(self, position: int) -> bool:
         """Bring the edit at an index of `steps` into force, with those before and behind it kept; False if it is."""
-        if not 0 <= position < len(self._history):
-            raise TpeError(f"there is no step {position}: there are {len(self._history)}, counted from 0.")
-        moved = position != self._at
-        self._at = position
+        if not 0 <= position < len(self.steps):
+            raise TpeError(f"there is no step {position}: there are {len(self.steps)}, counted from 0.")
+        moved = position != self.position
+        if moved:
+            self._at, self._cleared = position, None
         return moved
 
     def apply(self, intervention: Intervention) -> bool:

@@ -132,3 +132,54 @@ def test_going_to_a_step_keeps_those_before_and_behind_it() -> None:
     for missing in (-1, 4):
         with pytest.raises(TpeError, match=f"no step {missing}: there are 4, counted from 0"):
             history.go_to(missing)
+
+
+def restored(at: int = 2) -> tuple[EditHistory, tuple[Intervention, ...]]:
+    """A history of four steps with that of an index held back."""
+    steps = tuple(Intervention(tuple(range(count)), "mean") for count in range(4))
+    history = EditHistory(hidden_size=8, vocab_rows=10)
+    history.restore(steps, at, hold_back=True)
+    return history, steps
+
+
+def test_what_is_held_back_comes_with_undo_and_all_that_could_be_redone() -> None:
+    history, steps = restored()
+    assert history.intervention == Intervention(replacement="mean")
+    assert (history.held_back, history.is_unsaved, history.undo_depth) == (steps[2], False, (3, 0))
+    assert (history.steps, history.position) == ((*steps[:3], Intervention(replacement="mean")), 3)
+    assert not history.redo()
+    assert history.undo()
+    assert (history.intervention, history.held_back, history.is_unsaved) == (steps[2], None, True)
+    assert history.redo()
+    assert history.intervention == steps[3]
+    again = EditHistory(hidden_size=8, vocab_rows=10)
+    again.restore(history.all_steps, history.at)
+    assert (again.steps, again.undo_depth, again.intervention) == (steps, (3, 0), steps[3])
+
+
+def test_an_edit_made_instead_of_what_is_held_back_stands_above_it() -> None:
+    history, steps = restored()
+    assert history.toggle([7])
+    assert history.intervention == Intervention((7,), "mean")
+    assert [history.undo(), history.undo()] == [True, True]
+    assert history.intervention == steps[2]
+    history, steps = restored()
+    assert not history.go_to(3)
+    assert history.go_to(1)
+    assert (history.intervention, history.undo_depth) == (steps[1], (1, 2))
+
+
+def test_nothing_is_held_back_where_nothing_was_edited() -> None:
+    history, steps = restored(at=0)
+    assert (history.held_back, history.intervention, history.undo_depth) == (None, steps[0], (0, 3))
+
+
+@pytest.mark.parametrize(
+    ("steps", "at"), [((), 0), ((Intervention(),), 1), ((Intervention(),), -1), ((Intervention((8,)),), 0)]
+)
+def test_a_history_that_does_not_fit_changes_nothing(steps: tuple[Intervention, ...], at: int) -> None:
+    history = EditHistory(hidden_size=8, vocab_rows=10)
+    history.toggle([3])
+    with pytest.raises(TpeError):
+        history.restore(steps, at)
+    assert (history.intervention.pruned, history.undo_depth) == ((3,), (1, 0))

@@ -137,11 +137,12 @@ class SessionMemory:
         if self._lock is None or self._options is None or not same_model(self._options, options):
             return
         before, now = self._last, self._now()
-        is_same = before is not None and (before.edit.steps, before.edit.at) == (history.steps, history.at)
+        is_same = before is not None and (before.edit.steps, before.edit.at) == (history.all_steps, history.at)
         edit = SavedEdit(
-            steps=history.steps,
+            steps=history.all_steps,
             at=history.at,
             saved=history.saved,
+            named=tuple(history.named.items()),
             is_held_back=history.held_back is not None,
             changed=before.edit.changed if is_same and before is not None else now,
         )
@@ -239,17 +240,19 @@ class SessionMemory:
         Else, with a sentence in `said`, the name of the session that has what does not fit, empty where there is none.
         """
         edit = found.edit
-        if all(step.is_empty for step in edit.steps) and not is_whole:
+        if all(step.is_empty for step in edit.steps) and not edit.named and not is_whole:
             return ""
         why = _other_head(found.head, head)
         try:
             if not why:
+                for step in (named for _, named in edit.named):
+                    step.check_fits(head.hidden_size, head.vocab_rows)
                 history.restore(edit.steps, edit.at, hold_back=not is_whole)
-                history.saved = edit.saved
+                history.saved, history.named = edit.saved, dict(edit.named)
                 return None
         except TpeError as error:
             why = str(error)
-        if edit.is_exported:
+        if edit.is_exported and not edit.named:
             return ""
         kept = self.store.rename(found.name, default_name(found.options)) or ""
         said.append(

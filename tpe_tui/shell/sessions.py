@@ -80,11 +80,12 @@ class HeadFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedEdit:
-    """A history of edits: see `tpe_core.edit_history.EditHistory`, whose attributes have the same names."""
+    """A history of edits: see `tpe_core.edit_history.EditHistory`; `steps` are its `all_steps`."""
 
     steps: tuple[Intervention, ...] = (Intervention(),)
     at: int = 0
     saved: Intervention | None = None
+    named: tuple[tuple[str, Intervention], ...] = ()
     is_held_back: bool = False
     changed: float = 0.0  # when it was changed last, seconds since 1970
 
@@ -362,6 +363,7 @@ def _edit_document(edit: SavedEdit) -> dict[str, Any]:
         "is_held_back": edit.is_held_back,
         "steps": steps[first:],
         "saved": None if saved is None else _step_document(saved, Intervention()),
+        "named": [[name, _step_document(step, Intervention())] for name, step in edit.named],
     }
 
 
@@ -430,9 +432,18 @@ def _edit_of(entry: Mapping[str, Any]) -> SavedEdit:
         steps=tuple(steps),
         at=at,
         saved=None if entry.get("saved") is None else _step_of(entry["saved"], Intervention()),
+        named=_named_of(entry.get("named", [])),
         is_held_back=entry.get("is_held_back") is True,
         changed=_seconds(entry.get("changed")),
     )
+
+
+def _named_of(given: object) -> tuple[tuple[str, Intervention], ...]:
+    if not isinstance(given, list) or len(given) > MAX_STEPS:
+        raise ValueError("its named edits are no list")
+    if not all(isinstance(each, list) and len(each) == 2 for each in given):
+        raise ValueError("a named edit has no name and edit")
+    return tuple((_text(name, "a name"), _step_of(step, Intervention())) for name, step in given)
 
 
 def _step_of(entry: object, before: Intervention) -> Intervention:

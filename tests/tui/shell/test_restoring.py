@@ -52,6 +52,7 @@ async def test_an_unexported_edit_is_offered_and_undo_brings_it_back_with_its_hi
         await pilot.press("space", "j", "space", "2", "]", "u", "1", "s")
         await answered(app, pilot)
         steps, edit = app.workspace.history.steps, app.workspace.history.intervention
+        app.workspace.history.named["mine"] = edit
         assert (len(edit.pruned), len(steps)) == (2, 4)
         await died(app)
     async with start() as (app, pilot):
@@ -64,6 +65,7 @@ async def test_an_unexported_edit_is_offered_and_undo_brings_it_back_with_its_hi
         assert history.intervention == edit
         assert list(app.inspector.dims.pruned.nonzero()[0]) == list(edit.pruned)
         assert history.steps == steps
+        assert history.named == {"mine": edit}
         await pilot.press("U")
         assert history.intervention == steps[3], "what was undone can be made again"
         await pilot.press("u", "u", "u")

@@ -49,7 +49,9 @@ def whole(name: str = "one") -> SavedSession:
     options = RunOptions(
         "some/model", revision="step1", adapter="me/adapter", gguf_file="a.gguf", positions=512, seed=3
     )
-    edit = SavedEdit(steps=STEPS, at=2, saved=STEPS[1], is_held_back=True, changed=1_764_000_000.0)
+    edit = SavedEdit(
+        steps=STEPS, at=2, saved=STEPS[1], named=(("a b", STEPS[3]),), is_held_back=True, changed=1_764_000_000.0
+    )
     return SavedSession(name=name, options=options, view=VIEW, edit=edit, head=HEAD, written=1_764_000_060.0)
 
 
@@ -185,6 +187,9 @@ def test_a_file_that_holds_no_session_is_told_and_set_aside(text: str, store: Se
         ("edit.steps.2.steering", [[7, 2.0, "uniform"]]),
         ("edit.steps.2.steering", [[7, 2.0, "bias"], [7, 3.0, "bias"]]),
         ("edit.saved", [1]),
+        ("edit.named", {}),
+        ("edit.named", [["a name"]]),
+        ("edit.named", [[3, {}]]),
     ],
 )
 def test_a_value_that_means_nothing_is_told(place: str, value: object, store: SessionStore) -> None:
