@@ -9,12 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from tpe_core.checkpoint.bake import closest_copy
 from tpe_core.checkpoint.plan import choose_head
@@ -23,7 +18,8 @@ from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import TpeError
 from tpe_core.export.comparison import RuntimeComparison, compare, predicted, prompts_for
 from tpe_core.export.gguf_copy import HEAD, HEAD_TYPES, copy_with_head, encoded
-from tpe_core.export.llama_cpp import Answer, ask_llama_cpp, is_installed
+from tpe_core.export.llama_answers import answers_of_file
+from tpe_core.export.llama_cpp import is_installed
 from tpe_core.export.plan import MADE_BY, MANIFEST_KEY, Exported, Request, Verdict
 from tpe_core.export.single_file import publish_file, staged_file
 from tpe_core.manifest.io import format_document
@@ -34,7 +30,7 @@ from tpe_core.outputs import check_output, shown_path
 from tpe_core.progress import Progress, Steps
 from tpe_core.store import write_file
 
-__all__ = ["check_gguf", "export_gguf", "judge_gguf", "plain_token"]
+__all__ = ["check_gguf", "export_gguf", "judge_gguf"]
 
 FORMAT = "gguf"
 FOLLOWS = 3.0, 0.02
@@ -175,34 +171,9 @@ def _compared(request: Request, source: Path, made: Path, manifest: Manifest | N
     model = request.model
     prompts = prompts_for(model, manifest)
     wanted = predicted(model, request.edit, prompts)
-    ids = [model.sampling.prompt(prompt, model.context)[0]["input_ids"][0].tolist() for prompt in prompts]
-    found: list[list[NDArray[np.float64]]] = []
-    version = ""
-    plain, threads = plain_token(model), torch.get_num_threads()
-    for path in (made, source):
-        version, answers = yield from ask_llama_cpp(path, ids, plain_id=plain, threads=threads)
-        found.append(_dense(answers, model.head.total_rows))
-    runtime = f"llama.cpp (xllamacpp {version})" if version else "llama.cpp"
-    return compare(model, runtime, prompts, wanted, (found[0], found[1]))
-
-
-def plain_token(model: LanguageModel) -> int:
-    """A token whose text is printable ASCII. Raises `TpeError` where there is none."""
-    for token_id in range(model.head.vocab_rows):
-        text = model.tokenizer.decode([token_id])
-        if text.isascii() and text.isprintable() and token_id not in model.tokenizer.all_special_ids and text:
-            return token_id
-    raise TpeError(f"no token of {model.name} is plain text, so llama.cpp cannot be asked.")
-
-
-def _dense(answers: Sequence[Answer], rows: int) -> list[NDArray[np.float64]]:
-    """[V] probabilities, NaN of tokens that were not reported."""
-    dense = []
-    for answer in answers:
-        values = np.full(rows, np.nan)
-        values[list(answer)] = list(answer.values())
-        dense.append(values)
-    return dense
+    runtime, edited = yield from answers_of_file(model, made, prompts)
+    _, unedited = yield from answers_of_file(model, source, prompts)
+    return compare(model, runtime, prompts, wanted, (edited, unedited))
 
 
 def _check_follows(comparison: RuntimeComparison, exact: bool) -> None:

@@ -21,8 +21,13 @@ from tpe_core.detection.detection import Detection
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.errors import TpeError
+from tpe_core.export.comparison import RuntimeComparison, answers, compare, prompts_for
+from tpe_core.export.llama_answers import answers_of_file
+from tpe_core.export.llama_cpp import is_installed
 from tpe_core.export.plan import Exported, Request, Verdict
 from tpe_core.json_text import json_text, parse_json
+from tpe_core.manifest.manifest import read_manifest
+from tpe_core.manifest.self_test import prompt_logits
 from tpe_core.models.model import LanguageModel
 from tpe_core.outputs import check_output
 from tpe_core.progress import Progress, Steps
@@ -126,6 +131,10 @@ def export_logit_bias(request: Request, verdict: Verdict) -> Steps[Exported]:
         clipped = 0
     document = {"logit_bias": {str(i): round(float(value), 6) for i, value in zip(ids, values, strict=True)}}
     data = (json_text(document) + "\n").encode()
+    comparison, checked = None, "no runtime: the file is a part of a request to a server"
+    if model.gguf is not None and is_installed():
+        comparison = yield from _served(request, dict(zip(ids, values.tolist(), strict=True)))
+        checked = f"asked of {comparison.runtime}, the predicted probabilities being those of the constants"
     yield Progress("write the biases", 0)
     try:
         write_file(request.out, [data])
@@ -141,9 +150,29 @@ def export_logit_bias(request: Request, verdict: Verdict) -> Steps[Exported]:
         revision=model.revision,
         verdict=verdict,
         lost="nothing" if cost is None else _lost(cost, clipped),
-        checked="no runtime: the file is a part of a request to a server",
+        checked=checked,
         facts={**document, "clipped": clipped, "cost": None if cost is None else cost.to_dict()},
+        comparison=comparison,
     )
+
+
+def _served(request: Request, biases: dict[int, float]) -> Steps[RuntimeComparison]:
+    """What llama.cpp's server gives with the biases and without them, by the GGUF file that the model came as."""
+    model = request.model
+    document = None if request.manifest is None else read_manifest(request.manifest)[0]
+    prompts = prompts_for(model, document)
+    ask = prompt_logits(model)
+
+    def biased(prompt: str) -> Floats:
+        z = ask(prompt)
+        z[list(biases)] += list(biases.values())
+        return z
+
+    wanted = (answers(biased, prompts), answers(ask, prompts))
+    file = Path() if model.gguf is None else model.gguf.path
+    runtime, first = yield from answers_of_file(model, file, prompts, biases)
+    _, second = yield from answers_of_file(model, file, prompts)
+    return compare(model, f"the server of {runtime}", prompts, wanted, (first, second))
 
 
 def _lost(cost: BiasCost, clipped: int) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.real_models import MODELS
 from tests.core.export.conftest import interruptions, steered
 from tests.helpers.checkpoints import random_edit, with_edited_weights
 from tests.helpers.gguf_models import TEMPLATE, save_gguf
@@ -26,6 +27,7 @@ from tpe_core.export import gguf_file
 from tpe_core.export.formats import FORMATS, export, planned
 from tpe_core.export.llama_cpp import ask_llama_cpp, is_installed
 from tpe_core.export.plan import MANIFEST_KEY, Exported, Request
+from tpe_core.hooks import apply
 from tpe_core.models.gguf_header import KEPT, read_header
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
@@ -162,6 +164,57 @@ def test_llama_cpps_server_gives_logit_biases_as_the_constants_mean_them(opened:
         p = z.softmax(-1)
         top = p.argsort(descending=True)[:20].tolist()
         assert [answer[i] for i in top] == pytest.approx(p[top].tolist(), abs=2e-3)
+
+
+@needs_llama
+def test_a_file_of_biases_is_asked_of_llama_cpps_server(opened: Callable[..., LanguageModel], tmp_path: Path) -> None:
+    model = opened()
+    edit = steered(model.head.hidden_size, range(8, 108), ("bias",))
+    exported = run(export(Request(model=model, edit=edit, out=tmp_path / "bias.json"), "logit-bias"))
+    assert isinstance(exported, Exported)
+    assert exported.comparison is not None
+    assert exported.comparison.runtime.startswith("the server of llama.cpp")
+    assert exported.comparison.edited_difference < 0.01
+    with apply(model, edit):  # which these constants are exactly
+        inputs, at, *_ = model.sampling.prompt(exported.comparison.edited[0].prompt, model.context)
+        p = model.logits(inputs)[0, at].double().softmax(-1)
+    for pair in exported.comparison.edited[0].tokens:
+        assert pair.predicted == pytest.approx(float(p[pair.token_id]), abs=1e-5)
+
+
+@pytest.mark.usefixtures("no_llama")
+def test_the_planner_says_what_a_gguf_file_holds(opened: Callable[..., LanguageModel]) -> None:
+    model = opened()
+    width, rng = model.head.hidden_size, np.random.default_rng(0)
+    fold = rng.normal(size=(2, width - 2)) / 5
+    pruned = {
+        name: ResolvedEdit(
+            intervention=Intervention((1, 4), name),
+            hidden_size=width,
+            constant=np.zeros(2) if name == "zero" else np.ones(2),
+            fold=fold if name == "least-squares" else None,
+        )
+        for name in ("zero", "mean", "least-squares")
+    }
+    edits = [*pruned.values(), steered(width, (9, 20)), steered(width, (9, 20), ("bias",)), random_edit(width)]
+    held = [planned(model, edit, "gguf").holding for edit in edits]
+    assert held == ["exactly", "at a cost", "at a cost", "exactly", "at a cost", "exactly"]
+
+
+@needs_llama
+@pytest.mark.real
+@pytest.mark.parametrize("head_type", ["f16", "q8_0"])
+def test_a_pretrained_model_runs_in_llama_cpp_with_two_steered_tokens_and_a_pruned_dimension(
+    real_models: Path, tmp_path: Path, head_type: str
+) -> None:
+    options = RunOptions(str(real_models / MODELS["smollm2"].file), positions=2048, sample=512, cache=False)
+    session = run(open_session(options))
+    model = session.analysis.model
+    for edit in (Intervention().steer(7042, 0.1).steer(4528, 20.0), Intervention((17,)).steer(7042, 0.1)):
+        exported = written(model, session.resolved(edit), tmp_path / "out.gguf", head_type=head_type)
+        assert exported.comparison is not None
+        assert exported.comparison.ratio is not None
+        assert exported.comparison.ratio <= 1.5
 
 
 def test_constants_are_held_along_a_direction_or_refused(opened: Callable[..., LanguageModel], tmp_path: Path) -> None:

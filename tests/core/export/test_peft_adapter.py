@@ -25,6 +25,7 @@ from tpe_core.export.formats import export, planned
 from tpe_core.export.peft_adapter import CONFIG, WEIGHTS
 from tpe_core.export.plan import Exported, Request
 from tpe_core.hooks import apply
+from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
@@ -110,6 +111,15 @@ def test_a_process_with_transformers_and_peft_alone_gives_the_hooked_models_logi
         wanted = hooked(model, steered(model.head.hidden_size, range(8, 108)))
         found = torch.load(f"{tmp_path / name}.logits")
         assert float((found - wanted).abs().max()) <= 1e-5 * max(1.0, float(wanted.abs().max()))
+
+
+def test_five_hundred_tokens_of_the_bundled_model_are_one_rank(tmp_path: Path) -> None:
+    model = load_model(RunOptions())
+    edit = steered(model.head.hidden_size, range(1000, 1500))
+    written = adapter_of(model, edit, tmp_path / "out")  # compared with the hooked model before it is there
+    assert written.facts["rank"] == 1
+    assert written.size < 4 * (model.head.total_rows + model.head.hidden_size) + 100_000
+    assert "loaded with peft" in written.checked
 
 
 @pytest.mark.parametrize("name", ["llama-tied", "gptj-untied", "gemma2-tied", "granite-tied"])
