@@ -46,6 +46,7 @@ SHOTS = (
     Shot("dynamics-160x48", (160, 48), ("D", "n")),
     Shot("dynamics-80x24", (80, 24), ("D", "n")),
     Shot("generate-160x48", (160, 48), ("j", "space", "a", "n")),
+    Shot("jobs-160x48", (160, 48), ("w", "r", "escape", "2", "j", "T", "escape", "J")),
     Shot("help-160x48", (160, 48), ("question_mark",)),
 )
 

@@ -14,6 +14,7 @@ from tpe_tui.dynamics import screen as dynamics
 from tpe_tui.edits import screen as edits_screen
 from tpe_tui.fit import screen as fit_screen
 from tpe_tui.generation import keys as generate_keys
+from tpe_tui.jobs import screen as jobs
 from tpe_tui.keymap import ACTIONS, BY_ID, load_keymap
 from tpe_tui.steering import keys as steer_keys
 from tpe_tui.sweep import screen as sweep
@@ -29,6 +30,7 @@ STUDIES = {
     "Training dynamics": dynamics.KEYS,
     "Fit": fit_screen.KEYS,
     "Edits": edits_screen.KEYS,
+    "Jobs": jobs.KEYS,
 }
 
 

@@ -26,6 +26,8 @@ from tpe_tui.engine.host import list_cached, open_live, read_dynamics
 from tpe_tui.engine.messages import Answer, JobUpdate
 from tpe_tui.engine.session import Lister, Opener, Session
 from tpe_tui.inspector.screen import InspectScreen
+from tpe_tui.job_list import JobRecord
+from tpe_tui.jobs.screen import JobsScreen
 from tpe_tui.keymap import BY_ID
 from tpe_tui.palette import TpeCommands
 from tpe_tui.shell.engine_app import EngineApp, run_in_terminal
@@ -118,7 +120,7 @@ class TpeApp(EngineApp):
         A model that is open stays until the other one is, and where that one fails.
         """
         workspace = self.workspace
-        if not workspace.free():
+        if not workspace.free(alone=True):
             return
         session, options = workspace.session, other or workspace.options
         if session is None:
@@ -137,11 +139,11 @@ class TpeApp(EngineApp):
             elif message.state != "running":
                 self._not_opened(message, options)
 
-        workspace.run(CallbackJob(name, start, update))
+        workspace.run(CallbackJob(name, start, update), alone=True)
 
     def choose_model(self) -> None:
         """Ask which model to open next; what is in the hub's cache is listed as soon as it is read."""
-        if not self.workspace.free():
+        if not self.workspace.free(alone=True):
             return
         picker = PickerScreen()
 
@@ -242,9 +244,19 @@ class TpeApp(EngineApp):
     def _close_studies(self) -> None:
         """Close every study, with what was asked in it: it has no subject any more."""
         stack = self.screen_stack
-        below = next((at for at, screen in enumerate(stack) if isinstance(screen, StudyScreen)), len(stack))
-        for _ in stack[below:]:
+        of_model = [at for at, screen in enumerate(stack) if isinstance(screen, StudyScreen) and screen.OF_MODEL]
+        for _ in stack[of_model[0] if of_model else len(stack) :]:
             self.pop_screen()
+
+    def show_jobs(self) -> None:
+        """Show the list of jobs."""
+        self.push_screen(JobsScreen(self.workspace, self._show_job))
+
+    def _show_job(self, record: JobRecord) -> None:
+        """Show the screen of a job, in the place of the list and of what lies below it."""
+        for _ in self.screen_stack[1:]:
+            self.pop_screen()
+        self.inspector.runs.reopen(record)
 
     def perform(self, action_id: str) -> None:
         """Run an action of the key table by its id."""

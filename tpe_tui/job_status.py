@@ -23,6 +23,7 @@ class JobStatus:
         self.clock = clock
         self._changed = changed
         self.job: int | None = None
+        self.queued = 0  # jobs behind that one
         self.label = ""  # what the job is called
         self.progress: Progress | None = None
         self.background: Progress | None = None
@@ -32,13 +33,29 @@ class JobStatus:
         self.text = ""
         self.role = "muted"
         self.said_at = 0.0
+        self.number: str | None = None  # that is being typed before a key
         self._stepped_at = float("-inf")
 
-    def begin(self, job: int, label: str) -> None:
-        """Show a job that was queued."""
-        self.job, self.progress, self.is_cancelling = job, Progress(label, 0), False
-        self.started, self.left, self.label = self.clock(), TimeLeft(self.clock), label
+    def begin(
+        self,
+        job: int,
+        label: str,
+        *,
+        progress: Progress | None = None,
+        started: float | None = None,
+        left: TimeLeft | None = None,
+    ) -> None:
+        """Show a job that was queued; one that ran before with how far it is, since when, and its time left."""
+        self.job, self.progress, self.is_cancelling = job, progress or Progress(label, 0), False
+        self.started = self.clock() if started is None else started
+        self.left, self.label = TimeLeft(self.clock) if left is None else left, label
         self._changed()
+
+    def queue(self, queued: int) -> None:
+        """Show how many jobs are queued behind the running one."""
+        if queued != self.queued:
+            self.queued = queued
+            self._changed()
 
     def step(self, progress: Progress) -> None:
         """Show how far the job is."""
@@ -56,6 +73,12 @@ class JobStatus:
         """Show that nothing runs."""
         self.job = None
         self._changed()
+
+    def count(self, number: str | None) -> None:
+        """Show a number that is typed before a key; None where none is."""
+        if number != self.number:
+            self.number = number
+            self._changed()
 
     def behind(self, progress: Progress | None) -> None:
         """Show what a job in the background does; None where there is none. It has the right end of an idle strip."""

@@ -19,6 +19,7 @@ from tpe_tui.terminal_keys import character_of, key_name, lost_as, meant
 __all__ = [
     "ACTIONS",
     "BY_ID",
+    "COUNTED",
     "FOOTER",
     "Action",
     "Keymap",
@@ -31,7 +32,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something a key does. `keys` are comma-separated; `label` is what the footer calls it."""
+    """Something a key does. `keys` are comma-separated; `label` is what the footer calls it.
+
+    `counted` says what a number that is typed before it counts; it is empty where none is taken.
+    """
 
     id: str
     keys: str
@@ -40,6 +44,7 @@ class Action:
     _: KW_ONLY
     label: str = ""
     headless: str = ""
+    counted: str = ""
 
     @property
     def method(self) -> str:
@@ -48,14 +53,14 @@ class Action:
 
 
 ACTIONS: tuple[Action, ...] = (
-    Action("move.down", "j,down", "next row", "Move"),
-    Action("move.up", "k,up", "previous row", "Move"),
-    Action("move.half_down", "ctrl+d", "half a page down", "Move"),
-    Action("move.half_up", "ctrl+u", "half a page up", "Move"),
-    Action("move.page_down", "pagedown", "a page down", "Move"),
-    Action("move.page_up", "pageup", "a page up", "Move"),
-    Action("move.first", "g,home", "first row", "Move"),
-    Action("move.last", "G,end", "last row", "Move"),
+    Action("move.down", "j,down", "next row", "Move", counted="rows"),
+    Action("move.up", "k,up", "previous row", "Move", counted="rows"),
+    Action("move.half_down", "ctrl+d", "half a page down", "Move", counted="half pages"),
+    Action("move.half_up", "ctrl+u", "half a page up", "Move", counted="half pages"),
+    Action("move.page_down", "pagedown", "a page down", "Move", counted="pages"),
+    Action("move.page_up", "pageup", "a page up", "Move", counted="pages"),
+    Action("move.first", "g,home", "first row", "Move", counted="the row to go to"),
+    Action("move.last", "G,end", "last row", "Move", counted="the row to go to"),
     Action("pane.next", "tab", "next pane", "Panes", label="Pane"),
     Action("pane.previous", "shift+tab", "previous pane", "Panes"),
     Action("pane.dims", "1", "dimensions", "Panes"),
@@ -70,20 +75,27 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("pane.zoom", "z", "one pane over the whole screen, and back", "Panes", label="Zoom"),
     Action("find.search", "/", "search: a dimension, or any token of the vocabulary", "Find", label="Search"),
-    Action("find.next", "n", "next match", "Find"),
-    Action("find.previous", "N", "previous match", "Find"),
+    Action("find.next", "n", "next match", "Find", counted="matches"),
+    Action("find.previous", "N", "previous match", "Find", counted="matches"),
     Action("find.filter", "f", "show only some rows: pruned, kept, 10-50, text", "Find", label="Filter"),
     Action("table.sort", "s", "next sort key", "Find", label="Sort", headless="tpe analyze"),
     Action("table.direction", "S", "reverse the order", "Find"),
-    Action("mask.toggle", "space", "prune or restore the dimension, or the marked range", "Mask", label="Prune"),
+    Action(
+        "mask.toggle",
+        "space",
+        "prune or restore the dimension, or the marked range",
+        "Mask",
+        label="Prune",
+        counted="dimensions from the cursor down",
+    ),
     Action(
         "mask.range", "v", "mark a range; move; again (or space) toggles it, escape drops it", "Mask", label="Range"
     ),
     Action("mask.bottom", "t", "prune the bottom share by the current sort key", "Mask", label="Bottom"),
     Action("mask.invert", "i", "invert: prune exactly what is kept now", "Mask"),
     Action("mask.clear", "c", "clear every edit, pruned and steered", "Mask"),
-    Action("mask.undo", "u", "undo", "Mask", label="Undo"),
-    Action("mask.redo", "U", "redo", "Mask"),
+    Action("mask.undo", "u", "undo", "Mask", label="Undo", counted="steps"),
+    Action("mask.redo", "U", "redo", "Mask", counted="steps"),
     Action("mask.replacement", "m", "pruned dimensions become zero, their mean, or a guess from the kept", "Mask"),
     Action(
         "mask.refit",
@@ -93,13 +105,20 @@ ACTIONS: tuple[Action, ...] = (
         label="",
         headless="tpe prune --replace refit",
     ),
-    Action("steer.up", "]", "steer the selected token up by a step of 2^¼", "Steer", label="More"),
-    Action("steer.down", "[", "steer it down by a step", "Steer", label="Less"),
+    Action("steer.up", "]", "steer the selected token up by a step of 2^¼", "Steer", label="More", counted="steps"),
+    Action("steer.down", "[", "steer it down by a step", "Steer", label="Less", counted="steps"),
     Action("steer.exact", "=", "steer it to an exact ratio", "Steer", label="Ratio"),
     Action("steer.reset", "0", "stop steering it", "Steer", label="Reset"),
     Action("steer.method", "d", "next steering method", "Steer"),
     Action("tokens.order", "b", "order tokens by base or by now", "Steer", label="Order"),
-    Action("plot.previous", "h,left", "previous plot; in the prompt's tokens the one before", "Plot", label="Previous"),
+    Action(
+        "plot.previous",
+        "h,left",
+        "previous plot; in the prompt's tokens the one before",
+        "Plot",
+        label="Previous",
+        counted="plots",
+    ),
     Action(
         "plot.next",
         "l,right",
@@ -107,6 +126,7 @@ ACTIONS: tuple[Action, ...] = (
         "Plot",
         label="Next",
         headless="tpe analyze",
+        counted="plots",
     ),
     Action("run.prompt", "p", "type another prompt", "Run", label="Prompt", headless="tpe --prompt TEXT"),
     Action(
@@ -172,12 +192,14 @@ ACTIONS: tuple[Action, ...] = (
         headless="tpe generate",
     ),
     Action("run.cancel", "x,ctrl+c", "cancel the running job", "Run"),
+    Action("run.jobs", "J", "the jobs: what runs, what is queued, what each came to", "Run", label="Jobs"),
     Action("out.copy", "y", "copy the row, to the clipboard and to a file", "Out", label="Copy"),
     Action("out.export", "e", "export the edit as JSON", "Out", label="Export"),
     Action("out.import", "I", "import an edit from JSON", "Out", label="", headless="tpe --mask FILE"),
     Action("out.headless", "H", "show the command line that gives this view", "Out"),
     Action("app.card", "C", "the output head's report card", "App", label="", headless="tpe check"),
     Action("app.palette", "ctrl+p", "every action by name", "App"),
+    Action("app.count", ":", "begin a number: how far, or how often, the next key acts (:3u)", "App"),
     Action("app.help", "?", "this help", "App", label="Help"),
     Action("app.escape", "escape", "drop the range, the filter, the zoom; close the prompt's tokens", "App"),
     Action("app.redraw", "ctrl+l", "paint the whole screen again", "App"),
@@ -189,6 +211,9 @@ EVERYWHERE = ("app.redraw", "app.suspend")
 """The actions that work on every screen and in every question."""
 
 BY_ID: Mapping[str, Action] = MappingProxyType({action.id: action for action in ACTIONS})
+
+COUNTED = frozenset(action.method for action in ACTIONS if action.counted)
+"""The methods that take a number."""
 
 FOOTER: Mapping[int, tuple[str, ...]] = MappingProxyType(
     {

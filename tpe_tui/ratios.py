@@ -31,6 +31,8 @@ def stepped(ratio: float, step: int) -> float:
     """
     if abs(math.log2(ratio)) > MOST_DOUBLINGS:
         return ratio
+    most = STEPS_PER_DOUBLING * MOST_DOUBLINGS
+    step = max(-most, min(step, most))
     place = STEPS_PER_DOUBLING * math.log2(ratio)
     start = round(place) if abs(place - round(place)) < 1e-6 else place
     return float(2 ** ((start + step) / STEPS_PER_DOUBLING))

@@ -5,6 +5,8 @@ A study lies over the inspector and looks at one question; it is closed with the
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -27,13 +29,21 @@ from tpe_tui.workspace import Change, Workspace
 if TYPE_CHECKING:
     from tpe_tui.shell.engine_app import EngineApp
 
-__all__ = ["FAR", "WIDE", "Key", "StudyScreen", "bindings"]
+__all__ = ["COMMON_KEYS", "FAR", "WIDE", "Key", "StudyScreen", "bindings"]
 
 FAR = 1 << 40  # steps that lead to either end of whatever a study lists
+STEPS = re.compile(r"(\w+)\((-?[\d.]+)\)")  # an action that goes some steps
 WIDE = 120  # cells from which two plots fit beside each other
 
 Key = tuple[str, str, str]
 """(key, or the id of the action that has it in the inspector; the study's action; help)."""
+
+
+COMMON_KEYS: tuple[Key, ...] = (
+    ("run.jobs", "jobs", "the jobs: what runs, what is queued, what each came to"),
+    ("app.count", "count", "begin a number: how far the next key moves (12j)"),
+)
+"""What every study has beside its own keys."""
 
 
 def bindings(keys: Sequence[Key], also: Sequence[tuple[str, str]] = ()) -> list[BindingType]:
@@ -57,6 +67,8 @@ class StudyScreen(NeedsRoom, ClosesOnce, Screen[Intervention | None]):
     FOOTER: ClassVar[Sequence[tuple[str, str]]]  # (action, label)
     NOTES: ClassVar[Sequence[str]] = ()  # below the keys in the help
     SHOWN: ClassVar[dict[str, str]] = {"enter": "⏎"}
+    COUNTED: ClassVar[frozenset[str]] = frozenset()  # actions whose steps a number multiplies
+    OF_MODEL: ClassVar[bool] = True  # whether it has no subject any more once another model is open
 
     def __init__(self, workspace: Workspace) -> None:
         """Build the bars."""
@@ -123,6 +135,12 @@ class StudyScreen(NeedsRoom, ClosesOnce, Screen[Intervention | None]):
         event.stop()
         self.say("what was pasted is text, not keys: nothing was done with it")
 
+    def waits(self, job: int) -> str:
+        """What a job of the study waits for, a sentence; empty where it runs."""
+        ahead = self.workspace.jobs.ahead_of(job)
+        behind = self.workspace.jobs.active[ahead - 1].name if ahead else ""
+        return f"Queued behind {behind}; {self.key('run.jobs')} lists the jobs." if ahead else ""
+
     def key(self, key: str) -> str:
         """A key of the table as people write it."""
         return self.frame.keymap.shown(key) if key in BY_ID else (key if self.frame.ascii else self.SHOWN.get(key, key))
@@ -147,6 +165,22 @@ class StudyScreen(NeedsRoom, ClosesOnce, Screen[Intervention | None]):
     def action_headless(self) -> None:
         """The command line."""
         self.frame.push_screen(TextScreen("Without a screen", self.headless(), self.frame.copy_text))
+
+    def action_jobs(self) -> None:
+        """The list of jobs."""
+        self.frame.show_jobs()
+
+    def action_count(self) -> None:
+        """Begin a number."""
+        self.frame.counts.begin()
+
+    def counted_action(self, action: str, count: int) -> str | None:
+        """An action whose steps a number multiplies, with as many; None for any other, also one that goes to an end."""
+        found = STEPS.fullmatch(action)
+        if found is None or found[1] not in self.COUNTED:
+            return None
+        steps = ast.literal_eval(found[2])
+        return None if abs(steps) >= FAR else f"{found[1]}({count * steps})"
 
     def action_help(self) -> None:
         """The keys."""

@@ -16,13 +16,14 @@ from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.notebook import Notebook
 from tpe_core.options import RunOptions
-from tpe_core.progress import Progress, Steps
+from tpe_core.progress import Progress, Steps, TimeLeft
 from tpe_core.snapshots import EncodingTable, ModelInfo
 from tpe_tui.edit_words import edit_sizes
 from tpe_tui.engine.host import EngineHost
 from tpe_tui.engine.messages import Answer, Failure, JobUpdate, Waiting
 from tpe_tui.engine.session import Session
 from tpe_tui.glyphs import ascii_token
+from tpe_tui.job_list import JobList, JobRecord
 from tpe_tui.job_status import JobStatus
 from tpe_tui.keymap import Keymap
 from tpe_tui.sizes import short_name
@@ -31,6 +32,8 @@ __all__ = ["CallbackJob", "Change", "Job", "Workspace"]
 
 Change = Literal["session", "edit", "job", "status"]
 """Another session is open; the prompt or the edit is another; a job took a step or ended; the status says more."""
+
+BEHIND, ENDLESS = 1, 2  # the order of jobs: of what the user waits for comes first, what may never end last
 
 Identity = tuple[str, str | None, int, int]
 
@@ -45,8 +48,11 @@ class Job(Protocol):
     def start(self) -> Steps[Any]:
         """Make the generator of its steps; called on the engine thread."""
 
-    def update(self, message: JobUpdate) -> None:
-        """Take in that it took a step or ended; the workspace's status shows it already."""
+    def update(self, message: JobUpdate) -> object:
+        """Take in that it took a step or ended; the workspace's status shows it already.
+
+        A text that comes back from its end says in a few words what it came to, for the list of jobs.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class CallbackJob:
 
     name: str
     start: Callable[[], Steps[Any]]
-    update: Callable[[JobUpdate], None]
+    update: Callable[[JobUpdate], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class Workspace:
         self.changed = changed
         self._failed = failed
         self.status = JobStatus(clock, lambda: changed("status"))
+        self.jobs = JobList(clock)
         self.session: Session | None = None
         self.preview: CachedView | None = None
         self.opening_failed = False  # of the model whose preview it is
@@ -136,6 +143,8 @@ class Workspace:
             if (left := self._left.pop(_identity(info), None)) is not None:
                 self.history = left[0]  # with its mask and its undo
                 session.take_up(left[1])
+            for record in self.jobs.ended:
+                record.subject = None  # it is of a model that is left: nothing shows it any more
         self.session = session
         self._take_table(session.table)
         for kind in [kind for kind, request in self._requests.items() if request.of_session]:
@@ -168,8 +177,17 @@ class Workspace:
             for name, history in (*now, *before)
             if history.is_unsaved
         ]
-        running = self.session is not None and self.status.job is not None
-        return [*unsaved, *([f"A job is running ({self.status.label}) and would be stopped."] if running else [])]
+        return [*unsaved, *(self._jobs_lost() if self.session is not None else [])]
+
+    def _jobs_lost(self) -> list[str]:
+        """What leaving does to the jobs that the user waits for."""
+        jobs = self.jobs.waited_for
+        if not jobs:
+            return []
+        running = f"A job is running ({jobs[0].name}) and would be stopped."
+        names = ", ".join(record.name for record in jobs[1:])
+        behind = f"{len(jobs) - 1} more {'is' if len(jobs) == 2 else 'are'} queued ({names}) and would be dropped."
+        return [running, *([behind] if names else [])]
 
     # what is edited
 
@@ -203,59 +221,114 @@ class Workspace:
         """Whether a job that the user waits for is running."""
         return self.status.job is not None
 
-    def free(self, number: int | None = None) -> bool:
-        """Whether a job can be run now, none but `number` being there; says so where it cannot."""
-        is_free = self.status.job is None or self.status.job == number
-        if not is_free:
-            self.status.say("a job is running already; cancel it first", "warn")
-        return is_free
+    def free(self, number: int | None = None, *, alone: bool = False) -> bool:
+        """Whether a job can be queued now, whatever becomes of `number`; says so where it cannot.
 
-    def run(self, job: Job, instead_of: int | None = None) -> int | None:
-        """Queue a job that the status shows; its number, or None where another one runs.
-
-        `instead_of` is the number of a job that it takes the place of.
+        A job that is `alone` puts another session in the place of the open one: it cannot be while others are there,
+        and no other while it is.
         """
-        if not self.free(instead_of):
+        there = [record for record in self.jobs.waited_for if record.number != number]
+        hindering = there if alone else [record for record in there if record.alone]
+        if not hindering:
+            return True
+        first, more, lists = hindering[0], len(hindering) - 1, self.keymap.shown("run.jobs")
+        names = f"{first.name}{f' and {more} more' if more else ''}"
+        self.status.say(f"a job is running already ({names}); wait or cancel it first, {lists} lists the jobs", "warn")
+        return False
+
+    def run(
+        self,
+        job: Job,
+        instead_of: int | None = None,
+        *,
+        screen: str = "",
+        subject: object = None,
+        alone: bool = False,
+        behind: bool = False,
+    ) -> int | None:
+        """Queue a job that the status shows; its number, or None where it cannot be now.
+
+        `instead_of` is the number of a job that it takes the place of. `screen` is the id of the action that shows the
+        job, `subject` what is to be shown then; `alone` is said at `free`. One that is to run `behind` never ends by
+        itself and takes its steps only while no other is there.
+        """
+        if not self.free(instead_of, alone=alone):
             return None
+        begun = instead_of is not None and self.jobs.ahead_of(instead_of) == 0
         if instead_of is not None:
             self.drop(instead_of)
-        number = self.queue(job)
-        self.status.say("")
-        self.status.begin(number, job.name)
-        self.changed("job")
+        level = ENDLESS if behind else 0
+        number = self.engine.job(job.name, job.start, level, first=begun)
+        self._add(number, job, first=begun, screen=screen, subject=subject, alone=alone, behind=level)
+        ahead = [record for record in self.jobs.active if not record.behind][: self.jobs.ahead_of(number)]
+        if ahead:
+            lists = self.keymap.shown("run.jobs")
+            self.status.say(f"{job.name} is queued behind {ahead[-1].name}; {lists} lists the jobs")
+        else:
+            self.status.say("")
         return number
 
     def run_behind(self, job: Job) -> int:
-        """Queue a job that takes its steps only while no other one is there."""
+        """Queue a job that nobody asked for and that takes its steps only while no other one is there."""
         number = self._behind = self.queue(job, background=True)
         self.status.behind(Progress(job.name, 0))
         return number
 
     def queue(self, job: Job, background: bool = False) -> int:
-        """Queue a job that the status says nothing of; its number."""
-        number = self.engine.job(job.name, job.start, background)
-        self._jobs[number] = job
+        """Queue a job that nobody asked for and the status says nothing of; its number."""
+        level = BEHIND if background else 0
+        number = self.engine.job(job.name, job.start, level)
+        self._add(number, job, quiet=True, behind=level)
         return number
+
+    def _add(self, number: int, job: Job, *, first: bool = False, **about: Any) -> None:
+        self._jobs[number] = job
+        clock = self.jobs.clock
+        record = JobRecord(number=number, name=job.name, queued_at=clock(), left=TimeLeft(clock), **about)
+        self.jobs.add(record, first)
+        self._show_front()
+        self.changed("job")
+
+    def _show_front(self) -> None:
+        """Let the status show the first job that the user waits for, and what runs behind it."""
+        there = self.jobs.waited_for
+        self.status.queue(max(0, len(there) - 1))
+        if not there:
+            if self.status.job is not None:
+                self.status.end()
+        elif there[0].number != self.status.job:
+            front = there[0]
+            progress = front.progress
+            self.status.begin(front.number, front.name, progress=progress, started=front.began_at, left=front.left)
+            if front.is_cancelling:
+                self.status.cancelling()
 
     def drop(self, number: int) -> None:
         """Cancel a job whose updates nobody wants any more."""
         self._jobs.pop(number, None)
         self.engine.cancel(number)
+        self.jobs.remove(number)
         if number == self._behind:
             self._behind = None
             self.status.behind(None)
+        self._show_front()
 
-    def cancel_job(self) -> bool:
-        """Cancel the running job; whether there is one."""
-        if self.status.job is None:
+    def cancel_job(self, number: int | None = None) -> bool:
+        """Cancel a queued or running job, by default the one that the status shows; whether it is there."""
+        record = self.jobs.find(self.status.job if number is None else number)
+        if record is None or not record.is_active:
             return False
-        self.engine.cancel(self.status.job)
-        self.status.cancelling()
+        record.is_cancelling = True
+        self.engine.cancel(record.number)
+        if record.number == self.status.job:
+            self.status.cancelling()
+        self.changed("job")
         return True
 
-    def cancel(self) -> None:
-        """Cancel what the user waits for: a prompt that takes long, the running job, else the one behind it."""
-        if self._give_up_reading() or self.cancel_job():
+    def cancel(self, own: int | None = None) -> None:
+        """Cancel what the user waits for: a prompt that takes long, the `own` job of the screen that asks, else the
+        running one, else the one in the background."""
+        if self._give_up_reading() or (own is not None and self.cancel_job(own)) or self.cancel_job():
             return
         if self._behind is not None:
             self.engine.cancel(self._behind)
@@ -263,24 +336,25 @@ class Workspace:
             self.status.say(f"nothing is running; {self.keymap.shown('app.quit')} leaves")
 
     def update(self, message: JobUpdate) -> None:
-        """Take in an update of the engine: the status shows it, and its job hears of it."""
+        """Take in an update of the engine: the list and the status show it, and its job hears of it."""
         is_running = message.state == "running"
         job = self._jobs.get(message.job)
+        record = self.jobs.take(message)
         if message.job == self.status.job:
-            self._show_step(message.progress) if is_running else self.status.end()
+            if message.progress is not None:
+                self.status.step(message.progress)
         elif message.job == self._behind:
             if not is_running:
                 self._behind = None
             self.status.behind(replace(message.progress, label=message.name) if message.progress else None)
         if not is_running:
             self._jobs.pop(message.job, None)
+            self._show_front()
         if job is not None:
-            job.update(message)
+            said = job.update(message)
+            if record is not None and not is_running and isinstance(said, str):
+                record.came_to(said)
             self.changed("job")
-
-    def _show_step(self, progress: Progress | None) -> None:
-        if progress is not None:
-            self.status.step(progress)
 
     # what the engine is asked
 

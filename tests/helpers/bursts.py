@@ -28,6 +28,8 @@ PLAIN: tuple[str, ...] = (
     "2f_1\r1", "2f\x15\r1",
     "?jjq", "?\r\r", "C\r", "Cjq", "H\r", "Hyq", "w\x1b", "wjjfyw", "wO \x1bw", "wO \rw", "wm?\rHqw", "wq",
     "T/#12\r]]\r", "T/#3\rd[[\r", "T/#40\r=2\r\r", "T/#40\r=\r\rT", "Tq", "TjkT", "T?\rq", "T/#9\r]aT",
+    "7j", ":12j", ":2 ", ":3u", "9k", ":9\x1b", ":\x1b", "8z", "7\x1b", ":40G", "w:2j7lw", "T9]:3[q",
+    "Jq", "JjkGgJ", "J\x1b", "wJq\x1b", "aJJ\x1b",
     "Dq", "Djjkyaq", "Di\rq", "D?\rq", "aa", "a a", "aj j a", "auUa", "a?\rq", "ama",
 )  # fmt: skip
 """What is typed from the inspector, and leads back to it."""

@@ -64,6 +64,14 @@ def test_a_job_tells_its_share_and_the_time_that_is_left(status: tuple[JobStatus
     assert " 50%  0:08, 50 s left " in shown(made)
 
 
+def test_how_many_jobs_are_queued_stands_behind_the_time_of_the_one_that_runs(status: tuple[JobStatus, Clock]) -> None:
+    made, _ = status
+    made.queue(2)
+    assert " 42%  0:00, 2 queued  x cancel" in shown(made)
+    made.say("dim 193 pruned")
+    assert " 42% 0:00 +2  x cancel" in shown(made)
+
+
 @pytest.mark.parametrize("kind", ["step", "behind"])
 def test_steps_of_a_job_are_shown_ten_times_a_second_at_most_and_another_stage_at_once(kind: str) -> None:
     told: list[int] = []
@@ -121,7 +129,7 @@ async def test_messages_are_seen_beside_a_job_on_the_inspector_and_on_a_study(st
         await until(pilot, lambda: app.workspace.status.job is not None)
         await pilot.press("r")
         strip = app.screen.strip  # type: ignore[attr-defined]
-        await until(pilot, lambda: "a job is running already" in lines(strip)[0])
+        await until(pilot, lambda: "the pruning sweep is there already" in lines(strip)[0])
         assert "x cancel" in lines(strip)[0]
         await pilot.press("q", "space")
         await until(pilot, lambda: "pruned" in lines(app.inspector.strip)[0])

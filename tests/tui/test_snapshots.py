@@ -37,6 +37,7 @@ VIEWS = {
     "generate": ["j", "space", "a"],
     "generate-back": ["space", "j", "space", "a"],
     "picker": ["o", "g", "p", "down"],
+    "jobs": ["space", "w", "r", "escape", "M", "T", "escape", "J"],
 }
 LATER = {"generate-back": ["n", "l", "b"]}  # once the text is written
 
@@ -64,6 +65,7 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         await until(pilot, lambda: not (isinstance(top, PickerScreen) and top.models.waiting))
         await until(pilot, lambda: inspector.runs.sweep.job is None)
         await until(pilot, lambda: inspector.runs.generation.job is None)
+        await until(pilot, lambda: view != "jobs" or not app.workspace.is_busy)
         await pilot.press(*LATER.get(view, []))
         edit = app.workspace.history.intervention
         await until(pilot, lambda: not edit.pruned or inspector.forecaster.of(edit) is not None)

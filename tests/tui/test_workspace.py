@@ -135,10 +135,12 @@ def test_leaving_would_lose_edits_of_every_model_and_the_running_job(workspace: 
     workspace.apply(Intervention((1,)), "")
     open_in(workspace, FakeSession(name="second"))
     workspace.run(job())
-    assert workspace.losses() == [
-        "The edit of first (1 pruned) is in no file.",
-        "A job is running (counting) and would be stopped.",
-    ]
+    running = "A job is running (counting) and would be stopped."
+    assert workspace.losses() == ["The edit of first (1 pruned) is in no file.", running]
+    workspace.run(job("sweep"))
+    assert workspace.losses()[1:] == [running, "1 more is queued (sweep) and would be dropped."]
+    workspace.run(job("refit"))
+    assert workspace.losses()[1:] == [running, "2 more are queued (sweep, refit) and would be dropped."]
 
 
 def test_tokens_are_drawn_in_ascii_where_the_terminal_has_nothing_else(workspace: Workspace) -> None:
@@ -153,11 +155,151 @@ def test_tokens_are_drawn_in_ascii_where_the_terminal_has_nothing_else(workspace
 # what is running
 
 
-def test_a_second_job_is_refused_in_one_sentence(workspace: Workspace) -> None:
-    assert workspace.run(job()) is not None
-    assert workspace.run(job("another")) is None
-    assert workspace.status.text == "a job is running already; cancel it first"
-    assert workspace.status.label == "counting"
+def listed(workspace: Workspace) -> list[tuple[str, str]]:
+    return [(record.name, record.state) for record in workspace.jobs]
+
+
+def pump(workspace: Workspace, posted: queue.Queue[Message], until: int) -> None:
+    """Hand what the engine says to the workspace, up to the end of job `until`."""
+    while True:
+        message = posted.get(timeout=10)
+        assert isinstance(message, JobUpdate)
+        workspace.update(message)
+        if message.job == until and message.state != "running":
+            return
+
+
+def test_jobs_are_queued_and_run_one_after_the_other(workspace: Workspace, posted: queue.Queue[Message]) -> None:
+    ends: list[str] = []
+
+    def named(name: str) -> CallbackJob:
+        return CallbackJob(
+            name, lambda: steps(2), lambda message: ends.append(name) if message.state == "done" else None
+        )
+
+    numbers = [workspace.run(named(name)) for name in ("first", "second", "third")]
+    assert workspace.status.text == "third is queued behind second; J lists the jobs"
+    assert (workspace.status.label, workspace.status.queued) == ("first", 2)
+    assert listed(workspace) == [("first", "running"), ("second", "queued"), ("third", "queued")]
+    workspace.engine.start()
+    assert numbers[0] is not None
+    pump(workspace, posted, numbers[0])
+    assert (workspace.status.label, workspace.status.queued) == ("second", 1)
+    assert listed(workspace) == [("first", "done"), ("second", "running"), ("third", "queued")]
+    assert numbers[2] is not None
+    pump(workspace, posted, numbers[2])
+    assert ends == ["first", "second", "third"]
+    assert (workspace.status.job, workspace.status.queued, workspace.is_busy) == (None, 0, False)
+
+
+def test_a_job_that_replaces_the_session_is_alone_and_refused_in_one_sentence(workspace: Workspace) -> None:
+    workspace.run(job("the sweep"))
+    workspace.run(job("the refit"))
+    assert workspace.run(job("opening"), alone=True) is None
+    said = "a job is running already (the sweep and 1 more); wait or cancel it first, J lists the jobs"
+    assert workspace.status.text == said
+    for record in list(workspace.jobs):
+        workspace.drop(record.number)
+    assert workspace.run(job("opening"), alone=True) is not None
+    assert workspace.run(job("the sweep")) is None
+    assert workspace.status.text == "a job is running already (opening); wait or cancel it first, J lists the jobs"
+
+
+def test_a_queued_job_is_cancelled_at_once_and_the_running_one_goes_on(
+    workspace: Workspace, posted: queue.Queue[Message]
+) -> None:
+    first, second = workspace.run(job("first")), workspace.run(job("second"))
+    assert first is not None
+    assert second is not None
+    assert workspace.cancel_job(second)
+    workspace.engine.start()
+    pump(workspace, posted, second)
+    pump(workspace, posted, first)
+    assert listed(workspace) == [("first", "done"), ("second", "cancelled")]
+    assert not workspace.cancel_job(second), "it has ended"
+
+
+def test_the_key_that_cancels_takes_the_screens_own_job_before_the_running_one(
+    workspace: Workspace, posted: queue.Queue[Message]
+) -> None:
+    first, own = workspace.run(job("first")), workspace.run(job("own"))
+    assert own is not None
+    workspace.cancel(own)
+    pump(workspace, posted, own)
+    assert listed(workspace) == [("first", "running"), ("own", "cancelled")]
+    workspace.cancel(own)
+    assert workspace.status.is_cancelling
+    assert workspace.status.job == first
+
+
+def test_a_job_keeps_its_progress_its_log_and_what_it_came_to(workspace: Workspace) -> None:
+    number = workspace.run(CallbackJob("counting", lambda: steps(2), lambda _: "two things"))
+    failing, cancelled = workspace.run(job("failing")), workspace.run(job("cancelled"))
+    assert number is not None
+    assert failing is not None
+    assert cancelled is not None
+    for stage in ("reading", "counting"):
+        workspace.update(JobUpdate(number, "counting", "running", progress=Progress(stage, 1, 2)))
+    workspace.update(JobUpdate(number, "counting", "done"))
+    workspace.update(JobUpdate(failing, "failing", "failed", failure=Failure("it broke.", "line 3")))
+    workspace.update(JobUpdate(cancelled, "cancelled", "running", progress=Progress("counting", 12, 20)))
+    workspace.update(JobUpdate(cancelled, "cancelled", "cancelled"))
+    assert [record.result for record in workspace.jobs] == ["two things", "it broke.", "after 12 of 20"]
+    record = workspace.jobs.find(number)
+    assert record is not None
+    assert [line for _, line in record.log] == ["queued", "begun", "reading", "counting", "done two things"]
+
+
+def test_a_job_that_is_started_again_keeps_its_turn(workspace: Workspace, posted: queue.Queue[Message]) -> None:
+    text = workspace.run(job("text"))
+    workspace.run(job("sweep"))
+    again = workspace.run(job("text"), instead_of=text)
+    assert [record.name for record in workspace.jobs.active] == ["text", "sweep"]
+    assert workspace.status.job == again
+    workspace.engine.start()
+    assert again is not None
+    pump(workspace, posted, again)
+    assert listed(workspace) == [("text", "done"), ("sweep", "running")]
+
+
+def test_what_is_followed_without_end_lets_the_others_pass(workspace: Workspace, posted: queue.Queue[Message]) -> None:
+    def endless() -> Steps[None]:
+        while True:
+            yield Progress("following", 0)
+
+    log = workspace.run(CallbackJob("log", endless, lambda _: None), behind=True)
+    assert workspace.status.label == "log"
+    sweep = workspace.run(job("sweep"))
+    assert workspace.status.label == "sweep"
+    assert listed(workspace) == [("log", "queued"), ("sweep", "running")]
+    workspace.engine.start()
+    assert sweep is not None
+    assert log is not None
+    pump(workspace, posted, sweep)
+    assert workspace.status.label == "log"
+    assert workspace.cancel_job()
+    pump(workspace, posted, log)
+    assert listed(workspace) == [("log", "cancelled"), ("sweep", "done")]
+
+
+def test_what_nobody_asked_for_is_listed_while_it_is_there_and_when_it_failed(workspace: Workspace) -> None:
+    quiet, other = workspace.queue(job("who pays")), workspace.queue(job("who pays"))
+    assert [name for name, _ in listed(workspace)] == ["who pays", "who pays"]
+    assert not workspace.is_busy
+    workspace.update(JobUpdate(quiet, "who pays", "done"))
+    workspace.update(JobUpdate(other, "who pays", "failed", failure=Failure("it broke.")))
+    assert listed(workspace) == [("who pays", "failed")]
+
+
+def test_what_an_ended_job_showed_is_let_go_with_its_model(workspace: Workspace) -> None:
+    open_in(workspace, FakeSession(name="first"))
+    number = workspace.run(job(), screen="run.sweep", subject="its result")
+    assert number is not None
+    workspace.update(JobUpdate(number, "counting", "done"))
+    open_in(workspace, FakeSession(name="first", seed=1))
+    assert [record.subject for record in workspace.jobs] == ["its result"], "the same model, detected again"
+    open_in(workspace, FakeSession(name="second"))
+    assert [record.subject for record in workspace.jobs] == [None]
 
 
 def test_a_job_hears_its_own_updates_after_the_status_has_shown_them(workspace: Workspace, heard: Heard) -> None:

@@ -14,6 +14,7 @@ from tpe_tui.dynamics import screen as dynamics
 from tpe_tui.edits import screen as edits_screen
 from tpe_tui.fit import screen as fit_screen
 from tpe_tui.generation import keys as generation
+from tpe_tui.jobs import screen as jobs
 from tpe_tui.keymap import BY_ID, Keymap, load_keymap
 from tpe_tui.steering import keys as steering
 from tpe_tui.study import Key
@@ -29,6 +30,7 @@ STUDIES: dict[str, Sequence[Key]] = {
     "Training dynamics": dynamics.KEYS,
     "Fit": fit_screen.KEYS,
     "Edits": edits_screen.KEYS,
+    "Jobs": jobs.KEYS,
 }
 """The key tables of the screens that lie over the inspector, by title."""
 

@@ -16,6 +16,7 @@ from tpe_core.options import RunOptions
 from tpe_tui.dynamics.reader import DynamicsReader, ReadTrajectory
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.dynamics.state import SHAPES
+from tpe_tui.jobs.screen import JobsScreen
 from tpe_tui.shell.engine_app import EngineApp, run_in_terminal
 
 __all__ = ["DynamicsApp", "run_dynamics"]
@@ -52,6 +53,10 @@ class DynamicsApp(EngineApp):
     def begin(self) -> None:
         """Read."""
         self.reader.start()
+
+    def show_jobs(self) -> None:
+        """Show the list of jobs: the one that reads, and those that have read."""
+        self.push_screen(JobsScreen(self.workspace, lambda record: self.pop_screen()))
 
     def losses(self) -> list[str]:
         """A job that reads checkpoints; what a log says stays in the log."""

@@ -114,7 +114,8 @@ class DynamicsReader:
             source.status = "waiting" if source.pending else source.status
         reader = self.reader
         job = CallbackJob(DYNAMICS, lambda: gather(names, reader), self.update)
-        state.job = self.workspace.run(job, instead_of=state.job)
+        grows = any(map(is_log, names))  # it is followed until it is cancelled: other jobs go first
+        state.job = self.workspace.run(job, instead_of=state.job, screen="run.dynamics", subject=self, behind=grows)
 
     def say(self, text: str, role: str = "row") -> None:
         """Say a sentence in the strip."""
@@ -148,8 +149,7 @@ class DynamicsReader:
 
     def cancel(self) -> None:
         """Stop reading; what is read stays."""
-        if not self.workspace.cancel_job():
-            self.say("nothing is running")
+        self.workspace.cancel(self.state.job)
 
     def export(self, path: Path, replace: bool) -> None:
         """Ask the engine to write what is read; `answer` says what came of it."""
@@ -165,13 +165,13 @@ class DynamicsReader:
         else:
             self.say(f"written to {shown_path(cast('Path', message.value))}", "good")
 
-    def update(self, message: JobUpdate) -> None:
+    def update(self, message: JobUpdate) -> str | None:
         """Take in a report, or the end, and say how it ended."""
         state = self.state
         if message.progress is not None:
             if isinstance(message.progress.partial, Report):
                 self._take(message.progress.partial)
-            return
+            return None
         state.job = None
         for source in state.sources:
             if source.pending:
@@ -183,6 +183,8 @@ class DynamicsReader:
             self.say(f"stopped: what is read stays; {self.workspace.keymap.shown('run.rerun')} reads on", "warn")
         else:
             self._said()
+        points = sum(len(source.points) for source in state.sources)
+        return None if message.failure is not None else f"{points} checkpoint{'' if points == 1 else 's'} read"
 
     def _take(self, report: Report) -> None:
         source = self.state.find(report.name)

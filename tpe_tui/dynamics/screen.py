@@ -27,7 +27,7 @@ from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.state import FAMILIES, DynamicsState, Source, quantity
 from tpe_tui.dynamics.table import DynamicsTable
 from tpe_tui.sizes import short_name
-from tpe_tui.study import FAR, StudyScreen, bindings
+from tpe_tui.study import COMMON_KEYS, FAR, StudyScreen, bindings
 from tpe_tui.widgets.bars import Field
 from tpe_tui.widgets.plot_base import FigurePlot
 
@@ -54,6 +54,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("out.export", "export", "export the data as JSON or CSV"),
     ("run.rerun", "start", "read the sources, or read them again"),
     ("run.cancel", "cancel", "stop reading; what is read stays"),
+    *COMMON_KEYS,
     ("out.headless", "headless", "the command line that measures this"),
     ("app.help", "help", "these keys"),
     ("q", "leave", "leave; reading goes on in the inspector"),
@@ -77,6 +78,7 @@ class DynamicsScreen(StudyScreen):
     """Over the inspector, or, as the `base`, the one screen of an app that has no model."""
 
     NAME, KEYS, FOOTER, NOTES = "Training dynamics", KEYS, FOOTER, NOTES
+    COUNTED = frozenset({"row", "move"})
     SHOWN: ClassVar[dict[str, str]] = {**StudyScreen.SHOWN, "minus": "-"}
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 

@@ -21,7 +21,7 @@ from tpe_tui.dialogs.saving import ask_where
 from tpe_tui.edit_words import change_between, compared, edit_sizes
 from tpe_tui.edits.table import EditRow, EditsTable
 from tpe_tui.engine.messages import Answer
-from tpe_tui.study import FAR, StudyScreen, bindings
+from tpe_tui.study import COMMON_KEYS, FAR, StudyScreen, bindings
 from tpe_tui.widgets.bars import Field
 from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.workspace import Change, Workspace
@@ -46,6 +46,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("d", "compare", "compare the edit with the one in force"),
     ("out.export", "export", "write every edit that was tried to a notebook, Markdown or JSON"),
     ("out.copy", "copy", "copy the edit's words, to the clipboard and to a file"),
+    *COMMON_KEYS,
     ("out.headless", "headless", "how to have the same without a screen"),
     ("app.help", "help", "these keys"),
     ("app.escape", "leave", "back to the inspector"),
@@ -63,6 +64,7 @@ class EditsScreen(StudyScreen):
     """Closed with None; what is applied is in force in the workspace already."""
 
     NAME, KEYS, FOOTER = "Edits", KEYS, FOOTER
+    COUNTED = frozenset({"move", "page"})
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
     def __init__(self, workspace: Workspace) -> None:

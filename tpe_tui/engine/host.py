@@ -93,7 +93,7 @@ class _Job:
     id: int
     name: str
     start: Callable[[], Steps[Any]]
-    background: bool = False
+    background: int = 0
     steps: Steps[Any] | None = field(default=None)
 
 
@@ -119,6 +119,7 @@ class EngineHost:
         self._latest: dict[str, _Request] = {}
         self._abandoned: set[int] = set()
         self._jobs: deque[_Job] = deque()
+        self._current: _Job | None = None  # whose step is being taken
         self._cancelled: set[int] = set()
         self._seq = 0
         self._stopping = False
@@ -149,22 +150,31 @@ class EngineHost:
         with self._wake:
             self._abandoned.add(seq)
 
-    def job(self, name: str, start: Callable[[], Steps[Any]], background: bool = False) -> int:
+    def job(self, name: str, start: Callable[[], Steps[Any]], background: int = 0, *, first: bool = False) -> int:
         """Queue a job: `start()` makes its generator on the engine thread; the number in `JobUpdate.job`.
 
-        A `background` job takes its steps only while no other job is there.
+        Jobs are run one after the other, the `first` one before those that are queued. A `background` job takes its
+        steps only while none of a smaller number is there.
         """
         with self._wake:
             self._seq += 1
-            self._jobs.append(_Job(id=self._seq, name=name, start=start, background=background))
+            job = _Job(id=self._seq, name=name, start=start, background=background)
+            self._jobs.insert(0 if first else len(self._jobs), job)
             self._wake.notify()
             return self._seq
 
     def cancel(self, job: int) -> None:
-        """Close a job's generator after the step it is in."""
+        """Close a job's generator after the step it is in; one that has not begun is gone at once."""
         with self._wake:
-            self._cancelled.add(job)
-            self._wake.notify()
+            queued = next((each for each in self._jobs if each.id == job), None)
+            if queued is None:
+                return
+            if queued.steps is not None or queued is self._current:
+                self._cancelled.add(job)
+                self._wake.notify()
+                return
+            self._jobs.remove(queued)
+        self._tell(JobUpdate(job, queued.name, "cancelled"))
 
     def stop(self, timeout: float = STOP_SECONDS) -> bool:
         """Ask the thread to end and wait at most `timeout` seconds; whether it did."""
@@ -184,18 +194,24 @@ class EngineHost:
                 if self._stopping:
                     break
                 request = self._next_request()
-                job = min(self._jobs, key=lambda job: job.background, default=None)
+                job = self._current = None if request is not None else self._next_job()
             if request is not None:
                 self._answer(request)
             elif job is not None and self._step(job):
-                self._jobs.remove(job)
-        for job in self._jobs:
+                with self._wake:
+                    self._jobs.remove(job)
+                    self._cancelled.discard(job.id)
+        for job in list(self._jobs):
             self._close(job)
 
     def _next_request(self) -> _Request | None:
         """Take the oldest request that waits; the lock is held."""
         kind = next(iter(self._latest), None)
         return None if kind is None else self._latest.pop(kind)
+
+    def _next_job(self) -> _Job | None:
+        """The job whose turn it is: one to be closed, else the first, background jobs last; the lock is held."""
+        return min(self._jobs, key=lambda job: (job.id not in self._cancelled, job.background), default=None)
 
     def _answer(self, request: _Request) -> None:
         told = time.monotonic()

@@ -23,7 +23,7 @@ from tpe_tui.fit.plot import FitPlot
 from tpe_tui.fit.token_table import BY_NAME, FitTable
 from tpe_tui.fit_figures import fit_figures
 from tpe_tui.glossary import COLUMNS, FIGURES
-from tpe_tui.study import FAR, StudyScreen, bindings
+from tpe_tui.study import COMMON_KEYS, FAR, StudyScreen, bindings
 from tpe_tui.widgets.bars import Field
 from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.widgets.text_line import marked_lines
@@ -59,6 +59,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("out.copy", "copy", "copy the token, to the clipboard and to a file"),
     ("out.export", "export", "export the table of tokens as CSV"),
     ("enter", "jump", "go to the token in the inspector's token pane"),
+    *COMMON_KEYS,
     ("out.headless", "headless", "the command line that gives these figures"),
     ("app.help", "help", "these keys, and what every word means"),
     ("app.escape", "leave", "back to the inspector"),
@@ -77,6 +78,7 @@ class FitScreen(StudyScreen):
     """Closed with None; `jump_to` is then the token that the inspector goes to."""
 
     NAME, KEYS, FOOTER = "Fit", KEYS, FOOTER
+    COUNTED = frozenset({"move", "across", "page", "hit"})
     NOTES = tuple(f"{name}: {word.line}" for words in (FIGURES, COLUMNS) for name, word in words.items())
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 

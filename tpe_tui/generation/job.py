@@ -24,21 +24,25 @@ class GenerateJob:
     def __init__(self, workspace: Workspace, session: Session, state: GenerateState, request: PairRequest) -> None:
         """Nothing is written before `start`."""
         self._workspace, self._session, self._state, self._request = workspace, session, state, request
+        self._pair: PairedGeneration | None = None
 
     def start(self) -> Steps[PairedGeneration]:
         """Make the generator of its steps; called on the engine thread."""
         return self._session.generate(self._request, self._state.mailbox)
 
-    def update(self, message: JobUpdate) -> None:
+    def update(self, message: JobUpdate) -> str | None:
         """Take in a token more, or the end, and say how it ended."""
         state, status = self._state, self._workspace.status
-        state.grow(message.progress.partial if message.progress is not None else message.value)
+        found = message.progress.partial if message.progress is not None else message.value
+        if isinstance(found, PairedGeneration):
+            self._pair = found
+        state.grow(found)
         if message.state == "running":
-            return
-        state.job = None
+            return None
+        state.job = state.prompt = None
         written, again = f"{state.steps} tokens", self._workspace.keymap.shown("run.rerun")
         said = {
-            "done": (f"done: {written}", "good"),
+            "done": (f"done: {written}; {self._workspace.keymap.shown('run.jobs')} and enter open it", "good"),
             "cancelled": (f"stopped after {written}", "row"),
             "failed": (f"generating failed; {again} tries again", "bad"),
         }
@@ -47,6 +51,15 @@ class GenerateJob:
             state.problem = message.failure.sentence
             if message.failure.details:
                 self._workspace.fail("generating failed", message.failure)
+            return None
+        at = None if self._pair is None else self._pair.first_difference
+        apart = "" if self._pair is None else ", no difference" if at is None else f", differs at token {at + 1}"
+        return f"{written}{apart}" if message.state == "done" else f"after {written}"
+
+    def recall(self) -> None:
+        """Show its text again, unless another one is being written."""
+        if self._state.job is None and self._pair is not None:
+            self._state.pair, self._state.at = self._pair, None
 
 
 def start_generation(workspace: Workspace, state: GenerateState, further: bool = False) -> None:
@@ -60,15 +73,16 @@ def start_generation(workspace: Workspace, state: GenerateState, further: bool =
     decoding = state.further() if further else state.decoding
     request = PairRequest(workspace.history.prompt, decoding, state.pair if further else None)
     tell_controls(workspace, state)
-    number = workspace.run(GenerateJob(workspace, session, state, request), instead_of=state.job)
+    job = GenerateJob(workspace, session, state, request)
+    number = workspace.run(job, instead_of=state.job, screen="run.generate", subject=job)
     if number is not None:
-        state.begin(number, afresh=not further)
+        state.begin(number, request.prompt, afresh=not further)
 
 
 def stop_generation(workspace: Workspace, state: GenerateState) -> None:
     """Stop after the token under way; what is written stays."""
     if state.job is not None:
-        workspace.engine.cancel(state.job)
+        workspace.cancel_job(state.job)
 
 
 def tell_controls(workspace: Workspace, state: GenerateState) -> None:

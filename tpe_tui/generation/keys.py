@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tpe_tui.study import FAR
+from tpe_tui.study import COMMON_KEYS, FAR
 
 __all__ = ["ALSO", "FOOTER", "KEYS"]
 
@@ -17,7 +17,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("plot.next", "look(1)", "look at the next token"),
     ("plot.previous", "look(-1)", "look at the token before"),
     ("n", "difference", "look at the first difference"),
-    ("app.escape", "back", "follow the text again; then back to the inspector, which stops it"),
+    ("app.escape", "back", "follow the text again; then back to the inspector; writing goes on"),
     ("b", "colour", "colour the edited text by its own probability, or by the unedited head's"),
     ("run.prompt", "inspector('run_prompt')", "type another prompt"),
     (
@@ -47,6 +47,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("mask.replacement", "inspector('mask_replacement')", "what a pruned dimension becomes"),
     ("out.copy", "copy", "copy both texts"),
     ("out.export", "save", "save both texts, as text and as JSON"),
+    *COMMON_KEYS,
     ("out.headless", "headless", "the command line that writes this"),
     ("app.help", "help", "these keys"),
 )

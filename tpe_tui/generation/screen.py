@@ -37,6 +37,7 @@ from tpe_tui.workspace import Change, Workspace
 
 __all__ = ["GenerateScreen"]
 
+COUNTED_THERE = ("mask_undo", "mask_redo")
 FRAME_SECONDS = 0.05  # between two pictures of a text that grows faster than one can see
 
 
@@ -47,6 +48,7 @@ class GenerateScreen(StudyScreen):
     """
 
     NAME, KEYS, FOOTER = "Generation", KEYS, FOOTER
+    COUNTED = frozenset({"look", "dims", "page"})
     NOTES = (
         "Both sides draw with the same random numbers, so the first difference is the edit's.",
         "Probabilities are the model's own: temperature 1, all tokens.",
@@ -62,8 +64,11 @@ class GenerateScreen(StudyScreen):
         beside: DimTable,
         *,
         act: Callable[[str], Awaitable[object]],
+        again: bool = True,
     ) -> None:
+        """Without `again` what is written stays, also where it is the text of another prompt."""
         super().__init__(workspace)
+        self._begins, self._prompt = again, workspace.history.prompt
         self.state, self.table, self.beside, self._act = state, table, beside, act
         self.dims = DimTable()
         self.dims.sort, self.dims.descending = beside.sort, beside.descending
@@ -88,13 +93,16 @@ class GenerateScreen(StudyScreen):
             self.dims.select(self.beside.dim)  # at once: the next key may prune it
             self.dims.top = 0  # it is scrolled into view once it is known how many rows fit
         self.dims.focus()
-        if self.state.pair is None or self.state.pair.prompt != self.workspace.history.prompt:
+        if self._begins and not self._is_of(self.workspace.history.prompt):
             self.action_again()
+        else:
+            tell_controls(self.workspace, self.state)
         self.show()
 
-    def on_unmount(self) -> None:
-        """Nobody looks at it any more."""
-        stop_generation(self.workspace, self.state)
+    def _is_of(self, prompt: str) -> bool:
+        """Whether what is written, or being written, is the text of a prompt."""
+        state = self.state
+        return prompt == (state.prompt if state.pair is None else state.pair.prompt)
 
     # what happens below
 
@@ -116,8 +124,9 @@ class GenerateScreen(StudyScreen):
         """Another edit holds from the next token on; another prompt is another text."""
         tell_controls(self.workspace, self.state)
         self.dims.mark(self.workspace.history.intervention.pruned)
-        pair = self.state.pair
-        if pair is not None and pair.prompt != self.workspace.history.prompt:
+        prompt = self.workspace.history.prompt
+        if prompt != self._prompt:
+            self._prompt = prompt
             self.action_again()
         self.show()
 
@@ -129,8 +138,11 @@ class GenerateScreen(StudyScreen):
             self._frame.stop()
             self._frame = None
         self.set_class(self.wide, "-beside")
-        state, pair, prompt = self.state, self.state.pair, self.workspace.history.prompt
-        notes = ("Nothing is written.", "", state.problem) if state.problem and pair is None else ()
+        state, pair = self.state, self.state.pair
+        prompt = self.workspace.history.prompt if pair is None else pair.prompt
+        waits = self.waits(state.job) if state.job is not None else ""
+        problem = state.problem or waits
+        notes = ("Nothing is written.", "", problem) if problem and pair is None else ()
         sides = (None, None) if pair is None else (pair.base, pair.edited)
         for pane, side in zip((self.base, self.edited), sides, strict=True):
             pane.show(prompt, notes)
@@ -211,7 +223,7 @@ class GenerateScreen(StudyScreen):
 
     def action_stop(self) -> None:
         """Stop; say so where nothing runs."""
-        self.workspace.cancel()
+        self.workspace.cancel(self.state.job)
         self.show()
 
     def action_look(self, steps: int) -> None:
@@ -305,6 +317,11 @@ class GenerateScreen(StudyScreen):
         options = self.workspace.options
         name = self.state.saved or default_name("tpe-texts", options.model, options.revision, options.adapter)
         ask_where(self.app, "save the texts to", name, "NAME.json and NAME.txt", check, write)
+
+    def counted_action(self, action: str, count: int) -> str | None:
+        """An action that takes a number, with it: undoing and redoing as in the inspector."""
+        name = action.removeprefix("inspector('").removesuffix("')")
+        return f"inspector('{name}({count})')" if name in COUNTED_THERE else super().counted_action(action, count)
 
     def headless(self) -> str:
         """The command lines that write this text."""

@@ -39,15 +39,16 @@ class GenerateState:
     pace: float = 12.0
     pair: PairedGeneration | None = None
     job: int | None = None
+    prompt: str | None = None  # that the job continues, while nothing is written yet
     at: int | None = None
     by_base: bool = False  # the edited side is coloured by what the unedited head gives its tokens
     problem: str = ""
     saved: str = ""
     mailbox: Mailbox = field(default_factory=Mailbox)
 
-    def begin(self, job: int, afresh: bool) -> None:
-        """A job is queued; `afresh` drops what was written."""
-        self.job, self.problem, self.at = job, "", None
+    def begin(self, job: int, prompt: str, afresh: bool) -> None:
+        """A job that continues a prompt is queued; `afresh` drops what was written."""
+        self.job, self.prompt, self.problem, self.at = job, prompt, "", None
         if afresh:
             self.pair = None
 

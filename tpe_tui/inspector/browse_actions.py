@@ -50,37 +50,42 @@ class BrowseActions:
     def _page(self) -> int:
         return max(1, self.frame.pane(self.frame.focused_pane).size.height - 1)
 
-    def move_down(self) -> None:
-        """Move to the next row."""
-        self._move(1)
+    def move_down(self, count: int = 1) -> None:
+        """Move down by rows."""
+        self._move(count)
 
-    def move_up(self) -> None:
-        """Move to the previous row."""
-        self._move(-1)
+    def move_up(self, count: int = 1) -> None:
+        """Move up by rows."""
+        self._move(-count)
 
-    def move_half_down(self) -> None:
-        """Move half a page down."""
-        self._move(max(1, self._page() // 2))
+    def move_half_down(self, count: int = 1) -> None:
+        """Move down by half pages."""
+        self._move(count * max(1, self._page() // 2))
 
-    def move_half_up(self) -> None:
-        """Move half a page up."""
-        self._move(-max(1, self._page() // 2))
+    def move_half_up(self, count: int = 1) -> None:
+        """Move up by half pages."""
+        self._move(-count * max(1, self._page() // 2))
 
-    def move_page_down(self) -> None:
-        """Move a page down."""
-        self._move(self._page())
+    def move_page_down(self, count: int = 1) -> None:
+        """Move down by pages."""
+        self._move(count * self._page())
 
-    def move_page_up(self) -> None:
-        """Move a page up."""
-        self._move(-self._page())
+    def move_page_up(self, count: int = 1) -> None:
+        """Move up by pages."""
+        self._move(-count * self._page())
 
-    def move_first(self) -> None:
-        """Move to the first row."""
+    def move_first(self, row: int = 1) -> None:
+        """Move to the first row, or to another one by its place from 1."""
         self._end(-FAR)
+        if row > 1:
+            self._move(row - 1)
 
-    def move_last(self) -> None:
-        """Move to the last row."""
-        self._end(FAR)
+    def move_last(self, row: int = 0) -> None:
+        """Move to the last row, or to another one by its place from 1."""
+        if row:
+            self.move_first(row)
+        else:
+            self._end(FAR)
 
     def _end(self, far: int) -> None:
         pane = self.frame.pane(self.frame.focused_pane)
@@ -201,14 +206,14 @@ class BrowseActions:
             self.frame.dims.select(self._hits[self._hit])
         self.workspace.status.say(f"match {self._hit + 1} of {len(self._hits)} for {shown!r}")
 
-    def find_next(self) -> None:
-        """Go to the next match."""
-        self._hit += 1
+    def find_next(self, count: int = 1) -> None:
+        """Go `count` matches on."""
+        self._hit += count
         self._go_to_hit()
 
-    def find_previous(self) -> None:
-        """Go to the previous match."""
-        self._hit -= 1
+    def find_previous(self, count: int = 1) -> None:
+        """Go `count` matches back."""
+        self._hit -= count
         self._go_to_hit()
 
     def find_filter(self) -> None:
@@ -271,19 +276,23 @@ class BrowseActions:
         else:
             self.frame.show_pane(3)
 
-    def plot_next(self) -> None:
+    def plot_next(self, count: int = 1) -> None:
         """Show the next plot; in the prompt's tokens, go to the next."""
-        self._turn(1)
+        self._turn(count)
 
-    def plot_previous(self) -> None:
+    def plot_previous(self, count: int = 1) -> None:
         """Show the previous plot; in the prompt's tokens, go to the one before."""
-        self._turn(-1)
+        self._turn(-count)
 
     # app
 
     def app_palette(self) -> None:
         """Every action by name."""
         self.frame.front.action_command_palette()
+
+    def app_count(self) -> None:
+        """Begin a number."""
+        self.frame.front.counts.begin()
 
     def app_help(self) -> None:
         """This help."""

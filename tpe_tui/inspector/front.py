@@ -10,6 +10,7 @@ from textual.signal import Signal
 
 from tpe_core.options import RunOptions
 from tpe_tui.dynamics.reader import ReadTrajectory
+from tpe_tui.shell.counts import Counts
 from tpe_tui.shell.prompt_history import PromptHistory
 from tpe_tui.shell.session_memory import SessionMemory
 from tpe_tui.workspace import Change, Workspace
@@ -25,6 +26,7 @@ class Front(Protocol):
     memory: SessionMemory
     prompts: PromptHistory
     keys_file: Path
+    counts: Counts
     dynamics_reader: Callable[[RunOptions], ReadTrajectory]
 
     def open_model(self, again: bool = False, other: RunOptions | None = None) -> None:
@@ -32,6 +34,9 @@ class Front(Protocol):
 
     def choose_model(self) -> None:
         """Ask which model to open next."""
+
+    def show_jobs(self) -> None:
+        """Show the list of jobs."""
 
     def remember(self) -> None:
         """Have the session saved where it has changed."""

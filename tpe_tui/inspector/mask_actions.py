@@ -28,9 +28,9 @@ class MaskActions:
     def __init__(self, frame: InspectFrame) -> None:
         self.frame, self.workspace = frame, frame.workspace
 
-    def mask_toggle(self) -> None:
-        """Prune or restore the dimension, or the marked range."""
-        dims = self.frame.dims.range_dims()
+    def mask_toggle(self, count: int = 1) -> None:
+        """Prune or restore the dimension, `count` of them from it down, or the marked range."""
+        dims = self.frame.dims.range_dims(count)
         ranged = self.frame.dims.range_from is not None
         if not dims:
             self.workspace.has_table()
@@ -42,6 +42,9 @@ class MaskActions:
         if ranged:
             self.frame.dims.set_range(False)
             self.workspace.status.say(f"toggled {len(dims)} dimensions: {len(pruned)} pruned{also}")
+        elif count > 1:
+            fewer = f" (no more than {len(dims)} are left below)" if len(dims) < count else ""
+            self.workspace.status.say(f"toggled {len(dims)} dimensions{fewer}: {len(pruned)} pruned{also}")
         else:
             self.workspace.status.say(f"dim {dims[0]} {'pruned' if dims[0] in pruned else 'kept'}{also}")
 
@@ -91,21 +94,30 @@ class MaskActions:
         undo = self.workspace.keymap.shown("mask.undo")
         self.workspace.edit(self.workspace.history.clear, f"cleared; {undo} brings it back", "nothing is edited")
 
-    def mask_undo(self) -> None:
-        """Undo the last edit."""
-        self._step_back_or_forth(self.workspace.history.undo, "undone", "nothing to undo")
+    def mask_undo(self, count: int = 1) -> None:
+        """Undo the last edit, or the last `count` of them."""
+        self._step_back_or_forth(self.workspace.history.undo, "undone", "nothing to undo", count)
 
-    def mask_redo(self) -> None:
-        """Redo the last edit that was undone."""
-        self._step_back_or_forth(self.workspace.history.redo, "redone", "nothing to redo")
+    def mask_redo(self, count: int = 1) -> None:
+        """Redo the last edit that was undone, or the last `count` of them."""
+        self._step_back_or_forth(self.workspace.history.redo, "redone", "nothing to redo", count)
 
-    def _step_back_or_forth(self, step: Callable[[], bool], name: str, nothing: str) -> None:
+    def _step_back_or_forth(self, one: Callable[[], bool], name: str, nothing: str, count: int) -> None:
+        taken = 0
+
+        def step() -> bool:
+            nonlocal taken
+            while taken < count and one():
+                taken += 1
+            return bool(taken)
+
         before, table = self.workspace.history.intervention, self.workspace.table
         self.workspace.edit(step, "", nothing)
         after = self.workspace.history.intervention
         if after is not before and table is not None:
             first, second = (after, before) if name == "undone" else (before, after)
-            self.workspace.status.say(f"{name}: {change_between(first, second, table.tokens)}")
+            steps = f"{taken} steps {name}" if count > 1 else name
+            self.workspace.status.say(f"{steps}: {change_between(first, second, table.tokens)}")
 
     def mask_replacement(self) -> None:
         """Choose what stands in for pruned dimensions: zero, their mean, or a guess from the kept."""

@@ -28,10 +28,10 @@ class RefitJob:
         """Make the generator of its steps; called on the engine thread."""
         return self._session.refit(self._edit)
 
-    def update(self, message: JobUpdate) -> None:
+    def update(self, message: JobUpdate) -> str | None:
         """Bring the refit into force once it is done, and say how it ended."""
         if message.state == "running":
-            return
+            return None
         workspace, asked = self._workspace, self._edit
         now, keys, status = workspace.history.intervention, workspace.keymap, workspace.status
         again = keys.shown("mask.refit")
@@ -43,12 +43,15 @@ class RefitJob:
         elif (now.pruned, now.origin) != (asked.pruned, asked.origin):
             count = len(asked.pruned)
             status.say(f"the refit is of the {count} pruned before; bring them back and {again} has it", "warn")
+            return f"of the {count} pruned before"
         else:
             fitted = cast("Intervention", message.value)
             kept = workspace.history.hidden_size - len(now.pruned)
             said = f"refitted: all of h is made of the {kept} kept dimensions; {keys.shown('mask.undo')} undoes"
             edit = replace(now, replacement=fitted.replacement, origin=fitted.origin)
             workspace.apply(edit, said, nothing="")
+            return f"{kept} dimensions kept; in force"
+        return None
 
 
 def start_refit(workspace: Workspace) -> None:

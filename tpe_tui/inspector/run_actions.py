@@ -10,11 +10,16 @@ from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.edits.screen import EditsScreen
 from tpe_tui.engine.messages import Answer
+from tpe_tui.engine.session import Session
 from tpe_tui.fit.screen import FitScreen
+from tpe_tui.generation.job import GenerateJob
 from tpe_tui.generation.screen import GenerateScreen
 from tpe_tui.generation.state import GenerateState
 from tpe_tui.inspector.frame import InspectFrame
+from tpe_tui.job_list import JobRecord
+from tpe_tui.steering.reading import TextsReading
 from tpe_tui.steering.screen import SteerScreen
+from tpe_tui.sweep.job import SweepJob
 from tpe_tui.sweep.screen import SweepScreen
 from tpe_tui.sweep.state import SweepState
 
@@ -29,12 +34,13 @@ class RunActions:
         self.dynamics: DynamicsReader | None = None
         self.sweep = SweepState()
         self.generation = GenerateState()
+        self.texts: TextsReading | None = None
 
     def forget(self, is_another: bool) -> None:
         """Keep what belongs to the session that was opened: a sweep of an earlier detection is marked as such."""
         self.sweep.outdated = self.sweep.result is not None
         if is_another:
-            self.dynamics, self.sweep, self.generation = None, SweepState(), GenerateState()
+            self.dynamics, self.sweep, self.generation, self.texts = None, SweepState(), GenerateState(), None
 
     def run_prompt(self) -> None:
         """Type another prompt."""
@@ -88,15 +94,30 @@ class RunActions:
         """Open the steering study of the selected token."""
         session = self.workspace.session
         if self.workspace.ready() and session is not None:
-            study = SteerScreen(self.workspace, session, self.frame.tokens.token_id)
+            texts = self._texts_of(session, self.workspace.history.intervention)
+            self._open_study(SteerScreen(self.workspace, session, self.frame.tokens.token_id, texts))
 
-            def steer(edit: Intervention | None) -> None:
-                if edit is not None:
-                    self.workspace.history.method = study.state.method
-                    self.frame.tokens.selected = study.state.token_id
-                    self.workspace.apply(edit, f"{study.said()}; {self.workspace.keymap.shown('mask.undo')} undoes")
+    def _texts_of(self, session: Session, edit: Intervention) -> TextsReading:
+        """The texts of a study over an edit: those of the one before where they are the same."""
+        if self.texts is None or not self.texts.is_of(session, edit):
+            self.texts = TextsReading(self.workspace, session, edit)
+        return self.texts
 
-            self.frame.app.push_screen(study, steer)
+    def _reopen_study(self, left: TextsReading) -> None:
+        """Open the last study that measured on some texts as it was left; they are read anew where others were."""
+        session, state = self.workspace.session, left.state
+        if session is not None and state is not None:
+            texts = self._texts_of(session, left.edit)
+            self._open_study(SteerScreen(self.workspace, session, state.token_id, texts, state))
+
+    def _open_study(self, study: SteerScreen) -> None:
+        def steer(edit: Intervention | None) -> None:
+            if edit is not None:
+                self.workspace.history.method = study.state.method
+                self.frame.tokens.selected = study.state.token_id
+                self.workspace.apply(edit, f"{study.said()}; {self.workspace.keymap.shown('mask.undo')} undoes")
+
+        self.frame.app.push_screen(study, steer)
 
     def run_dynamics(self) -> None:
         """Training dynamics: when the encoding came, when the parameters did."""
@@ -140,11 +161,32 @@ class RunActions:
 
     def run_generate(self) -> None:
         """Open the continuation of the prompt with and without the edit."""
-        table = self.workspace.table
+        self._open_texts(again=True)
+
+    def _open_texts(self, *, again: bool) -> None:
+        table, act = self.workspace.table, self.frame.run_action
         if self.workspace.ready() and table is not None:
-            screen = GenerateScreen(self.workspace, self.generation, table, self.frame.dims, act=self.frame.run_action)
+            screen = GenerateScreen(self.workspace, self.generation, table, self.frame.dims, act=act, again=again)
             self.frame.app.push_screen(screen)
 
     def run_cancel(self) -> None:
         """Cancel the running job."""
         self.workspace.cancel()
+
+    def run_jobs(self) -> None:
+        """Open the list of jobs."""
+        self.frame.front.show_jobs()
+
+    def reopen(self, record: JobRecord) -> None:
+        """Open the screen of a job, with its progress or its result."""
+        match record.subject:
+            case SweepJob() as sweep:
+                sweep.recall()
+                self.run_sweep()
+            case GenerateJob() as text:
+                text.recall()
+                self._open_texts(again=False)
+            case TextsReading() as texts:
+                self._reopen_study(texts)
+            case DynamicsReader():
+                self.run_dynamics()

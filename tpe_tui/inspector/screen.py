@@ -14,7 +14,7 @@ from tpe_tui.inspector.mask_actions import MaskActions
 from tpe_tui.inspector.out_actions import OutActions
 from tpe_tui.inspector.run_actions import RunActions
 from tpe_tui.inspector.steer_actions import SteerActions
-from tpe_tui.keymap import ACTIONS, bindings
+from tpe_tui.keymap import ACTIONS, COUNTED, bindings
 
 __all__ = ["InspectScreen"]
 
@@ -40,6 +40,10 @@ class InspectScreen(InspectFrame):
         if is_another:
             self.files.forget()
 
+    def counted_action(self, action: str, count: int) -> str | None:
+        """An action of the table that takes a number, with it; None for any other."""
+        return f"{action}({count})" if action in COUNTED else None
+
     def on_paste(self, event: events.Paste) -> None:
         """Textual's hook: what is pasted into the inspector is text, a prompt to accept or to drop, and never keys."""
         event.stop()
@@ -49,10 +53,10 @@ class InspectScreen(InspectFrame):
 
 
 def _action(group: str, method: str) -> Callable[[InspectScreen], Any]:
-    """The method that Textual calls for a key: it calls that of the group of actions."""
+    """The method that Textual calls for a key, or for a key with a number: it calls that of the group of actions."""
 
-    def act(screen: InspectScreen) -> object:
-        return getattr(getattr(screen, group), method)()
+    def act(screen: InspectScreen, *count: int) -> object:
+        return getattr(getattr(screen, group), method)(*count)
 
     act.__name__ = f"action_{method}"
     return act

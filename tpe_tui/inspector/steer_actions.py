@@ -29,13 +29,13 @@ class SteerActions:
         said = f"{text} ×{number(ratio)} by {self.workspace.history.method}" if ratio != 1 else f"{text} is not steered"
         self.workspace.edit(lambda: self.workspace.history.steer(token_id, ratio), said, f"{text} is not steered")
 
-    def steer_up(self) -> None:
-        """Steer the selected token up by a step of 2^¼."""
-        self._steer(lambda ratio: stepped(ratio, 1))
+    def steer_up(self, count: int = 1) -> None:
+        """Steer the selected token up by `count` steps of 2^¼."""
+        self._steer(lambda ratio: stepped(ratio, count))
 
-    def steer_down(self) -> None:
-        """Steer the selected token down by a step."""
-        self._steer(lambda ratio: stepped(ratio, -1))
+    def steer_down(self, count: int = 1) -> None:
+        """Steer the selected token down by `count` steps."""
+        self._steer(lambda ratio: stepped(ratio, -count))
 
     def steer_reset(self) -> None:
         """Stop steering the selected token."""

@@ -32,6 +32,7 @@ from tpe_tui.engine.host import EngineHost
 from tpe_tui.engine.messages import Answer, Failure, JobUpdate, Waiting
 from tpe_tui.glyphs import wants_ascii
 from tpe_tui.keymap import app_bindings, default_keys_file, load_keymap
+from tpe_tui.shell.counts import Counts
 from tpe_tui.shell.driver import TerminalDriver
 from tpe_tui.shell.input_order import InputOrder
 from tpe_tui.shell.line_filters import AsciiFilter
@@ -96,6 +97,7 @@ class EngineApp(App[int]):
         self.ascii: AsciiFilter | None = None  # what draws in ASCII, where that was asked for
         self.few_colours = False
         self.input_order = InputOrder(self)
+        self.counts = Counts(self, self.workspace.status)
         self.unsaved: list[str] = []  # sentences for the user, who is told once the terminal is a shell's again
         self.on_gone: Callable[[str], object] | None = None
         self.terminal_title = TerminalTitle(self._write_title, clock)
@@ -133,9 +135,18 @@ class EngineApp(App[int]):
         elif self.input_order.admit(event):
             self.terminal_title.seen()
             try:
-                await super().on_event(event)
+                await self._take_input(event)
             finally:
                 self.input_order.handled()
+
+    async def _take_input(self, event: events.Event) -> None:
+        """Handle one input; a key that is part of a number goes no further."""
+        if isinstance(event, events.Key):
+            if await self.counts.takes(event):
+                return
+        elif isinstance(event, (events.MouseDown, events.Paste)):
+            self.counts.drop()
+        await super().on_event(event)
 
     def refresh_css(self, animate: bool = True) -> None:
         """Parse the styles anew; not for the theme that they were parsed with, as Textual asks for at every start."""
@@ -245,9 +256,13 @@ class EngineApp(App[int]):
         self.workspace.update(message)
         self.terminal_title.model = short_name(self.workspace.options.model)
         if is_shown and message.state != "running":
-            self.terminal_title.ended(label, message.state, seconds)
+            self.terminal_title.ended(label, message.state, seconds, len(self.workspace.jobs.waited_for))
         elif is_shown and message.progress is not None:
-            self.terminal_title.running(label, message.progress)
+            self.terminal_title.running(label, message.progress, status.queued)
+
+    def show_jobs(self) -> None:
+        """Show the list of jobs."""
+        raise NotImplementedError
 
     def show_failure(self, title: str, failure: Failure, advice: str = "") -> None:
         """Show a failure over the screen, once."""

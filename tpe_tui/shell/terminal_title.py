@@ -1,4 +1,4 @@
-"""What the terminal's title says, for who looks at another window: how far a job is, and that it has ended.
+"""What the terminal's title says, for who looks at another window: how far the jobs are, and which has ended.
 
 A title is an escape sequence that terminals and tmux read and others ignore; those that would print it get none. The
 title that was there before is kept by the terminal and comes back when the app leaves or is stopped.
@@ -36,39 +36,43 @@ class TerminalTitle:
     def __init__(self, write: Callable[[str], object], clock: Callable[[], float]) -> None:
         self._write, self._clock = write, clock
         self._shown = ""
-        self._is_news = False  # it says that a job has ended, and nobody has pressed a key since
+        self._news = ""  # which job has ended since a key was pressed, and how
         self._next = 0.0
         self.model = ""
 
     def idle(self) -> None:
         """Name the model alone."""
-        self._is_news = False
+        self._news = ""
         self._show(f"tpe {self.model}")
 
-    def running(self, label: str, progress: Progress) -> None:
-        """Say how far a job is."""
+    def running(self, label: str, progress: Progress, queued: int = 0) -> None:
+        """Say how far a job is, how many there are with those `queued` behind it, and which has ended before it."""
         if self._clock() < self._next:
             return
-        self._is_news, self._next = False, self._clock() + SECONDS
+        self._next = self._clock() + SECONDS
         share = "" if progress.fraction is None else f"{progress.fraction:.0%} "
-        self._show(f"{share}{label} - tpe {self.model}")
+        jobs = f"{queued + 1} jobs, " if queued else ""
+        news = f"{self._news}; " if self._news else ""
+        self._show(f"{news}{jobs}{share}{label} - tpe {self.model}")
 
-    def ended(self, label: str, state: str, seconds: float) -> None:
+    def ended(self, label: str, state: str, seconds: float, left: int = 0) -> None:
         """Say how a job ended that took so many `seconds` and ring the bell; be idle after one that was short.
 
-        Or that was cancelled: whoever did that is there.
+        Or that was cancelled: whoever did that is there. Where jobs are `left`, the next of them is told soon.
         """
         self._next = 0.0
         if seconds < LONG_SECONDS or state == "cancelled":
-            self.idle()
+            if not left:
+                self.idle()
             return
-        self._is_news = True
-        self._show(f"{label} {state} - tpe {self.model}")
+        self._news = f"{label} {state}"
+        self._show(f"{self._news} - tpe {self.model}")
         self._write("\a")
 
     def seen(self) -> None:
         """Take in that the user is there: what has ended is no news any more."""
-        if self._is_news:
+        if self._news:
+            self._next = 0.0
             self.idle()
 
     def again(self) -> None:

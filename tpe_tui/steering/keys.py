@@ -5,6 +5,8 @@ What the inspector has a key for keeps that key here, remapped or not.
 
 from __future__ import annotations
 
+from tpe_tui.study import COMMON_KEYS
+
 __all__ = ["ALSO", "FOOTER", "KEYS"]
 
 KEYS: tuple[tuple[str, str, str], ...] = (
@@ -21,6 +23,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("enter", "apply", "steer so in the inspector, as one step to undo, and go back"),
     ("run.rerun", "start", "read the texts, where that was cancelled"),
     ("run.cancel", "cancel", "cancel reading the texts"),
+    *COMMON_KEYS,
     ("out.headless", "headless", "the command line that measures this"),
     ("app.help", "help", "these keys"),
     ("app.escape", "leave", "back to the inspector; nothing is changed"),

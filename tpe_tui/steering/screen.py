@@ -15,7 +15,7 @@ from textual.binding import BindingType
 from textual.timer import Timer
 
 from tpe_core.snapshots import NextTokens
-from tpe_core.steering.results import CalibratedRatios, DoseResponse, MostAffected, TextsRead
+from tpe_core.steering.results import CalibratedRatios, DoseResponse, MostAffected
 from tpe_tui.command_line import steer_lines
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.engine.messages import Answer, JobUpdate
@@ -24,7 +24,8 @@ from tpe_tui.ratios import parse_probability, parse_ratio, short_ratio
 from tpe_tui.steering.dose_plot import DosePlot
 from tpe_tui.steering.dose_table import DoseTable
 from tpe_tui.steering.keys import ALSO, KEYS
-from tpe_tui.steering.state import READ, WHO
+from tpe_tui.steering.reading import TextsReading
+from tpe_tui.steering.state import WHO, SteerState
 from tpe_tui.steering.token_search import TokenSearch
 from tpe_tui.steering.view import SteerView
 from tpe_tui.study import bindings
@@ -44,11 +45,17 @@ class SteerScreen(SteerView):
 
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
-    def __init__(self, workspace: Workspace, session: Session, token_id: int | None) -> None:
-        super().__init__(workspace, session, token_id)
+    def __init__(
+        self,
+        workspace: Workspace,
+        session: Session,
+        token_id: int | None,
+        reading: TextsReading | None = None,
+        state: SteerState | None = None,
+    ) -> None:
+        super().__init__(workspace, session, token_id, reading, state)
         self._paying: int | None = None
         self._waits: dict[str, Timer] = {}
-        self._reads_next = False  # whether another study's texts are being read, and this one's are next
 
     def on_mount(self) -> None:
         """Read the texts, once for every mask."""
@@ -57,8 +64,7 @@ class SteerScreen(SteerView):
         self.changed()
 
     def on_unmount(self) -> None:
-        """Drop what only this study wanted to know."""
-        self._stop_paying()
+        """Drop what only this study wanted to know; its jobs go on."""
         for kind in QUESTIONS:
             self.workspace.forget(kind)
 
@@ -121,29 +127,11 @@ class SteerScreen(SteerView):
         self.live.show(replace(answer, ids=answer.ids[order], base=answer.base[order], now=answer.now[order]), ratios)
 
     def follow(self, change: Change) -> None:
-        """Show a change of the workspace; once another study's texts are read, this one's are."""
-        if self._reads_next and not self.workspace.is_busy:
-            self.action_start()
+        """Show a change of the workspace; once the texts are read, measure on them."""
+        if self.state.read is not self.reading.read:
+            self.state.read = self.reading.read
+            self.changed()
         self.show()
-
-    def _read(self, message: JobUpdate) -> None:
-        """The texts are read, or are not."""
-        if message.state == "running":
-            return
-        workspace = self.workspace
-        workspace.status.say("" if message.state == "done" else f"the steering study was {message.state}", "warn")
-        self.reading = None
-        if isinstance(message.value, TextsRead):
-            self.state.read = message.value
-            if self.is_open:
-                for warning in message.value.warnings:
-                    self.say(warning, "warn")
-                self.changed()
-        self._say_failure(message)
-
-    def _say_failure(self, message: JobUpdate) -> None:
-        if message.failure is not None:
-            self.workspace.fail("the steering study failed", message.failure)
 
     def _paid(self, message: JobUpdate) -> None:
         """It is known who pays."""
@@ -152,12 +140,12 @@ class SteerScreen(SteerView):
         self._paying = None
         if isinstance(message.value, MostAffected):
             self.state.paid = message.value
-        self._say_failure(message)
+        if message.failure is not None and self.is_open:
+            self.workspace.fail("the steering study failed", message.failure)
 
     def _pay(self) -> None:
         session, request = self.session, self.state.request
-        idle = self._paying is None and not self.workspace.is_busy
-        if idle and self.state.unpaid and not self.state.stale and request.edit.steering:
+        if self._paying is None and self.state.unpaid and not self.state.stale and request.edit.steering:
             job = CallbackJob(WHO, lambda: session.most_affected(request), self._paid)
             self._paying = self.workspace.queue(job)
 
@@ -170,16 +158,12 @@ class SteerScreen(SteerView):
 
     def action_start(self) -> None:
         """Read the texts."""
-        session, edit = self.session, self.state.below
-        if self.state.read is not None or self.reading is not None:
-            return
-        self.reading = self.workspace.run(CallbackJob(READ, lambda: session.read_for_steering(edit), self._read))
-        self._reads_next = self.reading is None and self.workspace.status.label == READ
+        self.reading.begin()
         self.show()
 
     def action_cancel(self) -> None:
         """Cancel reading."""
-        self.workspace.cancel()
+        self.workspace.cancel(self.reading.job)
         self.show()
 
     def action_slide(self, steps: int) -> None:

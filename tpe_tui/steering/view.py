@@ -14,6 +14,7 @@ from tpe_tui.engine.session import Session
 from tpe_tui.steering.dose_plot import DosePlot, Slider
 from tpe_tui.steering.dose_table import DoseTable
 from tpe_tui.steering.keys import FOOTER, KEYS
+from tpe_tui.steering.reading import TextsReading
 from tpe_tui.steering.state import SteerState
 from tpe_tui.study import StudyScreen
 from tpe_tui.widgets.bars import Field
@@ -27,21 +28,34 @@ class SteerView(StudyScreen):
     """Over the edit in force, beginning with one token."""
 
     NAME, KEYS, FOOTER = "Steering study", KEYS, FOOTER
+    COUNTED = frozenset({"slide", "turn"})
 
-    def __init__(self, workspace: Workspace, session: Session, token_id: int | None) -> None:
-        """Show a study of `token_id`; of the most frequent token where None."""
+    def __init__(
+        self,
+        workspace: Workspace,
+        session: Session,
+        token_id: int | None,
+        reading: TextsReading | None = None,
+        state: SteerState | None = None,
+    ) -> None:
+        """Show a study of `token_id`; of the most frequent token where None.
+
+        Its texts are those of `reading`; with `state` it is a study that was left before.
+        """
         super().__init__(workspace)
         self.session = session
         self.drawn = table = workspace.table or session.table  # of this model, also when another was opened
         self._tokens = table.tokens
         token_id = int(table.surprisal.argmin()) if token_id is None else token_id
-        self.state = SteerState.of(workspace.history.intervention, token_id, workspace.history.method)
+        self.state = state or SteerState.of(workspace.history.intervention, token_id, workspace.history.method)
+        self.reading = reading or TextsReading(workspace, session, self.state.below)
+        self.reading.state = self.state
+        self.state.read = self.reading.read
         self.slider = Slider(self.state)
         self.plot = DosePlot(self.state)
         self.live = TokenBars()
         self.live.table, self.live.can_focus = table, False
         self.table = DoseTable(self.state, table.tokens)
-        self.reading: int | None = None
 
     def compose_panes(self) -> ComposeResult:
         """The slider, the plot beside the prompt's tokens, the table."""
@@ -105,12 +119,14 @@ class SteerView(StudyScreen):
         state = self.state
         if state.problem:
             return ("There is nothing to measure.", "", state.problem)
-        if state.read is None and self.reading is not None:
-            return ("Reading three texts, once.", "", "After that every key is answered in milliseconds.")
+        if state.read is None and self.reading.job is not None:
+            after = "After that every key is answered in milliseconds."
+            waits = self.waits(self.reading.job)
+            return (waits, "", f"Then three texts are read, once. {after}") if waits else (
+                "Reading three texts, once.", "", after
+            )  # fmt: skip
         if state.read is None:
-            again = f"{self.key('run.rerun')} reads them"
-            busy = "Another job is running." if self.workspace.is_busy else "No text is read yet."
-            return (busy, "", f"The study needs three texts; {again}.")
+            return ("No text is read yet.", "", f"The study needs three texts; {self.key('run.rerun')} reads them.")
         if state.known is None:
             return ("Measuring…",)
         return ()

@@ -19,7 +19,7 @@ from tpe_core.edits.replacements import REPLACEMENTS, ROTATE
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
 from tpe_tui.cells import count
-from tpe_tui.study import FAR, StudyScreen, bindings
+from tpe_tui.study import COMMON_KEYS, FAR, StudyScreen, bindings
 from tpe_tui.sweep.command_line import sweep_lines
 from tpe_tui.sweep.curve_plot import CurveFigure, CurvePlot, PlottedCurve
 from tpe_tui.sweep.curve_table import CurveTable
@@ -52,6 +52,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("enter", "apply", "prune so in the inspector, as one step to undo, and go back"),
     ("run.rerun", "start", "run the sweep, or run it again"),
     ("run.cancel", "cancel", "cancel it; what is measured stays"),
+    *COMMON_KEYS,
     ("out.headless", "headless", "the command line that measures this"),
     ("app.help", "help", "these keys"),
     ("app.escape", "leave", "back to the inspector; a running sweep goes on"),
@@ -69,6 +70,7 @@ class SweepScreen(StudyScreen):
     """Shows `state`; closed with the mask of the point that is to be applied."""
 
     NAME, KEYS, FOOTER = "Pruning sweep", KEYS, FOOTER
+    COUNTED = frozenset({"select", "move"})
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
     def __init__(self, workspace: Workspace, state: SweepState) -> None:
@@ -191,6 +193,8 @@ class SweepScreen(StudyScreen):
         state, session = self.state, self.workspace.session
         if session is None:
             return ("No model is open.",)
+        if state.job is not None and (waits := self.waits(state.job)):
+            return (waits, "", "The first curves come soon after it begins.")
         if state.job is not None:
             return (
                 "The first curves come in a moment.",
@@ -288,7 +292,7 @@ class SweepScreen(StudyScreen):
 
     def action_cancel(self) -> None:
         """Cancel it."""
-        self.workspace.cancel()
+        self.workspace.cancel(self.state.job)
         self.show()
 
     def action_apply(self) -> None:

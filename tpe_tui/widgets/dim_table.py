@@ -174,11 +174,12 @@ class DimTable(ListPane):
         self.go(int(rows[0]) if len(rows) else 0)
         return bool(len(rows))
 
-    def range_dims(self) -> tuple[int, ...]:
-        """The dimensions between the range's start and the cursor; the one under the cursor without a range."""
+    def range_dims(self, count: int = 1) -> tuple[int, ...]:
+        """The dimensions between the range's start and the cursor; without a range `count` from the cursor down."""
         if not self.n_rows:
             return ()
         low, high = self._range_rows()
+        high += 0 if self.range_from is not None else count - 1
         return tuple(int(dim) for dim in self.order[low : high + 1])
 
     def set_range(self, on: bool) -> None:

@@ -37,13 +37,21 @@ class JobStrip(LineWidget):
             self.repaint()
 
     def line(self, y: int, width: int) -> tuple[Line, str]:
-        """The job, the sentence, or both."""
+        """The job, the sentence, or both; and at the right end the number that is being typed."""
+        if self._status.number is None:
+            return self._without_number(width), "row"
+        number = f" {self._status.number or 'n'}× "
+        room = width - cell_len(number)
+        line = self._without_number(room)
+        return [*line, (" " * (room - sum(cell_len(text) for text, _ in line)), "row"), (number, "key")], "row"
+
+    def _without_number(self, width: int) -> Line:
         status = self._status
         if status.job is None or status.progress is None:
-            return self._idle(width), "row"
+            return self._idle(width)
         if status.text and status.clock() - status.said_at < SAID_SECONDS + cell_len(status.text) / READ_CELLS:
-            return self._said_beside(status.progress, width), "row"
-        return self._job_line(status.progress, width), "row"
+            return self._said_beside(status.progress, width)
+        return self._job_line(status.progress, width)
 
     def _tail(self) -> str:
         return "  cancelling…" if self._status.is_cancelling else f"  {self._cancel_key} cancel"
@@ -51,7 +59,8 @@ class JobStrip(LineWidget):
     def _said_beside(self, progress: Progress, width: int) -> Line:
         """The sentence; the job's share and time stand behind it where there is room, its name where there is more."""
         share = "" if progress.fraction is None else f"{progress.fraction:4.0%}"
-        end, tail = f" {share} {elapsed(self._status.clock() - self._status.started)}", self._tail()
+        more = f" +{self._status.queued}" if self._status.queued else ""
+        end, tail = f" {share} {elapsed(self._status.clock() - self._status.started)}{more}", self._tail()
         room = width - 1 - cell_len(self._status.text) - cell_len(end) - cell_len(tail)
         if room < 1:
             return [(" " + fit(self._status.text, width - 1), self._status.role)]
@@ -74,6 +83,7 @@ class JobStrip(LineWidget):
         end = (
             f" {'' if share is None else f'{share:4.0%} '} {elapsed(self._status.clock() - self._status.started)}{left}"
         )
+        end += f", {self._status.queued} queued" if self._status.queued else ""
         cells = max(0, min(40, width - cell_len(end) - cell_len(tail) - 12))
         room = width - cells - cell_len(end) - cell_len(tail) - 1
         if cell_len(name) > room:

@@ -130,18 +130,20 @@ async def test_the_inspectors_job_and_its_own_do_not_mix(start: Start, reader: F
     session, gate = FakeSession(), Gate(2)
     session.sweep_step = gate
     async with start(session, dynamics_reader=lambda _options: reader) as (app, pilot):
+        reader.step = Gate(3)
         await pilot.press("w", "r", "escape", "D")
-        assert "running already" in app.workspace.status.text
+        assert "queued behind pruning sweep" in app.workspace.status.text
         assert reader.read == []
         gate.open()
         await until(pilot, lambda: app.inspector.runs.sweep.job is None)
-        reader.step = Gate(3)
-        await pilot.press("r")
         await until(pilot, lambda: "●" in drawn(app))
         assert "x cancel" in strip(app)
         await pilot.press("escape", "w", "r")
-        assert "running already" in app.workspace.status.text
-        await pilot.press("j", "x")
+        assert "queued behind training dynamics" in app.workspace.status.text
+        await pilot.press("x")
+        await until(pilot, lambda: app.inspector.runs.sweep.job is None)
+        assert app.workspace.status.label == "training dynamics", "the screen's own job was cancelled, not the other"
+        await pilot.press("x")
         reader.step.open()
         await until(pilot, lambda: app.workspace.status.job is None)
         assert "what is read stays" in app.workspace.status.text

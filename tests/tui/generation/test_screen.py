@@ -242,13 +242,17 @@ async def test_looking_back_and_leaving(start: Start) -> None:
         await pilot.press("escape", "r")
         await until(pilot, lambda: state.steps == 3)
         await pilot.press("escape")
+        assert isinstance(app.screen, InspectScreen)
+        steps.more(2)
+        await until(pilot, lambda: state.steps == 5)
+        assert app.workspace.is_busy, "it is written on though nobody looks"
+        await pilot.press("a")
+        assert screen_of(app).state.steps == 5
+        await pilot.press("x")
         steps.more(1)
         await until(pilot, lambda: state.job is None)
-        assert isinstance(app.screen, InspectScreen)
-        assert steps.taken == 4, "nobody looks, so nothing is written"
-        assert app.workspace.status.job is None
-        await pilot.press("a")
-        assert screen_of(app).state.steps == 3
+        assert state.steps < LENGTH
+        assert app.workspace.status.text.startswith("stopped after")
 
 
 async def test_colours_are_by_either_head(start: Start) -> None:
@@ -337,10 +341,9 @@ async def test_a_job_that_runs_is_not_disturbed(start: Start) -> None:
     session.sweep_step = lambda: going.wait(20)
     async with start(session) as (app, pilot):
         await pilot.press("w", "r", "escape", "a")
-        assert "a job is running already" in "".join(lines(screen_of(app).base))
+        assert "Queued behind pruning sweep; J lists the jobs." in " ".join(lines(screen_of(app).base))
         going.set()
         await until(pilot, lambda: app.inspector.runs.sweep.job is None)
-        await pilot.press("r")
         assert (await written(app, pilot)).finished
 
 

@@ -33,7 +33,9 @@ async def test_a_steered_token_of_the_meantime_stays_and_another_mask_keeps_its_
         await pilot.press("space", "M")
         await until(pilot, lambda: "kl 0.5" in lines(inspector.strip)[0])
         await pilot.press("w", "r")
-        assert "running already" in app.workspace.status.text
+        assert "queued behind refit" in app.workspace.status.text
+        await pilot.press("x")
+        await until(pilot, lambda: app.inspector.runs.sweep.job is None)
         await pilot.press("escape", "2", "]")
         await until(pilot, lambda: len(app.workspace.history.intervention.steering) == 1)
         gate.open()

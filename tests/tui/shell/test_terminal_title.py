@@ -55,6 +55,21 @@ def test_the_end_of_a_long_job_rings_and_stands_in_the_title_until_a_key_is_pres
     assert said.taken() == [titled("tpe demo")]
 
 
+def test_several_jobs_are_counted_and_the_one_that_ended_stays_told_while_the_next_runs() -> None:
+    said = Written()
+    said.title.running("pruning sweep", Progress("pruning sweep", 43, 100), 1)
+    assert said.taken() == [titled("2 jobs, 43% pruning sweep - tpe demo")]
+    said.title.ended("pruning sweep", "done", LONG_SECONDS, 1)
+    assert said.taken() == [titled("pruning sweep done - tpe demo"), "\a"]
+    said.title.running("refit", Progress("refit", 1, 2))
+    assert said.taken() == [titled("pruning sweep done; 50% refit - tpe demo")]
+    said.title.seen()
+    said.title.running("refit", Progress("refit", 1, 2))
+    assert said.taken() == [titled("tpe demo"), titled("50% refit - tpe demo")]
+    said.title.ended("refit", "cancelled", LONG_SECONDS, 1)
+    assert said.taken() == [], "the next one is told soon"
+
+
 @pytest.mark.parametrize(("state", "seconds"), [("done", LONG_SECONDS / 2), ("cancelled", 9 * LONG_SECONDS)])
 def test_a_short_job_and_one_that_the_user_ended_say_nothing(state: str, seconds: float) -> None:
     said = Written()

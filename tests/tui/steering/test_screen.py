@@ -289,9 +289,13 @@ async def test_a_study_opened_again_while_it_reads_gets_the_texts(start: Start) 
     session.read_step = lambda: free.acquire(timeout=20)
     async with start(session) as (app, pilot):
         await pilot.press("T", "escape", "T")
-        assert "already" in app.workspace.status.text
+        assert "Reading three texts" in "\n".join(lines(study(app).plot))
         free.release(20)
         await until(pilot, lambda: study(app).settled)
+        assert session.calls.count("read") == 1
+        await pilot.press("escape", "space", "T")
+        await until(pilot, lambda: study(app).settled)
+        assert session.calls.count("read") == 2, "another mask has other texts"
 
 
 async def test_help_and_the_command_line(start: Start) -> None:
