@@ -21,6 +21,8 @@ NAMES = {
     "steering": "100 tokens steered to 9 ratios against one pass over the sample's logits",
     "start": "from the shell to the first frame and to a usable table",
     "keys": "from a key to the painted change, and bytes on the wire",
+    "wire": "bytes of the first paint, a move, a toggle, a page, and a second of a running job",
+    "storm": "2,000 keys at 200 a second while a sweep runs: when they are seen, what is left, the memory",
     "busy": "from a toggle to its new figures while jobs run, beside idle; --model takes another than the bundled one",
     "threads": "one torch thread against as many as there are cores, alone and beside a busy loop",
 }

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -51,6 +52,12 @@ if TYPE_CHECKING:
     from tpe_tui.shell.terminal_output import TerminalOutput
 
 LEAVE_SECONDS = 5.0
+SWITCH_SECONDS = 0.0005
+"""How long a thread keeps Python's lock from another that asks for it.
+
+The interface's thread asks for it after every wait, dozens of times for a key; with Python's own 5 ms each of them could
+cost that while a job computes (`benchmarks storm`).
+"""
 COPY_NAME = "copied.txt"
 SENT = "sent to the terminal's clipboard"  # whether it took it cannot be known
 
@@ -327,6 +334,7 @@ def run_in_terminal(
     """
     from tpe_tui.shell.terminal import complain, flush, guarded, log_file
 
+    sys.setswitchinterval(SWITCH_SECONDS)
     few_colours = app.console.color_system in (None, "standard")
     app.suit(wants_ascii() if ascii_only is None else ascii_only, few_colours, theme_of(theme, os.environ))
     with guarded(app):
