@@ -55,7 +55,7 @@ LEAVE_SECONDS = 5.0
 SWITCH_SECONDS = 0.0005
 """How long a thread keeps Python's lock from another that asks for it.
 
-The interface's thread asks for it after every wait, dozens of times for a key; with Python's own 5 ms each of them could
+The interface asks for it after every wait, dozens of times for a key; with Python's own 5 ms each of them could
 cost that while a job computes (`benchmarks storm`).
 """
 COPY_NAME = "copied.txt"
