@@ -16,6 +16,7 @@ from tpe_tui.fit import screen as fit_screen
 from tpe_tui.generation import keys as generate_keys
 from tpe_tui.jobs import screen as jobs
 from tpe_tui.keymap import ACTIONS, BY_ID, load_keymap
+from tpe_tui.prompts import screen as prompts_screen
 from tpe_tui.steering import keys as steer_keys
 from tpe_tui.sweep import screen as sweep
 
@@ -31,6 +32,7 @@ STUDIES = {
     "Fit": fit_screen.KEYS,
     "Edits": edits_screen.KEYS,
     "Jobs": jobs.KEYS,
+    "Prompts": prompts_screen.KEYS,
 }
 
 

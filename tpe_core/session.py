@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -49,7 +49,15 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
 from tpe_core.pruning.results import Cost, PruningRequest, PruningResult
 from tpe_core.pruning.sweep import measure
-from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PromptPositions, PruningForecast, TokenDetail
+from tpe_core.snapshots import (
+    DimensionDetail,
+    EncodingTable,
+    NextTokens,
+    PromptCost,
+    PromptPositions,
+    PruningForecast,
+    TokenDetail,
+)
 from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 from tpe_core.steering.token_search import TokenIndex
 from tpe_core.store import Store
@@ -298,6 +306,18 @@ class LiveSession:
         `evaluate`.
         """
         return self._prompts.positions(prompt, intervention, self.basis(intervention))
+
+    def compare_prompts(self, prompts: Sequence[str], intervention: Intervention) -> tuple[PromptCost, ...]:
+        """What an edit does after each of several prompts: a forward for each new one, and products for all of them.
+
+        A prompt that cannot be asked has a sentence in its `PromptCost`. Raises `TpeError` as `evaluate` for the edit.
+
+        Example:
+            >>> costs = live.compare_prompts(["Return the", "Raises a"], tpe.Intervention((3, 14), "mean"))
+            >>> [cost.kl >= 0 for cost in costs]
+            [True, True]
+        """
+        return self._prompts.compare(prompts, intervention, self.basis(intervention))
 
     def probabilities(self, prompt: str, intervention: Intervention) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """([V_all] p, [V_all] p'): the whole distribution before and after the edit."""

@@ -30,6 +30,7 @@ __all__ = [
     "EncodingTable",
     "ModelInfo",
     "NextTokens",
+    "PromptCost",
     "PromptPositions",
     "PruningForecast",
     "TokenDetail",
@@ -187,6 +188,25 @@ class PromptPositions:
         """[n] whether the most probable token is another one under the edit."""
         changed: NDArray[np.bool_] = self.top1_base != self.top1_now
         return changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptCost:
+    """What an edit does after one of several prompts, where it asks for a token."""
+
+    prompt: str
+    intervention: Intervention
+    tokens: int = 0  # of the prompt
+    truncated: int = 0  # leading tokens dropped to fit the model's context
+    kl: float = 0.0  # KL(base || now), nats
+    top1_base: int = 0  # the most probable token
+    top1_now: int = 0
+    problem: str = ""  # why there are no figures, in a sentence
+
+    @property
+    def top1_changed(self) -> bool:
+        """Whether the most probable token is another one under the edit."""
+        return self.top1_base != self.top1_now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,6 +129,7 @@ ACTIONS: tuple[Action, ...] = (
         counted="plots",
     ),
     Action("run.prompt", "p", "type another prompt", "Run", label="Prompt", headless="tpe --prompt TEXT"),
+    Action("prompt.list", "L", "several prompts in a list: what the edit does after each", "Run", label="Prompts"),
     Action(
         "run.chat",
         "P",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tpe_core.snapshots import (
     EncodingTable,
     ModelInfo,
     NextTokens,
+    PromptCost,
     PromptPositions,
     PruningForecast,
     TokenDetail,
@@ -264,6 +265,26 @@ class FakeSession:
             top1_now=q.argmax(1),
             milliseconds=2.5,
         )
+
+    def compare_prompts(self, prompts: Sequence[str], intervention: Intervention) -> tuple[PromptCost, ...]:
+        self.calls.append("compare_prompts")
+        found = []
+        for prompt in prompts:
+            if self.fail is not None and self.fails_on in prompt:
+                found.append(PromptCost(prompt=prompt, intervention=intervention, problem=str(self.fail)))
+                continue
+            base, now = self.probabilities(prompt, intervention)
+            found.append(
+                PromptCost(
+                    prompt=prompt,
+                    intervention=intervention,
+                    tokens=len(prompt.split()),
+                    kl=float(np.sum(base * np.log(base / now))),
+                    top1_base=int(base.argmax()),
+                    top1_now=int(now.argmax()),
+                )
+            )
+        return tuple(found)
 
     def evaluate(
         self, prompt: str, intervention: Intervention, keep: int = 256, *, position: int | None = None

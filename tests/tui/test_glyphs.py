@@ -33,6 +33,7 @@ VIEWS = {
     "PCA": ["3", "h"],
     "token": ["2", "j", "4"],
     "positions": ["j", "space", "5", "h"],
+    "prompts": ["space", "L", "a", "o", "n", "e", "enter"],
     "help": ["?"],
     "ask": ["t"],
     "card": ["C"],

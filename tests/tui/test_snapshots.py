@@ -12,6 +12,7 @@ from tests.tui.helpers import answered, until
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
 from tpe_tui.dialogs.model_picker import PickerScreen
+from tpe_tui.prompts.screen import PromptsScreen
 from tpe_tui.steering.screen import SteerScreen
 
 SIZES = [(80, 24), (160, 48)]
@@ -23,6 +24,7 @@ VIEWS = {
     "detail": ["j", "4"],
     "token": ["2", "j", "4"],
     "positions": ["j", "space", "j", "space", "5", "h"],
+    "prompts": ["space", "L", "a", "o", "n", "e", "enter", "a", "t", "w", "o", "enter"],
     "zoom": ["z", "v", "j", "j"],
     "help": ["?"],
     "ask": ["t"],
@@ -60,6 +62,7 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         await pilot.press(*VIEWS[view])
         await answered(app, pilot)
         inspector, top = app.inspector, app.screen
+        await until(pilot, lambda: not isinstance(app.screen, PromptsScreen) or app.screen.settled)
         strip = inspector.positions.strip
         await until(pilot, lambda: not strip.is_open or (strip.figures is not None and not strip.pending))
         await until(pilot, lambda: not (isinstance(top, PickerScreen) and top.models.waiting))

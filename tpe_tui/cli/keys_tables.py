@@ -16,6 +16,7 @@ from tpe_tui.fit import screen as fit_screen
 from tpe_tui.generation import keys as generation
 from tpe_tui.jobs import screen as jobs
 from tpe_tui.keymap import BY_ID, Keymap, load_keymap
+from tpe_tui.prompts import screen as prompts
 from tpe_tui.steering import keys as steering
 from tpe_tui.study import Key
 from tpe_tui.sweep import screen as sweep
@@ -31,6 +32,7 @@ STUDIES: dict[str, Sequence[Key]] = {
     "Fit": fit_screen.KEYS,
     "Edits": edits_screen.KEYS,
     "Jobs": jobs.KEYS,
+    "Prompts": prompts.KEYS,
 }
 """The key tables of the screens that lie over the inspector, by title."""
 

@@ -15,7 +15,15 @@ from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.pruning.results import PruningRequest, PruningResult
-from tpe_core.snapshots import DimensionDetail, EncodingTable, NextTokens, PromptPositions, PruningForecast, TokenDetail
+from tpe_core.snapshots import (
+    DimensionDetail,
+    EncodingTable,
+    NextTokens,
+    PromptCost,
+    PromptPositions,
+    PruningForecast,
+    TokenDetail,
+)
 from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 
 if TYPE_CHECKING:
@@ -77,6 +85,9 @@ class Session(Protocol):
 
     def positions(self, prompt: str, intervention: Intervention) -> PromptPositions:
         """What the edit does at every token of the prompt."""
+
+    def compare_prompts(self, prompts: Sequence[str], intervention: Intervention) -> tuple[PromptCost, ...]:
+        """What the edit does after each of several prompts."""
 
     def dimension(self, dim: int, count: int = 12) -> DimensionDetail:
         """The tokens with the largest and smallest weight in one dimension."""

@@ -78,7 +78,7 @@ class BrowseActions:
         """Move to the first row, or to another one by its place from 1."""
         self._end(-FAR)
         if row > 1:
-            self._move(row - 1)
+            self._end(row - 1)
 
     def move_last(self, row: int = 0) -> None:
         """Move to the last row, or to another one by its place from 1."""

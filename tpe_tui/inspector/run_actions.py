@@ -17,6 +17,8 @@ from tpe_tui.generation.screen import GenerateScreen
 from tpe_tui.generation.state import GenerateState
 from tpe_tui.inspector.frame import InspectFrame
 from tpe_tui.job_list import JobRecord
+from tpe_tui.prompts.screen import PromptsScreen
+from tpe_tui.prompts.state import PromptList
 from tpe_tui.steering.reading import TextsReading
 from tpe_tui.steering.screen import SteerScreen
 from tpe_tui.sweep.job import SweepJob
@@ -35,10 +37,12 @@ class RunActions:
         self.sweep = SweepState()
         self.generation = GenerateState()
         self.texts: TextsReading | None = None
+        self.prompts = PromptList()
 
     def forget(self, is_another: bool) -> None:
         """Keep what belongs to the session that was opened: a sweep of an earlier detection is marked as such."""
         self.sweep.outdated = self.sweep.result is not None
+        self.prompts.forget()
         if is_another:
             self.dynamics, self.sweep, self.generation, self.texts = None, SweepState(), GenerateState(), None
 
@@ -52,6 +56,21 @@ class RunActions:
         if self.workspace.ready():
             front = self.frame.front
             self.frame.put(AskPrompt(prompt, hint, front.prompts.earlier(), front.edit_text), self._set_prompt)
+
+    def prompt_list(self) -> None:
+        """Open the list of prompts."""
+        if not self.workspace.ready():
+            return
+        front = self.frame.front
+        screen = PromptsScreen(
+            self.workspace, self.prompts, front.prompts.earlier, front.edit_text, act=self.frame.run_action
+        )
+
+        def take(_edit: Intervention | None) -> None:
+            if screen.chosen is not None and screen.chosen != self.workspace.history.prompt:
+                self._show_prompt(screen.chosen)
+
+        self.frame.app.push_screen(screen, take)
 
     def run_chat(self) -> None:
         """Wrap the prompt in the model's chat template, or unwrap it."""

@@ -220,3 +220,44 @@ def test_hidden_states_are_kept_within_a_bound() -> None:
     assert read == ["a", "b", "c", "b"], "the one used longest ago went"
     longest = StatesCache(reading, limit=0)
     assert longest("a") is longest("a"), "the last one stays whatever it takes"
+
+
+def test_several_prompts_have_the_figures_that_each_has_alone(
+    session: LiveSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [PROMPT, "Return the value", "", "of the index"]
+    mean, model = session.analysis.detection.mean_hidden, session.analysis.model
+    runs: list[int] = []
+    hidden = LanguageModel.hidden
+    monkeypatch.setattr(LanguageModel, "hidden", lambda self, inputs: runs.append(1) or hidden(self, inputs))
+    fresh = LiveSession(session.analysis, session.options)
+    for edit in (EDIT, EDIT.only((2, 4)), Intervention()):
+        costs = fresh.compare_prompts(prompts, edit)
+        assert len(runs) == len(prompts), "the model reads each once"
+        for prompt, cost in zip(prompts, costs, strict=True):
+            assert (cost.prompt, cost.intervention, cost.problem) == (prompt, edit, "")
+            ids = model.sampling.prompt(prompt, model.context)[0]["input_ids"][0].tolist()
+            with monkeypatch.context() as plain:
+                plain.setattr(LanguageModel, "hidden", hidden)
+                p, q = brute(model, ids, edit, mean)
+            assert cost.tokens == len(ids)
+            assert cost.kl == pytest.approx(float((p[-1] * np.log(p[-1] / q[-1])).sum()), abs=1e-6)
+            assert (cost.top1_base, cost.top1_now) == (int(p[-1].argmax()), int(q[-1].argmax()))
+            assert cost.top1_changed == (p[-1].argmax() != q[-1].argmax())
+
+
+def test_a_prompt_that_cannot_be_asked_has_a_sentence_among_the_others(
+    session: LiveSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh, last_hidden = LiveSession(session.analysis, session.options), LanguageModel.last_hidden
+
+    def fails(self: LanguageModel, prompt: str) -> Any:
+        if prompt == "odd":
+            raise TpeError("this prompt is odd: type another.")
+        return last_hidden(self, prompt)
+
+    monkeypatch.setattr(LanguageModel, "last_hidden", fails)
+    odd, fine = fresh.compare_prompts(["odd", PROMPT], EDIT)
+    assert odd.problem == "this prompt is odd: type another."
+    assert fine.kl == pytest.approx(session.evaluate(PROMPT, EDIT).kl, abs=1e-6)
+    assert fresh.compare_prompts([], EDIT) == ()

@@ -1,0 +1,1 @@
+"""Several prompts in a list, each with what the edit does after it."""
