@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def ask_llama_cpp(
             )
         try:
             assert process.stdin is not None  # noqa: S101 - it is a pipe
-            process.stdin.write(json_text(asked).encode())
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # it ended at once: its log says why
+                process.stdin.write(json_text(asked).encode())
+                process.stdin.close()
             begun = time.monotonic()
             while process.poll() is None:
                 yield Progress("ask llama.cpp", 0)
