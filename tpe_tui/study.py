@@ -185,7 +185,9 @@ class StudyScreen(NeedsRoom, ClosesOnce, Screen[Intervention | None]):
     def action_help(self) -> None:
         """The keys."""
         keys = [f"{self.key(key):<6} {help}" for key, _, help in self.KEYS]
-        text = "\n".join([*keys, *([""] if self.NOTES else []), *self.NOTES])
+        number = "A number typed first lets a key that moves or steps go so many steps: 12j."
+        notes = (*self.NOTES, *([number] if self.COUNTED else []))
+        text = "\n".join([*keys, *([""] if notes else []), *notes])
         self.frame.push_screen(TextScreen(f"Keys of the {self.NAME.lower()}", text, self.frame.copy_text))
 
     def action_leave(self) -> None:

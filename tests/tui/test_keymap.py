@@ -49,6 +49,7 @@ def test_the_footer_names_at_most_six_labelled_actions() -> None:
 def test_help_lists_every_action() -> None:
     text = help_text(Keymap()).plain
     assert all(action.help in text for action in ACTIONS)
+    assert text.count("[a number: dimensions from the cursor down]") == 1
     assert all(action.id in help_text(Keymap(), ids=True).plain for action in ACTIONS)
 
 

@@ -32,6 +32,8 @@ def help_text(keymap: Keymap, ids: bool = False) -> Text:
             text.append(f"  {fit(keymap.shown(action.id, every=True), KEY_CELLS)}", style="bold")
             text.append(f" {fit(action.id, 18)}" if ids else " ")
             text.append(action.help)
+            if action.counted and not ids:
+                text.append(f"  [a number: {action.counted}]", style="dim")
             if action.headless and not ids:
                 text.append(f"  ({action.headless})", style="dim")
             text.append("\n")
