@@ -111,8 +111,13 @@ class TpeApp(EngineApp):
             self.workspace.show_preview(view, begun.history)
             self.inspector.show_kept(view)
             self._tell()
+        self.call_after_refresh(self._open_first)
+
+    def _open_first(self) -> None:
+        """Open the model, and say beside it what its session brings back on the kept view."""
+        self.open_model()
+        if self.workspace.preview is not None:
             self._greet()
-        self.call_after_refresh(self.open_model)
 
     def open_model(self, again: bool = False, other: RunOptions | None = None) -> None:
         """Open the model, or an`other` one, as a job; `again` runs the detection anew, whatever the cache holds.

@@ -15,7 +15,7 @@ from tpe_tui.shell.sessions import SavedSession, SessionError, SessionStore, mod
 
 __all__ = ["Listed", "listed", "listing", "listing_document"]
 
-NAME, SAVED, EDIT, STATE = 20, 10, 20, 12  # cells
+NAME, SAVED, EDIT, STATE = 16, 10, 20, 12  # cells
 FEW = 8  # cells of a model's name
 
 

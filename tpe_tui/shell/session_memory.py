@@ -247,8 +247,14 @@ class SessionMemory:
             if not why:
                 for step in (named for _, named in edit.named):
                     step.check_fits(head.hidden_size, head.vocab_rows)
-                history.restore(edit.steps, edit.at, hold_back=not is_whole)
-                history.saved, history.named = edit.saved, dict(edit.named)
+                history.restore([_measured_here(step) for step in edit.steps], edit.at, hold_back=not is_whole)
+                history.saved = edit.saved
+                history.named = {name: _measured_here(step) for name, step in edit.named}
+                if edit.last.origin:
+                    said.append(
+                        "a session does not keep a refit or the numbers of an imported file: the edit that it had has "
+                        f"{_measured_here(edit.last).replacement} as measured here; import the file for the same ones."
+                    )
                 return None
         except TpeError as error:
             why = str(error)
@@ -260,6 +266,14 @@ class SessionMemory:
             f"{why.rstrip('.')}." + (f" It is kept as the session {kept}." if kept else "")
         )
         return kept
+
+
+def _measured_here(step: Intervention) -> Intervention:
+    """A step without the numbers of a file or a refit, which its session does not hold: those of the detection."""
+    if not step.origin:
+        return step
+    replacement = step.replacement if step.replacement in REPLACEMENTS.ready else "least-squares"
+    return replace(step, replacement=replacement, origin="")
 
 
 def _other_head(made_on: HeadFacts | None, head: HeadFacts) -> str:

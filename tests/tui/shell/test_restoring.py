@@ -159,6 +159,20 @@ async def test_a_named_session_comes_back_whole(start: Start, store: SessionStor
         assert app.workspace.history.undo_depth == (0, 0)
 
 
+async def test_a_refit_comes_back_as_what_is_measured_here_and_that_is_said(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("space")
+        edit = app.workspace.history.intervention
+        app.workspace.history.apply(Intervention(edit.pruned, "refit", (), "f" * 64))
+        await died(app)
+    async with start() as (app, pilot):
+        assert "does not keep a refit" in told(app)
+        assert "has least-squares as measured here" in told(app)
+        await pilot.press("u")
+        await answered(app, pilot)
+        assert app.workspace.history.intervention == Intervention(edit.pruned, "least-squares")
+
+
 async def test_leaving_says_that_the_session_keeps_the_edit(start: Start) -> None:
     async with start() as (app, pilot):
         await pilot.press("space", "q")
