@@ -43,8 +43,9 @@ class MaskActions:
             self.frame.dims.set_range(False)
             self.workspace.status.say(f"toggled {len(dims)} dimensions: {len(pruned)} pruned{also}")
         elif count > 1:
-            fewer = f" (no more than {len(dims)} are left below)" if len(dims) < count else ""
-            self.workspace.status.say(f"toggled {len(dims)} dimensions{fewer}: {len(pruned)} pruned{also}")
+            fewer = " (the list ends there)" if len(dims) < count else ""
+            many = f"{len(dims)} dimension{'s' if len(dims) > 1 else ''}"
+            self.workspace.status.say(f"toggled {many}{fewer}: {len(pruned)} pruned{also}")
         else:
             self.workspace.status.say(f"dim {dims[0]} {'pruned' if dims[0] in pruned else 'kept'}{also}")
 
@@ -116,7 +117,7 @@ class MaskActions:
         after = self.workspace.history.intervention
         if after is not before and table is not None:
             first, second = (after, before) if name == "undone" else (before, after)
-            steps = f"{taken} steps {name}" if count > 1 else name
+            steps = f"{taken} step{'s' if taken > 1 else ''} {name}" if count > 1 else name
             self.workspace.status.say(f"{steps}: {change_between(first, second, table.tokens)}")
 
     def mask_replacement(self) -> None:

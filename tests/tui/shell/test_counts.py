@@ -58,7 +58,7 @@ async def test_a_number_toggles_so_many_dimensions_from_the_cursor_down_as_one_s
         await typed(app, pilot, "u", slowly)
         assert app.workspace.history.intervention.is_empty
         await typed(app, pilot, "G9 ", slowly)
-        assert app.workspace.status.text == "toggled 1 dimensions (no more than 1 are left below): 1 pruned"
+        assert app.workspace.status.text == "toggled 1 dimension (the list ends there): 1 pruned"
 
 
 async def test_a_marked_range_is_toggled_whatever_the_number(start: Start) -> None:
