@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from tpe_core.progress import Progress, run
     from tpe_core.session import LiveSession, open_session
     from tpe_core.store import Store
+    from tpe_core.vocabulary.coverage import DraftVocabulary, draft_vocabulary
+    from tpe_core.vocabulary.files import write_vocabulary
 
 _HOMES = {
     "analysis": ("Analysis", "analyze"),
@@ -92,6 +94,8 @@ _HOMES = {
     "corpus.sources": ("text_source",),
     "dynamics.probe": ("EncodingProbe",),
     "dynamics.trajectory": ("Point", "Trajectory"),
+    "vocabulary.coverage": ("DraftVocabulary", "draft_vocabulary"),
+    "vocabulary.files": ("write_vocabulary",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -103,6 +107,7 @@ __all__ = [
     "Decoding",
     "Design",
     "Detection",
+    "DraftVocabulary",
     "DynamicsOptions",
     "EditHistory",
     "EditStatistics",
@@ -134,6 +139,7 @@ __all__ = [
     "compare_models",
     "count_text",
     "detect",
+    "draft_vocabulary",
     "edited_logits",
     "fit_encoding",
     "fit_head",
@@ -149,6 +155,7 @@ __all__ = [
     "run",
     "steering_direction",
     "text_source",
+    "write_vocabulary",
 ]
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "fit",
     "printable_bytes",
     "printable_token",
+    "special_ids",
     "spellings_and_texts",
     "token_texts",
 ]
@@ -190,6 +191,15 @@ def spellings_and_texts(tokenizer: TokenDecoder, count: int) -> list[tuple[Any, 
         lambda ids: tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False), [[index] for index in range(known)]
     )
     return [*zip(spelled, decoded, strict=True), *[(None, None)] * (count - known)]
+
+
+def special_ids(tokenizer: Any, rows: int) -> list[int]:
+    """Ids below `rows` of tokens that are no text, ascending: ends, paddings, roles of a chat, reserved ones."""
+    found = set(tokenizer.all_special_ids)
+    for token_id, token in getattr(tokenizer, "added_tokens_decoder", {}).items():
+        if getattr(token, "special", False):
+            found.add(int(token_id))
+    return sorted(each for each in found if 0 <= each < rows)
 
 
 def _each(function: Any, items: list[Any]) -> list[Any]:

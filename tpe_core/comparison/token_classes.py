@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpe_core.corpus.id_tokenizer import IdTokenizer
-from tpe_core.printable import BYTE_TOKEN, spellings_and_texts
+from tpe_core.printable import BYTE_TOKEN, special_ids, spellings_and_texts
 
 __all__ = ["CLASSES", "class_of", "token_classes"]
 
@@ -64,10 +64,7 @@ def class_of(spelling: str | None, text: str, marks_continuation: bool = False) 
 
 def token_classes(tokenizer: Any, rows: int) -> NDArray[np.int64]:
     """[rows] the class of each id, as its place in `CLASSES`."""
-    special = set(tokenizer.all_special_ids)
-    for token_id, token in getattr(tokenizer, "added_tokens_decoder", {}).items():
-        if getattr(token, "special", False):
-            special.add(int(token_id))
+    special = set(special_ids(tokenizer, rows))
     if isinstance(tokenizer, IdTokenizer):
         names = ["special" if each in special else "unnamed" for each in range(rows)]
     else:

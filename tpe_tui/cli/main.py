@@ -40,6 +40,7 @@ from tpe_tui.cli.prune import prune
 from tpe_tui.cli.sessions import SessionName, session_options, sessions
 from tpe_tui.cli.steer import steer
 from tpe_tui.cli.transfer import transfer
+from tpe_tui.cli.vocabulary import vocabulary
 
 __all__ = ["COMMANDS", "THEME_NAMES", "Command", "command_line", "main"]
 
@@ -238,6 +239,11 @@ COMMANDS: Registry[Command] = Registry(
         name="transfer",
         about="Print what a saved mask costs on another revision or fine-tune of the same width.",
         run=transfer,
+    ),
+    Command(
+        name="vocabulary",
+        about="Choose the rows of a draft head for speculative decoding, and print what they hold on three texts.",
+        run=vocabulary,
     ),
     Command(
         name="kl",
