@@ -6,6 +6,7 @@ What a name ends in says what is written. A file appears whole or not at all, an
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def _json(draft: DraftVocabulary) -> bytes:
 
 
 def _is_json(path: Path) -> bool:
-    return beginning(path).startswith(f'{{"kind": "{KIND}"')
+    return re.match(rf'\{{\s*"kind"\s*:\s*"{re.escape(KIND)}"', beginning(path)) is not None
 
 
 def _npy(draft: DraftVocabulary) -> bytes:

@@ -72,12 +72,12 @@ ORDERS: Registry[TokenOrder] = Registry(
     TokenOrder(name="alpha", about="by mean probability alpha", rank=_alpha),
     TokenOrder(
         name="alpha+ids",
-        about="by alpha; what is expected less than once in the text, by id",
+        about="by alpha, but what is expected less than once in the text by id",
         rank=_alpha_then_ids,
     ),
     TokenOrder(name="alpha-zipf", about="by alpha / (id + 1), as if ids were ranks by frequency", rank=_alpha_zipf),
-    TokenOrder(name="counts", about="by how often each came next; ties at random", rank=_counts),
-    TokenOrder(name="counts+ids", about="by how often each came next; ties by id", rank=_counts_then_ids),
+    TokenOrder(name="counts", about="by how often each came next, ties at random", rank=_counts),
+    TokenOrder(name="counts+ids", about="by how often each came next, ties by id", rank=_counts_then_ids),
 )
 """Why ids: those of a BPE vocabulary are in the order of its merges, most frequent pairs of the tokenizer's text first.
 

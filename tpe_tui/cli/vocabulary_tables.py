@@ -39,11 +39,12 @@ def _verdict(draft: DraftVocabulary) -> Iterable[str]:
 def print_vocabulary(draft: DraftVocabulary) -> None:
     """A draft vocabulary on stdout."""
     special, padding = len(draft.special), draft.total_rows - draft.vocab_rows
-    beside = f", and none of {padding:,} padding rows" if padding else ""
+    beside = f", none of {padding:,} padding rows" if padding else ""
+    kept = "the special token is" if special == 1 else f"all {special:,} special tokens are"
     how = "which holds most on held-out text" if draft.chosen else "as asked"
     lines = [
         f"{draft.model}: a draft vocabulary of {draft.size:,} of {draft.vocab_rows:,} rows",
-        f"  among them all {special:,} special tokens{beside}",
+        f"  {kept} among them{beside}",
         f"  in the order {draft.order}, {how}",
     ]
     for name, domain in DOMAINS.items():

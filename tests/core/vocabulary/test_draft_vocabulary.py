@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -270,6 +271,23 @@ def test_its_like_is_replaced_only_where_that_is_said(draft: DraftVocabulary, tm
     assert path.stat().st_ino != before
 
 
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(
+    draft: DraftVocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = write_vocabulary(tmp_path / "a.npy", draft)
+    before = path.read_bytes()
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(TpeError, match="No space left on device"):
+        write_vocabulary(path, replace(draft, size=20), replace=True)
+    assert path.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [path]
+
+
 def test_a_name_that_says_nothing_is_refused_with_those_that_do(draft: DraftVocabulary, tmp_path: Path) -> None:
     with pytest.raises(TpeError, match=r"\.json: .*\.npy: .*\.safetensors: "):
         write_vocabulary(tmp_path / "ids.txt", draft)
@@ -315,6 +333,7 @@ def test_the_table_says_which_order_is_best_where(files: dict[str, str], capsys:
     assert command(files, "--coverage", "0.5", "--order", "counts") == 0
     out = capsys.readouterr().out
     assert "in the order counts, as asked" in out
+    assert "the special token is among them\n" in out
     assert "most on held-out text: " in out
     assert "most on out-of-domain text: " in out
     for order in ORDERS:
