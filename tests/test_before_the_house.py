@@ -24,6 +24,7 @@ import tpe_core
 from tpe_core.__main__ import main as detect_main
 from tpe_core.dynamics.probe_log import LogWriter
 from tpe_core.dynamics.trajectory_file import write_trajectories
+from tpe_core.stored import stored_entries
 from tpe_tui.cli.main import main
 from tpe_tui.keymap import load_keymap
 from tpe_tui.shell.view_memory import SavedView, ViewMemory
@@ -295,9 +296,10 @@ def test_a_baked_checkpoint_has_the_same_card_and_record(tpe: Tpe, here: Path) -
         for figure in ("head_error", "model_error"):
             assert document["verified"].pop(figure) < 1e-5
     assert_alike(before, now)
-    assert_reads_alike(
-        *(re.sub("within [0-9.e-]+ of", "", (here / name / "README.md").read_text()) for name in ("baked", "again"))
-    )
+    cards = [re.sub("within [0-9.e-]+ of", "", (here / name / "README.md").read_text()) for name in ("baked", "again")]
+    without_new = re.sub(r"## (Measured|Citation)\n.*?(?=## |\Z)", "", cards[1], flags=re.DOTALL)
+    assert_reads_alike(cards[0], f"{without_new.rstrip()}\n")
+    assert re.findall("^## .*", cards[1], re.MULTILINE)[3::2] == ["## Measured", "## Citation"], "new sections"
     first, second = (json.loads((here / name / "tpe_checkpoint.json").read_text()) for name in ("baked", "again"))
     assert list(first) == list(second)
     assert list(first["files"]) == list(second["files"])
@@ -382,7 +384,10 @@ def test_a_detection_is_found_and_not_computed_again(tpe: Tpe, stored: Path, mon
     monkeypatch.setattr(sys.modules[tpe_core.detect.__module__], "hidden_batch", refuse)
     printed_before = json.loads(printed("analyze-256.json"))
     assert_alike(printed_before, without_new_names(printed_before, json.loads(tpe(*words))))
-    assert stamps(stored) == before
+    now = stamps(stored)
+    assert {name: now[name] for name in before} == before
+    beside = {entry.path.name for entry in stored_entries(stored / "results") if entry.kind == "view"}
+    assert now.keys() - before.keys() == beside, "the table that the next start shows is kept beside it"
     shutil.rmtree(stored)
     with pytest.raises(AssertionError, match="was run on the text"):  # so it would have been noticed
         main([*words, "--debug"])
