@@ -58,7 +58,7 @@ class PromptTable(ListPane):
     def header(self, width: int) -> Line:
         """Column names."""
         text = "  " + fit("KL", KL_CELLS, True) + "  " + fit("top-1 base", TOKEN_CELLS) + fit("now", TOKEN_CELLS)
-        return [(fit(text + "  prompt" + (", by KL" if self.state.by_kl else ""), width), "head")]
+        return [(fit(text + " prompt" + (", by KL" if self.state.by_kl else ""), width), "head")]
 
     def row(self, index: int, width: int) -> tuple[Line, str]:
         """One prompt, its end where it is long; a token that changed is marked and stands in another colour."""
