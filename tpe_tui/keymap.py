@@ -182,7 +182,7 @@ ACTIONS: tuple[Action, ...] = (
         headless="tpe analyze",
     ),
     Action(
-        "run.edits", "E", "the edits: every step and named edit with what it does, and a notebook", "Run", label="Edits"
+        "run.edits", "V", "the edits: every step and named edit with what it does, and a notebook", "Run", label="Edits"
     ),
     Action(
         "run.generate",

@@ -44,7 +44,7 @@ VIEWS = {
     "search": ["T", "/", "n", "a"],
     "generate": ["j", "space", "a"],
     "picker": ["o", "g", "p", "down"],
-    "edits": ["space", "j", "space", "E", "k", "d"],
+    "edits": ["space", "j", "space", "V", "k", "d"],
 }
 
 

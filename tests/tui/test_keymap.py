@@ -63,10 +63,10 @@ def test_no_file_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_remapping_by_table_and_by_dotted_name(tmp_path: Path) -> None:
-    keymap = load_keymap(write(tmp_path / "keys.toml", '"mask.toggle" = "X"\n[move]\ndown = ["Z", "down"]\n'))
+    keymap = load_keymap(write(tmp_path / "keys.toml", '"mask.toggle" = "X"\n[move]\ndown = ["E", "down"]\n'))
     assert keymap.keys("mask.toggle") == ("X",)
-    assert keymap.keys("move.down") == ("Z", "down")
-    assert keymap.shown("move.down", every=True) == "Z ↓"
+    assert keymap.keys("move.down") == ("E", "down")
+    assert keymap.shown("move.down", every=True) == "E ↓"
     assert keymap.problems == ()
 
 

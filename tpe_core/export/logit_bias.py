@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from tpe_core.checkpoint.plan import check_edit
+from tpe_core.clamping import at_least
 from tpe_core.detection.detection import Detection
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
@@ -216,7 +217,7 @@ class _Seen:
         _, other_log_z = _normalised(biased, self.rest)
         shift = np.where(np.isfinite(edited), edited - biased, 0.0)
         kl = (np.exp(log_p) * shift).sum(1) - log_z + other_log_z
-        return max(0.0, float(kl.mean()))
+        return at_least(0.0, float(kl.mean()))
 
 
 def _normalised(logits: Floats, rest: Floats) -> tuple[Floats, Floats]:

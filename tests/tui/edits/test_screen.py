@@ -20,7 +20,7 @@ SIZES = [(80, 24), (160, 48)]
 
 async def opened(app: TpeApp, pilot: Pilot[int]) -> EditsScreen:
     await answered(app, pilot)
-    await pilot.press("E")
+    await pilot.press("V")
     await until(pilot, lambda: isinstance(app.screen, EditsScreen) and app.screen.table.rows)
     screen = app.screen
     assert isinstance(screen, EditsScreen)
