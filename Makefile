@@ -7,9 +7,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 ARGS   ?=
 REAL   ?= real-models
-# As many test processes as there are cores, each with one thread: a file of tests stays together, so that it shares its
-# models, and files begin in their order, the small ones last. `make test WORKERS=0` runs them one after the other.
-WORKERS ?= logical
+# One test process more than there are cores, as a third of their time is waiting for screens and terminals, each with one
+# thread: a file of tests stays together, so that it shares its models, and files begin in their order, the small ones
+# last. `make test WORKERS=0` runs them one after the other.
+WORKERS ?= $(shell expr `getconf _NPROCESSORS_ONLN` + 1)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-slow real fmt lint bench screenshots docs clean
