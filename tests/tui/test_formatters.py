@@ -66,8 +66,8 @@ FORMATTERS = {
 }
 OTHERS = {  # text with numbers in it that are given, not measured; or no number at all
     "tpe_tui.cells.fit", "tpe_tui.cells.bar", "tpe_tui.sizes.too_small", "tpe_tui.cells.elapsed",
-    "tpe_tui.cells.clock_or_date", "tpe_tui.cli.sessions_tables._model", "tpe_tui.cli.sessions_tables._moment",
-    "tpe_tui.shell.sessions._moment", "tpe_tui.sweep.job.least_kl",
+    "tpe_tui.cells.clock_or_date", "tpe_tui.cli.sessions_tables._model",
+    "tpe_tui.shell.sessions.iso_moment", "tpe_tui.sweep.job.least_kl",
     "tpe_tui.cells.duration", "tpe_tui.sweep.state.how_long", "tpe_tui.glyphs._braille",
     "tpe_tui.head_card._post_text", "tpe_tui.generation.text.edit_text", "tpe_tui.cli.manifest_tables.safe",
     "tpe_tui.cli.steer_tables._domains", "tpe_tui.cli.steer_tables._named", "tpe_tui.cli.transfer_tables._cells",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from tpe_core.outputs import shown_path
 from tpe_tui.cells import clock_or_date, escape_controls, fit
 from tpe_tui.cli.paragraphs import report_width, wrapped
 from tpe_tui.edit_words import edit_sizes
-from tpe_tui.shell.sessions import SavedSession, SessionError, SessionStore, model_of
+from tpe_tui.shell.sessions import SavedSession, SessionError, SessionStore, iso_moment, model_of
 
 __all__ = ["Listed", "listed", "listing", "listing_document"]
 
@@ -97,16 +96,12 @@ def _document(each: Listed) -> dict[str, Any]:
         "adapter": adapter,
         "gguf_file": gguf_file,
         "prompt": session.view.prompt,
-        "written": _moment(session.written),
+        "written": iso_moment(session.written),
         "edit": {
             "pruned": len(edit.last.pruned),
             "steered": len(edit.last.steering),
             "exported": edit.is_exported,
             "steps": len(edit.steps),
-            "changed": _moment(edit.changed),
+            "changed": iso_moment(edit.changed),
         },
     }
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

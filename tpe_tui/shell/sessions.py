@@ -35,6 +35,7 @@ __all__ = [
     "SessionStore",
     "check_name",
     "default_name",
+    "iso_moment",
     "model_of",
     "same_model",
 ]
@@ -334,7 +335,7 @@ def _document_of(session: SavedSession) -> dict[str, Any]:
     document = {
         "kind": KIND,
         "schema": SCHEMA,
-        "written": _moment(session.written),
+        "written": iso_moment(session.written),
         "model": model,
         "options": options,
         "head": None if session.head is None else asdict(session.head),
@@ -358,7 +359,7 @@ def _edit_document(edit: SavedEdit) -> dict[str, Any]:
         steps[first] = _step_document(edit.steps[first], Intervention())
     saved = edit.saved
     return {
-        "changed": _moment(edit.changed),
+        "changed": iso_moment(edit.changed),
         "at": edit.at - first,
         "is_held_back": edit.is_held_back,
         "steps": steps[first:],
@@ -488,7 +489,8 @@ def _text(value: object, name: str) -> str:
     return value
 
 
-def _moment(seconds: float) -> str:
+def iso_moment(seconds: float) -> str:
+    """A time since 1970 as a file holds it: ISO 8601, UTC, whole seconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
