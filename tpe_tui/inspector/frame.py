@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from textual import events, on
@@ -20,6 +21,7 @@ from textual.widgets import Static
 from tpe_core.cached_view import CachedView
 from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import Intervention
+from tpe_core.errors import TpeError
 from tpe_core.notebook import Note
 from tpe_core.progress import Progress
 from tpe_core.snapshots import (
@@ -48,7 +50,7 @@ from tpe_tui.shell.sized import NeedsRoom
 from tpe_tui.shell.view_memory import SavedView
 from tpe_tui.sizes import short_name
 from tpe_tui.widgets.bars import Field, Footer, PromptBar, StatusBar
-from tpe_tui.widgets.dim_table import DimTable
+from tpe_tui.widgets.dim_table import DimTable, parse_filter
 from tpe_tui.widgets.job_strip import JobStrip
 from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.widgets.token_strip import TokenStrip
@@ -291,7 +293,9 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.plot.name_shown = view.plot if view.plot in PLOTS else next(iter(PLOTS))
         if is_whole:
             self.tokens.by_base, self.tokens.filter = view.by_base, view.tokens_filter
-            self.dims.filter = view.dims_filter
+            with suppress(TpeError):  # written by hand, or for columns that there are no more
+                parse_filter(view.dims_filter)
+                self.dims.filter = view.dims_filter
 
     def _restore_place(self, view: SavedView) -> None:
         """The cursor, the marked range and the selected token, where this model has them; the panes' layout."""
@@ -435,13 +439,13 @@ class InspectFrame(NeedsRoom, Screen[None]):
         first, new = self.tokens.answer is None, self._answered != answer.prompt
         self._refused, self._answered = None, answer.prompt
         session = self.workspace.session
-        if session is not None:
-            self._note(answer)
         if new:
             self.front.remember()
-        if session is not None and self._kept != (session, answer.prompt):
-            self._kept = session, answer.prompt
-            self.workspace.ask("keep the answer", lambda: session.keep_answer(answer), lambda _: None)
+        if session is not None and answer.position is None:  # both are about what comes after the whole prompt
+            self._note(answer)
+            if self._kept != (session, answer.prompt):
+                self._kept = session, answer.prompt
+                self.workspace.ask("keep the answer", lambda: session.keep_answer(answer), lambda _: None)
         self._awaited()
         self.tokens.show(answer, _ratios(answer.intervention))
         if first:
@@ -460,11 +464,11 @@ class InspectFrame(NeedsRoom, Screen[None]):
             return
         model, edit = self.workspace.options.model, answer.intervention
         base, now = (table.tokens[int(answer.ids[side.argmax()])] for side in (answer.base, answer.now))
-        change = change_between(notebook.last_edit(model), edit, table.tokens)
+        before = notebook.last_edit(model)
         notebook.record(
             Note(
                 time=time.time(), model=model, prompt=answer.prompt, edit=edit, kl=answer.kl, js=answer.js,
-                change=change if edit != notebook.last_edit(model) else "", top_base=base, top_now=now,
+                change="" if edit == before else change_between(before, edit, table.tokens), top_base=base, top_now=now,
             )
         )  # fmt: skip
 

@@ -160,3 +160,13 @@ async def test_figures_are_of_the_prompt_that_is_asked_about_now(start: Start) -
             pilot, lambda: edit in screen.table.figures and screen.table.figures[edit].prompt == "another prompt"
         )
         assert screen.table.figures[edit].kl == session.evaluate("another prompt", edit).kl
+
+
+async def test_the_notebook_and_the_next_start_are_about_the_end_of_the_prompt(start: Start) -> None:
+    session = FakeSession()
+    async with start(session) as (app, pilot):
+        await pilot.press("5", "h", "h", "space")
+        await until(pilot, lambda: app.inspector.current(app.inspector.tokens.answer))
+        assert app.inspector.tokens.answer.position is not None
+        assert [len(note.edit.pruned) for note in app.workspace.notebook.notes] == [0]
+        assert session.calls.count(f"keep_answer {session.default_prompt}") == 1

@@ -159,6 +159,22 @@ async def test_a_named_session_comes_back_whole(start: Start, store: SessionStor
         assert app.workspace.history.undo_depth == (0, 0)
 
 
+async def test_a_filter_that_is_not_understood_any_more_stops_no_start(
+    start: Start, store: SessionStore, tmp_path: Path
+) -> None:
+    async with start(session_name="work") as (app, _):
+        app.inspector.dims.filter = "pruned"
+        await died(app)
+    (file,) = (path for path in (tmp_path / "state").rglob("work.json"))
+    written = file.read_text()
+    assert '"pruned"' in written
+    file.write_text(written.replace('"dims_filter": "pruned"', '"dims_filter": "no_such_column > 1"'))
+    assert "no_such_column" in file.read_text()
+    async with start(session_name="work") as (app, _):
+        assert app.inspector.dims.filter == ""
+        assert app.inspector.dims.n_rows == 64
+
+
 async def test_a_refit_comes_back_as_what_is_measured_here_and_that_is_said(start: Start) -> None:
     async with start() as (app, pilot):
         await pilot.press("space")
