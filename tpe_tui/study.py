@@ -24,12 +24,13 @@ from tpe_tui.shell.sized import NeedsRoom
 from tpe_tui.sizes import short_name
 from tpe_tui.widgets.bars import Field, Footer, StatusBar
 from tpe_tui.widgets.job_strip import JobStrip
+from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.workspace import Change, Workspace
 
 if TYPE_CHECKING:
     from tpe_tui.shell.engine_app import EngineApp
 
-__all__ = ["COMMON_KEYS", "FAR", "WIDE", "Key", "StudyScreen", "bindings"]
+__all__ = ["COMMON_KEYS", "FAR", "WIDE", "Key", "ListStudy", "StudyScreen", "bindings", "list_keys"]
 
 FAR = 1 << 40  # steps that lead to either end of whatever a study lists
 STEPS = re.compile(r"(\w+)\((-?[\d.]+)\)")  # an action that goes some steps
@@ -44,6 +45,20 @@ COMMON_KEYS: tuple[Key, ...] = (
     ("app.count", "count", "begin a number: how far the next key moves (12j)"),
 )
 """What every study has beside its own keys."""
+
+
+def list_keys(what: str) -> tuple[Key, ...]:
+    """The keys that move in a list of one kind of thing, for the actions of `ListStudy`."""
+    return (
+        ("move.down", "move(1)", f"next {what}"),
+        ("move.up", "move(-1)", f"previous {what}"),
+        ("move.half_down", "page(0.5)", "half a page down"),
+        ("move.half_up", "page(-0.5)", "half a page up"),
+        ("move.page_down", "page(1)", "a page down"),
+        ("move.page_up", "page(-1)", "a page up"),
+        ("move.first", f"move({-FAR})", f"first {what}"),
+        ("move.last", f"move({FAR})", f"last {what}"),
+    )
 
 
 def bindings(keys: Sequence[Key], also: Sequence[tuple[str, str]] = ()) -> list[BindingType]:
@@ -198,3 +213,20 @@ class StudyScreen(NeedsRoom, ClosesOnce, Screen[Intervention | None]):
     async def _footer_pressed(self, event: Footer.Pressed) -> None:
         event.stop()
         await self.run_action(event.action_id)
+
+
+class ListStudy(StudyScreen):
+    """A study of one list, `listed`, in which the keys of `list_keys` move."""
+
+    @property
+    def listed(self) -> ListPane:
+        """The list."""
+        raise NotImplementedError
+
+    def action_move(self, rows: int) -> None:
+        """Move by rows."""
+        self.listed.go(self.listed.cursor + rows)
+
+    def action_page(self, pages: float) -> None:
+        """Move by a part of a page."""
+        self.action_move(int(pages * self.listed.page) or (1 if pages > 0 else -1))

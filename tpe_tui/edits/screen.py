@@ -21,7 +21,7 @@ from tpe_tui.dialogs.saving import ask_where
 from tpe_tui.edit_words import change_between, compared, edit_sizes
 from tpe_tui.edits.table import EditRow, EditsTable
 from tpe_tui.engine.messages import Answer
-from tpe_tui.study import COMMON_KEYS, FAR, StudyScreen, bindings
+from tpe_tui.study import COMMON_KEYS, ListStudy, bindings, list_keys
 from tpe_tui.widgets.bars import Field
 from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.workspace import Change, Workspace
@@ -32,14 +32,7 @@ ASKED = "figures of edits"
 LONGEST_NAME = 60  # characters
 
 KEYS: tuple[tuple[str, str, str], ...] = (
-    ("move.down", "move(1)", "next edit"),
-    ("move.up", "move(-1)", "previous edit"),
-    ("move.half_down", "page(0.5)", "half a page down"),
-    ("move.half_up", "page(-0.5)", "half a page up"),
-    ("move.page_down", "page(1)", "a page down"),
-    ("move.page_up", "page(-1)", "a page up"),
-    ("move.first", f"move({-FAR})", "first edit"),
-    ("move.last", f"move({FAR})", "last edit"),
+    *list_keys("edit"),
     ("enter", "apply", "bring the edit into force and go back; the other steps stay"),
     ("n", "name", "name the edit, to come back to it whatever is undone"),
     ("X", "forget", "forget the name"),
@@ -60,7 +53,7 @@ FOOTER = (
 )  # fmt: skip
 
 
-class EditsScreen(StudyScreen):
+class EditsScreen(ListStudy):
     """Closed with None; what is applied is in force in the workspace already."""
 
     NAME, KEYS, FOOTER = "Edits", KEYS, FOOTER
@@ -74,6 +67,11 @@ class EditsScreen(StudyScreen):
         self._figures: dict[Intervention, NextTokens] = {}
         self._of = (workspace.session, workspace.history.prompt)  # what the figures are of
         self._exported = ""
+
+    @property
+    def listed(self) -> ListPane:
+        """The list."""
+        return self.table
 
     def compose_panes(self) -> ComposeResult:
         """The table alone."""
@@ -154,14 +152,6 @@ class EditsScreen(StudyScreen):
         """Other rows may be in view."""
         event.stop()
         self._ask()
-
-    def action_move(self, rows: int) -> None:
-        """Move by rows."""
-        self.table.go(self.table.cursor + rows)
-
-    def action_page(self, pages: float) -> None:
-        """Move by a part of a page."""
-        self.action_move(int(pages * self.table.page) or (1 if pages > 0 else -1))
 
     def action_apply(self) -> None:
         """Bring the edit into force."""

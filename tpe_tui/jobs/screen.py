@@ -16,7 +16,7 @@ from textual.content import Content
 from tpe_tui.dialogs.error import TextScreen
 from tpe_tui.job_list import JobRecord
 from tpe_tui.jobs.table import JobLog, JobTable, log_text
-from tpe_tui.study import COMMON_KEYS, FAR, StudyScreen, bindings
+from tpe_tui.study import COMMON_KEYS, ListStudy, bindings, list_keys
 from tpe_tui.widgets.bars import Field
 from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.workspace import Workspace
@@ -26,14 +26,7 @@ __all__ = ["KEYS", "JobsScreen"]
 TICK_SECONDS = 1.0
 
 KEYS: tuple[tuple[str, str, str], ...] = (
-    ("move.down", "move(1)", "next job"),
-    ("move.up", "move(-1)", "previous job"),
-    ("move.half_down", "page(0.5)", "half a page down"),
-    ("move.half_up", "page(-0.5)", "half a page up"),
-    ("move.page_down", "page(1)", "a page down"),
-    ("move.page_up", "page(-1)", "a page up"),
-    ("move.first", f"move({-FAR})", "first job"),
-    ("move.last", f"move({FAR})", "last job"),
+    *list_keys("job"),
     ("enter", "open", "open the job's screen, with its progress or its result"),
     ("run.cancel", "cancel", "cancel the job under the cursor, running or queued"),
     ("i", "log", "the job's log, and why it failed"),
@@ -47,7 +40,7 @@ ALSO = (("q", "leave"),)
 FOOTER = (("open", "Open"), ("cancel", "Cancel"), ("log", "Log"), ("help", "Keys"), ("leave", "Back"))
 
 
-class JobsScreen(StudyScreen):
+class JobsScreen(ListStudy):
     """Closed with None; `open_job` is called with the job whose screen is wanted."""
 
     NAME, KEYS, FOOTER = "Jobs", KEYS, FOOTER
@@ -65,6 +58,11 @@ class JobsScreen(StudyScreen):
         self._open_job = open_job
         self.jobs = JobTable(workspace.jobs)
         self.log_pane = JobLog()
+
+    @property
+    def listed(self) -> ListPane:
+        """The list."""
+        return self.jobs
 
     def compose_panes(self) -> ComposeResult:
         """The list, the log of the job under the cursor."""
@@ -102,14 +100,6 @@ class JobsScreen(StudyScreen):
         self.show()
 
     # keys
-
-    def action_move(self, rows: int) -> None:
-        """Another job."""
-        self.jobs.go(self.jobs.cursor + rows)
-
-    def action_page(self, pages: float) -> None:
-        """Move by a part of a page."""
-        self.action_move(int(pages * self.jobs.page) or (1 if pages > 0 else -1))
 
     def action_open(self) -> None:
         """Open the job's screen; of one without a screen, its log."""

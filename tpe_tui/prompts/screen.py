@@ -24,7 +24,7 @@ from tpe_tui.edit_words import edit_sizes
 from tpe_tui.engine.messages import Answer
 from tpe_tui.prompts.state import PromptList
 from tpe_tui.prompts.table import PromptTable
-from tpe_tui.study import COMMON_KEYS, FAR, StudyScreen, bindings
+from tpe_tui.study import COMMON_KEYS, ListStudy, bindings, list_keys
 from tpe_tui.widgets.bars import Field
 from tpe_tui.widgets.line_widget import ListPane
 from tpe_tui.workspace import Change, Workspace
@@ -37,14 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["KEYS", "PromptsScreen"]
 
 KEYS: tuple[tuple[str, str, str], ...] = (
-    ("move.down", "move(1)", "next prompt"),
-    ("move.up", "move(-1)", "previous prompt"),
-    ("move.half_down", "page(0.5)", "half a page down"),
-    ("move.half_up", "page(-0.5)", "half a page up"),
-    ("move.page_down", "page(1)", "a page down"),
-    ("move.page_up", "page(-1)", "a page up"),
-    ("move.first", f"move({-FAR})", "first prompt"),
-    ("move.last", f"move({FAR})", "last prompt"),
+    *list_keys("prompt"),
     ("enter", "choose", "make it the inspector's prompt, and go back"),
     ("a", "add", "add a prompt"),
     ("d", "delete", "delete the prompt from the list"),
@@ -74,7 +67,7 @@ PORTION = 8  # prompts that are asked for at a time: a key waits for no more
 KIND = "prompts"  # of the requests
 
 
-class PromptsScreen(StudyScreen):
+class PromptsScreen(ListStudy):
     """Shows `state`; closed with None. `chosen` is then the prompt that the inspector takes.
 
     `earlier` are the prompts that were asked before, `edit_text` opens the user's editor, `act` does in the inspector
@@ -106,6 +99,11 @@ class PromptsScreen(StudyScreen):
         self._earlier, self._edit_text, self._act = earlier, edit_text, act
         self._asked: tuple[Intervention, tuple[str, ...]] | None = None
         self._reading = ""
+
+    @property
+    def listed(self) -> ListPane:
+        """The list."""
+        return self.list
 
     def compose_panes(self) -> ComposeResult:
         """The list."""
@@ -190,14 +188,6 @@ class PromptsScreen(StudyScreen):
         self.show()
 
     # keys
-
-    def action_move(self, rows: int) -> None:
-        """Move by rows."""
-        self.list.go(self.list.cursor + rows)
-
-    def action_page(self, pages: float) -> None:
-        """Move by a part of a page."""
-        self.action_move(int(pages * self.list.page) or (1 if pages > 0 else -1))
 
     def action_choose(self) -> None:
         """Close, for the inspector to take the prompt."""
