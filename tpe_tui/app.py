@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.command import Provider
+from textual.message import Message
 
 from tpe_core.busy import busy_notice
 from tpe_core.cached_view import CachedView, read_view
@@ -22,7 +23,7 @@ from tpe_core.snapshots import EncodingTable
 from tpe_tui.dialogs.model_picker import Choice, PickerScreen
 from tpe_tui.dynamics.reader import ReadTrajectory
 from tpe_tui.edit_words import edit_sizes
-from tpe_tui.engine.host import list_cached, open_live, read_dynamics
+from tpe_tui.engine.host import EngineHost, list_cached, open_live, read_dynamics
 from tpe_tui.engine.messages import Answer, JobUpdate
 from tpe_tui.engine.session import Lister, Opener, Session
 from tpe_tui.inspector.screen import InspectScreen
@@ -51,7 +52,8 @@ class TpeApp(EngineApp):
     `mask` is a manifest to load once the model is open, `prompt` what to start from instead of the last one,
     `session_name` the session to restore (None: the model's). `opener`, `lister`, `view_reader`, `dynamics_reader`,
     `state_dir`, `keys_file` and `clock` are the engine, the models at hand, what reads the table that was kept of a
-    model, what reads a training's checkpoints, the user's folders and the time; tests hand in their own.
+    model, what reads a training's checkpoints, the user's folders and the time; tests hand in their own. `engine` is
+    `EngineApp`'s.
     """
 
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {TpeCommands}
@@ -71,9 +73,10 @@ class TpeApp(EngineApp):
         dynamics_reader: Callable[[RunOptions], ReadTrajectory] = read_dynamics,
         keys_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
+        engine: Callable[[Callable[[Message], object]], EngineHost] = EngineHost,
     ) -> None:
         """Nothing starts before the app runs."""
-        super().__init__(options, state_dir, keys_file, clock)
+        super().__init__(options, state_dir, keys_file, clock, engine)
         self.mask = mask
         self.prompt = prompt
         self.chat = chat  # whether the first prompt is to be wrapped

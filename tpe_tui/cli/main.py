@@ -37,6 +37,7 @@ from tpe_tui.cli.kl import kl
 from tpe_tui.cli.manifest import diff, schema, show
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Chat, Model, run_options, takes
 from tpe_tui.cli.prune import prune
+from tpe_tui.cli.serve import serve
 from tpe_tui.cli.sessions import SessionName, session_options, sessions
 from tpe_tui.cli.steer import steer
 from tpe_tui.cli.transfer import transfer
@@ -267,6 +268,11 @@ COMMANDS: Registry[Command] = Registry(
         name="sessions",
         about="List the inspector's sessions, open one (also tpe --session NAME), or delete one.",
         run=sessions,
+    ),
+    Command(
+        name="serve",
+        about="Serve the inspector to browsers on this machine, at an address with a random token.",
+        run=serve,
     ),
     Command(
         name="keys",

@@ -66,7 +66,8 @@ class EngineApp(App[int]):
     """One engine thread that starts after the first frame is painted; the app's return value is the exit code.
 
     It owns the `workspace` and hands it what the engine says; screens subscribe to `changed`. `state_dir`, `keys_file`
-    and `clock` are the user's folders and the time; tests hand in their own. `problem` is why the app cannot do what it
+    and `clock` are the user's folders and the time; tests hand in their own. `engine` makes the engine thread, or a
+    part of one that several apps share, from what is to be told. `problem` is why the app cannot do what it
     was started for, once that is known.
     """
 
@@ -80,6 +81,7 @@ class EngineApp(App[int]):
         state_dir: Path | None = None,
         keys_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
+        engine: Callable[[Callable[[Message], object]], EngineHost] = EngineHost,
     ) -> None:
         """Nothing starts before the app runs."""
         super().__init__()
@@ -90,7 +92,7 @@ class EngineApp(App[int]):
         self.state_dir = default_state_dir() if state_dir is None else state_dir
         self.keys_file = default_keys_file() if keys_file is None else keys_file
         self.keymap = load_keymap(self.keys_file)
-        self.host = EngineHost(self._from_engine)
+        self.host = engine(self._from_engine)
         self.changed: Signal[Change] = Signal(self, "changed")
         self.workspace = Workspace(
             options,
