@@ -237,13 +237,12 @@ class EngineHost:
         self._tell(message)
 
     def _check_wanted(self, request: _Request, progress: Progress | None) -> None:
-        """Raise `CancelledError` where nobody waits for a request any more."""
-        with self._wake:
-            later = self._latest.get(request.kind)
-            if self._stopping or (later is not None and later.topic != request.topic):
-                raise CancelledError(f"{request.kind} was asked again.")
-            if request.seq in self._abandoned:
-                raise CancelledError(f"{request.kind if progress is None else progress.label} was cancelled.")
+        """Raise `CancelledError` where nobody waits for a request any more. Called at every pause: it takes no lock."""
+        later = self._latest.get(request.kind)
+        if self._stopping or (later is not None and later.topic != request.topic):
+            raise CancelledError(f"{request.kind} was asked again.")
+        if request.seq in self._abandoned:
+            raise CancelledError(f"{request.kind if progress is None else progress.label} was cancelled.")
 
     def _step(self, job: _Job) -> bool:
         """Take one step of a job; whether it ended."""
@@ -268,15 +267,20 @@ class EngineHost:
         return update.state != "running"
 
     def _attend(self, job: _Job) -> None:
-        """At a pause of a job's step: answer what is asked; raises `CancelledError` where the job is to end."""
+        """At a pause of a job's step: answer what is asked; raises `CancelledError` where the job is to end.
+
+        There are hundreds of pauses in a second. The lock is taken only where something was asked: a thread that holds
+        it and has to give up Python's own lock meanwhile keeps the interface waiting for as long.
+        """
         while True:
-            with self._wake:
-                if self._stopping or job.id in self._cancelled:
-                    raise CancelledError(f"{job.name} was cancelled.")
-                request = self._next_request()
-            if request is None:
+            if self._stopping or job.id in self._cancelled:
+                raise CancelledError(f"{job.name} was cancelled.")
+            if not self._latest:
                 return
-            self._answer(request)
+            with self._wake:
+                request = self._next_request()
+            if request is not None:
+                self._answer(request)
 
     def _close(self, job: _Job) -> None:
         if job.steps is None:

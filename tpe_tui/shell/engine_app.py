@@ -33,7 +33,9 @@ from tpe_tui.engine.host import EngineHost
 from tpe_tui.engine.messages import Answer, Failure, JobUpdate, Waiting
 from tpe_tui.glyphs import wants_ascii
 from tpe_tui.keymap import app_bindings, default_keys_file, load_keymap
+from tpe_tui.shell.burst import Burst
 from tpe_tui.shell.counts import Counts
+from tpe_tui.shell.direct_keys import goes_to_app
 from tpe_tui.shell.driver import TerminalDriver
 from tpe_tui.shell.input_order import InputOrder
 from tpe_tui.shell.line_filters import AsciiFilter
@@ -105,7 +107,8 @@ class EngineApp(App[int]):
         self.problem: Failure | None = None
         self.ascii: AsciiFilter | None = None  # what draws in ASCII, where that was asked for
         self.few_colours = False
-        self.input_order = InputOrder(self)
+        self.burst = Burst(self)
+        self.input_order = InputOrder(self, self.burst)
         self.counts = Counts(self, self.workspace.status)
         self.unsaved: list[str] = []  # sentences for the user, who is told once the terminal is a shell's again
         self.on_gone: Callable[[str], object] | None = None
@@ -146,12 +149,17 @@ class EngineApp(App[int]):
             try:
                 await self._take_input(event)
             finally:
-                self.input_order.handled()
+                self.input_order.handled(event)
 
     async def _take_input(self, event: events.Event) -> None:
         """Handle one input; a key that is part of a number goes no further."""
         if isinstance(event, events.Key):
             if await self.counts.takes(event):
+                return
+            if goes_to_app(self, event):
+                self.app_focus = True
+                if not await self._check_bindings(event.key, priority=True):
+                    await self._check_bindings(event.key)
                 return
         elif isinstance(event, (events.MouseDown, events.Paste)):
             self.counts.drop()

@@ -20,6 +20,8 @@ from textual.message_pump import MessagePump
 if TYPE_CHECKING:
     from textual.app import App
 
+    from tpe_tui.shell.burst import Burst
+
 __all__ = ["InputOrder"]
 
 PATIENCE = 5.0  # seconds; a widget that has not answered by then holds up the keys no longer
@@ -35,8 +37,9 @@ PASSING = (events.MouseMove, events.Enter, events.Leave)
 class InputOrder:
     """Decides which input an app may handle now. `admit` asks, `handled` says that it was."""
 
-    def __init__(self, app: App[Any]) -> None:
+    def __init__(self, app: App[Any], burst: Burst) -> None:
         self._app = app
+        self._burst = burst
         self._waiting: deque[events.Event] = deque()
         self._admitted: events.Event | None = None
         self._settling: asyncio.Task[None] | None = None
@@ -62,18 +65,21 @@ class InputOrder:
         if self.idle:
             return True
         self._waiting.append(event)
+        self._burst.begin()
         return False
 
-    def handled(self) -> None:
-        """The app has handed an event on; the next one waits until what follows from it is done."""
-        self._settling = asyncio.create_task(self._settle())
+    def handled(self, event: events.Event) -> None:
+        """The app has handled an event or handed it on; the next one waits until what follows from it is done."""
+        self._settling = asyncio.create_task(self._settle(event))
 
-    async def _settle(self) -> None:
+    async def _settle(self, event: events.Event) -> None:
         try:
-            await self._quiet()
+            if not isinstance(event, events.Key) or not await self._passed(event):
+                await self._quiet()
             layout = self._arrangement()
             if layout != self._layout:  # it is laid out first
                 self._layout = layout
+                self._burst.end()  # nothing is laid out while painting is held back
                 for _ in range(LAYOUTS):
                     await self._laid_out()
                     await self._quiet()
@@ -83,6 +89,8 @@ class InputOrder:
                 self._admitted = self._waiting.popleft()
                 if not self._app.post_message(self._admitted):
                     self._admitted = None  # the app is closing
+            else:
+                self._burst.end()
 
     def _arrangement(self) -> tuple[object, ...]:
         """What a layout follows from: another size, another screen, or another pane to be seen."""
@@ -93,6 +101,26 @@ class InputOrder:
     def _pumps(self) -> list[MessagePump]:
         stack = self._app.screen_stack
         return [self._app, *(stack[-1].walk_children(with_self=True) if stack else ())]
+
+    async def _passed(self, key: events.Key) -> bool:
+        """Follow a key and what it set off; whether all of that is done, and no widget came or went.
+
+        Most keys move something that is there. Asking every widget on screen again and again, as `_quiet` does, costs
+        several times as much as such a key itself.
+        """
+        before = self._pumps()
+        if key.is_forwarded and (stack := self._app.screen_stack):  # to the widget with the focus, then up to the app
+            focused = stack[-1].focused
+            for pump in [*([stack[-1]] if focused is None else focused.ancestors_with_self), self._app]:
+                await self._round([pump])
+        for _ in range(ROUNDS):
+            if self._pumps() != before:
+                return False
+            busy = [pump for pump in before if pump.message_queue_size]
+            if not busy:
+                return True
+            await self._round(busy)
+        return False
 
     async def _quiet(self) -> None:
         """Wait until neither the app nor any widget on screen has anything left to handle."""

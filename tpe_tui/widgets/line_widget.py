@@ -92,6 +92,9 @@ class LineWidget(Widget):
         if not self.is_mounted or not self.size.area:
             self._painted.clear()
             return
+        burst = getattr(self.app, "burst", None)
+        if burst is not None and burst.postpone(self):
+            return
         regions: list[Region] = []
         for y in range(self.size.height) if rows is None else rows:
             if not 0 <= y < self.size.height:

@@ -335,3 +335,22 @@ def test_an_answer_that_fails_at_a_pause_leaves_the_job_alone(host: EngineHost, 
     inbox.wait(lambda messages: bool(messages) and isinstance(messages[-1], Answer))
     gate.set()
     inbox.wait(lambda messages: inbox.states()[-1:] == ["done"])
+
+
+def test_a_jobs_pauses_wait_for_no_lock_while_nothing_is_asked(host: EngineHost, inbox: Inbox) -> None:
+    paused = threading.Semaphore(0)
+    gate = threading.Event()
+
+    def steps():
+        while not gate.is_set():
+            pause()
+            paused.release()
+        yield Progress("one long step", 1, 1)
+
+    host.job("sweep", steps)
+    assert paused.acquire(timeout=5)
+    with host._wake:  # as the interface holds it while it asks
+        for _ in range(50):
+            assert paused.acquire(timeout=5)
+    gate.set()
+    inbox.wait(lambda _: inbox.states()[-1:] == ["done"])
