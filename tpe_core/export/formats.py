@@ -186,7 +186,7 @@ FORMATS: Registry[Format] = Registry(
     ),
     Format(
         name="gguf",
-        about="a GGUF file with the edited head, of a model that is one; for llama.cpp and Ollama",
+        about="a GGUF file with the edited head, of one or of a folder; for llama.cpp and Ollama",
         check=_check_gguf,
         judge=_judge_gguf,
         write=_write_gguf,

@@ -19,7 +19,7 @@ from tpe_core.errors import TpeError, reason_of
 from tpe_core.models.gguf_header import GgufHeader, read_header
 from tpe_core.progress import Progress, Steps, size_text
 
-__all__ = ["HEAD", "HEAD_TYPES", "EncodedHead", "HeadType", "copy_with_head", "encoded"]
+__all__ = ["HEAD", "HEAD_TYPES", "EncodedHead", "HeadType", "announce_head", "copy_with_head", "encoded"]
 
 HEAD = "output.weight"
 """What llama.cpp calls the matrix of the output head."""
@@ -82,12 +82,12 @@ def copy_with_head(source: Path, target: Path, head: EncodedHead, added: Mapping
         has_head = any(tensor.name == HEAD for tensor in reader.tensors)
         for tensor in reader.tensors:
             if tensor.name == HEAD:
-                _announce(writer, head)
+                announce_head(writer, head)
             else:
                 data = tensor.data
                 writer.add_tensor_info(tensor.name, data.shape, data.dtype, data.nbytes, tensor.tensor_type)
         if not has_head:
-            _announce(writer, head)
+            announce_head(writer, head)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
@@ -106,7 +106,8 @@ def copy_with_head(source: Path, target: Path, head: EncodedHead, added: Mapping
     return not has_head
 
 
-def _announce(writer: Any, head: EncodedHead) -> None:
+def announce_head(writer: Any, head: EncodedHead) -> None:
+    """Add the head to the tensors that a `gguf.GGUFWriter` lists."""
     import gguf
 
     values = head.values

@@ -1,8 +1,9 @@
 """An edit in a GGUF file, which llama.cpp, Ollama and all that is built on them run at no cost.
 
-The edited head is written in full as ``output.weight`` beside everything that the source file holds; where the source
-has none, its head is the token embedding, from which the copy is untied. What needs a constant outside that matrix
-(a replacement by means, the method ``bias``) is held only along a direction of h.
+The edited head is written in full as ``output.weight`` beside everything that the source holds, a GGUF file or a
+Hugging Face model of an architecture that can be converted; where the source has no head of its own, its head is the
+token embedding, from which the file is untied. What needs a constant outside that matrix (a replacement by means, the
+method ``bias``) is held only along a direction of h.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import importlib.metadata
 import os
 from pathlib import Path
 
+import torch
+
 from tpe_core.checkpoint.bake import closest_copy
 from tpe_core.checkpoint.plan import choose_head
 from tpe_core.checkpoint.verify import Loss
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import TpeError
 from tpe_core.export.comparison import RuntimeComparison, compare, predicted, prompts_for
-from tpe_core.export.gguf_copy import HEAD, HEAD_TYPES, copy_with_head, encoded
+from tpe_core.export.gguf_convert import convert_with_head, converted_bytes, not_convertible
+from tpe_core.export.gguf_copy import HEAD, HEAD_TYPES, EncodedHead, copy_with_head, encoded
 from tpe_core.export.llama_answers import answers_of_file
-from tpe_core.export.llama_cpp import is_installed
+from tpe_core.export.llama_cpp import is_installed, tokens_in_llama_cpp
 from tpe_core.export.plan import MADE_BY, MANIFEST_KEY, Exported, Request, Verdict
 from tpe_core.export.single_file import publish_file, staged_file
 from tpe_core.manifest.io import format_document
@@ -27,6 +31,7 @@ from tpe_core.manifest.manifest import Manifest, read_manifest
 from tpe_core.models.gguf_header import GgufProblem, is_gguf, read_header
 from tpe_core.models.model import LanguageModel
 from tpe_core.outputs import check_output, shown_path
+from tpe_core.printable import fit, printable_token
 from tpe_core.progress import Progress, Steps
 from tpe_core.store import write_file
 
@@ -36,6 +41,15 @@ FORMAT = "gguf"
 FOLLOWS = 3.0, 0.02
 """A file is refused where it differs from the prediction by more than so many times what the unedited file does, and
 so much more."""
+
+CONVERTED = 0.1
+"""The difference of the unedited model beyond which a conversion is another model."""
+
+TEXTS = (
+    "We'll see: it's 12,345.67 (or 1/3) -- isn't IT'S?\n\n  def f(x):\n\treturn x**2  # done!!\n",
+    "Größe, naïve café; “quoted” — Привет, мир! 日本語の文章です。 مرحبا नमस्ते 한국어 🙂👍🏽  \r\n end ",
+)
+"""What tokenizers cut apart differently: contractions, digits, white space, signs, scripts, an emoji of two parts."""
 
 EMBEDDING = "token_embd.weight"
 
@@ -59,12 +73,12 @@ def judge_gguf(model: LanguageModel, edit: ResolvedEdit) -> Verdict:
 
 def _cannot(model: LanguageModel) -> str:
     """Why no GGUF file can be made of a model with any edit; empty where one can."""
-    if model.gguf is None:
-        return f"{model.name} is no GGUF file, and tpe converts none: open the GGUF file of the model and edit that"
-    if model.adapter is not None:
-        return f"the adapter {model.adapter.name} is on {model.name}, and the rest of the file would be without it"
     if model.task != "causal":
         return f"{model.name} is no causal language model, which is what llama.cpp is asked to run"
+    if model.gguf is None:
+        return not_convertible(model)
+    if model.adapter is not None:
+        return f"the adapter {model.adapter.name} is on {model.name}, and the rest of the file would be without it"
     architecture = model.gguf.architecture
     if not _reads_head(architecture):
         return f"llama.cpp never reads {HEAD} of the architecture {architecture}: its head is {EMBEDDING} always"
@@ -97,7 +111,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def export_gguf(request: Request, verdict: Verdict) -> Steps[Exported]:
-    """Copy the source file with the edited head, run it in llama.cpp where that is installed, and compare: a job.
+    """Write the source with the edited head, run it in llama.cpp where that is installed, and compare: a job.
 
     `settings` are ``head_type`` (one of `HEAD_TYPES`) and ``modelfile`` (whether Ollama's is written beside it). The
     file appears finished or not at all. Raises `TpeError` where the place, the head or the disk refuses, and where
@@ -106,9 +120,8 @@ def export_gguf(request: Request, verdict: Verdict) -> Steps[Exported]:
     model, edit, out = request.model, request.edit, request.out
     kind = str(request.settings.get("head_type", "f16"))
     modelfile = out.with_suffix(".Modelfile") if request.settings.get("modelfile") else None
-    source = model.gguf.path if model.gguf is not None else Path()
     check_gguf(out, may_replace=True)
-    if out.exists() and os.path.samefile(out, source):
+    if model.gguf is not None and out.exists() and os.path.samefile(out, model.gguf.path):
         raise TpeError(f"{shown_path(out)} is the model's own file: choose another name.")
     if modelfile is not None:
         check_output(modelfile, "a Modelfile", _is_modelfile, replace=True)
@@ -118,13 +131,16 @@ def export_gguf(request: Request, verdict: Verdict) -> Steps[Exported]:
     if edited.factor != 1:
         raise TpeError(f"untying the head of {model.name} scales what it is given, which llama.cpp would not do.")
     head = encoded(edited.head.weight, kind)
-    with staged_file(out, source.stat().st_size + head.values.nbytes) as temporary:
-        untied = yield from copy_with_head(source, temporary, head, _metadata(document))
+    with staged_file(out, _bytes_with(model, head)) as temporary:
+        untied = yield from _write(model, temporary, head, _metadata(document))
         comparison, checked = None, "not loaded: xllamacpp is not installed (pip install 'tpe-tui[llamacpp]')"
         if is_installed():
-            comparison = yield from _compared(request, source, temporary, document)
+            comparison = yield from _compared(request, temporary, kind, document)
             checked = f"run by {comparison.runtime}"
             _check_follows(comparison, exact=loss is None)
+            if model.gguf is None:
+                count = yield from _check_conversion(model, temporary, comparison)
+                checked += f", whose tokenizer gives the same tokens of {count} texts"
         yield Progress("publish the file", 0)
         size = publish_file(temporary, out)
         if modelfile is not None:
@@ -166,13 +182,37 @@ def _metadata(manifest: Manifest | None) -> dict[str, str]:
     return entries
 
 
-def _compared(request: Request, source: Path, made: Path, manifest: Manifest | None) -> Steps[RuntimeComparison]:
-    """What llama.cpp gives after the self-test's prompts by the new file and by its source."""
+def _bytes_with(model: LanguageModel, head: EncodedHead) -> int:
+    """What the file takes at most."""
+    if model.gguf is None:
+        return converted_bytes(model, head)
+    return model.gguf.path.stat().st_size + head.values.nbytes
+
+
+def _write(model: LanguageModel, target: Path, head: EncodedHead, added: dict[str, str]) -> Steps[bool]:
+    """Write the model with a head; whether that unties it: a job."""
+    if model.gguf is None:
+        return (yield from convert_with_head(model, target, head, added))
+    return (yield from copy_with_head(model.gguf.path, target, head, added))
+
+
+def _compared(request: Request, made: Path, kind: str, manifest: Manifest | None) -> Steps[RuntimeComparison]:
+    """What llama.cpp gives after the self-test's prompts by the new file and without the edit.
+
+    Without it by the GGUF file that the model came as; where it came as none, by the same conversion with the model's
+    own head.
+    """
     model = request.model
     prompts = prompts_for(model, manifest)
     wanted = predicted(model, request.edit, prompts)
     runtime, edited = yield from answers_of_file(model, made, prompts)
-    _, unedited = yield from answers_of_file(model, source, prompts)
+    if model.gguf is not None:
+        _, unedited = yield from answers_of_file(model, model.gguf.path, prompts)
+    else:
+        own = encoded(model.site.head.weight, kind)  # type: ignore[union-attr]
+        with staged_file(request.out, _bytes_with(model, own)) as plain:
+            yield from _write(model, plain, own, {})
+            _, unedited = yield from answers_of_file(model, plain, prompts)
     return compare(model, runtime, prompts, wanted, (edited, unedited))
 
 
@@ -185,6 +225,26 @@ def _check_follows(comparison: RuntimeComparison, exact: bool) -> None:
             f"llama.cpp does not give the edited distribution, so none was written: {comparison.sentence}; "
             f"at most {limit:.2g} is explained."
         )
+
+
+def _check_conversion(model: LanguageModel, made: Path, comparison: RuntimeComparison) -> Steps[int]:
+    """Raise `TpeError` where llama.cpp computes or tokenizes otherwise than the converted model; how many texts."""
+    advice = "convert the unedited folder with llama.cpp's convert_hf_to_gguf.py and edit that file"
+    if comparison.unedited_difference > CONVERTED:
+        raise TpeError(
+            f"llama.cpp computes something else of the converted model, so none was written: {comparison.sentence}; "
+            f"{advice}."
+        )
+    texts = [*(prompt.prompt for prompt in comparison.edited), *TEXTS]
+    found = yield from tokens_in_llama_cpp(made, texts, threads=torch.get_num_threads())
+    for text, ids in zip(texts, found, strict=True):
+        own = list(model.tokenizer(text)["input_ids"])
+        if own != ids:
+            raise TpeError(
+                f"llama.cpp cuts {fit(printable_token(text), 40)!r} into {len(ids)} tokens other than the "
+                f"{len(own)} of {model.name}, so none was written: {advice}."
+            )
+    return len(texts)
 
 
 MODELFILE = "# Made by tpe bake: ollama create NAME -f THIS-FILE"

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +24,7 @@ from tpe_core.json_text import json_text, parse_json
 from tpe_core.printable import fit, printable_token
 from tpe_core.progress import Progress, Steps
 
-__all__ = ["REPORTED", "Answer", "ask_llama_cpp", "is_installed"]
+__all__ = ["REPORTED", "Answer", "ask_llama_cpp", "is_installed", "tokens_in_llama_cpp"]
 
 REPORTED = 200
 """Tokens of which llama.cpp is asked the probability, the most probable ones."""
@@ -56,16 +57,35 @@ def ask_llama_cpp(
     one, which changes no probability that it reports. With `biases` by token id the probabilities are those after its
     server's ``logit_bias``. Raises `TpeError` where llama.cpp cannot load the file, or does not answer in ten minutes.
     """
-    with tempfile.TemporaryDirectory(prefix="tpe-llama-") as folder:
-        out, log = Path(folder, "answers.json"), Path(folder, "log")
-        asked = {
+    document = yield from _run(
+        {
             "model": os.path.abspath(model),
             "prompts": [list(prompt) for prompt in prompts],
             "threads": threads,
             "plain_id": plain_id,
             "biases": None if biases is None else {str(token): value for token, value in biases.items()},
-            "out": str(out),
         }
+    )
+    answers = [{int(token): value for token, value in answer.items()} for answer in document["answers"]]
+    return document["version"], answers
+
+
+def tokens_in_llama_cpp(model: Path, texts: Sequence[str], *, threads: int = 1) -> Steps[list[list[int]]]:
+    """Token ids of every text by a GGUF file's own tokenizer, with what it puts around a text: a job.
+
+    Raises as `ask_llama_cpp` does.
+    """
+    document = yield from _run(
+        {"model": os.path.abspath(model), "prompts": [], "threads": threads, "texts": list(texts)}
+    )
+    tokens: list[list[int]] = document["tokens"]
+    return tokens
+
+
+def _run(request: Mapping[str, Any]) -> Steps[dict[str, Any]]:
+    """What the process answers to a request that names a model."""
+    with tempfile.TemporaryDirectory(prefix="tpe-llama-") as folder:
+        out, log = Path(folder, "answers.json"), Path(folder, "log")
         with log.open("wb") as stream:
             process = subprocess.Popen(  # noqa: S603 - this module, in this interpreter
                 [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=stream, stderr=stream
@@ -73,7 +93,7 @@ def ask_llama_cpp(
         try:
             assert process.stdin is not None  # noqa: S101 - it is a pipe
             with suppress(BrokenPipeError):  # it ended at once: its log says why
-                process.stdin.write(json_text(asked).encode())
+                process.stdin.write(json_text({**request, "out": str(out)}).encode())
                 process.stdin.close()
             begun = time.monotonic()
             while process.poll() is None:
@@ -89,36 +109,47 @@ def ask_llama_cpp(
             said = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
             why = next((line for line in said if "error" in line.lower()), said[-1] if said else "no reason given")
             raise TpeError(f"llama.cpp cannot run the file ({fit(printable_token(why.strip()), 160)}).")
-        document = parse_json(out.read_bytes())
-    answers = [{int(token): value for token, value in answer.items()} for answer in document["answers"]]
-    return document["version"], answers
+        document: dict[str, Any] = parse_json(out.read_bytes())
+    return document
 
 
 def _answer() -> None:
     """Load the file that standard input names, and write what it answers."""
     import xllamacpp
 
-    asked = parse_json(sys.stdin.buffer.read())
-    longest = max(len(prompt) for prompt in asked["prompts"])
+    request = parse_json(sys.stdin.buffer.read())
+    longest = max((len(prompt) for prompt in request["prompts"]), default=0)
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = asked["model"]
+    parameters.model.path = request["model"]
     parameters.n_ctx, parameters.n_parallel, parameters.warmup = max(256, longest + 32), 1, False
-    parameters.n_gpu_layers = 0
+    parameters.n_gpu_layers, parameters.port = 0, 0  # any port that is free
     for cores in (parameters.cpuparams, parameters.cpuparams_batch):
-        cores.n_threads = asked["threads"]
+        cores.n_threads = request["threads"]
     server = xllamacpp.Server(parameters)
     answers = []
-    for prompt in asked["prompts"]:
-        request = {"prompt": prompt, "n_predict": 1, "n_probs": REPORTED, "cache_prompt": False}
-        if asked["biases"] is None:
-            request["logit_bias"] = {str(asked["plain_id"]): CERTAIN}
-            answers.append(_reported(server.handle_completions(request)))
+    for prompt in request["prompts"]:
+        question = {"prompt": prompt, "n_predict": 1, "n_probs": REPORTED, "cache_prompt": False}
+        if request["biases"] is None:
+            question["logit_bias"] = {str(request["plain_id"]): CERTAIN}
+            answers.append(_reported(server.handle_completions(question)))
         else:
-            answers.append(_biased(server, request, asked["biases"]))
+            answers.append(_biased(server, question, request["biases"]))
+    tokens = [_tokens(server.listening_address, text) for text in request.get("texts", ())]
     version = getattr(xllamacpp, "__version__", "")
-    Path(asked["out"]).write_text(json_text({"version": version, "answers": answers}))
+    Path(request["out"]).write_text(json_text({"version": version, "answers": answers, "tokens": tokens}))
     sys.stdout.flush()
     os._exit(0)  # the server's threads need no goodbye
+
+
+def _tokens(address: str, text: str) -> list[int]:
+    """Token ids of a text by the server at `address`."""
+    body = json_text({"content": text, "add_special": True, "parse_special": True}).encode()
+    request = urllib.request.Request(  # noqa: S310 - the server of this very process
+        f"{address}/tokenize", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=LONGEST) as reply:  # noqa: S310
+        ids: list[int] = parse_json(reply.read())["tokens"]
+    return ids
 
 
 def _reported(reply: Any) -> Answer:

@@ -12,12 +12,15 @@ import pytest
 
 from tests.core.export.conftest import interruptions, steered
 from tests.helpers.checkpoints import random_edit
+from tests.helpers.convertible import save_convertible
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import TpeError
 from tpe_core.export.formats import FORMATS, export, planned
 from tpe_core.export.plan import Request
+from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
+from tpe_core.options import RunOptions
 from tpe_core.progress import run
 
 EDITS: dict[str, Callable[[int], ResolvedEdit]] = {
@@ -81,6 +84,24 @@ def test_the_planner_says_what_each_format_holds(tiny: Callable[[str], LanguageM
         for edit, make in EDITS.items()
     }
     assert found == TABLE[name]
+
+
+FOLDERS = {  # by architecture, then edit: what a GGUF file that is made of a Hugging Face folder holds of it
+    "llama": (E, C, C, E, C, E),
+    "qwen2": (E, C, C, E, C, E),
+    "gpt2": (E, E, E, E, E, E),  # along the direction that the layer norm leaves empty
+    "gpt_neox": (E, E, E, E, E, E),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_planner_says_what_a_gguf_file_of_a_folder_holds(name: str, tmp_path: Path) -> None:
+    model = load_model(RunOptions(model=str(save_convertible(tmp_path, name))))
+    width = model.head.hidden_size
+    assert tuple(planned(model, make(width), "gguf").holding for make in EDITS.values()) == FOLDERS[name]
+    pruned = planned(model, EDITS["prune to zero"](width), "peft")
+    assert pruned.instead == ("hf", "gguf")
+    assert pruned.sentence.endswith("--to hf or --to gguf can.")
 
 
 @pytest.mark.parametrize("edit", EDITS)

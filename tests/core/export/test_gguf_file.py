@@ -247,7 +247,7 @@ def test_what_no_gguf_file_can_be_made_of_is_refused_by_name(
     folder = tiny("llama-tied")
     verdict = planned(folder, steered(folder.head.hidden_size, (20,)), "gguf")
     assert (verdict.holding, verdict.instead) == ("not", ("hf", "peft", "logit-bias"))
-    assert "is no GGUF file" in verdict.sentence
+    assert "its tokenizer is of the kind WordLevel, and tpe writes BPE" in verdict.sentence
 
 
 @pytest.mark.usefixtures("no_llama")
