@@ -7,10 +7,11 @@ one text, not by its configuration, of which there are many spellings.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from tpe_core.json_text import parse_json
 
 __all__ = ["CUTS", "GgufVocabulary", "gguf_vocabulary"]
 
@@ -70,7 +71,7 @@ def gguf_vocabulary(tokenizer: Any, rows: int) -> GgufVocabulary | str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return f"{type(tokenizer).__name__} has no tokenizer.json, of which tpe makes the vocabulary of a GGUF file"
-    document = json.loads(backend.to_str())
+    document = parse_json(backend.to_str())
     model = document["model"]
     if model.get("type") != "BPE":
         return f"its tokenizer is of the kind {model.get('type')}, and tpe writes BPE"
