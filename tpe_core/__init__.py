@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     from tpe_core.options import RunOptions
     from tpe_core.progress import Progress, run
     from tpe_core.session import LiveSession, open_session
+    from tpe_core.steering.named_sets import token_set
     from tpe_core.store import Store
+    from tpe_core.token_sets.token_set import TokenSet
     from tpe_core.vocabulary.coverage import DraftVocabulary, draft_vocabulary
     from tpe_core.vocabulary.files import write_vocabulary
 
@@ -90,7 +92,9 @@ _HOMES = {
     "dynamics.probe_log": ("follow", "read_log"),
     "progress": ("Progress", "run"),
     "edits.directions": ("steering_direction",),
+    "steering.named_sets": ("token_set",),
     "store": ("Store",),
+    "token_sets.token_set": ("TokenSet",),
     "corpus.sources": ("text_source",),
     "dynamics.probe": ("EncodingProbe",),
     "dynamics.trajectory": ("Point", "Trajectory"),
@@ -131,6 +135,7 @@ __all__ = [
     "RunOptions",
     "Steering",
     "Store",
+    "TokenSet",
     "TpeError",
     "Trajectory",
     "analyze",
@@ -155,6 +160,7 @@ __all__ = [
     "run",
     "steering_direction",
     "text_source",
+    "token_set",
     "write_vocabulary",
 ]
 

@@ -12,6 +12,7 @@ from tpe_core.edits.intervention import Intervention, Method
 from tpe_core.errors import TpeError
 from tpe_core.shares import count_of
 from tpe_core.snapshots import EncodingTable
+from tpe_core.token_sets.token_set import TokenSet
 
 __all__ = ["EditHistory"]
 
@@ -173,3 +174,7 @@ class EditHistory:
     def steer(self, token_id: int, ratio: float) -> bool:
         """Steer a token with the chosen method; a ratio of 1 stops steering it."""
         return self.apply(self.intervention.steer(token_id, ratio, self.method))
+
+    def steer_set(self, token_set: TokenSet, ratio: float) -> bool:
+        """Steer a token set as one with the chosen method; a ratio of 1 stops steering it."""
+        return self.apply(self.intervention.steer_set(token_set, ratio, self.method))

@@ -20,6 +20,7 @@ __all__ = [
     "printable_token",
     "special_ids",
     "spellings_and_texts",
+    "text_bytes",
     "token_texts",
 ]
 
@@ -237,6 +238,25 @@ def _restored(spelling: str, decoded: str, spellings: set[str]) -> str:
     if spelling.startswith("▁") and spaced.lstrip(" ") == decoded.lstrip(" "):
         return printable_token(spaced)
     return printable_token(decoded or spelling)
+
+
+def text_bytes(spelling: object, decoded: str | None) -> bytes | None:
+    """What a token adds to a text, as UTF-8 or a part of it; None where it has neither spelling nor text.
+
+    It is what `token_texts` shows, before it is made printable.
+    """
+    if isinstance(spelling, bytes):
+        return spelling
+    if not isinstance(spelling, str):
+        return decoded.encode(errors="replace") if decoded else None
+    decoded = decoded or ""
+    if (byte := BYTE_TOKEN.fullmatch(spelling)) and decoded != spelling:
+        return bytes([int(byte[1], 16)])
+    if "\ufffd" in decoded and (data := _spelled_bytes(spelling)) is not None:
+        return data
+    spaced = spelling.replace("▁", " ")
+    is_spaced = spelling.startswith("▁") and spaced.lstrip(" ") == decoded.lstrip(" ")
+    return (spaced if is_spaced else decoded or spelling).encode(errors="replace")
 
 
 def _spelled_bytes(spelling: str) -> bytes | None:

@@ -61,6 +61,7 @@ from tpe_core.snapshots import (
 from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 from tpe_core.steering.token_search import TokenIndex
 from tpe_core.store import Store
+from tpe_core.token_sets.token_set import TokenSet
 
 if TYPE_CHECKING:
     from tpe_core.manifest.manifest import MeasuredText
@@ -69,7 +70,16 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveSession", "open_session"]
 
+SHOWN_OF_SET = 64  # of a steered set's tokens, the most probable on either side
+TESTED_OF_SET = 5  # and those that a self-test asks for, by mean probability
 VIEWED = 16  # dimensions between two pauses while a view is made
+
+
+def _likeliest(token_set: TokenSet, base: Distribution, now: Distribution) -> torch.Tensor:
+    """Ids of a set's most probable tokens, before an edit or after it."""
+    ids = torch.from_numpy(token_set.ids).to(base.weights.device)
+    share = torch.maximum(base.at(ids), now.at(ids))
+    return ids[torch.topk(share, min(SHOWN_OF_SET, len(ids))).indices]
 
 
 def open_session(options: RunOptions) -> Steps[LiveSession]:
@@ -270,7 +280,8 @@ class LiveSession:
     ) -> NextTokens:
         """The distribution after `prompt` under `intervention`: the `keep` most probable tokens of either side.
 
-        Steered tokens are always among them. Divergences run over the model's whole softmax, padding rows included.
+        Steered tokens are always among them, of a set its likeliest. Divergences run over the model's whole softmax,
+        padding rows included.
         With a `position` it is the distribution at that token of the prompt, counted from 0 (see `positions`).
         Raises `TpeError` for an edit that does not exist, or an empty prompt where a text has no first token.
         """
@@ -278,8 +289,9 @@ class LiveSession:
         base, now = self._distributions(prompt, intervention, position)
         vocab = self.analysis.model.head.vocab_rows
         first, last = (side.top(min(keep, vocab), vocab) for side in (base, now))
-        steered = torch.tensor([entry.token_id for entry in intervention.steering], dtype=torch.int64)
-        ids = torch.unique(torch.cat([first, last, steered.to(first.device)]))
+        steered = torch.tensor([entry.token_id for entry in intervention.singles], dtype=torch.int64)
+        of_sets = [_likeliest(each, base, now) for each in intervention.sets]
+        ids = torch.unique(torch.cat([first, last, steered.to(first.device), *of_sets]))
         ids = ids[torch.argsort(now.weights[ids], descending=True, stable=True)]
         changed = not intervention.is_empty
         return NextTokens(
@@ -469,7 +481,9 @@ class LiveSession:
         files.check_destination(path, replace=replace_file)
         analysis, basis = self.analysis, self.basis(intervention)
         shown = self.evaluate(prompt, intervention)
-        steered = [entry.token_id for entry in intervention.steering]
+        steered = [entry.token_id for entry in intervention.singles]
+        for each in intervention.sets:
+            steered += each.ids[np.argsort(analysis.surprisal[each.ids], kind="stable")[:TESTED_OF_SET]].tolist()
 
         def edited(prompt: str) -> NDArray[np.float64]:
             with torch.inference_mode():
@@ -500,7 +514,7 @@ class LiveSession:
         from tpe_core.manifest.making import steered_on_texts, swept_on_texts
 
         methods, study = {entry.method for entry in edit.steering}, self._steering
-        if study is None or edit.pruned or len(methods) != 1 or study.below != replace(edit, steering=()):
+        if study is None or edit.pruned or len(methods) != 1 or study.below != replace(edit, steering=(), sets=()):
             return swept_on_texts(self._swept, edit)
         request = DoseRequest(edit.steering[0].token_id, methods.pop(), edit)
         try:

@@ -162,7 +162,7 @@ def mask_to_transfer(manifest: Manifest, edit: ResolvedEdit) -> tuple[Mask, dict
     """
     if not edit.removed:
         raise TpeError("this intervention prunes no dimension: there is no mask to transfer.")
-    bare = dataclasses.replace(edit.intervention, steering=())
+    bare = dataclasses.replace(edit.intervention, steering=(), sets=())
     made, steered = manifest.made_on, len(edit.intervention.steering)
     mask = Mask(made.model, made.revision, dataclasses.replace(edit, intervention=bare, rows={}, biases={}), steered)
     known = () if steered or manifest.measured is None else manifest.measured.texts

@@ -134,8 +134,9 @@ def steer_lines(options: RunOptions, request: DoseRequest) -> str:
     """The commands that measure what the steering study shows, and write its edit where one command can."""
     words, ratios = ["tpe", "steer", *common_options(options)], request.ratios
     tokens_by_ratio: dict[float, list[str]] = {}
-    for token_id, ratio in zip(request.token_ids, ratios, strict=True):
-        tokens_by_ratio.setdefault(ratio, []).extend(["--token", f"#{token_id}"])
+    for steered, ratio in zip(request.steered, ratios, strict=True):
+        named = ["--token", f"#{steered}"] if isinstance(steered, int) else ["--set", steered.written]
+        tokens_by_ratio.setdefault(ratio, []).extend(named)
     lines = ["# asked and achieved by every method, with the dose-response, as tables or with --json"]
     for ratio, tokens in tokens_by_ratio.items():
         together = ["--together"] if len(tokens) > 2 else []

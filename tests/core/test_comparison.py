@@ -22,12 +22,12 @@ from tpe_core.comparison import divergence
 from tpe_core.comparison.divergence import ModelComparison, compare_models
 from tpe_core.comparison.measures import apart, flips, retained
 from tpe_core.comparison.states import BaseStates, read_states, states_of
-from tpe_core.comparison.token_classes import CLASSES, class_of, token_classes
 from tpe_core.corpus.sources import text_source
 from tpe_core.errors import TpeError
 from tpe_core.models.loading import load_model
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_core.token_sets.token_classes import CLASSES, class_of, token_classes
 from tpe_tui.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -39,6 +39,7 @@ from tpe_core.steering.results import (
     DoseRequest,
     DoseResponse,
     MostAffected,
+    Steerable,
     SteeringResult,
     TextsRead,
 )
@@ -486,7 +487,7 @@ class FakeSession:
             time.sleep(self.delay)
         if request.token_id in self.never:
             raise TpeError(f"token id {request.token_id} is never predicted by this model.")
-        own = [float(self.alpha[token_id]) for token_id in request.token_ids]
+        own = [self._own(steered) for steered in request.steered]
         power: dict[Method, float] = {"least-squares": 0.98, "min-norm": 0.7, "top-k": 0.85, "bias": 1.0}
         results: dict[Method, tuple[SteeringResult, ...]] = {}
         curves: dict[Method, DoseCurve] = {}
@@ -498,24 +499,31 @@ class FakeSession:
             results[method] = self._results(request, method, achieved, by)
             curve = tuple(achieved(ratio, own[0], by * 0.99) for ratio in request.grid)
             curves[method] = DoseCurve(
-                token_id=request.token_id, method=method, asked=request.grid, achieved={"heldout": curve}, js={}
+                steered=request.steered[0],
+                token=self.table.tokens[request.token_id],
+                method=method,
+                asked=request.grid,
+                achieved={"heldout": curve},
+                js={},
             )
         return DoseResponse(request, results, curves)
+
+    def _own(self, steered: Steerable) -> float:
+        return float(self.alpha[steered] if isinstance(steered, int) else self.alpha[steered.ids].sum())
 
     def _results(
         self, request: DoseRequest, method: Method, achieved: Callable[[float, float, float], float], by: float
     ) -> tuple[SteeringResult, ...]:
         more = {"local": 1.0, "heldout": 0.99, "ood": 0.9}
         each = [
-            (token_id, ratio, float(self.alpha[token_id]))
-            for token_id, ratio in zip(request.token_ids, request.ratios, strict=True)
+            (steered, ratio, self._own(steered)) for steered, ratio in zip(request.steered, request.ratios, strict=True)
         ]
         cost = sum(abs(float(np.log(ratio))) * p for _, ratio, p in each)
         return tuple(
             SteeringResult(
-                token_id=token_id,
-                token=self.table.tokens[token_id],
-                together=request.token_ids,
+                steered=steered,
+                token=self.table.tokens[steered] if isinstance(steered, int) else steered.label,
+                together=request.steered,
                 method=method,
                 asked=ratio,
                 step=float(np.log(ratio)),
@@ -529,7 +537,7 @@ class FakeSession:
                 relative_edit=None if method == "bias" else abs(float(np.log(ratio))) * by,
                 attainable=(0.0, 1.0),
             )
-            for token_id, ratio, p in each
+            for steered, ratio, p in each
         )
 
     def calibrated(self, request: DoseRequest) -> CalibratedRatios:

@@ -111,13 +111,20 @@ def edit_lines(model: LanguageModel, edit: ResolvedEdit) -> list[str]:
             f"{len(edit.removed)} of {edit.hidden_size} dimensions pruned, replaced by "
             f"{intervention.replacement}: {dims}{more}"
         )
-    for entry in intervention.steering[:SHOWN]:
+    for each in intervention.sets:
+        how = intervention.how(each)
+        lines.append(
+            f"the {len(each):,} tokens of {code(printable_token(each.written))} steered as one to {how.ratio:g} times "
+            f"their mean probability, by {how.method}"
+        )
+    singles = intervention.singles
+    for entry in singles[:SHOWN]:
         lines.append(
             f"token {code(names[entry.token_id])} (#{entry.token_id}) steered to {entry.ratio:g} times its mean "
             f"probability, by {entry.method}"
         )
-    if len(intervention.steering) > SHOWN:
-        lines.append(f"{len(intervention.steering) - SHOWN} more tokens steered")
+    if len(singles) > SHOWN:
+        lines.append(f"{len(singles) - SHOWN} more tokens steered")
     return lines or ["none"]
 
 

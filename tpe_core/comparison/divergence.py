@@ -21,7 +21,6 @@ from torch import Tensor
 
 from tpe_core.comparison.measures import KEPT, apart, flips, retained
 from tpe_core.comparison.states import BaseStates, ModelFacts, check_states, read_states, states_of, vocabulary_of
-from tpe_core.comparison.token_classes import CLASSES, token_classes
 from tpe_core.corpus.kinds import are_ids
 from tpe_core.corpus.sources import text_source
 from tpe_core.detection.hidden import blocks_per_forward, hidden_batch
@@ -32,6 +31,7 @@ from tpe_core.options import RunOptions
 from tpe_core.pauses import pause
 from tpe_core.printable import fit, printable_token
 from tpe_core.progress import Progress, Steps
+from tpe_core.token_sets.token_classes import CLASSES, token_classes
 
 __all__ = ["ModelComparison", "TokenGroup", "WorstPosition", "compare_models"]
 

@@ -99,13 +99,18 @@ class EditStatistics:
             constant, fold = rebuilt.constant, rebuilt.fold
         elif (fill := self.fill(intervention.replacement)) is not None:
             constant = fill[list(pruned)]
-        rows, biases = {}, {}
+        rows: dict[int, Floats] = {}
+        biases: dict[int, float] = {}
+        alike: dict[tuple[float, Method], Floats] = {}  # tokens that are steered alike share one array
         for entry in intervention.steering:
             direction = self.direction(entry.method, pruned)
             if direction is None:
                 biases[entry.token_id] = math.log(entry.ratio)
-            else:
-                rows[entry.token_id] = math.log(entry.ratio) * direction
+                continue
+            how = entry.ratio, entry.method
+            if how not in alike:
+                alike[how] = math.log(entry.ratio) * direction
+            rows[entry.token_id] = alike[how]
         return ResolvedEdit(
             intervention=intervention, hidden_size=d, constant=constant, fold=fold, rows=rows, biases=biases
         )

@@ -61,7 +61,12 @@ class EditNumbers:
         if edit.fold is not None:
             arrays["fold"], ids["kept"] = edit.fold.T, edit.kept
         if edit.rows:
-            arrays["rows"] = np.stack(list(edit.rows.values()), 1) / self.scale
+            # Tokens that are steered alike share one array: a set of any size is one column.
+            distinct = {id(row): row for row in edit.rows.values()}
+            arrays["rows"] = np.stack(list(distinct.values()), 1) / self.scale
+            if len(distinct) < len(edit.rows):
+                place = {key: at for at, key in enumerate(distinct)}
+                ids["column"] = [place[id(row)] for row in edit.rows.values()]
         if edit.biases:
             arrays["biases"] = np.array(list(edit.biases.values())) / self.scale
         with torch.inference_mode(False):  # else a later backward pass could not use them
@@ -85,7 +90,10 @@ class EditNumbers:
         """Move the steered tokens' entries of the head's output y [..., V] in place, given the final h [..., d]."""
         if self.edit.rows:
             here = self.on(h.device)
-            _add(y, self.on(y.device)["moved"], (h.to(here["rows"].dtype) @ here["rows"]).to(y.device))
+            moved = h.to(here["rows"].dtype) @ here["rows"]
+            if "column" in here:
+                moved = moved.index_select(-1, here["column"])
+            _add(y, self.on(y.device)["moved"], moved.to(y.device))
         if self.edit.biases:
             there = self.on(y.device)
             _add(y, there["raised"], there["biases"])

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
+from operator import attrgetter
 from typing import Literal, get_args
 
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
+from tpe_core.token_sets.token_set import TokenSet
 
 __all__ = [
     "METHODS",
@@ -83,8 +85,10 @@ class Intervention:
     Args:
         pruned: Dimensions of h, in any order.
         replacement: What stands in for them: ``zero``, ``mean``, ``least-squares`` or ``refit``.
-        steering: One `Steering` for each steered token.
+        steering: One `Steering` for each steered token, those of `sets` too.
         origin: Hash of the file that its numbers come from.
+        sets: The token sets that are steered as one; no token is in two of them. One whose tokens are not all steered,
+            and all alike, is left out: its tokens are steered one by one then.
 
     Example:
         >>> edit = tpe.Intervention((14, 3), "mean").steer(633, 2).toggle([3])
@@ -96,10 +100,12 @@ class Intervention:
     replacement: str = "zero"
     steering: tuple[Steering, ...] = field(default=())
     origin: str = ""
+    _: KW_ONLY
+    sets: tuple[TokenSet, ...] = field(default=(), repr=False)  # `steering` has all that acts
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pruned", tuple(sorted({int(dim) for dim in self.pruned})))
-        object.__setattr__(self, "steering", tuple(sorted(self.steering)))
+        object.__setattr__(self, "steering", tuple(sorted(self.steering, key=attrgetter("token_id"))))
         if self.pruned and self.pruned[0] < 0:
             raise TpeError(f"a dimension cannot be negative, got {self.pruned[0]}.")
         if self.replacement not in REPLACEMENTS or not REPLACEMENTS[self.replacement].can_be_mask:
@@ -108,6 +114,36 @@ class Intervention:
         ids = [entry.token_id for entry in self.steering]
         if len(set(ids)) < len(ids):
             raise TpeError("a token is steered twice: give every token one ratio.")
+        if self.sets:
+            object.__setattr__(self, "sets", self._sets_alike())
+
+    def _sets_alike(self) -> tuple[TokenSet, ...]:
+        how = {entry.token_id: (entry.ratio, entry.method) for entry in self.steering}
+        taken: set[int] = set()
+        kept = []
+        for each in self.sets:
+            if not taken.isdisjoint(each.token_ids):
+                raise TpeError(
+                    f"a token of the set {each.label!r} is in another set, too: define one without the other."
+                )
+            taken.update(each.token_ids)
+            if None not in (steered := {how.get(token_id) for token_id in each.token_ids}) and len(steered) == 1:
+                kept.append(each)
+        return tuple(sorted(kept, key=lambda each: each.token_ids[0]))
+
+    @property
+    def singles(self) -> tuple[Steering, ...]:
+        """The tokens that are steered on their own, in no set."""
+        in_sets = {token_id for each in self.sets for token_id in each.token_ids}
+        return tuple(entry for entry in self.steering if entry.token_id not in in_sets)
+
+    def set_of(self, token_id: int) -> TokenSet | None:
+        """The steered set that a token is in."""
+        return next((each for each in self.sets if token_id in each), None)
+
+    def how(self, token_set: TokenSet) -> Steering:
+        """The ratio and method of a steered set, as its first token's."""
+        return next(entry for entry in self.steering if entry.token_id == token_set.token_ids[0])
 
     @property
     def is_empty(self) -> bool:
@@ -120,9 +156,8 @@ class Intervention:
             raise TpeError(
                 f"dimension {self.pruned[-1]} does not exist: this head has {hidden_size} (0 to {hidden_size - 1})."
             )
-        for entry in self.steering:
-            if entry.token_id >= vocab_rows:
-                raise TpeError(f"token id {entry.token_id} does not exist: this head has {vocab_rows} rows in use.")
+        if self.steering and (highest := self.steering[-1].token_id) >= vocab_rows:
+            raise TpeError(f"token id {highest} does not exist: this head has {vocab_rows} rows in use.")
 
     def toggle(self, dims: Iterable[int]) -> Intervention:
         """Prune those of `dims` that are kept and restore those that are pruned."""
@@ -155,10 +190,28 @@ class Intervention:
         return next((entry.ratio for entry in self.steering if entry.token_id == token_id), 1.0)
 
     def steer(self, token_id: int, ratio: float, method: Method = "least-squares") -> Intervention:
-        """Steer a token to `ratio`, replacing an earlier ratio; a ratio of exactly 1 stops steering it."""
+        """Steer a token to `ratio`, replacing an earlier ratio; a ratio of exactly 1 stops steering it.
+
+        A token of a steered set leaves it, and its definition says so.
+        """
         others = tuple(entry for entry in self.steering if entry.token_id != token_id)
         added = () if ratio == 1 else (Steering(token_id, ratio, method),)
-        return replace(self, steering=others + added)
+        left = (each.without([token_id]) if token_id in each else each for each in self.sets)
+        return replace(self, steering=others + added, sets=tuple(each for each in left if each is not None))
+
+    def steer_set(self, token_set: TokenSet, ratio: float, method: Method = "least-squares") -> Intervention:
+        """Steer the tokens of a set as one to `ratio`, replacing earlier ratios; 1 stops steering them.
+
+        Another set that shares some of its tokens loses those, and its definition says so.
+        """
+        own = set(token_set.token_ids)
+        others = tuple(entry for entry in self.steering if entry.token_id not in own)
+        left = (each.less(token_set) for each in self.sets)
+        sets = tuple(each for each in left if each is not None)
+        if ratio == 1:
+            return replace(self, steering=others, sets=sets)
+        added = tuple(Steering(token_id, ratio, method) for token_id in token_set.token_ids)
+        return replace(self, steering=others + added, sets=(*sets, token_set))
 
     def clear(self) -> Intervention:
         """Nothing pruned, nothing steered; the replacement stays chosen, but for a refit, which was the mask's."""

@@ -129,8 +129,20 @@ def _side_record(side: Continuation, edited: bool) -> dict[str, Any]:
 
 
 def _edit_record(edit: Intervention) -> dict[str, Any]:
-    steering = [{"token_id": one.token_id, "ratio": one.ratio, "method": one.method} for one in edit.steering]
-    return {"pruned": list(edit.pruned), "replacement": edit.replacement, "steering": steering}
+    steering = [{"token_id": one.token_id, "ratio": one.ratio, "method": one.method} for one in edit.singles]
+    record = {"pruned": list(edit.pruned), "replacement": edit.replacement, "steering": steering}
+    if edit.sets:
+        record["sets"] = [
+            {
+                "name": each.label,
+                "definition": each.definition,
+                "token_ids": list(each.token_ids),
+                "ratio": edit.how(each).ratio,
+                "method": edit.how(each).method,
+            }
+            for each in edit.sets
+        ]
+    return record
 
 
 @dataclass(frozen=True, slots=True)

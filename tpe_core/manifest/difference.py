@@ -50,6 +50,24 @@ class SteeringPair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetPair:
+    """A token set, by its tokens, that either file steers as one; as `SteeringPair`."""
+
+    name: str
+    definition: str
+    tokens: int
+    a: float
+    b: float
+    method_a: str | None
+    method_b: str | None
+
+    @property
+    def same(self) -> bool:
+        """Whether ratio and method are the same in both."""
+        return (self.a, self.method_a) == (self.b, self.method_b)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """One figure on one text, null where a file has none; `same_text` tells whether both were read on the same."""
 
@@ -70,6 +88,8 @@ class Difference:
     both: tuple[int, ...]
     replacement: Pair
     steering: tuple[SteeringPair, ...]
+    sets: tuple[SetPair, ...]
+    same_steering: bool  # whether both steer the same tokens alike, in sets or not
     facts: tuple[Pair, ...]  # those that differ of what they were made on, by and with
     constant: float | None  # largest difference of what the shared dimensions become; None where not comparable
     rows: float | None  # largest difference of an entry of the moves of tokens that both steer alike
@@ -80,8 +100,7 @@ class Difference:
     def same_edit(self) -> bool:
         """Whether both edit alike, to the last number: on one head they would give the same logits."""
         alike = not self.only_a and not self.only_b and (not self.both or self.replacement.a == self.replacement.b)
-        steered = all(pair.same for pair in self.steering)
-        return self.same_width and alike and steered and not self.constant and not self.rows
+        return self.same_width and alike and self.same_steering and not self.constant and not self.rows
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `tpe diff`, less the names of the files."""
@@ -90,6 +109,7 @@ class Difference:
             "dimensions": {"only_a": list(self.only_a), "only_b": list(self.only_b), "both": list(self.both)},
             "replacement": {"a": self.replacement.a, "b": self.replacement.b},
             "steering": [asdict(pair) for pair in self.steering],
+            **({"sets": [asdict(pair) for pair in self.sets]} if self.sets else {}),
             "facts": {pair.name: {"a": pair.a, "b": pair.b} for pair in self.facts},
             "largest_difference": {"replacement_values": self.constant, "rows": self.rows},
             "figures": [asdict(figure) for figure in self.figures],
@@ -108,6 +128,8 @@ def difference(first: tuple[Manifest, ResolvedEdit], second: tuple[Manifest, Res
         both=tuple(sorted(a & b)),
         replacement=Pair("replacement", document.replacement, other.replacement),
         steering=_steering(document, other),
+        sets=_sets(document, other),
+        same_steering=edit.intervention.steering == another.intervention.steering,
         facts=_facts(document, other),
         constant=_constants(edit, another),
         rows=_rows(edit, another),
@@ -127,6 +149,28 @@ def _steering(one: Manifest, other: Manifest) -> tuple[SteeringPair, ...]:
         pairs.append(
             SteeringPair(
                 token_id=token_id, token=text, a=ratios[0], b=ratios[1], method_a=methods[0], method_b=methods[1]
+            )
+        )
+    return tuple(pairs)
+
+
+def _sets(one: Manifest, other: Manifest) -> tuple[SetPair, ...]:
+    sides = [{each.token_ids: each for each in manifest.sets} for manifest in (one, other)]
+    pairs = []
+    for token_ids in dict.fromkeys((*sides[0], *sides[1])):
+        a, b = (side.get(token_ids) for side in sides)
+        first = next(each for each in (a, b) if each is not None)
+        ratios = [1.0 if each is None else each.ratio for each in (a, b)]
+        methods = [None if each is None else each.method for each in (a, b)]
+        pairs.append(
+            SetPair(
+                name=first.name,
+                definition=first.definition,
+                tokens=len(token_ids),
+                a=ratios[0],
+                b=ratios[1],
+                method_a=methods[0],
+                method_b=methods[1],
             )
         )
     return tuple(pairs)
@@ -208,6 +252,10 @@ def _figures(one: Manifest, other: Manifest) -> list[Figure]:
         for token_id in sorted(achieved[0].keys() | achieved[1].keys()):
             values = [each.get(token_id) for each in achieved]
             figures.append(Figure(where=domain, name=f"ratio of #{token_id}", a=values[0], b=values[1], same_text=same))
+        by_set = [{each.name: each.ratio for each in text.achieved_by_set} if text else {} for text in texts]
+        for name in dict.fromkeys((*by_set[0], *by_set[1])):
+            values = [each.get(name) for each in by_set]
+            figures.append(Figure(where=domain, name=f"ratio of {name}", a=values[0], b=values[1], same_text=same))
     return [figure for figure in figures if figure.a is not None or figure.b is not None]
 
 

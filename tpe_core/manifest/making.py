@@ -19,6 +19,7 @@ from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.manifest.schema import (
     DOMAIN_NAMES,
     Achieved,
+    AchievedBySet,
     EditArrays,
     MadeOn,
     Manifest,
@@ -26,6 +27,7 @@ from tpe_core.manifest.schema import (
     MeasuredText,
     PostRecord,
     SelfTest,
+    SteeredSet,
     SteeredToken,
 )
 
@@ -58,7 +60,17 @@ def manifest_of(
             SteeredToken(
                 token_id=entry.token_id, token=analysis.tokens[entry.token_id], ratio=entry.ratio, method=entry.method
             )
-            for entry in edit.steering
+            for entry in edit.singles
+        ),
+        sets=tuple(
+            SteeredSet(
+                name=each.label,
+                definition=each.definition,
+                token_ids=each.token_ids,
+                ratio=edit.how(each).ratio,
+                method=edit.how(each).method,
+            )
+            for each in edit.sets
         ),
         made_on=MadeOn(
             model=analysis.model.name,
@@ -150,7 +162,16 @@ def steered_on_texts(read: TextsRead, results: Sequence[SteeringResult]) -> Text
             positions=read.positions[domain],
             kl=_finite(edit.kl[domain]),
             js=_finite(edit.js[domain]),
-            achieved=tuple(Achieved(token_id=one.token_id, ratio=_finite(one.achieved[domain])) for one in results),
+            achieved=tuple(
+                Achieved(token_id=one.token_id, ratio=_finite(one.achieved[domain]))
+                for one in results
+                if one.token_id is not None
+            ),
+            achieved_by_set=tuple(
+                AchievedBySet(name=one.token_set.label, ratio=_finite(one.achieved[domain]))
+                for one in results
+                if one.token_set is not None
+            ),
         )
         for domain in DOMAIN_NAMES
         if domain in read.positions

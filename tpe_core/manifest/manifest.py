@@ -225,16 +225,21 @@ def read_edit(path: Path) -> tuple[Manifest, ResolvedEdit]:
     """
     manifest, arrays = read_manifest(path)
     intervention, numbers = manifest.intervention(), EditArrays.read(arrays)
-    rows, biases = {}, {}
+    rows: dict[int, NDArray[np.float64]] = {}
+    biases: dict[int, float] = {}
+    alike: dict[tuple[float, str], NDArray[np.float64]] = {}  # tokens that are steered alike share one array
     for entry in intervention.steering:
         step = math.log(entry.ratio)
         if entry.method == "bias":
             biases[entry.token_id] = step
             continue
-        with np.errstate(over="ignore"):
-            rows[entry.token_id] = step * numbers.directions[entry.method]
-        if not np.isfinite(rows[entry.token_id]).all():
-            raise ManifestError(f"{path} moves token id {entry.token_id} infinitely far: export it again.")
+        how = entry.ratio, entry.method
+        if how not in alike:
+            with np.errstate(over="ignore"):
+                alike[how] = step * numbers.directions[entry.method]
+            if not np.isfinite(alike[how]).all():
+                raise ManifestError(f"{path} moves token id {entry.token_id} infinitely far: export it again.")
+        rows[entry.token_id] = alike[how]
     edit = ResolvedEdit(
         intervention=dataclasses.replace(
             intervention, origin="" if manifest.arrays is None else manifest.arrays.sha256
@@ -329,7 +334,7 @@ def check_fits(
             f"the intervention was made for another head: {name} "
             f"(sha256 {made.head_sha256[:12]}, this one {head_sha256[:12]}): {ELSEWHERE}"
         )
-    if not force and manifest.steering and made.tokenizer_sha256 != tokenizer_sha256:
+    if not force and manifest.methods and made.tokenizer_sha256 != tokenizer_sha256:
         raise ManifestError(
             f"the intervention steers tokens of another tokenizer (sha256 {made.tokenizer_sha256[:12]}, "
             f"this one {tokenizer_sha256[:12]}): {ELSEWHERE}"

@@ -32,6 +32,7 @@ from tpe_core.edits.intervention import METHODS, Intervention, Method, Steering
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.outputs import INTERVENTION
 from tpe_core.printable import printable_token
+from tpe_core.token_sets.token_set import TokenSet
 
 __all__ = [
     "DIRECTION",
@@ -41,6 +42,7 @@ __all__ = [
     "REPLACEMENT_VALUES",
     "SCHEMA",
     "Achieved",
+    "AchievedBySet",
     "ArraysFile",
     "DomainName",
     "EditArrays",
@@ -51,6 +53,7 @@ __all__ = [
     "MeasuredText",
     "PostRecord",
     "SelfTest",
+    "SteeredSet",
     "SteeredToken",
     "TestPrompt",
     "json_schema",
@@ -76,6 +79,13 @@ Floats = NDArray[np.float64]
 def _encodable(value: object) -> object:
     """Prompts and paths from a command line can hold bytes that no file can: they become ``?``."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def _without(document: dict[str, Any], name: str, is_empty: bool) -> dict[str, Any]:
+    """A document less a field that nothing is in: files without it are those that were written before it."""
+    if is_empty:
+        document.pop(name, None)
+    return document
 
 
 Text = Annotated[str, BeforeValidator(_encodable)]
@@ -109,6 +119,23 @@ class SteeredToken(_Record):
     method: Method
 
 
+class SteeredSet(_Record):
+    """Tokens that are steered as one: the definition that they were found by, and which they are, ascending."""
+
+    name: Text
+    definition: Text
+    token_ids: Annotated[tuple[Index, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
+    ratio: Positive
+    method: Method
+
+    @field_validator("token_ids")
+    @classmethod
+    def _ascends(cls, ids: tuple[int, ...]) -> tuple[int, ...]:
+        if any(low >= high for low, high in pairwise(ids)):
+            raise ValueError("must list every token_id once, in ascending order")
+        return ids
+
+
 class PostRecord(_Record):
     """What lies between the head product and the logits: its kind, scale and soft cap."""
 
@@ -132,16 +159,20 @@ class MadeOn(_Record):
 
     @model_serializer(mode="wrap")
     def _without_no_file(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = serialize(self)
-        if self.file_sha256 is None:
-            document.pop("file_sha256", None)
-        return document
+        return _without(serialize(self), "file_sha256", self.file_sha256 is None)
 
 
 class Achieved(_Record):
     """What one steered token's mean probability was multiplied by."""
 
     token_id: Index
+    ratio: float | None
+
+
+class AchievedBySet(_Record):
+    """What one steered set's mean probability, the sum over its tokens, was multiplied by."""
+
+    name: Text
     ratio: float | None
 
 
@@ -162,6 +193,11 @@ class MeasuredText(_Record):
     base_perplexity: Positive | None = None  # of the unedited head
     base_entropy: float | None = None
     achieved: tuple[Achieved, ...] = ()
+    achieved_by_set: tuple[AchievedBySet, ...] = ()  # not written where no set is steered
+
+    @model_serializer(mode="wrap")
+    def _without_no_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), "achieved_by_set", not self.achieved_by_set)
 
 
 class Measured(_Record):
@@ -264,6 +300,7 @@ class Manifest(_Record):
     pruned: Annotated[tuple[Index, ...], Field(json_schema_extra={"uniqueItems": True})]
     replacement: ReplacementName
     steering: tuple[SteeredToken, ...]
+    sets: tuple[SteeredSet, ...] = ()  # their tokens are not in `steering`; not written where there is none
     made_on: MadeOn
     made_by: Text | None  # what chose it, for people
     measured: Measured | None
@@ -286,6 +323,17 @@ class Manifest(_Record):
             raise ValueError("must steer every token_id once")
         return entries
 
+    @field_validator("sets")
+    @classmethod
+    def _is_named_once(cls, sets: tuple[SteeredSet, ...]) -> tuple[SteeredSet, ...]:
+        if len({each.name for each in sets}) < len(sets):
+            raise ValueError("must name every set once")
+        return sets
+
+    @model_serializer(mode="wrap")
+    def _without_no_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), "sets", not self.sets)
+
     @field_validator("created")
     @classmethod
     def _in_utc(cls, moment: str) -> str:
@@ -302,15 +350,28 @@ class Manifest(_Record):
         width, rows = self.made_on.hidden_size, self.made_on.vocab_rows
         if self.pruned and self.pruned[-1] >= width:
             raise ValueError(f"it prunes dimension {self.pruned[-1]} of a head that has {width}")
-        highest = max((entry.token_id for entry in self.steering), default=-1)
+        steered = [entry.token_id for entry in self.steering]
+        steered += [token_id for each in self.sets for token_id in each.token_ids]
+        highest = max(steered, default=-1)
         if highest >= rows:
             raise ValueError(f"it steers token id {highest} of a head that has {rows} rows")
+        if len(set(steered)) < len(steered):
+            raise ValueError("it steers a token twice, in two sets or in one and by itself")
         return self
 
     def intervention(self) -> Intervention:
         """The edit itself."""
         steering = tuple(Steering(entry.token_id, float(entry.ratio), entry.method) for entry in self.steering)
-        return Intervention(self.pruned, self.replacement, steering)
+        edit = Intervention(self.pruned, self.replacement, steering)
+        for each in self.sets:
+            name = "" if each.name == each.definition else each.name
+            edit = edit.steer_set(TokenSet(each.definition, each.token_ids, name), float(each.ratio), each.method)
+        return edit
+
+    @property
+    def methods(self) -> set[Method]:
+        """The methods that steer a token or a set."""
+        return {entry.method for entry in self.steering} | {each.method for each in self.sets}
 
     def needed_arrays(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the float64 arrays that applying this edit needs."""
@@ -321,7 +382,7 @@ class Manifest(_Record):
             needed[REPLACEMENT_VALUES] = (written,)
         if self.pruned and replacement.rebuilds:
             needed[RECONSTRUCTION] = (written, self.made_on.hidden_size - len(self.pruned))
-        for method in sorted({entry.method for entry in self.steering} - {"bias"}):
+        for method in sorted(self.methods - {"bias"}):
             needed[DIRECTION + method] = (self.made_on.hidden_size,)
         return needed
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tpe_core.clamping import at_most
 from tpe_core.steering.effects import Observed
+from tpe_core.steering.results import Steerable
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -38,14 +39,14 @@ class Calibration:
 
 
 def calibrate(
-    observed: Observed, token_ids: Sequence[int], probabilities: Sequence[float], unit: Tensor
+    observed: Observed, steered: Sequence[Steerable], probabilities: Sequence[float], unit: Tensor
 ) -> Calibration:
-    """Steps of m tokens steered at once, so that their mean probabilities over the sample are `probabilities` [m].
+    """Steps of m tokens or sets steered at once so that their mean probabilities over the sample are those given [m].
 
     alpha' rises with the step where `unit` [N] (h.v) is above 0 everywhere; otherwise it can turn back before it gets
     there. Several tokens share each context's probability, so they are solved in turn until all hold at once.
     """
-    rows = observed.rows(token_ids)
+    rows = observed.rows(steered)
     log_p = observed.log_p[rows]
     rest = (1 - log_p.exp().sum(0)).clamp_min(0).log()
     wanted = [math.log(p) if p > 0 else -math.inf for p in probabilities]

@@ -23,7 +23,7 @@ from tpe_core.encoding.gram import Solver
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps
 from tpe_core.steering.effects import Observed, effects, logit_chunks, unit
-from tpe_core.steering.results import FewShotPoint
+from tpe_core.steering.results import FewShotPoint, Steerable
 
 __all__ = ["detections", "few_shot"]
 
@@ -87,7 +87,7 @@ def _slopes(analysis: Analysis, prefixes: Sequence[Detection]) -> Floats:
 def few_shot(
     analysis: Analysis,
     judged: Observed,
-    token_ids: Sequence[int],
+    steered: Sequence[Steerable],
     methods: Sequence[Method],
     ratios: Sequence[float],
     *,
@@ -95,8 +95,8 @@ def few_shot(
 ) -> Steps[list[FewShotPoint]]:
     """The curve over `counts` positions of the analysis's own sample (default: doubling from 32): a job.
 
-    Tokens are steered one at a time and judged on `judged`, which must hold all of them. ``bias`` has no direction to
-    measure and is left out. The last point uses the whole detection.
+    Tokens and sets are steered one at a time and judged on `judged`, which must hold all of them. ``bias`` has no
+    direction to measure and is left out. The last point uses the whole detection.
     """
     detection = analysis.detection
     most = len(detection.sample)
@@ -113,9 +113,7 @@ def few_shot(
             if direction is None:
                 continue
             along = unit(judged, direction)
-            reached = [
-                [effect.achieved[0] for effect in effects(judged, (token,), steps, along)] for token in token_ids
-            ]
+            reached = [[effect.achieved[0] for effect in effects(judged, (each,), steps, along)] for each in steered]
             logs = np.log(np.array(reached))  # [tokens, ratios]
             points += [
                 FewShotPoint(

@@ -7,13 +7,14 @@ Mappings by domain have the names of `DOMAINS`; probabilities are means over a t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tpe_core.edits.intervention import Intervention, Method, Steering
+from tpe_core.edits.intervention import Intervention, Method
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
+from tpe_core.token_sets.token_set import TokenSet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +23,11 @@ else:
 
 __all__ = [
     "DOSE", "ONE_EDIT", "AffectedToken", "CalibratedRatios", "DoseCurve", "DoseRequest", "DoseResponse", "FewShotPoint",
-    "MostAffected", "SteeringResult", "SteeringStudy", "TextsRead", "dose_ratios",
+    "MostAffected", "Steerable", "SteeringResult", "SteeringStudy", "TextsRead", "dose_ratios", "edit_of",
 ]  # fmt: skip
+
+Steerable = int | TokenSet
+"""What an edit steers: a token, by its id, or a token set, as one."""
 
 DOUBLINGS = 5  # a dose-response curve goes so far down and up, farther where the ratio does
 STEPS = 10  # on either side of 1
@@ -38,6 +42,13 @@ def dose_ratios(doublings: int = DOUBLINGS) -> tuple[float, ...]:
 DOSE = dose_ratios()
 
 
+def edit_of(edit: Intervention, steered: Iterable[tuple[Steerable, float, Method]]) -> Intervention:
+    """An edit that also steers tokens and sets, each to a ratio by a method."""
+    for each, ratio, method in steered:
+        edit = edit.steer_set(each, ratio, method) if isinstance(each, TokenSet) else edit.steer(each, ratio, method)
+    return edit
+
+
 @dataclass(frozen=True, slots=True)
 class AffectedToken:
     """A token that an edit takes mean probability from without steering it; `lost` is below 0 where it gains."""
@@ -48,11 +59,14 @@ class AffectedToken:
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringResult:
-    """One token under one edit; divergences are those of the whole edit."""
+    """One token, or one set of tokens, under one edit; divergences are those of the whole edit.
 
-    token_id: int
-    token: str  # printable text
-    together: tuple[int, ...]  # all tokens that the edit steers
+    Probabilities of a set are the sums over its tokens.
+    """
+
+    steered: Steerable
+    token: str  # printable text; a set's label
+    together: tuple[Steerable, ...]  # all that the edit steers
     method: Method
     asked: float  # ratio
     step: float  # what the row moves along its direction, log r where it is not calibrated; nats
@@ -63,9 +77,19 @@ class SteeringResult:
     spread: Mapping[str, float]  # standard deviation over positions of log(p'_x / p_x), nats
     kl: Mapping[str, float]
     js: Mapping[str, float]
-    relative_edit: float | None  # |dW| / |W_w|; None by `bias`, which edits no row
+    relative_edit: float | None  # |dW| / |W_w|, of a set's rows as one matrix; None by `bias`, which edits no row
     attainable: tuple[float, float]  # infimum and supremum of alpha' on the local text under any edit of the row
     paid: tuple[AffectedToken, ...] | None = None  # on held-out text; None where it is not measured
+
+    @property
+    def token_id(self) -> int | None:
+        """The token; None where it is a set."""
+        return None if isinstance(self.steered, TokenSet) else self.steered
+
+    @property
+    def token_set(self) -> TokenSet | None:
+        """The set; None where it is a token."""
+        return self.steered if isinstance(self.steered, TokenSet) else None
 
     @property
     def target(self) -> float:
@@ -98,18 +122,20 @@ class SteeringResult:
             "spread", "js", "kl", "relative_edit", "attainable",
         )  # fmt: skip
         document = {name: getattr(self, name) for name in names}
+        document |= {} if self.token_set is None else {"set": self.token_set.label}
         for name, value in document.items():
             if isinstance(value, tuple | Mapping):
-                document[name] = list(value) if isinstance(value, tuple) else _finite(value)
+                document[name] = [_said(each) for each in value] if isinstance(value, tuple) else _finite(value)
         paid = [{"token": tokens[one.token_id], "token_id": one.token_id, "lost": one.lost} for one in self.paid or ()]
         return {**document, "problem": self.problem or None, "paid": None if self.paid is None else paid}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoseCurve:
-    """What one token achieves at each ratio asked of it, uncalibrated."""
+    """What one token or set achieves at each ratio asked of it, uncalibrated."""
 
-    token_id: int
+    steered: Steerable
+    token: str  # printable text; a set's label
     method: Method
     asked: tuple[float, ...]
     achieved: Mapping[str, tuple[float, ...]]  # by domain, along `asked`
@@ -194,7 +220,7 @@ class SteeringStudy:
     def intervention(self) -> Intervention:
         """The one edit that was tried, a calibrated one with what it asks. Raises as `only_edit` does."""
         chosen = self.only_edit()
-        return Intervention(steering=tuple(Steering(each.token_id, each.ratio, each.method) for each in chosen))
+        return edit_of(Intervention(), [(each.steered, each.ratio, each.method) for each in chosen])
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `tpe steer`, less the model's name."""
@@ -206,8 +232,9 @@ class SteeringStudy:
             "summary": self.summary(),
             "dose": [
                 {
-                    "token": self.tokens[curve.token_id],
-                    "token_id": curve.token_id,
+                    "token": curve.token,
+                    "token_id": None if isinstance(curve.steered, TokenSet) else curve.steered,
+                    **({"set": curve.token} if isinstance(curve.steered, TokenSet) else {}),
                     "method": curve.method,
                     "asked": asked,
                     "achieved": _finite(achieved),
@@ -218,6 +245,11 @@ class SteeringStudy:
             ],
             "few_shot": [{name: getattr(point, name) for name in names} for point in self.few_shot],
         }
+
+
+def _said(value: object) -> object:
+    """A set by its name, anything else as it is."""
+    return value.label if isinstance(value, TokenSet) else value
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
@@ -236,15 +268,18 @@ class DoseRequest:
     edit: Intervention
 
     @property
-    def token_ids(self) -> tuple[int, ...]:
-        """The token looked at, then the others that are steered with it."""
-        others = (entry.token_id for entry in self.edit.steering if entry.token_id != self.token_id)
-        return (self.token_id, *others)
+    def steered(self) -> tuple[Steerable, ...]:
+        """The token looked at, or the steered set that it is in, then all else that is steered with it."""
+        own: Steerable = self.edit.set_of(self.token_id) or self.token_id
+        singles = (entry.token_id for entry in self.edit.singles)
+        others: tuple[Steerable, ...] = (*self.edit.sets, *singles)
+        return (own, *(each for each in others if each != own))
 
     @property
     def ratios(self) -> tuple[float, ...]:
         """The ratio asked of each."""
-        return tuple(self.edit.ratio(token_id) for token_id in self.token_ids)
+        first = [each.token_ids[0] if isinstance(each, TokenSet) else each for each in self.steered]
+        return tuple(self.edit.ratio(token_id) for token_id in first)
 
     @property
     def grid(self) -> tuple[float, ...]:
@@ -257,7 +292,7 @@ class DoseResponse:
     """The answer to a `DoseRequest`, by every method."""
 
     request: DoseRequest
-    results: Mapping[Method, tuple[SteeringResult, ...]]  # one for each of the request's tokens, in order
+    results: Mapping[Method, tuple[SteeringResult, ...]]  # one for each that the request steers, in order
     curves: Mapping[Method, DoseCurve]  # of the token looked at along `DoseRequest.grid`, on held-out text
 
     @property
@@ -271,7 +306,7 @@ class CalibratedRatios:
     """A request's tokens by the steps whose effect on the local text is the one that it asks for."""
 
     request: DoseRequest
-    results: tuple[SteeringResult, ...]  # one for each of the request's tokens, in order
+    results: tuple[SteeringResult, ...]  # one for each that the request steers, in order
 
 
 @dataclass(frozen=True, slots=True)

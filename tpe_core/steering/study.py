@@ -25,6 +25,7 @@ from tpe_core.edits.basis import EditStatistics
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.intervention import METHODS, Intervention, Method, check_steering
 from tpe_core.errors import TpeError
+from tpe_core.printable import printable_token
 from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.steering.calibration import calibrate
 from tpe_core.steering.effects import Observed, effects, log_normaliser, most_affected, observe, observe_again, unit
@@ -38,10 +39,12 @@ from tpe_core.steering.results import (
     DoseRequest,
     DoseResponse,
     MostAffected,
+    Steerable,
     SteeringResult,
     SteeringStudy,
     TextsRead,
 )
+from tpe_core.token_sets.token_set import TokenSet
 
 __all__ = ["ObservedTexts", "SteeringPlan", "SteeringTry", "mid_frequency", "observe_texts", "study", "unsteered"]
 
@@ -63,18 +66,19 @@ def mid_frequency(surprisal: Floats, count: int) -> tuple[int, ...]:
 
 def unsteered(edit: Intervention) -> Intervention:
     """What lies below the steering of an edit: its pruned dimensions."""
-    return replace(edit, steering=())
+    return replace(edit, steering=(), sets=())
 
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringPlan:
-    """What to try: each token to each ratio (and each exact mean probability in `targets`) by each method.
+    """What to try: each token and each set to each ratio (and each exact mean probability in `targets`) by each method.
 
-    `together` steers all tokens at once; `calibrate` adds the step whose measured effect on the local text is the one
-    asked for. Raises `TpeError` for what cannot be tried.
+    A set's probability is the sum of its tokens'. `together` steers all of them at once; `calibrate` adds the step
+    whose measured effect on the local text is the one asked for. Raises `TpeError` for what cannot be tried.
     """
 
-    token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...] = ()
+    sets: tuple[TokenSet, ...] = ()  # each steered as one
     ratios: tuple[float, ...] = ()
     targets: tuple[float, ...] = ()
     methods: tuple[Method, ...] = ("least-squares",)
@@ -84,10 +88,12 @@ class SteeringPlan:
     few_shot: bool = False
 
     def __post_init__(self) -> None:
-        if not self.token_ids or not self.methods or not (self.ratios or self.targets):
-            raise TpeError("steering needs a token, a method, and a ratio or a target: name one of each.")
+        if not self.steered or not self.methods or not (self.ratios or self.targets):
+            raise TpeError("steering needs a token or a set, a method, and a ratio or a target: name one of each.")
         if len(set(self.token_ids)) < len(self.token_ids):
             raise TpeError("a token is named twice: name every token once.")
+        if self.together:
+            self._check_apart()
         for method in self.methods:
             for ratio in self.ratios or (2.0,):
                 check_steering(ratio, method)
@@ -95,10 +101,32 @@ class SteeringPlan:
             if not 0 < target < 1:
                 raise TpeError(f"a target probability must lie between 0 and 1, not {target}.")
 
+    def _check_apart(self) -> None:
+        """Raise `TpeError` where a token is in two of the sets, or named beside a set that it is in."""
+        owner: dict[int, TokenSet] = {}
+        for each in self.sets:
+            if (shared := next((owner[i] for i in each.token_ids if i in owner), None)) is not None:
+                raise TpeError(
+                    f"the sets {shared.label!r} and {each.label!r} share tokens: take those of one out of the other, "
+                    f"as in '{each.definition} - ({shared.definition})'."
+                )
+            owner.update(dict.fromkeys(each.token_ids, each))
+        for token_id in self.token_ids:
+            if token_id in owner:
+                raise TpeError(
+                    f"token id {token_id} is in the set {owner[token_id].label!r}, too: take it out, as in "
+                    f"'{owner[token_id].definition} - #{token_id}'."
+                )
+
     @property
-    def groups(self) -> tuple[tuple[int, ...], ...]:
-        """The tokens that are steered at once."""
-        return (self.token_ids,) if self.together else tuple((token_id,) for token_id in self.token_ids)
+    def steered(self) -> tuple[Steerable, ...]:
+        """The tokens, then the sets."""
+        return (*self.token_ids, *self.sets)
+
+    @property
+    def groups(self) -> tuple[tuple[Steerable, ...], ...]:
+        """What is steered at once."""
+        return (self.steered,) if self.together else tuple((each,) for each in self.steered)
 
     @property
     def size(self) -> int:
@@ -130,7 +158,7 @@ def observe_texts(
     samples: Samples,
     basis: EditStatistics,
     edit: Intervention,
-    token_ids: Sequence[int] = (),
+    steered: Sequence[Steerable] = (),
 ) -> Steps[ObservedTexts]:
     """Run the head, pruned as `edit` says, over three texts once: a job.
 
@@ -144,7 +172,7 @@ def observe_texts(
         if below.pruned:
             states = numbers.replaced(torch.from_numpy(sample.hidden))
             stored[name] = HiddenSample(sample.size, states.numpy(), sample.next_ids, sample.priority)
-        observed[name] = yield from observe(analysis.model.head, stored[name], token_ids)
+        observed[name] = yield from observe(analysis.model.head, stored[name], steered)
     texts = {"local": analysis.text, "heldout": samples.heldout_text, "ood": samples.ood_text}
     read = TextsRead(texts, {name: len(sample) for name, sample in stored.items()}, samples.warnings)
     return ObservedTexts(analysis=analysis, basis=basis, below=below, read=read, stored=stored, observed=observed)
@@ -164,21 +192,23 @@ class ObservedTexts:
 
     # what the command line's study and the inspector's requests are made of
 
-    def measure(self, group: Sequence[int], method: Method, tries: Sequence[SteeringTry]) -> tuple[SteeringResult, ...]:
-        """What edits of the same tokens by one method achieve and cost: a result per edit and token, in that order."""
+    def measure(
+        self, group: Sequence[Steerable], method: Method, tries: Sequence[SteeringTry]
+    ) -> tuple[SteeringResult, ...]:
+        """What edits of the same tokens and sets by one method achieve and cost: a result for each of them per edit."""
         steps = np.array([tried.steps for tried in tries])
         found = {name: effects(self.observed[name], group, steps, self._unit(name, method)) for name in DOMAINS}
-        direction, columns = self.basis.direction(method, self.below.pruned), self.analysis.model.head.columns
+        direction = self.basis.direction(method, self.below.pruned)
         length = None if direction is None else np.linalg.norm(direction)
-        scales = [1 / float(columns[:, token_id].double().norm()) for token_id in group]
-        attainable = [self.observed["local"].attainable(token_id) for token_id in group]
+        scales = [1 / self._row_length(each) for each in group]
+        attainable = [self.observed["local"].attainable(each) for each in group]
         results = []
         for index, tried in enumerate(tries):
             seen = {name: of_tries[index] for name, of_tries in found.items()}
             results += [
                 SteeringResult(
-                    token_id=token_id,
-                    token=self.analysis.tokens[token_id],
+                    steered=each,
+                    token=self._text(each),
                     together=tuple(group),
                     method=method,
                     asked=tried.asked[at],
@@ -193,13 +223,22 @@ class ObservedTexts:
                     relative_edit=None if length is None else float(abs(step) * length * scale),
                     attainable=attainable[at],
                 )
-                for at, (token_id, step, scale) in enumerate(zip(group, tried.steps, scales, strict=True))
+                for at, (each, step, scale) in enumerate(zip(group, tried.steps, scales, strict=True))
             ]
         return tuple(results)
 
+    def _row_length(self, steered: Steerable) -> float:
+        """|W_w| of a token's row; of a set's rows the root mean square."""
+        ids = list(steered.token_ids) if isinstance(steered, TokenSet) else [steered]
+        rows = self.analysis.model.head.columns[:, ids].double()
+        return float(rows.norm()) / math.sqrt(len(ids))
+
+    def _text(self, steered: Steerable) -> str:
+        return printable_token(steered.label) if isinstance(steered, TokenSet) else self.analysis.tokens[steered]
+
     def dose_curves(
         self,
-        group: Sequence[int],
+        group: Sequence[Steerable],
         method: Method,
         ratios: Sequence[float] = DOSE,
         fixed: Sequence[float] = (),
@@ -212,24 +251,25 @@ class ObservedTexts:
         found = {name: effects(self.observed[name], group, steps, self._unit(name, method)) for name in domains}
         return tuple(
             DoseCurve(
-                token_id=token_id,
+                steered=each,
+                token=self._text(each),
                 method=method,
                 asked=tuple(ratios),
                 achieved={name: tuple(effect.achieved[at] for effect in rows) for name, rows in found.items()},
                 js={name: tuple(effect.js for effect in rows) for name, rows in found.items()},
             )
-            for at, token_id in enumerate(group[:moving])
+            for at, each in enumerate(group[:moving])
         )
 
-    def calibrate(self, group: Sequence[int], method: Method, ratios: Sequence[float]) -> SteeringTry:
+    def calibrate(self, group: Sequence[Steerable], method: Method, ratios: Sequence[float]) -> SteeringTry:
         """The edit whose measured effect on the local text is the one asked for, or comes nearest to it."""
         local = self.observed["local"]
-        wanted = [ratio * local.alpha(token_id) for ratio, token_id in zip(ratios, group, strict=True)]
+        wanted = [ratio * local.alpha(each) for ratio, each in zip(ratios, group, strict=True)]
         solution = calibrate(local, group, wanted, self._unit("local", method))
         return SteeringTry(tuple(ratios), solution.steps, solution.reached)
 
     def affected(
-        self, edits: Sequence[tuple[tuple[int, ...], Method, SteeringTry]], count: int
+        self, edits: Sequence[tuple[tuple[Steerable, ...], Method, SteeringTry]], count: int
     ) -> Steps[list[tuple[AffectedToken, ...]]]:
         """The `count` tokens that each edit affects most on held-out text (`most_affected`): a job, a V-wide pass."""
         heldout, moved = self.observed["heldout"], []
@@ -252,7 +292,7 @@ class ObservedTexts:
 
         Raises `TpeError` for a token that does not exist or is never predicted, and for another mask than `below`.
         """
-        texts, ids, ratios = self._at(request), request.token_ids, request.ratios
+        texts, ids, ratios = self._at(request), request.steered, request.ratios
         results, curves = {}, {}
         for method in METHODS:
             results[method] = texts.measure(ids, method, [SteeringTry.plain(ratios)])
@@ -261,12 +301,12 @@ class ObservedTexts:
 
     def calibrated(self, request: DoseRequest) -> CalibratedRatios:
         """What to ask so that every token achieves its ratio on the local text, by the method in force."""
-        texts, ids, method = self._at(request), request.token_ids, request.method
+        texts, ids, method = self._at(request), request.steered, request.method
         return CalibratedRatios(request, texts.measure(ids, method, [texts.calibrate(ids, method, request.ratios)]))
 
     def most_affected(self, request: DoseRequest) -> Steps[MostAffected]:
         """The tokens that lose most to the edit by the method in force, on held-out text: a job, a V-wide pass."""
-        edit = (request.token_ids, request.method, SteeringTry.plain(request.ratios))
+        edit = (request.steered, request.method, SteeringTry.plain(request.ratios))
         (tokens,) = yield from self._at(request).affected([edit], SHOWN_AFFECTED)
         return MostAffected(request, tokens)
 
@@ -274,7 +314,7 @@ class ObservedTexts:
         """The same texts with the request's tokens observed."""
         if unsteered(request.edit) != self.below:
             raise TpeError("the texts were read with other dimensions pruned: open the steering study again.")
-        head, ids = self.analysis.model.head, request.token_ids
+        head, ids = self.analysis.model.head, request.steered
         return replace(self, observed={name: observe_again(head, seen, ids) for name, seen in self.observed.items()})
 
 
@@ -284,10 +324,10 @@ def study(analysis: Analysis, samples: Samples, plan: SteeringPlan) -> Steps[Ste
     Its progress carries the study so far. Raises `TpeError` where a token has no row in use, or no probability ever.
     """
     basis = EditStatistics.of(analysis.encoding.slope, analysis.detection)
-    texts = yield from observe_texts(analysis, samples, basis, Intervention(), plan.token_ids)
+    texts = yield from observe_texts(analysis, samples, basis, Intervention(), plan.steered)
     done = SteeringStudy(tokens=analysis.tokens, read=texts.read)
     each = list(product(plan.groups, plan.methods))
-    edits: list[tuple[tuple[int, ...], Method, SteeringTry]] = []
+    edits: list[tuple[tuple[Steerable, ...], Method, SteeringTry]] = []
     for at, (group, method) in enumerate(each):
         yield Progress("steer", at, len(each), partial=done)
         tries = _tries(plan, texts, group, method)
@@ -300,7 +340,7 @@ def study(analysis: Analysis, samples: Samples, plan: SteeringPlan) -> Steps[Ste
     done = replace(done, results=tuple(replace(result, paid=who) for edit, who in by_edit for result in edit))
     if plan.few_shot:
         ratios = plan.ratios or tuple(dict.fromkeys(result.asked for result in done.results))
-        steps = few_shot(analysis, texts.observed["heldout"], plan.token_ids, plan.methods, ratios)
+        steps = few_shot(analysis, texts.observed["heldout"], plan.steered, plan.methods, ratios)
         points = yield from _carrying(steps, done)
         done = replace(done, few_shot=tuple(points))
     return done
@@ -310,8 +350,8 @@ def _carrying(steps: Steps[T], done: SteeringStudy) -> Steps[T]:
     return relayed(steps, lambda event: replace(event, partial=done))
 
 
-def _tries(plan: SteeringPlan, texts: ObservedTexts, group: tuple[int, ...], method: Method) -> list[SteeringTry]:
-    alpha = [texts.observed["local"].alpha(token_id) for token_id in group]
+def _tries(plan: SteeringPlan, texts: ObservedTexts, group: tuple[Steerable, ...], method: Method) -> list[SteeringTry]:
+    alpha = [texts.observed["local"].alpha(each) for each in group]
     asked = [tuple(ratio for _ in group) for ratio in plan.ratios]
     asked += [tuple(target / probability for probability in alpha) for target in plan.targets]
     tries: list[SteeringTry] = []

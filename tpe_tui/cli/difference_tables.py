@@ -13,7 +13,7 @@ from tpe_tui.cli.console import line
 from tpe_tui.cli.manifest_tables import dims_text, figure, row, safe
 
 if TYPE_CHECKING:
-    from tpe_core.manifest.difference import Difference, Figure, Pair, SteeringPair
+    from tpe_core.manifest.difference import Difference, Figure, Pair, SetPair, SteeringPair
 
 __all__ = ["print_difference"]
 
@@ -29,7 +29,7 @@ def print_difference(paths: tuple[Path, Path], difference: Difference) -> None:
     row("edit", "the same in both" if difference.same_edit else "not the same")
     _print_dims(difference)
     _print_numbers(difference)
-    _print_steering(difference.steering)
+    _print_steering(difference.steering, difference.sets)
     _print_facts(difference.facts)
     _print_figures(difference.figures)
     _print_next_tokens(difference.next_tokens)
@@ -62,12 +62,18 @@ def _print_numbers(found: Difference) -> None:
             row("numbers", f"{name} differs by up to {number(largest)} between A and B")
 
 
-def _print_steering(pairs: Sequence[SteeringPair]) -> None:
-    if not pairs:
+def _print_steering(pairs: Sequence[SteeringPair], sets: Sequence[SetPair]) -> None:
+    if not pairs and not sets:
         row("steered", "nothing in either")
         return
     line()
-    _sides("steered token", "A", "B")
+    if sets:
+        _sides("steered set", "A", "B")
+    for each in sets:
+        a, b = _asked(each.a, each.method_a), _asked(each.b, each.method_b)
+        _sides(f"{fit(safe(each.name, 16), 17)}{each.tokens:,}", a, b, "" if each.same else "differs")
+    if pairs:
+        _sides("steered token", "A", "B")
     for pair in pairs[:STEERED]:
         a, b = _asked(pair.a, pair.method_a), _asked(pair.b, pair.method_b)
         _sides(f"{fit(safe(pair.token, 16), 17)}#{pair.token_id}", a, b, "" if pair.same else "differs")

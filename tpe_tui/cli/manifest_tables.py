@@ -75,7 +75,7 @@ def print_manifest(path: Path, manifest: Manifest) -> None:
     """Everything that the file says, in the order of: what, to which model, measured how, self-test, files."""
     made = manifest.made_on
     line(str(path))
-    if not manifest.pruned and not manifest.steering:
+    if not manifest.pruned and not manifest.methods:
         row("edit", "none: nothing is pruned and nothing is steered")
     if manifest.pruned:
         count, width = len(manifest.pruned), made.hidden_size
@@ -112,6 +112,7 @@ def _moment(created: str) -> str:
 
 
 def _print_steering(manifest: Manifest) -> None:
+    _print_sets(manifest)
     if not manifest.steering:
         return
     texts = manifest.measured.texts if manifest.measured is not None else ()
@@ -128,6 +129,26 @@ def _print_steering(manifest: Manifest) -> None:
         line(f"{TABLE}{token}{entry.token_id:>7}{number(entry.ratio):>8}{ratios}  {entry.method}")
     if len(manifest.steering) > STEERED:
         line(f"{TABLE}... {len(manifest.steering) - STEERED:,} more with --json")
+
+
+def _print_sets(manifest: Manifest) -> None:
+    if not manifest.sets:
+        return
+    texts = manifest.measured.texts if manifest.measured is not None else ()
+    achieved = {text.domain: {one.name: one.ratio for one in text.achieved_by_set} for text in texts}
+    achieved = {domain: found for domain, found in achieved.items() if found}
+    widths = {domain: len(DOMAINS[domain].label) + 2 for domain in achieved}
+    heads = "".join(f"{DOMAINS[domain].label:>{width}}" for domain, width in widths.items())
+    row("sets", "steered as one: asked, and achieved by their whole mean probability" if achieved else "")
+    line(f"{TABLE}{'set':<22}{'tokens':>8}{'asked':>8}{heads}  method")
+    for each in manifest.sets:
+        ratios = "".join(
+            f"{figure('ratio', found.get(each.name)):>{widths[domain]}}" for domain, found in achieved.items()
+        )
+        name = fit(safe(each.name, 21), 22)
+        line(f"{TABLE}{name}{len(each.token_ids):>8,}{number(each.ratio):>8}{ratios}  {each.method}")
+        if each.definition != each.name:
+            line(f"{TABLE}  {safe(each.definition, 90)}")
 
 
 def _print_measured(manifest: Manifest) -> None:

@@ -9,7 +9,7 @@ from tpe_core.corpus.domains import DOMAINS
 from tpe_tui.cli.console import line
 
 if TYPE_CHECKING:
-    from tpe_core.steering.results import AffectedToken, SteeringResult, SteeringStudy
+    from tpe_core.steering.results import AffectedToken, Steerable, SteeringResult, SteeringStudy
     from tpe_core.steering.study import SteeringPlan
 
 __all__ = ["EditRows", "print_study"]
@@ -17,9 +17,11 @@ __all__ = ["EditRows", "print_study"]
 SHOWN = 8  # tokens printed one by one
 
 
-def _named(text: str, token_id: int) -> str:
-    """A token's text with its number; the number alone where that is its text."""
-    number = f"#{token_id}"
+def _named(text: str, steered: Steerable) -> str:
+    """A token's text with its number; the number alone where that is its text. A set's name with its size."""
+    if not isinstance(steered, int):
+        return f"set {text} ({len(steered):,} tokens)"
+    number = f"#{steered}"
     return number if text == number else f"{text} ({number})"
 
 
@@ -51,12 +53,12 @@ def _paid(paid: Sequence[AffectedToken], tokens: Sequence[str]) -> str:
 
 def _blocks(study: SteeringStudy) -> Iterable[str]:
     """Per token: what it had, and every edit of it."""
-    by_token: dict[int, list[SteeringResult]] = {}
+    by_token: dict[Steerable, list[SteeringResult]] = {}
     for result in study.results:
-        by_token.setdefault(result.token_id, []).append(result)
-    for token_id, group in by_token.items():
+        by_token.setdefault(result.steered, []).append(result)
+    for steered, group in by_token.items():
         had = ", ".join(f"{group[0].alpha[name]:.3g} {domain.adjective}" for name, domain in DOMAINS.items())
-        yield f"{_named(study.tokens[token_id], token_id)}: mean probability {had}"
+        yield f"{_named(group[0].token, steered)}: mean probability {had}"
         highest = group[0].attainable[1]
         if highest < 1:
             yield f"  the soft cap keeps it below {highest:.3g} on the local text, whatever its row"
@@ -84,7 +86,7 @@ def _dose(study: SteeringStudy) -> Iterable[str]:
     yield "dose-response: achieved by asked ratio"
     domains = "".join(f"{domain.short:>9}" for domain in DOMAINS.values())
     for curve in study.dose:
-        yield f"{_named(study.tokens[curve.token_id], curve.token_id)} by {curve.method}"
+        yield f"{_named(curve.token, curve.steered)} by {curve.method}"
         yield f"  {'asked':>8} |{domains} |{domains} (JS)"
         for asked, achieved, js in curve.points():
             yield f"  {_ratio(asked):>8} |{_domains(achieved)} |{_domains(js, digits='.3g')}"
@@ -113,13 +115,13 @@ class EditRows:
         """The lines of the edits that were measured since the last time."""
         results = study.results[self._printed :]
         self._printed = len(study.results)
-        return [_log_row(result, study.tokens[result.token_id]) for result in results]
+        return [_log_row(result) for result in results]
 
 
-def _log_row(result: SteeringResult, token: str) -> str:
+def _log_row(result: SteeringResult) -> str:
     achieved = ", ".join(f"{domain.adjective} {_ratio(result.achieved[name])}" for name, domain in DOMAINS.items())
     name = f"{result.method}, calibrated" if result.calibrated else result.method
-    return f"{token} (#{result.token_id}) by {name}: asked {_ratio(result.asked)}, {achieved}"
+    return f"{_named(result.token, result.steered)} by {name}: asked {_ratio(result.asked)}, {achieved}"
 
 
 def print_study(model: str, plan: SteeringPlan, study: SteeringStudy) -> None:

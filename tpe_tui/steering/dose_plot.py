@@ -140,7 +140,7 @@ class Slider(LineWidget):
             own = state.known.token.alpha["local"]
             beyond = " and more" if own * state.ratio > 1 else ""
             tail = f"  mean p {share(own)} → {share(at_most(1.0, own * state.ratio))}{beyond} "
-        added = "+" if state.token_id in state.added else " "
+        added = "+" if state.steered in state.added else " "
         ends = f"{_power(low)} ", f" {_power(high)}"
         cells = max(9, width - 3 - room - 10 - len(tail) - len(ends[0]) - len(ends[1]) - 2)
         cells = min(cells, 65)

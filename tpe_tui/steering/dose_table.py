@@ -14,7 +14,9 @@ from textual.message import Message
 
 from tpe_core.corpus.domains import DOMAINS, UNSEEN
 from tpe_core.edits.intervention import METHODS, Method
-from tpe_core.steering.results import DoseResponse, SteeringResult
+from tpe_core.printable import printable_token
+from tpe_core.steering.results import DoseResponse, Steerable, SteeringResult
+from tpe_core.token_sets.token_set import TokenSet
 from tpe_tui.cells import count, fit, four_decimals, number
 from tpe_tui.ratios import share, short_ratio
 from tpe_tui.steering.state import METHOD_MARKS, SteerState
@@ -53,9 +55,9 @@ class DoseTable(LineWidget):
         self.wide = False
 
     @property
-    def others(self) -> tuple[int, ...]:
-        """The further tokens that are steered."""
-        return tuple(token_id for token_id in self.state.tokens if token_id != self.state.token_id)
+    def others(self) -> tuple[Steerable, ...]:
+        """The further tokens and sets that are steered."""
+        return tuple(each for each in self.state.tokens if each != self.state.steered)
 
     @property
     def rows(self) -> int:
@@ -124,15 +126,16 @@ class DoseTable(LineWidget):
     def _edited(self, result: SteeringResult) -> str:
         return fit(_size(result.relative_edit), SIZE, True) if self.wide else ""
 
-    def _other(self, token_id: int) -> Line:
+    def _other(self, steered: Steerable) -> Line:
         state, figures = self.state, self.state.figures
         plain = "muted" if state.stale else "row"
-        tag = f" ×{short_ratio(state.tokens[token_id])}"
-        line: Line = [(" + ", "steered"), (fit(self.tokens[token_id], NAME_CELLS - 3 - len(tag)), plain)]
+        tag = f" ×{short_ratio(state.tokens[steered])}"
+        name = printable_token(steered.label) if isinstance(steered, TokenSet) else self.tokens[steered]
+        line: Line = [(" + ", "steered"), (fit(name, NAME_CELLS - 3 - len(tag)), plain)]
         line.append((tag, "steered"))
-        if figures is None or token_id not in figures.request.token_ids:
+        if figures is None or steered not in figures.request.steered:
             return line
-        result = figures.results[state.method][figures.request.token_ids.index(token_id)]
+        result = figures.results[state.method][figures.request.steered.index(steered)]
         blank = " " * (2 * sum(CELLS[name] for name in self._domains()))
         return [*line, (self._ratios(result) + blank + self._edited(result), plain)]
 

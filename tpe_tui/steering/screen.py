@@ -186,7 +186,7 @@ class SteerScreen(SteerView):
 
     def _say_calibrated(self, calibrated: CalibratedRatios) -> None:
         result = calibrated.results[0]
-        name, got = self.text_of(result.token_id), short_ratio(result.achieved["local"])
+        name, got = self.text_of(result.steered), short_ratio(result.achieved["local"])
         asked = f"{name} is asked ×{short_ratio(result.ratio)} to achieve ×{got} on the local text"
         missed = f"{name} cannot achieve ×{short_ratio(result.asked)} by {result.method}: ×{got} is the nearest"
         self.say(asked if result.reached else missed, "row" if result.reached else "warn")
@@ -198,7 +198,7 @@ class SteerScreen(SteerView):
 
     def action_add(self) -> None:
         """Into the set, or out of it."""
-        name, added = self.text_of(self.state.token_id), self.state.toggle()
+        name, added = self.text_of(self.state.steered), self.state.toggle()
         more = f"{self.key('find.search')} chooses the next one" if added else f"{self.key('a')} adds it again"
         self.say(f"{name} is {'added' if added else 'taken out'}; {more}")
         self.changed()
@@ -250,7 +250,7 @@ class SteerScreen(SteerView):
                 state.set_ratio(target / own if target is not None else parse_ratio(text) or 1.0)
                 self.changed()
 
-        question = f"ratio, or mean probability, for {self.text_of(state.token_id)}"
+        question = f"ratio, or mean probability, for {self.text_of(state.steered)}"
         hint = "2 doubles its mean probability, 1% asks for that one, on the local text"
         self.app.push_screen(Ask(question, f"{state.ratio:.6g}", hint, check), answered)
 
@@ -260,8 +260,8 @@ class SteerScreen(SteerView):
 
     def said(self) -> str:
         """What is steered, for people."""
-        steered = self.state.edit.steering
-        names = ", ".join(f"{self.text_of(entry.token_id)} ×{short_ratio(entry.ratio)}" for entry in steered[:3])
+        steered = [(each, ratio) for each, ratio in self.state.tokens.items() if ratio != 1]
+        names = ", ".join(f"{self.text_of(each)} ×{short_ratio(ratio)}" for each, ratio in steered[:3])
         more = ", …" if len(steered) > 3 else ""
         return f"{names + more or 'nothing'} steered by {self.state.method}"
 

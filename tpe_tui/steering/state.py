@@ -8,7 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from tpe_core.edits.intervention import METHODS, Intervention, Method
-from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
+from tpe_core.steering.results import (
+    CalibratedRatios,
+    DoseRequest,
+    DoseResponse,
+    MostAffected,
+    Steerable,
+    TextsRead,
+    edit_of,
+)
+from tpe_core.token_sets.token_set import TokenSet
 from tpe_tui.ratios import stepped
 
 __all__ = ["METHOD_MARKS", "READ", "WHO", "SteerState"]
@@ -28,13 +37,16 @@ METHOD_MARKS: dict[Method, tuple[str, str]] = {
 
 @dataclass(kw_only=True)
 class SteerState:
-    """`below` is the edit that the study begins with; its steered tokens are `added`, and what they were is kept."""
+    """`below` is the edit that the study begins with; its steered tokens are `added`, and what they were is kept.
+
+    A token set that it steers is one of them: looking at one of its tokens is looking at the set.
+    """
 
     below: Intervention
     token_id: int
     ratio: float
     method: Method
-    added: dict[int, float] = field(default_factory=dict)
+    added: dict[Steerable, float] = field(default_factory=dict)
     read: TextsRead | None = None
     figures: DoseResponse | None = None
     paid: MostAffected | None = None
@@ -43,22 +55,29 @@ class SteerState:
     @staticmethod
     def of(edit: Intervention, token_id: int, method: Method) -> SteerState:
         """The study of a token over an edit: at the ratio that it has there, or doubled."""
-        ratios = {entry.token_id: entry.ratio for entry in edit.steering}
+        ratios: dict[Steerable, float] = {each: edit.how(each).ratio for each in edit.sets}
+        ratios |= {entry.token_id: entry.ratio for entry in edit.singles}
         used = edit.steering[0].method if edit.steering else method
-        return SteerState(below=edit, token_id=token_id, ratio=ratios.get(token_id, 2.0), method=used, added=ratios)
+        own = edit.set_of(token_id) or token_id
+        return SteerState(below=edit, token_id=token_id, ratio=ratios.get(own, 2.0), method=used, added=ratios)
 
     @property
-    def tokens(self) -> dict[int, float]:
-        """Every token with its ratio, the one looked at included, in the order of adding."""
-        return {**self.added, self.token_id: self.ratio}
+    def steered(self) -> Steerable:
+        """What is looked at: the token, or the steered set that it is in."""
+        return self.below.set_of(self.token_id) or self.token_id
+
+    @property
+    def tokens(self) -> dict[Steerable, float]:
+        """Every token and set with its ratio, what is looked at included, in the order of adding."""
+        return {**self.added, self.steered: self.ratio}
 
     @property
     def edit(self) -> Intervention:
         """The whole edit as it would be applied."""
-        edit = replace(self.below, steering=())
-        for token_id, ratio in self.tokens.items():
-            edit = edit.steer(token_id, ratio, self.method)
-        return edit
+        return edit_of(
+            replace(self.below, steering=(), sets=()),
+            [(each, ratio, self.method) for each, ratio in self.tokens.items()],
+        )
 
     @property
     def request(self) -> DoseRequest:
@@ -85,16 +104,16 @@ class SteerState:
     def set_ratio(self, ratio: float) -> None:
         """Another ratio of the token looked at."""
         self.ratio = ratio
-        if self.token_id in self.added:
-            self.added[self.token_id] = ratio
+        if self.steered in self.added:
+            self.added[self.steered] = ratio
 
     def calibrate(self, calibrated: CalibratedRatios) -> bool:
         """Ask what was found; False where something else is in force by now."""
         if calibrated.request != self.request:
             return False
         for result in calibrated.results:
-            if result.token_id in self.added:
-                self.added[result.token_id] = result.ratio
+            if result.steered in self.added:
+                self.added[result.steered] = result.ratio
         self.ratio = calibrated.results[0].ratio
         return True
 
@@ -109,21 +128,21 @@ class SteerState:
     def look_at(self, token_id: int) -> None:
         """Another token: at its own ratio where it was added, else at the one in force."""
         self.token_id, self.problem = token_id, ""
-        self.ratio = self.added.get(token_id, self.ratio if self.ratio != 1 else 2.0)
+        self.ratio = self.added.get(self.steered, self.ratio if self.ratio != 1 else 2.0)
 
     def turn(self, step: int) -> bool:
         """The next added token; whether there is another one."""
-        ids = list(self.tokens)
-        other = ids[(ids.index(self.token_id) + step) % len(ids)]
-        if other == self.token_id:
+        all_steered = list(self.tokens)
+        other = all_steered[(all_steered.index(self.steered) + step) % len(all_steered)]
+        if other == self.steered:
             return False
-        self.look_at(other)
+        self.look_at(other.token_ids[0] if isinstance(other, TokenSet) else other)
         return True
 
     def toggle(self) -> bool:
         """Add the token looked at, or take it out again; whether it is added now."""
-        if self.token_id in self.added:
-            del self.added[self.token_id]
+        if self.steered in self.added:
+            del self.added[self.steered]
             return False
-        self.added[self.token_id] = self.ratio
+        self.added[self.steered] = self.ratio
         return True

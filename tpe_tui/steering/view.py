@@ -9,6 +9,9 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
 
+from tpe_core.printable import printable_token
+from tpe_core.steering.results import Steerable
+from tpe_core.token_sets.token_set import TokenSet
 from tpe_tui.cells import count, escape_controls, number
 from tpe_tui.engine.session import Session
 from tpe_tui.steering.dose_plot import DosePlot, Slider
@@ -69,16 +72,16 @@ class SteerView(StudyScreen):
         """The prompt's tokens stand beside the plot where there is room; Textual runs the study's own handler next."""
         self.live.display = self.wide
 
-    def text_of(self, token_id: int) -> str:
-        """A token's text."""
-        return self._tokens[token_id]
+    def text_of(self, steered: Steerable) -> str:
+        """A token's text, or a set's name."""
+        return printable_token(steered.label) if isinstance(steered, TokenSet) else self._tokens[steered]
 
     # what is shown
 
     def show(self) -> None:
         """Everything, as it is now."""
         state = self.state
-        name = self.text_of(state.token_id)
+        name = self.text_of(state.steered)
         self.slider.name_shown = name
         self.slider.repaint()
         text = self._explanation()
@@ -89,7 +92,7 @@ class SteerView(StudyScreen):
         self.table.styles.height = self.table.rows + 1
         self.table.border_title = Content.assemble((f" {state.method} ", "bold"), self._texts())
         self.table.repaint()
-        self.show_bars(self._fields(), {"add": "Drop"} if state.token_id in state.added else {})
+        self.show_bars(self._fields(), {"add": "Drop"} if state.steered in state.added else {})
 
     def _of(self, name: str) -> str:
         others = len(self.state.tokens) - 1

@@ -24,7 +24,7 @@ def test_the_figures_are_those_of_the_study(session: LiveSession) -> None:
     request = DoseRequest(5, "min-norm", Intervention().steer(5, 3.0, "min-norm").steer(9, 3.0, "min-norm"))
     found = session.steering(request)
     for result in wanted.results:
-        got = found.results[result.method][request.token_ids.index(result.token_id)]
+        got = found.results[result.method][request.steered.index(result.token_id)]
         assert got.achieved == pytest.approx(dict(result.achieved))
         assert got.kl == pytest.approx(result.kl)
         assert got.js == pytest.approx(result.js)
@@ -55,7 +55,7 @@ def test_under_a_mask_the_pruned_head_is_steered(session: LiveSession, replaceme
         ]
         p, q = (each.softmax(1) for each in logits)
         before, after = p.mean(0), q.mean(0)
-        for got, token_id in zip(found.results["least-squares"], request.token_ids, strict=True):
+        for got, token_id in zip(found.results["least-squares"], request.steered, strict=True):
             assert got.token_id == token_id
             assert got.alpha[name] == pytest.approx(float(before[token_id]), rel=1e-5)
             assert got.achieved[name] == pytest.approx(float(after[token_id] / before[token_id]), rel=1e-5)

@@ -80,7 +80,7 @@ def test_every_token_method_and_ratio_is_tried(studied) -> None:
     assert smallest.relative_edit == pytest.approx(math.log(2) / slope / float(row))
     assert {curve.asked for curve in found.dose} == {DOSE}
     assert len(found.dose) == 2 * len(METHODS)
-    points = next(curve.points() for curve in found.dose if (curve.token_id, curve.method) == (100, "top-k"))
+    points = next(curve.points() for curve in found.dose if (curve.steered, curve.method) == (100, "top-k"))
     _, achieved, js = next(point for point in points if point[0] == 4.0)
     also = next(r for r in found.results if (r.token_id, r.method, r.asked, r.calibrated) == (100, "top-k", 4.0, False))
     assert achieved == pytest.approx(also.achieved)

@@ -326,7 +326,7 @@ def test_the_grid_reaches_the_ratio() -> None:
     assert DoseRequest(1, "bias", Intervention()).grid == pytest.approx(2 ** np.linspace(-5, 5, 21))
     far = DoseRequest(1, "bias", Intervention().steer(1, 1000.0))
     assert far.grid[-1] == 1024
-    assert far.token_ids == (1,)
+    assert far.steered == (1,)
     assert doublings(-5.2, 5.2, 6) == [(-4.0, "1/16"), (-2.0, "1/4"), (0.0, "1"), (2.0, "4"), (4.0, "16")]
     assert doublings(-40, 40, 4)[0] == (-40.0, "2^-40")
 
