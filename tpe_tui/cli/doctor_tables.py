@@ -108,7 +108,7 @@ def terminal_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
     no_color = "NO_COLOR" in environment
     yield found(
         "colours",
-        f"{shown}, NO_COLOR is set: grey only" if no_color else shown,
+        f"{shown}, NO_COLOR is set: bold, reverse and underline only" if no_color else shown,
         console.color_system not in ("256", "truecolor") and not no_color,
         "COLORTERM=truecolor, or TERM=xterm-256color, where the terminal has them.",
     )

@@ -20,7 +20,7 @@ from textual import events, on
 from textual.app import App
 from textual.binding import BindingType
 from textual.driver import Driver
-from textual.filter import LineFilter
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.geometry import Size
 from textual.message import Message
 from textual.signal import Signal
@@ -128,8 +128,12 @@ class EngineApp(App[int]):
             self.stylesheet.set_variables(self.get_css_variables())
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's hook: its own filters, then the one that draws in ASCII."""
-        return [*super().get_line_filters(), *([] if self.ascii is None else [self.ascii])]
+        """Textual's hook: its own filters, then the one that draws in ASCII.
+
+        Where NO_COLOR asks for no colour, Textual's greys would still be colours.
+        """
+        own = [NoColor() if isinstance(each, Monochrome) else each for each in super().get_line_filters()]
+        return [*own, *([] if self.ascii is None else [self.ascii])]
 
     def get_driver_class(self) -> type[Driver]:
         """The driver that survives a terminal that does not."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 from textual import events, on
 from textual.app import App, ComposeResult
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
@@ -14,7 +17,7 @@ from tpe_tui.shell.direct_keys import goes_to_app
 
 
 class Plain(Widget, can_focus=True):
-    BINDINGS = [("j", "down", "down")]
+    BINDINGS: ClassVar[list[BindingType]] = [("j", "down", "down")]
 
 
 class ByName(Plain):
