@@ -29,6 +29,7 @@ PLAIN: tuple[str, ...] = (
     "?jjq", "?\r\r", "C\r", "Cjq", "H\r", "Hyq", "w\x1b", "wjjfyw", "wO \x1bw", "wO \rw", "wm?\rHqw", "wq",
     "T/#12\r]]\r", "T/#3\rd[[\r", "T/#40\r=2\r\r", "T/#40\r=\r\rT", "Tq", "TjkT", "T?\rq", "T/#9\r]aT",
     "7j", ":12j", ":2 ", ":3u", "9k", ":9\x1b", ":\x1b", "8z", "7\x1b", ":40G", "w:2j7lw", "T9]:3[q",
+    "Fq", "FjjG\x1b", "Vq", "VjkgGV", "V\x1b", "5hl5", "5h\x1b", "5K\x1b", "Lq", "LjkG\x1b",
     "Jq", "JjkGgJ", "J\x1b", "wJq\x1b", "aJJ\x1b",
     "Dq", "Djjkyaq", "Di\rq", "D?\rq", "aa", "a a", "aj j a", "auUa", "a?\rq", "ama",
 )  # fmt: skip

@@ -18,7 +18,7 @@ async def test_the_robot_sees_a_difference_and_a_crash(monkeypatch: pytest.Monke
     bursts = [Burst("p\x15hello\r"), Burst("j ")]
     assert not await problem(bursts)
     monkeypatch.setattr("tpe_tui.shell.input_order.InputOrder.admit", lambda self, event: True)
-    monkeypatch.setattr("tpe_tui.shell.input_order.InputOrder.handled", lambda self: None)
+    monkeypatch.setattr("tpe_tui.shell.input_order.InputOrder.handled", lambda self, event: None)
     monkeypatch.setattr("tpe_tui.shell.input_order.InputOrder.idle", True)
     assert "prompt" in await problem(bursts)
     monkeypatch.setattr("tpe_tui.inspector.screen.InspectScreen.action_move_down", lambda self: 1 / 0)
