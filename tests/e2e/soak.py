@@ -1,8 +1,8 @@
 """Hours at the inspector in minutes: ``python -m tests.e2e.soak --minutes 30 --seed 1``, on the bundled model in a pty.
 
-One process takes the robot's seeded bursts, waits for what they lead to, and is looked at after each round: is it alive,
-what does its log say, how much memory does it hold. The same seed types the same keys, so that what fails is typed again
-with ``--seed``. The memory is compared with that of the first tenth of the time, in which everything was used once.
+One process takes the robot's seeded bursts, waits for what they lead to, and is looked at after each round: is it
+alive, what does its log say, how much memory does it hold. The same seed types the same keys, so that what fails is
+typed again with ``--seed``. The memory is compared with that of the first tenth of the time, in which everything was used once.
 """
 
 from __future__ import annotations
