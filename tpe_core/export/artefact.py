@@ -9,11 +9,12 @@ from typing import Any
 
 from tpe_core.checkpoint.folder import RECORD
 from tpe_core.errors import ManifestError
-from tpe_core.export.plan import MADE_BY, MANIFEST_FILE, MANIFEST_KEY
+from tpe_core.export.plan import MADE_BY, MANIFEST_FILE
 from tpe_core.json_text import parse_json
+from tpe_core.manifest.in_gguf import ARRAYS_KEY, json_in_gguf
 from tpe_core.manifest.manifest import parse_manifest, read_edit
 from tpe_core.manifest.schema import Manifest
-from tpe_core.models.gguf_header import GgufProblem, is_gguf, read_header
+from tpe_core.models.gguf_header import is_gguf
 from tpe_core.outputs import shown_path
 
 __all__ = ["Artefact", "read_artefact"]
@@ -23,7 +24,7 @@ __all__ = ["Artefact", "read_artefact"]
 class Artefact:
     """A saved edit, wherever it was found.
 
-    `file` is the intervention's own file, None where its arrays are not beside it (a GGUF file holds the JSON alone).
+    `file` is what `read_edit` reads it from, None where its arrays are not there (too large for a GGUF file).
     `kind` is the format of what holds it ("hf", "peft", "gguf"), empty for an intervention's own file; `form` and
     `checked` are clauses of the record that was written with it.
     """
@@ -77,12 +78,10 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _gguf(path: Path) -> Artefact:
-    try:
-        header = read_header(path, whole={MANIFEST_KEY})
-    except (GgufProblem, OSError) as problem:
-        raise ManifestError(f"{shown_path(path)} cannot be read as a GGUF file ({problem}): copy it again.") from None
-    text = header.metadata.get(MANIFEST_KEY)
-    if not isinstance(text, str):
-        raise ManifestError(f"{shown_path(path)} holds no edit: tpe bake writes one under {MANIFEST_KEY}.")
+    document, header = json_in_gguf(path)
+    manifest = parse_manifest(path, document)
     form = f"the edited head as output.weight, written by tpe {header.metadata.get(MADE_BY, '')}".rstrip()
-    return Artefact(manifest=parse_manifest(path, text.encode()), file=None, kind="gguf", form=form)
+    whole = not manifest.needed_arrays() or ARRAYS_KEY in header.metadata
+    if not whole:
+        return Artefact(manifest=manifest, file=None, kind="gguf", form=f"{form}, without the edit's arrays")
+    return Artefact(manifest=read_edit(path)[0], file=path, kind="gguf", form=f"{form}, with all numbers of the edit")

@@ -28,6 +28,9 @@ HeadType = Literal["f16", "f32", "q8_0"]
 HEAD_TYPES: dict[str, tuple[str, float]] = {"f16": ("float16", 2), "f32": ("float32", 4), "q8_0": ("Q8_0", 1.0625)}
 """How a head can be stored: in words, and the bytes that a value takes."""
 
+OWN = "tpe."
+"""What the names of tpe's own metadata begin with."""
+
 BLOCK = 32  # values of a row that Q8_0 scales together
 ROWS = 8192  # rows that are encoded at a time
 
@@ -102,7 +105,7 @@ def copy_with_head(source: Path, target: Path, head: EncodedHead, added: Mapping
     finally:
         writer.close()
     yield Progress("compare the copy", 0)
-    _check_copy(source, target, added)
+    _check_copy(source, target)
     return not has_head
 
 
@@ -119,8 +122,8 @@ def _copy_metadata(reader: Any, writer: Any, added: Mapping[str, str]) -> None:
     import gguf
 
     for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture" or field.name in added:
-            continue  # the writer's own, and what is replaced
+        if field.name.startswith("GGUF.") or field.name == "general.architecture" or field.name.startswith(OWN):
+            continue  # the writer's own, and what tpe wrote of an earlier edit
         kind = field.types[0]
         inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(field.name, field.contents(), kind, sub_type=inner)
@@ -128,10 +131,10 @@ def _copy_metadata(reader: Any, writer: Any, added: Mapping[str, str]) -> None:
         writer.add_string(name, text)
 
 
-def _check_copy(source: Path, target: Path, added: Mapping[str, str]) -> None:
+def _check_copy(source: Path, target: Path) -> None:
     """Compare headers, and the bytes of the first and the last tensor that both have."""
     old, new = read_header(source), read_header(target)
-    facts = [{k: v for k, v in header.metadata.items() if k not in added} for header in (old, new)]
+    facts = [{k: v for k, v in header.metadata.items() if not k.startswith(OWN)} for header in (old, new)]
     tensors = [{t.name: (t.shape, t.type_id) for t in header.tensors if t.name != HEAD} for header in (old, new)]
     if facts[0] != facts[1] or tensors[0] != tensors[1]:
         raise TpeError(f"the copy of {source.name} is not what the file holds, so none was written: report it.")

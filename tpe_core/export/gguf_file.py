@@ -24,10 +24,11 @@ from tpe_core.export.gguf_convert import convert_with_head, converted_bytes, not
 from tpe_core.export.gguf_copy import HEAD, HEAD_TYPES, EncodedHead, copy_with_head, encoded
 from tpe_core.export.llama_answers import answers_of_file
 from tpe_core.export.llama_cpp import is_installed, tokens_in_llama_cpp
-from tpe_core.export.plan import MADE_BY, MANIFEST_KEY, Exported, Request, Verdict
+from tpe_core.export.plan import MADE_BY, Exported, Request, Verdict
 from tpe_core.export.single_file import publish_file, staged_file
+from tpe_core.manifest.in_gguf import ARRAYS_KEY, MANIFEST_KEY, metadata_entries
 from tpe_core.manifest.io import format_document
-from tpe_core.manifest.manifest import Manifest, read_manifest
+from tpe_core.manifest.manifest import Manifest, arrays_bytes, read_manifest
 from tpe_core.models.gguf_header import GgufProblem, is_gguf, read_header
 from tpe_core.models.model import LanguageModel
 from tpe_core.outputs import check_output, shown_path
@@ -130,9 +131,9 @@ def export_gguf(request: Request, verdict: Verdict) -> Steps[Exported]:
     edited, loss = yield from closest_copy(model, edit, plan, request.detection, request.allow_lossy)
     if edited.factor != 1:
         raise TpeError(f"untying the head of {model.name} scales what it is given, which llama.cpp would not do.")
-    head = encoded(edited.head.weight, kind)
+    head, added = encoded(edited.head.weight, kind), _metadata(request.manifest, document)
     with staged_file(out, _bytes_with(model, head)) as temporary:
-        untied = yield from _write(model, temporary, head, _metadata(document))
+        untied = yield from _write(model, temporary, head, added)
         comparison, checked = None, "not loaded: xllamacpp is not installed (pip install 'tpe-tui[llamacpp]')"
         if is_installed():
             comparison = yield from _compared(request, temporary, kind, document)
@@ -157,6 +158,7 @@ def export_gguf(request: Request, verdict: Verdict) -> Steps[Exported]:
         facts={
             "head_type": kind,
             "untied": untied,
+            "manifest": _stored(added, document),
             "source_sha256": None if model.gguf is None else model.gguf.sha256,
             "modelfile": None if modelfile is None else str(modelfile),
             "loss": None if loss is None else loss.to_dict(),
@@ -175,11 +177,20 @@ def _lost(kind: str, loss: Loss | None) -> str:
     )
 
 
-def _metadata(manifest: Manifest | None) -> dict[str, str]:
+def _metadata(path: Path | None, manifest: Manifest | None) -> dict[str, str]:
+    """tpe's own entries: its version, and the intervention whole where its arrays are not too large."""
     entries = {MADE_BY: importlib.metadata.version("tpe-tui")}
-    if manifest is not None:
-        entries[MANIFEST_KEY] = format_document(manifest.model_dump(mode="json", by_alias=True)).decode()
+    if manifest is not None and path is not None:
+        document = format_document(manifest.model_dump(mode="json", by_alias=True))
+        entries |= metadata_entries(document, arrays_bytes(path, manifest))
     return entries
+
+
+def _stored(added: dict[str, str], manifest: Manifest | None) -> str:
+    """What of the intervention the file holds: "whole", "json" or "nothing"."""
+    if manifest is None or MANIFEST_KEY not in added:
+        return "nothing"
+    return "whole" if ARRAYS_KEY in added or not manifest.needed_arrays() else "json"
 
 
 def _bytes_with(model: LanguageModel, head: EncodedHead) -> int:

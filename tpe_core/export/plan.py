@@ -16,12 +16,10 @@ if TYPE_CHECKING:
     from tpe_core.export.comparison import RuntimeComparison
     from tpe_core.models.model import LanguageModel
 
-__all__ = ["MADE_BY", "MANIFEST_FILE", "MANIFEST_KEY", "Exported", "Holding", "Request", "Verdict"]
+__all__ = ["MADE_BY", "MANIFEST_FILE", "Exported", "Holding", "Request", "Verdict"]
 
 MANIFEST_FILE = "intervention.json"
 """The manifest's name in a folder."""
-MANIFEST_KEY = "tpe.manifest"
-"""The key of a GGUF file's metadata under which the manifest's JSON stands."""
 MADE_BY = "tpe.version"
 """The key by which a GGUF file is known to be one that tpe wrote."""
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import ExistsError, ManifestError, TpeError
+from tpe_core.manifest.in_gguf import arrays_in_gguf, json_in_gguf
 from tpe_core.manifest.io import brief, format_document, parse_document, read_bytes, write_all
 from tpe_core.manifest.migration import OLDEST, migrated
 from tpe_core.manifest.schema import (
@@ -40,6 +41,7 @@ from tpe_core.manifest.schema import (
     json_schema,
     published_schema,
 )
+from tpe_core.models.gguf_header import is_gguf
 from tpe_core.outputs import check_intervention, shown_path
 from tpe_core.printable import fit, printable_token
 from tpe_core.store import sync_folder
@@ -61,6 +63,7 @@ __all__ = [
     "SelfTest",
     "SteeredToken",
     "TestPrompt",
+    "arrays_bytes",
     "check_destination",
     "check_fits",
     "check_model",
@@ -173,15 +176,32 @@ def _is_ours(path: Path) -> bool:
 def read_manifest(path: Path) -> tuple[Manifest, dict[str, Floats]]:
     """An intervention's manifest and the arrays it needs, all checked; files of older schemas are raised to this one.
 
-    Raises `ManifestError`, one sentence.
+    `path` is its JSON, or a GGUF file that holds both. Raises `ManifestError`, one sentence.
     """
-    manifest = parse_manifest(path, read_bytes(path, "the intervention", MAX_BYTES))
+    inside = is_gguf(path)
+    document = json_in_gguf(path)[0] if inside else read_bytes(path, "the intervention", MAX_BYTES)
+    manifest = parse_manifest(path, document)
     needed = manifest.needed_arrays()
     if not needed:
         return manifest, {}
     if manifest.arrays is None:
         raise ManifestError(f"{path} needs {', '.join(needed)} but names no arrays file: export it again.")
-    return manifest, _read_arrays(path.with_name(manifest.arrays.file), manifest.arrays.sha256, needed)
+    beside = path if inside else path.with_name(manifest.arrays.file)
+    return manifest, _parse_arrays(beside, arrays_bytes(path, manifest), manifest.arrays.sha256, needed)
+
+
+def arrays_bytes(path: Path, manifest: Manifest) -> bytes:
+    """The content of the file of arrays that goes with the manifest at `path`; empty where it needs none.
+
+    Raises `ManifestError` where it is not there.
+    """
+    needed = manifest.needed_arrays()
+    if not needed or manifest.arrays is None:
+        return b""
+    if is_gguf(path):
+        return arrays_in_gguf(path)
+    most = min(MAX_ARRAYS, _size(needed)) + HEADER
+    return read_bytes(path.with_name(manifest.arrays.file), "the arrays file", most)
 
 
 def parse_manifest(path: Path, data: bytes) -> Manifest:
@@ -284,11 +304,11 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]], needed: Mapping[str, tuple
             raise ManifestError(f"{name!r} in {where} holds NaN or infinity: export the intervention again.")
 
 
-def _read_arrays(path: Path, sha256: str, needed: Mapping[str, tuple[int, ...]]) -> dict[str, Floats]:
+def _parse_arrays(path: Path, data: bytes, sha256: str, needed: Mapping[str, tuple[int, ...]]) -> dict[str, Floats]:
+    """The needed arrays in the content of their file; `path` is where it stood, for sentences."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as deserialize
 
-    data = read_bytes(path, "the arrays file", min(MAX_ARRAYS, _size(needed)) + HEADER)
     digest = hashlib.sha256(data).hexdigest()
     if digest != sha256:
         raise ManifestError(

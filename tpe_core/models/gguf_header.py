@@ -116,6 +116,8 @@ def type_name(type_id: int) -> str:
 def is_gguf(path: Path) -> bool:
     """Whether a file begins as GGUF files do, whatever it is called."""
     try:
+        if not path.is_file():  # reading a pipe would wait
+            return False
         with path.open("rb") as stream:
             return stream.read(len(MAGIC)) == MAGIC
     except OSError:

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["print_written"]
 
+HELD = {
+    "whole": "in the file with all its numbers: tpe show prints it, and tpe bake takes it",
+    "json": "in the file without its arrays, which are too large for it: keep the saved file",
+}
+"""What of the intervention a GGUF file holds."""
+
 
 def print_written(written: Written) -> None:
     """Where it is, the form of the edit in it, what was compared, and what is lost."""
@@ -33,6 +39,8 @@ def _print_exported(exported: Exported) -> None:
         f"lost      {exported.lost}",
         f"verified  {exported.checked}",
     ]
+    if (held := HELD.get(exported.facts.get("manifest", ""))) is not None:
+        lines.append(f"edit      {held}")
     if exported.comparison is not None:
         lines.append(f"compared  {exported.comparison.sentence}")
     for words in lines:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers.gguf_models import save_gguf
@@ -19,7 +21,9 @@ from tpe_core.export import gguf_file
 from tpe_core.export.artefact import read_artefact
 from tpe_core.export.formats import export
 from tpe_core.export.plan import Request
-from tpe_core.manifest.manifest import read_manifest
+from tpe_core.manifest import in_gguf
+from tpe_core.manifest.manifest import read_edit, read_manifest
+from tpe_core.models.loading import load_model
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
 from tpe_core.session import open_session
@@ -74,13 +78,47 @@ def test_every_artefact_shows_the_edit_that_is_in_it(place: Path, show: Print, n
     assert document.get("artefact", {"format": ""})["format"] == kind
 
 
-def test_a_folder_is_tested_on_its_model_and_a_gguf_file_cannot_be(place: Path, show: Print) -> None:
-    code, said, err = show(place / "peft", "--on", place / "model" / "model.gguf")
+@pytest.mark.parametrize("name", ["peft", "out.gguf"])
+def test_an_artefact_is_tested_on_its_model(place: Path, show: Print, name: str) -> None:
+    code, said, err = show(place / name, "--on", place / "model" / "model.gguf")
     assert code == 0, err
-    assert "a LoRA of rank 1 on lm_head" in said
-    code, said, err = show(place / "out.gguf", "--on", place / "model" / "model.gguf")
+    assert {"peft": "a LoRA of rank 1 on lm_head", "out.gguf": "with all numbers of the edit"}[name] in " ".join(
+        said.split()
+    )
+
+
+def test_the_edit_is_made_again_from_the_gguf_file_alone(place: Path, tmp_path: Path) -> None:
+    lone = Path(shutil.copy(place / "out.gguf", tmp_path / "lone.gguf"))
+    (document, wanted), (again, edit) = read_edit(place / "edit.json"), read_edit(lone)
+    assert again == document
+    assert edit.intervention == wanted.intervention
+    assert edit.rows.keys() == wanted.rows.keys() == {270}
+    assert np.array_equal(edit.rows[270], wanted.rows[270])
+    model = load_model(RunOptions(model=str(place / "model" / "model.gguf")))
+    request = Request(model=model, edit=edit, out=tmp_path / "again.gguf", manifest=lone)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf_file, "is_installed", lambda: False)
+        exported = run(export(request, "gguf"))
+    assert exported.path.read_bytes() == lone.read_bytes()
+    assert exported.to_dict()["manifest"] == "whole"
+
+
+def test_arrays_that_are_too_large_for_metadata_are_left_out_and_it_is_said(
+    place: Path, tmp_path: Path, show: Print, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_gguf, "MOST_ARRAYS", 100)
+    monkeypatch.setattr(gguf_file, "is_installed", lambda: False)
+    source, saved, out = place / "model" / "model.gguf", place / "edit.json", tmp_path / "out.gguf"
+    code = main(["bake", str(saved), str(source), "--to", "gguf", "--out", str(out)])
+    assert code == 0
+    code, said, err = show(out)
+    assert code == 0, err
+    assert "without the edit's arrays" in said
+    code, said, err = show(out, "--on", source)
     assert (code, said) == (1, "")
     assert "holds no arrays of its edit" in err
+    with pytest.raises(ManifestError, match="holds no arrays of its edit, which take more than .* name the saved"):
+        read_edit(out)
 
 
 def test_what_holds_no_edit_is_one_sentence(place: Path, tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ from tpe_core.errors import ExistsError, TpeError
 from tpe_core.export import gguf_file
 from tpe_core.export.formats import FORMATS, export, planned
 from tpe_core.export.llama_cpp import ask_llama_cpp, is_installed
-from tpe_core.export.plan import MANIFEST_KEY, Exported, Request
+from tpe_core.export.plan import Exported, Request
 from tpe_core.hooks import apply
+from tpe_core.manifest.in_gguf import MANIFEST_KEY
 from tpe_core.models.gguf_header import KEPT, read_header
 from tpe_core.models.loading import load_model
 from tpe_core.models.model import LanguageModel
