@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from tpe_core.checkpoint.card import model_card
+from tpe_core.checkpoint.comparison import RuntimeComparison, answers, compare, predicted, prompts_for
 from tpe_core.checkpoint.folder import check_target, publish, staged_folder
 from tpe_core.checkpoint.plan import ADVICE, BakePlan, choose, without_constants
 from tpe_core.checkpoint.verify import POSITIONS, Loss, Verified, loss_of, verify
@@ -24,6 +25,7 @@ from tpe_core.detection.detection import Detection
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import ModelError, TpeError
 from tpe_core.manifest.manifest import Manifest, check_model, read_edit, read_manifest, write_manifest
+from tpe_core.manifest.self_test import prompt_logits
 from tpe_core.models.loading import load_steps
 from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
@@ -54,6 +56,7 @@ class Baked:
     size: int  # bytes
     verified: Verified
     loss: Loss | None  # None where nothing but rounding is lost
+    comparison: RuntimeComparison  # in transformers
 
     @property
     def form(self) -> str:
@@ -76,6 +79,7 @@ class Baked:
             "representation": form,
             "verified": self.verified.to_dict(),
             "loss": None if self.loss is None else self.loss.to_dict(),
+            "comparison": self.comparison.to_dict(),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,6 +133,7 @@ def bake(
         loaded = yield from _reload(model, folder)
         yield Progress("compare the checkpoint", 0)
         verified = verify(model, edited, loaded, document)
+        comparison = _compared(model, edit, loaded, document)
         baked = Baked(
             path=target,
             model=model.name,
@@ -139,10 +144,22 @@ def bake(
             size=0,
             verified=verified,
             loss=loss,
+            comparison=comparison,
         )
         (folder / "README.md").write_text(model_card(model, edit, baked.record(), document), encoding="utf-8")
         size = publish(folder, target, baked.record())
     return replace(baked, size=size)
+
+
+def _compared(
+    model: LanguageModel, edit: ResolvedEdit, loaded: LanguageModel, manifest: Manifest | None
+) -> RuntimeComparison:
+    """What the checkpoint gives after the self-test's prompts, and the original asked once more, as predicted."""
+    import transformers
+
+    prompts = prompts_for(model, manifest)
+    found = (answers(prompt_logits(loaded), prompts), answers(prompt_logits(model), prompts))
+    return compare(model, f"transformers {transformers.__version__}", prompts, predicted(model, edit, prompts), found)
 
 
 def closest_copy(

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 from tpe_core.checkpoint.bake import closest_copy
+from tpe_core.checkpoint.comparison import RuntimeComparison, compare, predicted, prompts_for
 from tpe_core.checkpoint.plan import choose_head
 from tpe_core.checkpoint.verify import Loss
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import TpeError
-from tpe_core.export.comparison import RuntimeComparison, compare, predicted, prompts_for
 from tpe_core.export.gguf_convert import convert_with_head, converted_bytes, not_convertible
 from tpe_core.export.gguf_copy import HEAD, HEAD_TYPES, EncodedHead, copy_with_head, encoded
 from tpe_core.export.llama_answers import answers_of_file

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tpe_core.checkpoint.comparison import RuntimeComparison, answers, compare, prompts_for
 from tpe_core.checkpoint.plan import check_edit
 from tpe_core.clamping import at_least
 from tpe_core.detection.detection import Detection
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.errors import TpeError
-from tpe_core.export.comparison import RuntimeComparison, answers, compare, prompts_for
 from tpe_core.export.llama_answers import answers_of_file
 from tpe_core.export.llama_cpp import is_installed
 from tpe_core.export.plan import Exported, Request, Verdict

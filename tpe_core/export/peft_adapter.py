@@ -22,13 +22,13 @@ import numpy as np
 import torch
 
 from tpe_core.checkpoint.card import CITATION, base_model, code, edit_lines, manifest_block, measured_lines
+from tpe_core.checkpoint.comparison import RuntimeComparison, answers, compare, predicted, prompts_for
 from tpe_core.checkpoint.folder import check_target, publish, staged_folder
 from tpe_core.checkpoint.plan import check_bakeable, check_edit
 from tpe_core.checkpoint.verify import compared_inputs, largest_difference, rounding_of
 from tpe_core.checkpoint.weights import shared_copy
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import TpeError, reason_of
-from tpe_core.export.comparison import RuntimeComparison, answers, compare, predicted, prompts_for
 from tpe_core.export.low_rank import LowRank, factorised
 from tpe_core.export.plan import MANIFEST_FILE, Exported, Request, Verdict
 from tpe_core.hooks import apply

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from tpe_core.checkpoint.comparison import RuntimeComparison
     from tpe_core.detection.detection import Detection
     from tpe_core.edits.edit import ResolvedEdit
-    from tpe_core.export.comparison import RuntimeComparison
     from tpe_core.models.model import LanguageModel
 
 __all__ = ["MADE_BY", "MANIFEST_FILE", "Exported", "Holding", "Request", "Verdict"]

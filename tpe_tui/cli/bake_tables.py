@@ -65,5 +65,6 @@ def _print_baked(baked: Baked) -> None:
     lines.append(
         f"verified  loaded back: logits within {checked.model_error:.2g} over {checked.positions:,} positions{tested}"
     )
+    lines.append(f"compared  {baked.comparison.sentence}")
     for words in lines:
         line(words)

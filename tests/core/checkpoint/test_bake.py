@@ -155,6 +155,27 @@ def test_constants_whose_closest_form_costs_more_than_nothing_are_left_out(
     assert_same(logits_of(plain(baked, "causal"), model), wanted)
 
 
+def test_a_checkpoint_is_compared_in_transformers_with_and_without_the_edit(
+    tiny: Callable[[str], LanguageModel], tmp_path: Path
+) -> None:
+    model = tiny("llama-tied")
+    exact = run(bake(model, random_edit(model.head.hidden_size), tmp_path / "exact"))
+    lossy = random_edit(model.head.hidden_size, "mean")
+    closest = run(bake(model, lossy, tmp_path / "lossy", detection=detected(model), allow_lossy=True))
+    for baked in (exact, closest):
+        assert baked.comparison.runtime.startswith("transformers ")
+        assert baked.comparison.unedited_difference < 1e-6
+        assert baked.record()["comparison"] == baked.comparison.to_dict()
+    assert exact.comparison.edited_difference < 1e-5
+    assert closest.comparison.edited_difference > 1e-4
+    edited = plain(closest)
+    for prompt in closest.comparison.edited:
+        inputs, at, *_ = model.sampling.prompt(prompt.prompt, model.context)
+        p = edited(**inputs).logits[0, at].double().softmax(-1)
+        for pair in prompt.tokens:
+            assert pair.found == pytest.approx(float(p[pair.token_id]), abs=1e-6)
+
+
 @pytest.mark.parametrize("name", ["llama-tied", "gemma2-untied", "granite-tied", "t5-tied"])
 def test_constants_that_an_architecture_cannot_hold_take_the_closest_form_on_request(
     tiny: Callable[[str], LanguageModel], name: str, tmp_path: Path

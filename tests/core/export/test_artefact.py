@@ -117,7 +117,7 @@ def test_arrays_that_are_too_large_for_metadata_are_left_out_and_it_is_said(
     code, said, err = show(out, "--on", source)
     assert (code, said) == (1, "")
     assert "holds no arrays of its edit" in err
-    with pytest.raises(ManifestError, match="holds no arrays of its edit, which take more than .* name the saved"):
+    with pytest.raises(ManifestError, match=r"holds no arrays of its edit, which take more than .* name the saved"):
         read_edit(out)
 
 
