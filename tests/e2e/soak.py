@@ -2,7 +2,8 @@
 
 One process takes the robot's seeded bursts, waits for what they lead to, and is looked at after each round: is it
 alive, what does its log say, how much memory does it hold. The same seed types the same keys, so that what fails is
-typed again with ``--seed``. The memory is compared with that of the first tenth of the time, in which everything was used once.
+typed again with ``--seed``. The memory is compared with that of the first tenth of the time, in which everything was
+used once.
 """
 
 from __future__ import annotations

@@ -167,6 +167,37 @@ class PruningCurve:
         """The edit that removes so many dimensions, of the first draw. Raises `TpeError` where no mask can say it."""
         return pruned_intervention(self.order, self.replace, self.dims[:removed])
 
+    def to_record(self) -> dict[str, Any]:
+        """JSON-ready, with nothing averaged: what `from_record` makes the same curve of."""
+        figures = {domain: values.tolist() for domain, values in self.figures.items()}
+        return {
+            "order": self.order,
+            "replace": self.replace,
+            "removed": list(self.removed),
+            "width": self.width,
+            "dims": list(self.dims),
+            "figures": figures,
+            "positions": dict(self.positions),
+        }
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> PruningCurve:
+        """The curve of a record. Raises ValueError, KeyError or TypeError where it holds none."""
+        removed, width = tuple(map(int, record["removed"])), int(record["width"])
+        figures = {str(domain): np.array(values, dtype=np.float64) for domain, values in record["figures"].items()}
+        shapes = {values.shape[1:] for values in figures.values()}
+        if not shapes <= {(len(removed), len(AVERAGED))} or not all(0 <= each <= width for each in removed):
+            raise ValueError("the figures of a curve are not those of its points")
+        return PruningCurve(
+            order=str(record["order"]),
+            replace=str(record["replace"]),
+            removed=removed,
+            width=width,
+            dims=tuple(map(int, record["dims"])),
+            figures=figures,
+            positions={str(domain): int(count) for domain, count in record["positions"].items()},
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready order, replacement and points: held-out figures first, every other domain's under its name."""
         points = []
@@ -232,3 +263,29 @@ class PruningResult(MeasuredOn):
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `tpe prune`."""
         return {**self.facts(), "curves": [curve.to_dict() for curve in self.curves]}
+
+    def to_record(self) -> dict[str, Any]:
+        """JSON-ready, with nothing averaged: what `from_record` makes the same result of."""
+        return {
+            "model": self.model,
+            "revision": self.revision,
+            "width": self.width,
+            "texts": dict(self.texts),
+            "positions": dict(self.positions),
+            "baseline": {domain: [getattr(cost, name) for name in AVERAGED] for domain, cost in self.baseline.items()},
+            "curves": [curve.to_record() for curve in self.curves],
+        }
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> PruningResult:
+        """The result of a record. Raises ValueError, KeyError or TypeError where it holds none."""
+        revision = record["revision"]
+        return PruningResult(
+            model=str(record["model"]),
+            revision=None if revision is None else str(revision),
+            width=int(record["width"]),
+            texts={str(domain): str(text) for domain, text in record["texts"].items()},
+            positions={str(domain): int(count) for domain, count in record["positions"].items()},
+            baseline={str(domain): Cost.of(map(float, values)) for domain, values in record["baseline"].items()},
+            curves=tuple(map(PruningCurve.from_record, record["curves"])),
+        )

@@ -19,6 +19,7 @@ from tpe_tui.inspector.frame import InspectFrame
 from tpe_tui.job_list import JobRecord
 from tpe_tui.prompts.screen import PromptsScreen
 from tpe_tui.prompts.state import PromptList
+from tpe_tui.shell.session_memory import SessionMemory
 from tpe_tui.steering.reading import TextsReading
 from tpe_tui.steering.screen import SteerScreen
 from tpe_tui.sweep.job import SweepJob
@@ -45,6 +46,11 @@ class RunActions:
         self.prompts.forget()
         if is_another:
             self.dynamics, self.sweep, self.generation, self.texts = None, SweepState(), GenerateState(), None
+
+    def restore_sweep(self, memory: SessionMemory) -> None:
+        """Take the curves that the session's last sweep measured, where none are there."""
+        if self.sweep.result is None and (found := memory.kept_sweep()) is not None:
+            self.sweep.recall(*found)
 
     def run_prompt(self) -> None:
         """Type another prompt."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from textual import events
@@ -15,6 +16,7 @@ from tpe_tui.inspector.out_actions import OutActions
 from tpe_tui.inspector.run_actions import RunActions
 from tpe_tui.inspector.steer_actions import SteerActions
 from tpe_tui.keymap import ACTIONS, COUNTED, bindings
+from tpe_tui.shell.view_memory import SavedView
 
 __all__ = ["InspectScreen"]
 
@@ -39,6 +41,16 @@ class InspectScreen(InspectFrame):
         self.runs.forget(is_another)
         if is_another:
             self.files.forget()
+        self.runs.restore_sweep(self.front.memory)
+
+    def _restore_view(self, view: SavedView, *, is_whole: bool) -> None:
+        """The list of prompts as well."""
+        super()._restore_view(view, is_whole=is_whole)
+        self.runs.prompts.add(view.prompts)
+
+    def view(self) -> SavedView:
+        """What to restore at the next start: with the list of prompts."""
+        return replace(super().view(), prompts=tuple(self.runs.prompts.prompts))
 
     def counted_action(self, action: str, count: int) -> str | None:
         """An action of the table that takes a number, with it; None for any other."""

@@ -16,6 +16,7 @@ from tpe_core.edits.intervention import METHODS, Intervention
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
 from tpe_core.options import RunOptions
+from tpe_core.pruning.results import PruningResult
 from tpe_tui.cells import clock_or_date
 from tpe_tui.edit_words import edit_sizes
 from tpe_tui.shell.session_writer import SessionWriter
@@ -75,6 +76,7 @@ class SessionMemory:
         self._options: RunOptions | None = None  # of the model whose session is open
         self._head: HeadFacts | None = None
         self._is_preview = False
+        self._last_sweep: PruningResult | None = None  # as it was read, or given to be written
         self._last: SavedSession | None = None  # as it was read, or given to be written
 
     @property
@@ -101,7 +103,7 @@ class SessionMemory:
             self._head, self._is_preview = head, is_preview
             return self.begun
         self.close()
-        self._options, self._head, self._is_preview = options, head, is_preview
+        self._options, self._head, self._is_preview, self._last_sweep = options, head, is_preview, None
         if self._asked is not None and self._asked_of is None:
             self._asked_of = options
         is_asked = self._asked is not None and self._asked_of is not None and same_model(self._asked_of, options)
@@ -150,6 +152,21 @@ class SessionMemory:
         if before is None or replace(before, written=0.0) != state:
             self._last = replace(state, written=now)
             self._writer.give(self._last)
+
+    def keep_sweep(self, result: PruningResult) -> None:
+        """Have the curves of a sweep that has ended written with the open session, once."""
+        if self._lock is None or self._options is None or self._head is None or result is self._last_sweep:
+            return
+        self._last_sweep = result
+        self._writer.give_sweep(self.name, self._options, self._head, result)
+
+    def kept_sweep(self) -> tuple[PruningResult, bool] | None:
+        """The curves of the open session's last sweep, and whether they are of another detection; None without any."""
+        if self._lock is None or self._options is None or self._head is None:
+            return None
+        found = self.store.read_sweep(self.name, self._options, self._head)
+        self._last_sweep = None if found is None else found[0]
+        return found
 
     def flush(self) -> None:
         """Return when the state that was kept last is written, or cannot be."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
+from tpe_core.options import RunOptions
 from tpe_core.outputs import shown_path
-from tpe_tui.shell.sessions import SavedSession, SessionStore
+from tpe_core.pruning.results import PruningResult
+from tpe_tui.shell.sessions import HeadFacts, SavedSession, SessionStore
 
 __all__ = ["SessionWriter"]
 
@@ -16,15 +20,22 @@ class SessionWriter:
     def __init__(self, store: SessionStore) -> None:
         self.problem = ""  # why the last state could not be written, in a sentence
         self._store = store
-        self._waiting: SavedSession | None = None
+        self._waiting: dict[str, tuple[Path, Callable[[], None]]] = {}  # by what it is
         self._changed = threading.Condition()
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def give(self, session: SavedSession) -> None:
         """Have a state written soon."""
+        self._give("session", session.name, lambda: self._store.write(session))
+
+    def give_sweep(self, name: str, options: RunOptions, head: HeadFacts, result: PruningResult) -> None:
+        """Have the curves of a session's sweep written soon."""
+        self._give("sweep", name, lambda: self._store.write_sweep(name, options, head, result))
+
+    def _give(self, what: str, name: str, write: Callable[[], None]) -> None:
         with self._changed:
-            self._waiting = session
+            self._waiting[what] = self._store.path(name), write
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="tpe-session", daemon=True)
                 self._thread.start()
@@ -38,21 +49,21 @@ class SessionWriter:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while self._waiting is None:
+                while not self._waiting:
                     self._changed.wait()
             self.flush()
 
     def _write(self) -> None:
         with self._changed:
-            session, self._waiting = self._waiting, None
-        if session is None:
-            return
-        try:
-            self._store.write(session)
-        except OSError as error:
-            self.problem = (
-                f"the session is not kept for the next start: {shown_path(self._store.path(session.name))} cannot be "
-                f"written ({error.strerror or error}); make room there, or set XDG_STATE_HOME to another folder."
-            )
-        else:
-            self.problem = ""
+            waiting, self._waiting = self._waiting, {}
+        problem = ""
+        for path, write in waiting.values():
+            try:
+                write()
+            except OSError as error:
+                problem = (
+                    f"the session is not kept for the next start: {shown_path(path)} cannot be written "
+                    f"({error.strerror or error}); make room there, or set XDG_STATE_HOME to another folder."
+                )
+        if waiting:
+            self.problem = problem

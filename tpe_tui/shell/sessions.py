@@ -22,6 +22,7 @@ from tpe_core.errors import TpeError
 from tpe_core.json_text import json_text, parse_json
 from tpe_core.options import RunOptions
 from tpe_core.outputs import shown_path
+from tpe_core.pruning.results import PruningResult
 from tpe_tui.shell.view_memory import SavedView, default_state_dir, saved_view
 
 __all__ = [
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 KIND, SCHEMA = "tpe.session", 1
+SWEEP_KIND = "tpe.session-sweep"
+DETECTED_BY = ("text", "text_field", "positions", "sample", "seed")  # the options that a sweep's orders depend on
 MAX_BYTES = 64 * 2**20
 """More than any session needs: a larger file is not one."""
 
@@ -241,6 +244,36 @@ class SessionStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_file(path, [document.encode()])
 
+    def write_sweep(self, name: str, options: RunOptions, head: HeadFacts, result: PruningResult) -> None:
+        """Write the curves of a session's last sweep atomically, in a file beside its own. Raises OSError."""
+        from tpe_core.store import write_file
+
+        document = {
+            "kind": SWEEP_KIND,
+            "schema": SCHEMA,
+            "head": asdict(head),
+            "detected": _detected(options),
+            "result": result.to_record(),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_file(self._sweep_path(name), [json_text(_plain(document)).encode()])
+
+    def read_sweep(self, name: str, options: RunOptions, head: HeadFacts) -> tuple[PruningResult, bool] | None:
+        """The curves of a session's last sweep and whether they are of another detection than that of `options`.
+
+        None where there are none, or where they are another head's; it can be measured again.
+        """
+        try:
+            document = parse_json(self._sweep_path(name).read_bytes())
+            if document["kind"] != SWEEP_KIND or document["schema"] != SCHEMA or document["head"] != asdict(head):
+                return None
+            return PruningResult.from_record(document["result"]), document["detected"] != _detected(options)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def _sweep_path(self, name: str) -> Path:
+        return self.folder / f"{check_name(name)}.sweep"
+
     def rename(self, name: str, base: str) -> str | None:
         """Give a session the first free name of `base`-2, `base`-3 and so on; None where the disk refuses."""
         for number in range(2, 1000):
@@ -248,6 +281,8 @@ class SessionStore:
             if not self.path(other).exists() and (lock := self.lock(other)) is not None:
                 try:
                     self.path(name).rename(self.path(other))
+                    with suppress(FileNotFoundError):
+                        self._sweep_path(name).rename(self._sweep_path(other))
                 except OSError:
                     return None
                 finally:
@@ -264,6 +299,7 @@ class SessionStore:
         if lock is None:
             raise SessionError(f"the session {name} is open in {self.holder(name)}: leave it there first.")
         try:
+            self._sweep_path(name).unlink(missing_ok=True)
             path.unlink()
         except OSError as error:
             raise SessionError(f"the session {name} cannot be removed ({error.strerror or error}).") from None
@@ -343,6 +379,12 @@ def _document_of(session: SavedSession) -> dict[str, Any]:
         "edit": _edit_document(session.edit),
     }
     return {name: _plain(value) for name, value in document.items()}
+
+
+def _detected(options: RunOptions) -> dict[str, Any]:
+    """What the orders of a sweep depend on besides the head, as JSON values."""
+    values = {name: getattr(options, name) for name in DETECTED_BY}
+    return {**values, "text": [_whole_path(each) for each in options.text]}
 
 
 def _edit_document(edit: SavedEdit) -> dict[str, Any]:

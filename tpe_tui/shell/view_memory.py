@@ -32,12 +32,16 @@ class SavedView:
     token: int = -1  # that is selected
     by_base: bool = False  # the order of tokens
     tokens_filter: str = ""
+    prompts: tuple[str, ...] = ()  # the list of several
 
 
 def saved_view(entry: Mapping[str, Any]) -> SavedView:
     """The view that a file holds; the default of every value that is missing or of another type."""
     defaults = asdict(SavedView())
     kept = {key: value for key, value in entry.items() if key in defaults and type(value) is type(defaults[key])}
+    prompts = entry.get("prompts")
+    if isinstance(prompts, list | tuple):
+        kept["prompts"] = tuple(each for each in prompts if isinstance(each, str))
     return SavedView(**{key: _plain(value) for key, value in kept.items()})
 
 
@@ -80,4 +84,6 @@ class ViewMemory:
 
 def _plain(value: Any) -> Any:
     """A value that can be written to a terminal and to a file: half a surrogate pair cannot."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

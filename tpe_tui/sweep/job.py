@@ -56,10 +56,7 @@ class SweepJob:
         """Show its result again, unless its own run is under way still."""
         state, result = self._state, self._result
         if result is not None and state.result is not result:
-            state.choose({curve.order for curve in result.curves})
-            state.result, state.fresh, state.ended = result, False, ""
-            state.outdated = self._workspace.session is not self._session
-            state.at = min(state.at, len(state.removed) - 1)
+            state.recall(result, self._workspace.session is not self._session)
 
 
 def least_kl(result: PruningResult, share: float = 0.3) -> str:

@@ -156,6 +156,12 @@ class SweepState:
         self.at = min(self.at, len(self.removed) - 1)
         return True
 
+    def recall(self, result: PruningResult, outdated: bool) -> None:
+        """Show curves that were measured before; `outdated` where another detection ranks the dimensions now."""
+        self.choose({curve.order for curve in result.curves})
+        self.result, self.outdated, self.fresh, self.ended = result, outdated, False, ""
+        self.at = min(self.at, len(self.removed) - 1)
+
     def end(self, why: str = "") -> None:
         """The job is over: `why` where it did not finish."""
         self.job = None

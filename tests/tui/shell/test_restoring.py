@@ -159,6 +159,58 @@ async def test_a_named_session_comes_back_whole(start: Start, store: SessionStor
         assert app.workspace.history.undo_depth == (0, 0)
 
 
+async def test_the_list_of_prompts_and_the_curves_of_a_sweep_come_back(start: Start, store: SessionStore) -> None:
+    async with start() as (app, pilot):
+        app.inspector.runs.prompts.add(["one", "two\nlines"])
+        await pilot.press("w", "enter")
+        sweep = app.inspector.runs.sweep
+        await until(pilot, lambda: sweep.result is not None and sweep.job is None)
+        measured = sweep.result
+        assert measured is not None
+        await died(app)
+    assert store.names() == ["demo"]
+    session = FakeSession()
+    async with start(session) as (app, pilot):
+        sweep = app.inspector.runs.sweep
+        assert app.inspector.runs.prompts.prompts == ["one", "two\nlines"]
+        assert sweep.result is not None
+        assert sweep.result.to_dict() == measured.to_dict()
+        assert not sweep.stale
+        await pilot.press("w", "right", "enter")
+        assert app.workspace.history.intervention.pruned, "a point of it can be applied"
+        assert "sweep" not in session.calls
+        before = app.memory.store._sweep_path("demo").stat().st_mtime_ns
+        await died(app)
+    assert store._sweep_path("demo").stat().st_mtime_ns == before, "what was read is not written again"
+    head = kept(store).head
+    assert head is not None
+    for positions, is_outdated in ((RunOptions().positions, False), (123, True)):
+        found = store.read_sweep("demo", RunOptions(positions=positions), head)
+        assert found is not None
+        assert found[1] is is_outdated
+    store.delete("demo")
+    assert not list(store.folder.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"kind": "tpe.session-sweep"}', b"\xff"])
+async def test_curves_that_cannot_be_read_stop_no_start(start: Start, store: SessionStore, content: bytes) -> None:
+    store.folder.mkdir(parents=True)
+    store._sweep_path("demo").write_bytes(content)
+    async with start() as (app, _):
+        assert app.inspector.runs.sweep.result is None
+
+
+async def test_curves_of_another_head_are_left_alone(start: Start, store: SessionStore) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("w", "enter")
+        await until(pilot, lambda: app.inspector.runs.sweep.result is not None and app.inspector.runs.sweep.job is None)
+        await died(app)
+    other = FakeSession()
+    other.head_sha256 = "f" * 64
+    async with start(other) as (app, _):
+        assert app.inspector.runs.sweep.result is None
+
+
 async def test_a_filter_that_is_not_understood_any_more_stops_no_start(
     start: Start, store: SessionStore, tmp_path: Path
 ) -> None:
