@@ -17,10 +17,11 @@ from textual.message import Message
 
 from tpe_core.busy import busy_notice
 from tpe_core.cached_view import CachedView, read_view
+from tpe_core.models.nearby import LocalModel, local_paths, models_nearby
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.snapshots import EncodingTable
-from tpe_tui.dialogs.model_picker import Choice, PickerScreen
+from tpe_tui.dialogs.model_picker import Choice, PickerScreen, Recent
 from tpe_tui.dynamics.reader import ReadTrajectory
 from tpe_tui.edit_words import edit_sizes
 from tpe_tui.engine.host import EngineHost, list_cached, open_live, read_dynamics
@@ -33,6 +34,7 @@ from tpe_tui.keymap import BY_ID
 from tpe_tui.palette import TpeCommands
 from tpe_tui.shell.engine_app import EngineApp, run_in_terminal
 from tpe_tui.shell.prompt_history import PromptHistory
+from tpe_tui.shell.recent_models import RecentModel, RecentModels, recent_model
 from tpe_tui.shell.session_memory import Begun, SessionMemory
 from tpe_tui.shell.sessions import HeadFacts
 from tpe_tui.study import StudyScreen
@@ -50,10 +52,10 @@ class TpeApp(EngineApp):
     """`tpe`: inspect the output embedding of `options.model`; its return value is the exit code.
 
     `mask` is a manifest to load once the model is open, `prompt` what to start from instead of the last one,
-    `session_name` the session to restore (None: the model's). `opener`, `lister`, `view_reader`, `dynamics_reader`,
-    `state_dir`, `keys_file` and `clock` are the engine, the models at hand, what reads the table that was kept of a
-    model, what reads a training's checkpoints, the user's folders and the time; tests hand in their own. `engine` is
-    `EngineApp`'s.
+    `session_name` the session to restore (None: the model's). One that `asks_model` asks which model to open.
+    `opener`, `lister`, `near`, `view_reader`, `dynamics_reader`, `state_dir`, `keys_file` and `clock` are the engine,
+    the models of the hub's cache and those near by, what reads the table that was kept of a model, what reads a
+    training's checkpoints, the user's folders and the time; tests hand in their own. `engine` is `EngineApp`'s.
     """
 
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {TpeCommands}
@@ -69,6 +71,8 @@ class TpeApp(EngineApp):
         chat: bool = False,
         session_name: str | None = None,
         lister: Lister = list_cached,
+        near: Callable[[], Sequence[LocalModel]] = models_nearby,
+        asks_model: bool = False,
         view_reader: Callable[[RunOptions], CachedView | None] = read_view,
         dynamics_reader: Callable[[RunOptions], ReadTrajectory] = read_dynamics,
         keys_file: Path | None = None,
@@ -82,6 +86,9 @@ class TpeApp(EngineApp):
         self.chat = chat  # whether the first prompt is to be wrapped
         self.opener: Opener = open_live if opener is None else opener
         self.lister = lister
+        self.near = near
+        self.asks_model = asks_model  # until a model is chosen
+        self.recent = RecentModels(self.state_dir)
         self.view_reader = view_reader
         self.dynamics_reader = dynamics_reader
         self.memory = SessionMemory(self.state_dir, session_name)
@@ -101,10 +108,18 @@ class TpeApp(EngineApp):
         return self._inspector
 
     def begin(self) -> None:
-        """Show what was kept of the model's last analysis, where anything was, and open the model."""
+        """Show what was kept of the model's last analysis, where anything was, and open the model; or ask which."""
+        self.set_interval(KEEP_SECONDS, self.remember)
+        if self.asks_model:
+            self.inspector.show_empty()
+            self.choose_model()
+        else:
+            self._open_with_view()
+
+    def _open_with_view(self) -> None:
+        """Show what was kept of the model of the options, and open it."""
         options = self.workspace.options
         self.workspace.ask("kept view", lambda: self.view_reader(options), self._show_kept, of_session=False)
-        self.set_interval(KEEP_SECONDS, self.remember)
 
     def _show_kept(self, answer: Answer) -> None:
         """Open the model once the kept view is painted: importing the engine leaves little time for painting."""
@@ -127,6 +142,9 @@ class TpeApp(EngineApp):
 
         A model that is open stays until the other one is, and where that one fails.
         """
+        if self.asks_model:
+            self.choose_model()
+            return
         workspace = self.workspace
         if not workspace.free(alone=True):
             return
@@ -153,33 +171,64 @@ class TpeApp(EngineApp):
         """Ask which model to open next; what is in the hub's cache is listed as soon as it is read."""
         if not self.workspace.free(alone=True):
             return
-        picker = PickerScreen()
+        recent = [_recent(model) for model in self.recent.earlier()]
+        if self.workspace.session is not None:  # what is open already is not what is opened next
+            here = _recent(recent_model(self.workspace.options)).choice
+            recent = [each for each in recent if each.choice != here]
+        picker = PickerScreen(recent, lambda text: self._complete_path(picker, text))
 
         def receive(answer: Answer) -> None:
-            if self.screen is not picker:
+            if not picker.is_open:
                 return
             if answer.failure is not None:
                 picker.problem(answer.failure.sentence)
             else:
                 picker.show(cast("Sequence[CachedModel]", answer.value))
 
+        def receive_near(answer: Answer) -> None:
+            if picker.is_open and answer.failure is None:
+                picker.models.show_near(*cast("tuple[Sequence[LocalModel], frozenset[Choice]]", answer.value))
+
         self.push_screen(picker, self._chosen)
+        self.workspace.ask("models near by", lambda: (self.near(), _gone(recent)), receive_near, of_session=False)
         self.workspace.ask("models", self.lister, receive, of_session=False)
+
+    def _complete_path(self, picker: PickerScreen, text: str) -> None:
+        """Ask the engine thread for the paths that begin with `text`: a disk may be slow."""
+
+        def receive(answer: Answer) -> None:
+            if picker.is_open and answer.failure is None:
+                picker.models.show_paths(text, cast("Sequence[tuple[str, bool]]", answer.value))
+
+        self.workspace.ask("paths", lambda: local_paths(text), receive, of_session=False)
 
     def _chosen(self, choice: Choice | None) -> None:
         """Open what was chosen. Code of its own was allowed to the first model only, and a task meant that one."""
-        if choice is not None:
-            model, revision = choice
-            options = replace(
-                self.workspace.options,
-                model=model,
-                revision=revision,
-                adapter=None,
-                task=None,
-                gguf_file=None,
-                trust_remote_code=False,
-            )
+        if choice is None:
+            if self.asks_model:
+                self._say_empty()
+            return
+        options = replace(
+            self.workspace.options,
+            model=choice.model,
+            revision=choice.revision,
+            adapter=choice.adapter,
+            task=None,
+            gguf_file=choice.gguf_file,
+            trust_remote_code=False,
+        )
+        if self.asks_model:
+            self.asks_model = False
+            self.workspace.options = options
+            self._open_with_view()
+        else:
             self.open_model(other=options)
+
+    def _say_empty(self) -> None:
+        """Say what to press where no model was chosen."""
+        keys = self.keymap
+        choose, lists = keys.shown("run.open"), keys.shown("app.help")
+        self.workspace.status.say(f"no model is open: {choose} chooses one, {lists} lists the keys", "warn")
 
     def _not_opened(self, message: JobUpdate, options: RunOptions) -> None:
         """Say why a model could not be opened, and what to press."""
@@ -203,6 +252,7 @@ class TpeApp(EngineApp):
         self.problem = None
         self.remember()
         self.workspace.options = options
+        self.recent.add(options)
         self.show_session(session)
         table = session.table
         self._greet(f"{table.positions:,} positions of {table.text}; ? lists the keys")
@@ -306,6 +356,15 @@ class TpeApp(EngineApp):
         super().leave(code)
 
 
+def _recent(model: RecentModel) -> Recent:
+    return Recent(Choice(model.model, model.revision, model.adapter, model.gguf_file), model.used)
+
+
+def _gone(recent: Sequence[Recent]) -> frozenset[Choice]:
+    """The local ones that are there no more."""
+    return frozenset(choice for choice, _ in recent if os.path.isabs(choice.model) and not os.path.exists(choice.model))
+
+
 def _ignore(update: JobUpdate) -> None:
     """Nothing depends on a table being kept."""
 
@@ -324,7 +383,8 @@ def run_app(
     chat: bool = False,
     session_name: str | None = None,
     theme: str | None = None,
+    asks_model: bool = False,
 ) -> int:
     """Run the inspector in this terminal, then `leave` with its exit code: see `run_in_terminal`."""
-    app = TpeApp(options, mask, prompt=prompt, chat=chat, session_name=session_name)
+    app = TpeApp(options, mask, prompt=prompt, chat=chat, session_name=session_name, asks_model=asks_model)
     return run_in_terminal(app, leave, ascii_only, theme)

@@ -164,8 +164,9 @@ class Workspace:
     def ready(self) -> bool:
         """Whether a model is open; says where none is whether one is on its way."""
         if self.session is None:
-            again = f"no model is open; {self.keymap.shown('run.rerun')} tries again"
-            self.status.say("the model is still opening" if self.is_busy else again, "warn")
+            again, choose = self.keymap.shown("run.rerun"), self.keymap.shown("run.open")
+            closed = f"; {again} tries again" if self.opening_failed else f": {choose} chooses one"
+            self.status.say("the model is still opening" if self.is_busy else f"no model is open{closed}", "warn")
         return self.session is not None
 
     def losses(self) -> list[str]:

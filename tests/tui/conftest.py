@@ -37,6 +37,7 @@ def start(tmp_path: Path) -> Start:
         options.setdefault("opener", opening(session or FakeSession()))
         options.setdefault("keys_file", tmp_path / "keys.toml")
         options.setdefault("lister", list)
+        options.setdefault("near", list)
         app = TpeApp(RunOptions(), state_dir=tmp_path / "state", clock=lambda: 0.0, **options)  # type: ignore[arg-type]
         async with app.run_test(size=size) as pilot:
             if ready:

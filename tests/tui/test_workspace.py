@@ -102,6 +102,9 @@ def test_an_impossible_edit_is_a_sentence(workspace: Workspace, heard: Heard) ->
 
 def test_without_a_model_nothing_is_edited_and_the_way_on_is_said(workspace: Workspace) -> None:
     assert not workspace.edit(lambda: workspace.history.toggle([3]), "dim 3 pruned")
+    assert workspace.status.text == "no model is open: o chooses one"
+    workspace.opening_failed = True
+    assert not workspace.ready()
     assert workspace.status.text == "no model is open; r tries again"
     assert workspace.history.intervention.is_empty
 

@@ -38,7 +38,7 @@ from tpe_tui.cli.manifest import diff, schema, show
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Chat, Model, run_options, takes
 from tpe_tui.cli.prune import prune
 from tpe_tui.cli.serve import serve
-from tpe_tui.cli.sessions import SessionName, session_options, sessions
+from tpe_tui.cli.sessions import SessionName, is_given, session_options, sessions
 from tpe_tui.cli.steer import steer
 from tpe_tui.cli.transfer import transfer
 from tpe_tui.cli.vocabulary import vocabulary
@@ -47,6 +47,10 @@ __all__ = ["COMMANDS", "THEME_NAMES", "Command", "command_line", "main"]
 
 THEME_NAMES = ("dark", "light", "ansi")
 """What `--theme` takes: the names of `tpe_tui.shell.theme.THEMES`, which the help does not wait for."""
+
+
+OF_MODEL = ("revision", "adapter", "task", "gguf_file", "vocabulary")
+"""The options that are about one model: with them, no list of models is shown first."""
 
 
 def _print_version(is_asked: bool) -> None:
@@ -109,7 +113,11 @@ def open_inspector(
         return
     from tpe_tui.app import run_app
 
-    code = run_app(options, mask, prompt, ascii_only=ascii_only, chat=chat, session_name=session, theme=theme)
+    names_model = any(is_given(context, name) for name in ("model", *OF_MODEL))
+    code = run_app(
+        options, mask, prompt, ascii_only=ascii_only, chat=chat, session_name=session, theme=theme,
+        asks_model=not (names_model or mask is not None or prompt or chat or session is not None),
+    )  # fmt: skip
     raise typer.Exit(code)
 
 

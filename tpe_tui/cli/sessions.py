@@ -13,7 +13,7 @@ from tpe_tui.cli.completion import one_of
 from tpe_tui.cli.console import no_terminal, on_terminal, print_json, print_lines
 from tpe_tui.cli.options import OUTPUT, takes
 
-__all__ = ["SessionName", "complete_session", "session_options", "sessions"]
+__all__ = ["SessionName", "complete_session", "is_given", "session_options", "sessions"]
 
 LIST, OPEN, DELETE = "list", "open", "delete"
 
@@ -99,7 +99,7 @@ def session_options(context: typer.Context, name: str, options: RunOptions) -> R
         return options
     if found is None:
         return options
-    given = {each for each in KEPT_OPTIONS if _is_given(context, each)}
+    given = {each for each in KEPT_OPTIONS if is_given(context, each)}
     whole = replace(options, **{each: getattr(found.options, each) for each in KEPT_OPTIONS if each not in given})
     if not same_model(whole, found.options):
         raise SessionError(
@@ -109,7 +109,8 @@ def session_options(context: typer.Context, name: str, options: RunOptions) -> R
     return whole
 
 
-def _is_given(context: typer.Context, parameter: str) -> bool:
+def is_given(context: typer.Context, parameter: str) -> bool:
+    """Whether the command line, or the environment, gives a parameter."""
     source = context.get_parameter_source(parameter)
     return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
 

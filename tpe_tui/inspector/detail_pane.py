@@ -34,6 +34,9 @@ def _rows(pairs: list[tuple[str, str]], width: int) -> list[Line]:
     return rows
 
 
+EMPTY = "here stands what is known of the dimension or the token under the cursor, once a model is open"
+
+
 class Detail(LineWidget):
     """Pane 4. The subject is a dimension or a token; `None` details show what the table alone knows."""
 
@@ -98,7 +101,9 @@ class Detail(LineWidget):
         return (lines[at] if at < len(lines) else []), "row"
 
     def _text(self, width: int) -> list[Line]:
-        if self.table is None or self.subject is None:
+        if self.table is None:
+            return [[(f" {part}", "muted")] for part in textwrap.wrap(EMPTY, max(10, width - 2))]
+        if self.subject is None:
             return []
         kind, index = self.subject
         return self._dim_text(self.table, index, width) if kind == "dim" else self._token_text(self.table, index, width)

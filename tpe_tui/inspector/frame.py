@@ -125,6 +125,10 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.dims.focus()
         self.lay_out()
 
+    def show_empty(self) -> None:
+        """No model is open, and none is being opened."""
+        self.status.show((Field("tpe", 0, "title"), Field("no model is open", 1, "muted")))
+
     def question(
         self,
         question: str,

@@ -6,6 +6,7 @@ one function under `plot`: the tabs, the keys that turn them and the saved view 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,6 +104,9 @@ def series_of(name: str, table: EncodingTable, pruned: np.ndarray) -> Contents:
     return PLOTS[name].build(table, pruned)
 
 
+EMPTY = "here are drawn the slopes, the components and the fit of a model, once it is open"
+
+
 class Plot(LineWidget):
     """Pane 3: a line of tabs, the legend, the canvas."""
 
@@ -144,7 +148,8 @@ class Plot(LineWidget):
         width, height = self.size
         key = (self._changed, self.name_shown, width, height)
         if self._drawn is None or self._drawn[0] != key:
-            lines: list[Line] = []
+            words = textwrap.wrap(EMPTY, max(10, width - 2))
+            lines: list[Line] = [[(f" {text}", "muted")] for text in words]
             if self.table is not None:
                 series, x_label, y_label, legend = series_of(self.name_shown, self.table, self.pruned)
                 lines = [[(" " * (GUTTER + 1), "row"), *legend], *draw(series, width, height - 2, x_label, y_label)]

@@ -127,7 +127,9 @@ class DimTable(ListPane):
 
     def empty(self) -> str:
         """Why there is nothing to see."""
-        return "no dimension passes the filter" if self.table is not None else ""
+        if self.table is None:
+            return "here stand the dimensions of a model's output embedding, ranked, once it is open"
+        return "no dimension passes the filter"
 
     def show(self, table: EncodingTable, pruned: tuple[int, ...]) -> None:
         """Another table; the cursor keeps its dimension where it can."""

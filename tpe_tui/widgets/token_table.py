@@ -90,7 +90,9 @@ class TokenBars(ListPane):
         """Why there is nothing to see."""
         if self.refusal:
             return self.refusal
-        return "no token here contains the filter's text" if self.answer is not None else ""
+        if self.answer is None:
+            return "here stand the tokens that may come next after the prompt, once the model is loaded"
+        return "no token here contains the filter's text"
 
     def forget(self) -> None:
         """Another vocabulary: nothing that is known here is about it."""
