@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import textual_serve
 from aiohttp import WSMsgType, web
 
 from tpe_core.errors import TpeError
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["BrowserServer"]
 
 HERE = Path(__file__).parent
-STATIC = Path(textual_serve.__file__).parent / "static"
 FILES = {
     "": ("page.html", "text/html"),
     "page.css": ("page.css", "text/css"),
@@ -155,8 +153,9 @@ class BrowserServer:
 
     async def _static(self, request: web.Request) -> web.StreamResponse:
         """A file of textual-serve's terminal: nothing comes from another server."""
-        path = (STATIC / request.match_info["path"]).resolve()
-        if not (path.is_relative_to(STATIC.resolve()) and path.is_file()):
+        static = _static_folder()
+        path = (static / request.match_info["path"]).resolve()
+        if not (path.is_relative_to(static) and path.is_file()):
             raise web.HTTPNotFound
         return web.FileResponse(path)
 
@@ -214,6 +213,13 @@ class BrowserServer:
             if not self._apps:
                 return
             await asyncio.sleep(0.05)
+
+
+def _static_folder() -> Path:
+    """Where textual-serve keeps its terminal."""
+    import textual_serve
+
+    return (Path(textual_serve.__file__).parent / "static").resolve()
 
 
 async def _hear(app: EngineApp, socket: web.WebSocketResponse, envelope: list[object]) -> None:
