@@ -37,6 +37,7 @@ from tpe_tui.shell.prompt_history import PromptHistory
 from tpe_tui.shell.recent_models import RecentModel, RecentModels, recent_model
 from tpe_tui.shell.session_memory import Begun, SessionMemory
 from tpe_tui.shell.sessions import HeadFacts
+from tpe_tui.shell.tour_seen import TourSeen
 from tpe_tui.study import StudyScreen
 from tpe_tui.workspace import CallbackJob
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TpeApp", "run_app"]
 
+TOUR_ROWS = 20  # of a terminal in which the tour shows itself
 KEEP_SECONDS = 1.0  # between two looks at whether the session is another than the one that was saved
 
 
@@ -89,6 +91,8 @@ class TpeApp(EngineApp):
         self.near = near
         self.asks_model = asks_model  # until a model is chosen
         self.recent = RecentModels(self.state_dir)
+        self.tour_seen = TourSeen(self.state_dir)
+        self._offers_tour = False  # once there is something to see
         self.view_reader = view_reader
         self.dynamics_reader = dynamics_reader
         self.memory = SessionMemory(self.state_dir, session_name)
@@ -128,6 +132,7 @@ class TpeApp(EngineApp):
             begun = self._begin(view.table, view.head_sha256, view.default_prompt, is_preview=True)
             self.workspace.show_preview(view, begun.history)
             self.inspector.show_kept(view)
+            self._offer_tour()
             self._tell()
         self.call_after_refresh(self._open_first)
 
@@ -218,7 +223,7 @@ class TpeApp(EngineApp):
             trust_remote_code=False,
         )
         if self.asks_model:
-            self.asks_model = False
+            self.asks_model, self._offers_tour = False, not self.tour_seen.is_seen
             self.workspace.options = options
             self._open_with_view()
         else:
@@ -273,6 +278,7 @@ class TpeApp(EngineApp):
         if is_another:
             self._close_studies()
         self.inspector.opened(session, is_another)
+        self._offer_tour()
         if preview is not None and is_another and preview.table.info.name == session.table.info.name:
             gone = f"is kept as the session {begun.kept_as}" if begun.kept_as else "is gone with it"
             lost = "" if edit.is_empty else f", and the edit made on it ({edit_sizes(edit)}) {gone}"
@@ -283,6 +289,13 @@ class TpeApp(EngineApp):
             self.memory.take_said()  # which is the same
         self._tell()
         self.workspace.queue(CallbackJob("keeping the table", session.keep_view, _ignore), background=True)
+
+    def _offer_tour(self) -> None:
+        """Show the tour where this is the first start; it is shown by itself once."""
+        if self._offers_tour and self.size.height >= TOUR_ROWS:
+            self.inspector.tour.go(0, self.workspace.history.prompt)
+            self.tour_seen.remember()
+        self._offers_tour = False
 
     def _begin(self, table: EncodingTable, sha256: str, prompt: str, *, is_preview: bool = False) -> Begun:
         """Open the session of the model whose table is shown."""

@@ -305,7 +305,7 @@ class BrowseActions:
             self.frame.app.push_screen(CardScreen(opened.table.info.name, opened.card))
 
     def app_escape(self) -> None:
-        """Drop the range, the filter or the zoom, or close the prompt's tokens."""
+        """Drop the range, the filter or the zoom, or close the prompt's tokens or the tour."""
         if self.frame.focused_pane == PROMPT_PANE:
             self._close_prompt()
         elif self.frame.dims.range_from is not None:
@@ -316,7 +316,13 @@ class BrowseActions:
             self._filter_tokens("")
         elif self.frame.dims.filter:
             self._filter_dims("")
+        elif self.frame.tour.is_open:
+            self.frame.tour.go(None)
         self.workspace.status.say("")
+
+    def app_tour(self) -> None:
+        """Begin the tour, or go on with it."""
+        self.frame.tour.turn(self.workspace.history.prompt)
 
     def app_quit(self) -> None:
         """Leave."""

@@ -44,6 +44,7 @@ from tpe_tui.inspector.front import Front
 from tpe_tui.inspector.plot_pane import PLOTS, Plot
 from tpe_tui.inspector.prompt_tokens import PromptTokens
 from tpe_tui.inspector.status import inspect_fields
+from tpe_tui.inspector.tour import TourStrip
 from tpe_tui.keymap import BY_ID, FOOTER
 from tpe_tui.shell.one_paint import OnePaint
 from tpe_tui.shell.sized import NeedsRoom
@@ -83,6 +84,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.positions = PromptTokens(self.workspace, TokenStrip(), self.edited, self.show_status)
         self.footer = Footer()
         self.strip = JobStrip(self.workspace.status, self.workspace.keymap.shown("run.cancel"))
+        self.tour = TourStrip(self.workspace.keymap.shown)
         self.forecaster = Forecaster(self.workspace, self._accept_forecast)
         self.right = 2
         self.zoomed = False
@@ -104,7 +106,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         return cast("Front", self.app)
 
     def compose(self) -> ComposeResult:
-        """Two bars, the panes, two bars; and the sentence for a terminal that is too small."""
+        """Two bars, the panes, the tour, two bars; and the sentence for a terminal that is too small."""
         yield self.status
         yield self.prompt_bar
         yield self.positions.strip
@@ -114,6 +116,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
             with Vertical(id="side"):
                 yield self.plot
                 yield self.detail
+        yield self.tour
         yield self.strip
         yield self.footer
         yield Static(id="small", markup=False)
@@ -358,6 +361,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         if self.workspace.table is None:
             return
         prompt, edit, position = self.subject_of_answers
+        self.tour.follow(edit, prompt)
         self.dims.mark(edit.pruned)
         ratios = _ratios(edit)
         if self.current(self.tokens.answer):
