@@ -1,8 +1,9 @@
-"""Takes the README's pictures: the real app on the bundled model, as SVG and PNG, in this folder.
+"""Takes pictures of every screen: the real app on the bundled model, as PNG, in this folder.
 
     python -m screenshots [NAME ...]
 
-Nothing is staged but the keys pressed; the first run detects (under a minute), later ones find it in the cache.
+Every screen is taken at 80×24 and 160×48, dark and light. Nothing is staged but the keys pressed; the model is loaded
+once, the first run detects (under a minute), later ones find it in the cache.
 """
 
 from __future__ import annotations
@@ -12,81 +13,117 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from textual.pilot import Pilot
 
 from screenshots.raster import draw
+from tpe_core.models.nearby import LocalModel
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
+from tpe_tui.dialogs.model_picker import PickerScreen
+from tpe_tui.engine.session import Opener
+from tpe_tui.engine.shared import SharedModels
+from tpe_tui.shell.recent_models import RecentModels
+from tpe_tui.shell.theme import THEMES
 
 HERE = Path(__file__).parent
 PATIENCE = 900.0  # seconds for the first detection, and for a whole sweep
+SIZES = ((80, 24), (160, 48))
+COLOURS = {"dark": "", "light": "-light"}  # by theme: what ends a picture's name
+NEAR = (LocalModel("./models/SmolLM2-135M-Instruct.Q4_1.gguf", 97_800_000, 0.0), LocalModel("./run-7", 541_000_000, 0.0))
+STARTS = frozenset("raTDFLVn5")  # keys after which a job or a question may come
+RECENT = ("EleutherAI/pythia-160m", "demo", "openai-community/gpt2")
+"""What a machine that has other models than this one would list."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture: its size in cells and the keys that lead to it."""
+    """A screen: the keys that lead to it, whether it begins without a model, and whether it is of one size only."""
 
     name: str
-    size: tuple[int, int]
     keys: tuple[str, ...]
+    asks_model: bool = False
+    sizes: tuple[tuple[int, int], ...] = SIZES
 
 
 SHOTS = (
-    Shot("inspect-160x48", (160, 48), ("t", "enter", "2", "j", "]", "]", "]", "]", "1")),
-    Shot("inspect-80x24", (80, 24), ("space", "j", "j", "space", "2", "1")),
-    Shot("components-160x48", (160, 48), ("l",)),
-    Shot("fit-160x48", (160, 48), ("2", "j", "j", "3", "l", "l")),
-    Shot("scatter-160x48", (160, 48), ("3", "l", "l", "l", "z")),
-    Shot("plot-80x24", (80, 24), ("3",)),
-    Shot("sweep-160x48", (160, 48), ("w", "r", "l", "l", "l", "l", "l")),
-    Shot("sweep-80x24", (80, 24), ("w", "r", "m", "m", "l", "l", "l", "l", "l")),
-    Shot("steer-160x48", (160, 48), ("2", "j", "T", "]", "]", "]", "a")),
-    Shot("dynamics-160x48", (160, 48), ("D", "n")),
-    Shot("dynamics-80x24", (80, 24), ("D", "n")),
-    Shot("generate-160x48", (160, 48), ("j", "space", "a", "n")),
-    Shot("jobs-160x48", (160, 48), ("w", "r", "escape", "2", "j", "T", "escape", "J")),
-    Shot("help-160x48", (160, 48), ("question_mark",)),
+    Shot("inspect", ("t", "enter", "2", "j", "]", "]", "]", "]", "1")),
+    Shot("token", ("t", "enter", "2", "j", "]", "]", "4")),
+    Shot("positions", ("space", "j", "space", "5", "h", "h")),
+    Shot("plot", ("3", "l")),
+    Shot("scatter", ("3", "l", "l", "l", "z")),
+    Shot("fit", ("F", "tab", "j", "j", "j")),
+    Shot("sweep", ("w", "r", "l", "l", "l", "l", "l")),
+    Shot("steer", ("2", "j", "T", "]", "]", "]", "a")),
+    Shot("generate", ("j", "space", "a", "n")),
+    Shot("dynamics", ("D", "n")),
+    Shot("jobs", ("w", "r", "escape", "2", "j", "T", "escape", "J")),
+    Shot("prompts", ("t", "enter", "L", "a", *"Raises an error if", "enter", "a", *"The shape of the", "enter")),
+    Shot("edits", ("space", "j", "space", "t", "enter", "2", "j", "]", "]", "1", "V")),
+    Shot("help", ("question_mark",)),
+    Shot("words", ("question_mark", "w")),
+    Shot("card", ("C",)),
+    Shot("models", (), asks_model=True),
+    Shot("tour", ("enter", "j"), asks_model=True),
 )
 
 
 async def _settle(app: TpeApp, pilot: Pilot[int]) -> None:
-    """Until the model is open and no answer is outstanding."""
+    """Until the model is open, no answer is outstanding and no job runs; or until the list of models is read."""
     started = time.monotonic()
-    while (
-        app.workspace.session is None
-        or app.workspace.status.job is not None
-        or not app.inspector.current(app.inspector.tokens.answer)
-    ):
+    while not _is_settled(app):
         if time.monotonic() - started > PATIENCE or app.problem is not None:
             raise SystemExit(f"the model did not open: {app.problem}")
         await pilot.pause(0.05)
     await pilot.pause(0.2)
 
 
-async def take(shot: Shot, folder: Path) -> None:
-    """Write one picture."""
+def _is_settled(app: TpeApp) -> bool:
+    if isinstance(app.screen, PickerScreen):
+        return not app.screen.models.waiting
+    return (
+        app.workspace.session is not None
+        and app.workspace.status.job is None
+        and app.inspector.current(app.inspector.tokens.answer)
+        and getattr(app.screen, "settled", True)
+    )
+
+
+async def take(shot: Shot, size: tuple[int, int], colours: str, opener: Opener) -> Path:
+    """Write one picture; where it is."""
     with tempfile.TemporaryDirectory() as state:
-        app = TpeApp(RunOptions(), state_dir=Path(state), keys_file=Path(state) / "keys.toml")
-        async with app.run_test(size=shot.size) as pilot:
+        recent = RecentModels(Path(state))
+        for model in reversed(RECENT if shot.name == "models" else ()):
+            recent.add(RunOptions(model))
+        app = TpeApp(
+            RunOptions(), opener=opener, asks_model=shot.asks_model, near=lambda: NEAR, lister=list,
+            state_dir=Path(state), keys_file=Path(state) / "keys.toml",
+        )  # fmt: skip
+        app.suit(False, False, THEMES[colours])
+        async with app.run_test(size=size) as pilot:
             await _settle(app, pilot)
             for key in shot.keys:
                 await pilot.press(key)
-                await pilot.pause(0.3)  # a job that the key starts shows itself
+                await pilot.pause(0.3 if key in STARTS else 0.05)  # a job that the key starts shows itself
                 await _settle(app, pilot)
-            svg = app.export_screenshot(title=f"tpe {shot.size[0]}x{shot.size[1]}", simplify=True)
             lines = [list(strip) for strip in app.screen._compositor.render_strips()]
-    (folder / f"{shot.name}.svg").write_text(svg, encoding="utf-8")
-    draw(lines, folder / f"{shot.name}.png")
+        app.memory.close()
+        app.host.stop()
+    path = HERE / f"{shot.name}-{size[0]}x{size[1]}{COLOURS[colours]}.png"
+    draw(lines, path)
+    return path
 
 
 def main(names: list[str]) -> None:
-    """Take the named pictures, or all."""
+    """Take the pictures of the named screens, or all."""
+    models = SharedModels(RunOptions())
     for shot in SHOTS:
         if not names or shot.name in names:
-            asyncio.run(take(shot, HERE))
-            sys.stdout.write(f"{HERE / shot.name}.svg and .png\n")
+            for size, colours in product(shot.sizes, COLOURS):
+                sys.stdout.write(f"{asyncio.run(take(shot, size, colours, models.open))}\n")
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":

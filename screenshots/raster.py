@@ -20,6 +20,7 @@ __all__ = ["draw"]
 CELL = (10, 21)  # pixels
 SIZE = 16  # points, so that a character is as wide as a cell
 FONT_FOLDERS = ("/usr/share/fonts/truetype/dejavu", "/usr/share/fonts/TTF", "/usr/share/fonts/dejavu-sans-mono-fonts")
+COLOURS = 128  # of a picture: the theme's, and what smooths the edges of letters
 FOREGROUND, BACKGROUND = ColorTriplet(212, 216, 220), ColorTriplet(20, 24, 28)
 EIGHTHS = {chr(0x2588 + i): (8 - i) / 8 for i in range(8)}  # full block to left eighth
 
@@ -62,7 +63,8 @@ def draw(lines: Sequence[Sequence[Segment]], path: Path) -> None:
                 if cells:  # a mark that attaches to the character before it is not drawn
                     _cell(canvas, (column * CELL[0], row * CELL[1]), character, cells, front, back, bold)
                 column += cells
-    image.save(path, optimize=True)
+    few = image.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
 
 
 def _cell(
