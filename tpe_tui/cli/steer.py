@@ -10,6 +10,7 @@ import typer
 from tpe_core.edits.intervention import METHODS, Method, check_steering
 from tpe_core.options import DEMO
 from tpe_core.outputs import shown_path
+from tpe_core.token_sets.definition import named_definition, parse_definition
 from tpe_tui.cli.completion import one_of
 from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, load, print_json, say
 from tpe_tui.cli.measuring import open_store, read_texts
@@ -17,6 +18,10 @@ from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, Model, check_sa
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tpe_core.analysis import Analysis
+    from tpe_core.steering.token_search import TokenIndex
+    from tpe_core.token_sets.token_set import TokenSet
 
 __all__ = ["steer"]
 
@@ -28,15 +33,25 @@ def steer(
     token: Annotated[
         list[str] | None, typer.Option(help="A token's text, as typed or as tables show it, or #id; repeatable.")
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Tokens steered as one: script:Han, regex:PATTERN, class:digits, ...; NAME = ...; repeatable."
+        ),
+    ] = None,
     mid_frequency: Annotated[
         int | None, typer.Option(min=1, help="Also so many tokens spread over the middle half by frequency.")
     ] = None,
-    ratio: Annotated[list[str] | None, typer.Option(help="Of its mean probability: 2 doubles; 0.5,2,5.")] = None,
+    ratio: Annotated[
+        list[str] | None, typer.Option(help="Of its mean probability, a set's as a whole: 2 doubles; 0.5,2,5.")
+    ] = None,
     target: Annotated[list[str] | None, typer.Option(help="An exact mean probability instead: 0.01.")] = None,
     method: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(METHODS)}; repeatable.", autocompletion=one_of(*METHODS))
     ] = None,
-    together: Annotated[bool, typer.Option("--together", help="Steer all tokens at once, not one by one.")] = False,
+    together: Annotated[
+        bool, typer.Option("--together", help="Steer all tokens and sets at once, not one by one.")
+    ] = False,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Also take the step that reaches what is asked on the local text.")
     ] = False,
@@ -52,29 +67,25 @@ def steer(
     *,
     json_: bool,
 ) -> None:
-    """Steer tokens and measure what came of it."""
-    if ratio and target:
-        raise typer.BadParameter("--ratio and --target exclude each other: give one of them.")
-    if not token and not mid_frequency:
-        raise typer.BadParameter("name a token: --token TEXT, or --token '#123' for that id.")
-    ratios = () if target else _numbers(ratio or ["2"], "--ratio")
-    targets = _targets(target or [])
-    methods = tuple(name.strip() for entry in method or METHODS[:1] for name in entry.split(","))
-    for name in methods:
-        for value in ratios or (1.0,):
-            check_steering(value, name)
+    """Steer tokens, or sets of tokens as one, and measure what came of it."""
+    if not token and not set_ and not mid_frequency:
+        raise typer.BadParameter("name a token: --token TEXT, or --token '#123' for that id; or a --set of tokens.")
+    for definition in set_ or []:
+        parse_definition(named_definition(definition)[1])
+    ratios, targets, methods = _asked(ratio or [], target or [], method or [])
     check_save(save, force)
 
     from tpe_core.analysis import analyze
     from tpe_core.manifest.making import steered_on_texts
     from tpe_core.printable import token_texts
     from tpe_core.session import LiveSession
+    from tpe_core.steering.named_sets import summary_of
     from tpe_core.steering.results import SteeringStudy
     from tpe_core.steering.study import SteeringPlan, study
     from tpe_core.steering.study import mid_frequency as drawn
     from tpe_core.steering.token_search import TokenIndex
     from tpe_tui.cli.rows import Rows
-    from tpe_tui.cli.steer_tables import EditRows, print_study
+    from tpe_tui.cli.steer_tables import EditRows, print_sets, print_study
 
     options = run_options(context)
     loaded = load(options)
@@ -85,9 +96,10 @@ def steer(
         named += [token_id for token_id in drawn(analysis.surprisal, mid_frequency) if token_id not in named]
     plan = SteeringPlan(
         token_ids=tuple(named),
+        sets=_resolved(set_ or [], analysis, index),
         ratios=ratios,
         targets=targets,
-        methods=cast("tuple[Method, ...]", methods),
+        methods=methods,
         together=together,
         calibrate=calibrate,
         dose=dose,
@@ -95,6 +107,9 @@ def steer(
     )
     if save is not None:
         plan.check_single()
+    summaries = [summary_of(analysis, each) for each in plan.sets]
+    if summaries and not json_:
+        print_sets(summaries, analysis.tokens)
     samples = read_texts(analysis, options, ood, open_store(options))
     results, stopped = drive_until_stopped(
         study(analysis, samples, plan),
@@ -118,12 +133,40 @@ def steer(
         say(f"wrote {shown_path(written)}.")
     if json_:
         head = {"schema": 1, "model": analysis.model.name, "revision": analysis.model.revision}
+        head |= {"sets": [each.to_dict(analysis.tokens) for each in summaries]} if summaries else {}
         print_json(head | results.to_dict() | ({"stopped": True} if stopped else {}))
     else:
         print_study(analysis.model.name, plan, results)
     if stopped:
         done = len(results.edits())
         leave_stopped(f"{done} of {plan.size} edits are printed, the rest was not measured.", save)
+
+
+def _asked(
+    ratio: Sequence[str], target: Sequence[str], method: Sequence[str]
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[Method, ...]]:
+    """(ratios, targets, methods) of the options, checked before anything is loaded."""
+    if ratio and target:
+        raise typer.BadParameter("--ratio and --target exclude each other: give one of them.")
+    ratios = () if target else _numbers(ratio or ["2"], "--ratio")
+    targets = _targets(target)
+    methods = tuple(name.strip() for entry in method or METHODS[:1] for name in entry.split(","))
+    for name in methods:
+        for value in ratios or (1.0,):
+            check_steering(value, name)
+    return ratios, targets, cast("tuple[Method, ...]", methods)
+
+
+def _resolved(definitions: Sequence[str], analysis: Analysis, index: TokenIndex) -> tuple[TokenSet, ...]:
+    """The sets of tokens that are named; what of them names none is said."""
+    from tpe_core.steering.named_sets import vocabulary_of
+    from tpe_core.token_sets.resolving import resolve_set
+
+    vocabulary = vocabulary_of(analysis, index)
+    resolved = [resolve_set(definition, vocabulary) for definition in definitions]
+    for note in dict.fromkeys(note for each in resolved for note in each.notes):
+        say(note)
+    return tuple(each.token_set for each in resolved)
 
 
 def _targets(entries: Sequence[str]) -> tuple[float, ...]:

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 from tpe_core.corpus.domains import DOMAINS
 from tpe_tui.cli.console import line
+from tpe_tui.cli.manifest_tables import safe
 
 if TYPE_CHECKING:
     from tpe_core.steering.results import AffectedToken, Steerable, SteeringResult, SteeringStudy
     from tpe_core.steering.study import SteeringPlan
+    from tpe_core.token_sets.summary import SetSummary
 
-__all__ = ["EditRows", "print_study"]
+__all__ = ["EditRows", "print_sets", "print_study"]
 
-SHOWN = 8  # tokens printed one by one
+SHOWN = 8  # tokens and sets printed one by one
+NAMED, DEFINED = 60, 200  # characters of a set's name and of its definition
 
 
 def _named(text: str, steered: Steerable) -> str:
@@ -124,10 +127,28 @@ def _log_row(result: SteeringResult) -> str:
     return f"{_named(result.token, result.steered)} by {name}: asked {_ratio(result.asked)}, {achieved}"
 
 
+def print_sets(summaries: Sequence[SetSummary], tokens: Sequence[str]) -> None:
+    """The sets before they are steered: how many tokens, their mean probability together, the likeliest of them."""
+    positions = summaries[0].positions
+    line(f"token sets: mean probability on {positions:,} positions of the detecting text, before steering")
+    for each in summaries:
+        some = each.token_set
+        line(
+            f"  {safe(some.label, NAMED)}: {len(some):,} tokens, mean probability {each.probability:.3g} together, "
+            f"came {each.came:,} times"
+        )
+        if some.name:
+            line(f"    {safe(some.definition, DEFINED)}")
+        line("    " + "  ".join(f"{tokens[token_id]} {own:.2g}" for token_id, own in each.examples))
+    line()
+
+
 def print_study(model: str, plan: SteeringPlan, study: SteeringStudy) -> None:
     """A study on stdout: achieved ratios, JS and KL by text, spread over contexts, relative size of the edit."""
-    how = "at once" if plan.together and len(plan.token_ids) > 1 else "one at a time"
-    lines = [f"{model}: {len(plan.token_ids)} token{'s' * (len(plan.token_ids) > 1)} steered {how}"]
+    how = "at once" if plan.together and len(plan.steered) > 1 else "one at a time"
+    counted = {"token": len(plan.token_ids), "token set": len(plan.sets)}
+    what = " and ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counted.items() if count)
+    lines = [f"{model}: {what} steered {how}"]
     lines += [
         f"  {domain.adjective}: {study.read.positions[name]:,} positions of {study.read.texts[name]}"
         for name, domain in DOMAINS.items()
@@ -139,7 +160,7 @@ def print_study(model: str, plan: SteeringPlan, study: SteeringStudy) -> None:
         f"  {'method':<16}{'asked':>8} |{domains} |{domains} |{'held-out':>9}{'ood':>9} |{'spread':>7} {'edit':>7}",
         "",
     ]
-    if len(plan.token_ids) <= SHOWN:
+    if len(plan.steered) <= SHOWN:
         lines += [*columns, *_blocks(study)]
     else:
         lines += ["", "--json has every token", ""]
@@ -148,7 +169,7 @@ def print_study(model: str, plan: SteeringPlan, study: SteeringStudy) -> None:
         lines += _dose(study)
     if study.few_shot:
         lines += _few_shot(study)
-    if len(plan.token_ids) <= SHOWN:
+    if len(plan.steered) <= SHOWN:
         lines.append(
             "spread: standard deviation of log(p'/p) over held-out contexts, nats; edit: |dW| / |W| of the token's row"
         )

@@ -201,6 +201,44 @@ def test_command_prints_json_with_the_documented_names(
     assert manifest["arrays"] is None
 
 
+def test_a_set_is_shown_before_it_is_steered_and_saved_by_definition_and_ids(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "set.json"
+    words = ("--set", "some = regex:^[a-d] - =a", "--token", "#7", "--ratio", "0.2", "--together", "--save", str(saved))
+    assert main(command(files, *words, "--json")) == 0
+    document = json.loads(capsys.readouterr().out)
+    (shown,) = document["sets"]
+    assert set(shown) == {"name", "definition", "tokens", "probability", "came", "examples"}
+    token, some = document["results"]
+    assert (token["token_id"], "set" in token, some["token_id"], some["set"]) == (7, False, None, "some")
+    assert token["together"] == some["together"] == [7, "some"]
+    assert some["alpha"]["local"] == pytest.approx(shown["probability"], rel=0.1)
+    manifest = json.loads(saved.read_text())
+    (kept,) = manifest["sets"]
+    assert (kept["name"], kept["definition"], kept["ratio"]) == ("some", "regex:^[a-d] - =a", pytest.approx(0.2))
+    assert len(kept["token_ids"]) == shown["tokens"] > 3
+    assert [text["achieved_by_set"][0]["ratio"] for text in manifest["measured"]["texts"]] == list(
+        some["achieved"].values()
+    )
+    assert main(["show", str(saved)]) == 0
+    assert "regex:^[a-d] - =a" in capsys.readouterr().out
+    assert main(command(files, "--set", "some = regex:^[a-d]", "--set", "file:no-such-file", "--ratio", "2")) == 1
+    assert "no-such-file cannot be read" in capsys.readouterr().err
+
+
+def test_a_set_is_printed_with_its_size_probability_and_examples(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(files, "--set", "some = regex:^[a-d]", "--ratio", "0.5")) == 0
+    printed = capsys.readouterr().out
+    assert "token sets: mean probability on 2,048 positions" in printed
+    assert "set some (" in printed
+    assert "1 token set steered one at a time" in printed
+    assert main(command(files, "--set", "letters", "--ratio", "0.5")) == 1
+    assert "'letters' is no term" in capsys.readouterr().err
+
+
 def test_saved_edits_come_back(studied, tmp_path: Path) -> None:
     analysis, samples = studied("plain")
     session = LiveSession(analysis)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tpe_core.errors import TpeError
-from tpe_core.token_sets.definition import Combined, Term, named_definition, parse_definition
+from tpe_core.token_sets.definition import FORMS, Combined, Term, named_definition, parse_definition
+from tpe_core.token_sets.resolving import TERMS, class_names
 
 HAN, ONE, FIVE = Term("script", "Han"), Term("token", "1"), Term("id", "5")
 
@@ -63,3 +66,14 @@ def test_a_name_stands_before_an_equals_sign_and_never_in_a_definition() -> None
     assert named_definition("caps=regex:^[A-Z]") == ("caps", "regex:^[A-Z]")
     for plain in ("=London", "regex:x=y", "#17", "(#1)", "script:Han - =1"):
         assert named_definition(plain) == ("", plain)
+
+
+def test_the_documentation_lists_every_form_and_every_class() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text(encoding="utf-8")
+    assert all(f"| `{form}` | {about} |" in page for form, about in FORMS.items())
+    assert all(f"`{name}`" in page for name in class_names())
+    assert len(FORMS) == len(TERMS)
+    for form in FORMS:
+        found = parse_definition(form)
+        assert isinstance(found, Term)
+        assert found.kind in TERMS
