@@ -133,18 +133,24 @@ def compare(
     prompts: Sequence[str],
     wanted: tuple[Answers, Answers],
     found: tuple[Answers, Answers],
+    *,
+    by_runtime: bool = False,
 ) -> RuntimeComparison:
-    """Pair the `TOP` tokens by prediction with what a runtime gave: (with the edit, without it) on both sides."""
+    """Pair the `TOP` tokens by prediction with what a runtime gave: (with the edit, without it) on both sides.
+
+    With `by_runtime` the tokens are those that the runtime reports as the most probable, of one that reports few.
+    """
     names = token_texts(model.tokenizer, model.head.vocab_rows)
     sides = [
-        tuple(_paired(prompt, names, p, q) for prompt, p, q in zip(prompts, *side, strict=True))
+        tuple(_paired(prompt, names, p, q, q if by_runtime else p) for prompt, p, q in zip(prompts, *side, strict=True))
         for side in zip(wanted, found, strict=True)
     ]
     return RuntimeComparison(runtime=runtime, edited=sides[0], unedited=sides[1])
 
 
-def _paired(prompt: str, names: Sequence[str], wanted: Floats, found: Floats) -> PromptComparison:
-    first = np.argsort(-wanted[: len(names)], kind="stable")[:TOP]
+def _paired(prompt: str, names: Sequence[str], wanted: Floats, found: Floats, by: Floats) -> PromptComparison:
+    """The pairs of the tokens that `by` gives most; those of which it says nothing (NaN) are none."""
+    first = np.argsort(-by[: len(names)], kind="stable")[: min(TOP, int(np.isfinite(by[: len(names)]).sum()))]
     pairs = (TokenPair(int(i), names[i], float(wanted[i]), float(np.nan_to_num(found[i]))) for i in first)
     return PromptComparison(prompt, tuple(pairs))
 

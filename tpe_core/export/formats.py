@@ -183,6 +183,7 @@ FORMATS: Registry[Format] = Registry(
         check=_check_biases,
         judge=_judge_biases,
         write=_write_biases,
+        settings=("server",),
     ),
     Format(
         name="gguf",

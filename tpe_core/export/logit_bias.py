@@ -26,6 +26,7 @@ from tpe_core.errors import TpeError
 from tpe_core.export.llama_answers import answers_of_file
 from tpe_core.export.llama_cpp import is_installed
 from tpe_core.export.plan import Exported, Request, Verdict
+from tpe_core.export.server import answers_of_server, find_server
 from tpe_core.json_text import json_text, parse_json
 from tpe_core.manifest.manifest import read_manifest
 from tpe_core.manifest.self_test import prompt_logits
@@ -130,11 +131,15 @@ def export_logit_bias(request: Request, verdict: Verdict) -> Steps[Exported]:
         clipped = int((values != fitted).sum())
     else:
         clipped = 0
-    document = {"logit_bias": {str(i): round(float(value), 6) for i, value in zip(ids, values, strict=True)}}
+    biases = {i: round(float(value), 6) for i, value in zip(ids, values, strict=True)}
+    document = {"logit_bias": {str(i): value for i, value in biases.items()}}
     data = (json_text(document) + "\n").encode()
     comparison, checked = None, "no runtime: the file is a part of a request to a server"
-    if model.gguf is not None and is_installed():
-        comparison = yield from _served(request, dict(zip(ids, values.tolist(), strict=True)))
+    server = request.settings.get("server")
+    if server is not None:
+        comparison, checked = yield from _asked(request, str(server), biases)
+    elif model.gguf is not None and is_installed():
+        comparison = yield from _served(request, biases)
         checked = f"asked of {comparison.runtime}, the predicted probabilities being those of the constants"
     yield Progress("write the biases", 0)
     try:
@@ -157,8 +162,10 @@ def export_logit_bias(request: Request, verdict: Verdict) -> Steps[Exported]:
     )
 
 
-def _served(request: Request, biases: dict[int, float]) -> Steps[RuntimeComparison]:
-    """What llama.cpp's server gives with the biases and without them, by the GGUF file that the model came as."""
+def _predictions(
+    request: Request, biases: dict[int, float]
+) -> tuple[tuple[str, ...], tuple[list[Floats], list[Floats]]]:
+    """(the prompts, the engine's probabilities after each with the biases and without them)."""
     model = request.model
     document = None if request.manifest is None else read_manifest(request.manifest)[0]
     prompts = prompts_for(model, document)
@@ -169,7 +176,33 @@ def _served(request: Request, biases: dict[int, float]) -> Steps[RuntimeComparis
         z[list(biases)] += list(biases.values())
         return z
 
-    wanted = (answers(biased, prompts), answers(ask, prompts))
+    return prompts, (answers(biased, prompts), answers(ask, prompts))
+
+
+def _asked(request: Request, url: str, biases: dict[int, float]) -> Steps[tuple[RuntimeComparison, str]]:
+    """(what a server gives with the biases and without them, what was checked)."""
+    model = request.model
+    yield Progress("ask the server", 0)
+    server = find_server(url)
+    prompts, wanted = _predictions(request, biases)
+    first = yield from answers_of_server(model, server, prompts, biases)
+    second = yield from answers_of_server(model, server, prompts, {})
+    comparison = compare(model, server.name, prompts, wanted, (first, second), by_runtime=True)
+    checked = f"asked of {server.name}, the predicted probabilities being those of the constants"
+    if all(
+        np.allclose(one, other, rtol=1e-3, atol=1e-6, equal_nan=True) for one, other in zip(first, second, strict=True)
+    ):
+        checked = (
+            f"asked of {server.name}, which gave the same with and without the biases: it ignores them, or reports "
+            "probabilities before them (vLLM does, unless it runs with --logprobs-mode processed_logprobs)"
+        )
+    return comparison, checked
+
+
+def _served(request: Request, biases: dict[int, float]) -> Steps[RuntimeComparison]:
+    """What llama.cpp's server gives with the biases and without them, by the GGUF file that the model came as."""
+    model = request.model
+    prompts, wanted = _predictions(request, biases)
     file = Path() if model.gguf is None else model.gguf.path
     runtime, first = yield from answers_of_file(model, file, prompts, biases)
     _, second = yield from answers_of_file(model, file, prompts)

@@ -50,6 +50,14 @@ def bake(
     modelfile: Annotated[
         bool, typer.Option("--modelfile", help="With --to gguf, also write a Modelfile for Ollama beside it.")
     ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="With --to logit-bias, compare with what the OpenAI-style server at this address gives.",
+            metavar="URL",
+            show_default=False,
+        ),
+    ] = None,
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="Write the closest form where the architecture has no exact one.")
     ] = False,
@@ -59,10 +67,15 @@ def bake(
 ) -> None:
     """Write an edit in a format, load it back, and compare before it gets its name."""
     chosen = FORMATS.choose(to)
-    settings = {"head_type": head_type, "modelfile": modelfile or None}
+    settings = {"head_type": head_type, "modelfile": modelfile or None, "server": server}
     given = {name: value for name, value in settings.items() if value is not None}
     if others := sorted(given.keys() - set(chosen.settings)):
-        raise typer.BadParameter(f"--{others[0].replace('_', '-')} is for --to gguf: leave it out.")
+        takers = " or ".join(f"--to {each.name}" for each in FORMATS.values() if others[0] in each.settings)
+        raise typer.BadParameter(f"--{others[0].replace('_', '-')} is for {takers}: leave it out.")
+    if server is not None:
+        from tpe_core.export.server import check_server_url
+
+        check_server_url(server)
     refuse_existing(lambda: chosen.check(out, force))  # what can be refused before the model is loaded
 
     from tpe_core.manifest.manifest import check_model, read_edit
