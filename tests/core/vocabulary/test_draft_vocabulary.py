@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -352,3 +353,34 @@ def test_a_file_that_is_there_is_refused_before_the_load(tmp_path: Path, capsys:
     assert "is not a draft vocabulary" in " ".join(capsys.readouterr().err.split())
     assert main(["vocabulary", "./no-such-model", "--keep", "9", "--coverage", "0.5"]) == 2
     assert "exclude each other" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("suffix", FILES)
+def test_kill_9_before_any_step_of_writing_leaves_no_file_or_the_earlier_one(
+    draft: DraftVocabulary, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / f"rows{suffix}", []
+
+    def before(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*words: Any) -> Any:
+            child = os.fork()
+            if child == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.waitpid(child, 0)
+            seen.append((name, path.read_bytes() if path.exists() else b""))
+            return real(*words)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("fsync", "replace"):
+        before(name)
+    write_vocabulary(path, draft)
+    first = path.read_bytes()
+    assert [(name, data) for name, data in seen if name == "replace" or not data] == [("fsync", b""), ("replace", b"")]
+    seen.clear()
+    write_vocabulary(path, replace(draft, size=50), replace=True)
+    assert [data for name, data in seen][:2] == [first, first]
+    assert path.read_bytes() != first
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
