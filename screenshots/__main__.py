@@ -32,7 +32,10 @@ HERE = Path(__file__).parent
 PATIENCE = 900.0  # seconds for the first detection, and for a whole sweep
 SIZES = ((80, 24), (160, 48))
 COLOURS = {"dark": "", "light": "-light"}  # by theme: what ends a picture's name
-NEAR = (LocalModel("./models/SmolLM2-135M-Instruct.Q4_1.gguf", 97_800_000, 0.0), LocalModel("./run-7", 541_000_000, 0.0))
+NEAR = (
+    LocalModel("./models/SmolLM2-135M-Instruct.Q4_1.gguf", 97_800_000, 0.0),
+    LocalModel("./run-7", 541_000_000, 0.0),
+)
 STARTS = frozenset("raTDFLVn5")  # keys after which a job or a question may come
 RECENT = ("EleutherAI/pythia-160m", "demo", "openai-community/gpt2")
 """What a machine that has other models than this one would list."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tpe_core.errors import TpeError
 from tpe_core.json_text import json_text, nulled
 from tpe_core.outputs import beginning, check_output
 
-__all__ = ["Note", "Notebook", "check_notebook_file", "write_notebook"]
+__all__ = ["Note", "Notebook", "check_notebook_file", "notebook_document", "notebook_markdown", "write_notebook"]
 
 KIND = "tpe.notebook"
 TITLE = "# tpe notebook"
@@ -52,6 +52,7 @@ class Notebook:
 
     def __init__(self) -> None:
         self._notes: list[Note] = []
+        self.count = 0  # of the notes that were ever made
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -69,34 +70,49 @@ class Notebook:
             if (last.model, last.prompt, last.edit) == (note.model, note.prompt, note.edit):
                 return False
         self._notes.append(note)
+        self.count += 1
         del self._notes[: max(0, len(self._notes) - MOST)]
         return True
 
+    def since(self, count: int) -> tuple[Note, ...]:
+        """The notes that were made after the first `count`, as far as they are still here."""
+        new = self.count - count
+        return tuple(self._notes[-new:]) if new > 0 else ()
+
     def to_dict(self) -> dict[str, Any]:
         """The notebook as a JSON document."""
-        return {"kind": KIND, "schema": 1, "notes": [note.to_dict() for note in self._notes]}
+        return notebook_document([note.to_dict() for note in self._notes])
 
     def markdown(self) -> str:
         """The notebook as a table for each model, in Markdown."""
-        parts = [TITLE, ""]
-        for model in dict.fromkeys(note.model for note in self._notes):
-            parts += [f"## {_cell(model)}", "", _row(COLUMNS), _row(["---"] * len(COLUMNS))]
-            parts += [_row(_cells(note)) for note in self._notes if note.model == model]
-            parts.append("")
-        return "\n".join(parts)
+        return notebook_markdown([note.to_dict() for note in self._notes])
 
 
-def _cells(note: Note) -> Sequence[str]:
-    same = note.top_base == note.top_now
+def notebook_document(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The JSON document of notes, each as `Note.to_dict` gives it."""
+    return {"kind": KIND, "schema": 1, "notes": list(notes)}
+
+
+def notebook_markdown(notes: Sequence[Mapping[str, Any]]) -> str:
+    """Notes, each as `Note.to_dict` gives it, as a table for each model, in Markdown."""
+    parts = [TITLE, ""]
+    for model in dict.fromkeys(note["model"] for note in notes):
+        parts += [f"## {_cell(model)}", "", _row(COLUMNS), _row(["---"] * len(COLUMNS))]
+        parts += [_row(_cells(note)) for note in notes if note["model"] == model]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _cells(note: Mapping[str, Any]) -> Sequence[str]:
+    edit, base, now = note["edit"], note["top_base"], note["top_now"]
     return (
-        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(note.time)),
-        note.change,
-        f"{len(note.edit.pruned)} ({note.edit.replacement})" if note.edit.pruned else "",
-        str(len(note.edit.steering) or ""),
-        f"{note.kl:.4g}",
-        f"{note.js:.4g}",
-        note.top_now if same else f"{note.top_base} → {note.top_now}",
-        note.prompt,
+        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(note["time"])),
+        note["change"],
+        f"{len(edit['pruned'])} ({edit['replacement']})" if edit["pruned"] else "",
+        str(len(edit["steering"]) or ""),
+        *("" if note[name] is None else f"{note[name]:.4g}" for name in ("kl", "js")),
+        now if base == now else f"{base} → {now}",
+        note["prompt"],
     )
 
 

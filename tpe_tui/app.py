@@ -340,6 +340,7 @@ class TpeApp(EngineApp):
         if self._inspector is not None and opened is not None:
             head = _head_of(opened.table, opened.head_sha256)
             self.memory.keep(workspace.options, head, self._inspector.view(), workspace.history)
+            self.memory.keep_notes(workspace.notebook)
             sweep = self._inspector.runs.sweep
             if sweep.result is not None and sweep.job is None and not sweep.outdated:
                 self.memory.keep_sweep(sweep.result)

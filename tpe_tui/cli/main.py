@@ -274,7 +274,7 @@ COMMANDS: Registry[Command] = Registry(
     Command(name="cache", about="List what is stored on this machine, or prune it.", run=cache),
     Command(
         name="sessions",
-        about="List the inspector's sessions, open one (also tpe --session NAME), or delete one.",
+        about="List the inspector's sessions, open one (also tpe --session NAME), print its notes, or delete one.",
         run=sessions,
     ),
     Command(

@@ -1,9 +1,9 @@
-"""`tpe sessions`: the inspector's sessions on this machine, opening one, and removing one."""
+"""`tpe sessions`: the inspector's sessions on this machine, opening one, its notebook, and removing one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,13 @@ from tpe_tui.cli.completion import one_of
 from tpe_tui.cli.console import no_terminal, on_terminal, print_json, print_lines
 from tpe_tui.cli.options import OUTPUT, takes
 
+if TYPE_CHECKING:
+    from tpe_tui.shell.sessions import SessionStore
+
 __all__ = ["SessionName", "complete_session", "is_given", "session_options", "sessions"]
 
-LIST, OPEN, DELETE = "list", "open", "delete"
+LIST, OPEN, NOTES, DELETE = "list", "open", "notes", "delete"
+ACTIONS = (LIST, OPEN, NOTES, DELETE)
 
 
 def complete_session(incomplete: str) -> list[str]:
@@ -39,24 +43,26 @@ SessionName = Annotated[
 def sessions(
     action: Annotated[
         str,
-        typer.Argument(help="list the sessions; open one; delete one.", autocompletion=one_of(LIST, OPEN, DELETE)),
+        typer.Argument(
+            help="list the sessions; open one; print its notes; delete one.", autocompletion=one_of(*ACTIONS)
+        ),
     ] = LIST,
     name: Annotated[
-        str | None, typer.Argument(help="Of open and delete: which one.", autocompletion=complete_session)
+        str | None, typer.Argument(help="Of open, notes and delete: which one.", autocompletion=complete_session)
     ] = None,
     *,
     json_: bool,
 ) -> None:
-    """List the inspector's sessions, the last saved first; open one, or delete one."""
+    """List the inspector's sessions, the last saved first; open one, print what was tried in it, or delete one."""
     from tpe_tui.cli.sessions_tables import listed, listing, listing_document
     from tpe_tui.shell.sessions import SessionError, SessionStore
 
-    if action not in (LIST, OPEN, DELETE):
-        raise typer.BadParameter(f"{action!r} is neither {LIST}, {OPEN} nor {DELETE}.")
+    if action not in ACTIONS:
+        raise typer.BadParameter(f"{action!r} is neither {', '.join(ACTIONS[:-1])} nor {DELETE}.")
     if (name is None) != (action == LIST):
         raise typer.BadParameter(f"{LIST} takes no name." if name else f"{action} takes the name of a session.")
-    if json_ and action != LIST:
-        raise typer.BadParameter(f"--json is of `tpe sessions {LIST}`.")
+    if json_ and action not in (LIST, NOTES):
+        raise typer.BadParameter(f"--json is of `tpe sessions {LIST}` and `tpe sessions {NOTES}`.")
     store = SessionStore()
     if name is None:
         found = listed(store)
@@ -69,12 +75,32 @@ def sessions(
         store.delete(name)
         print_lines([f"The session {name} is removed."])
         return
+    if action == NOTES:
+        print_notes(store, name, as_json=json_)
+        return
     session = store.read(name)
     if session is None:
         raise SessionError(f"there is no session {name}: tpe sessions lists them, tpe --session {name} begins it.")
     if store.is_open(name):
         raise SessionError(f"the session {name} is open in {store.holder(name)}: leave it there first.")
     open_session(session.options, name)
+
+
+def print_notes(store: SessionStore, name: str, *, as_json: bool) -> None:
+    """Print every edit that was tried in a session, with what it did, as Markdown or JSON. Raises `SessionError`."""
+    from tpe_core.notebook import notebook_document, notebook_markdown
+    from tpe_tui.shell.sessions import SessionError
+
+    notes = store.read_notes(name)
+    if not notes:
+        there = (
+            "has no notes yet: an edit is noted once its answer is seen" if name in store.names() else "is not there"
+        )
+        raise SessionError(f"the session {name} {there}; tpe sessions lists them.")
+    if as_json:
+        print_json(notebook_document(notes))
+    else:
+        print_lines(notebook_markdown(notes).splitlines())
 
 
 def open_session(options: RunOptions, name: str) -> None:

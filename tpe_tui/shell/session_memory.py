@@ -15,6 +15,7 @@ from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import METHODS, Intervention
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
+from tpe_core.notebook import Notebook
 from tpe_core.options import RunOptions
 from tpe_core.pruning.results import PruningResult
 from tpe_tui.cells import clock_or_date
@@ -76,6 +77,7 @@ class SessionMemory:
         self._options: RunOptions | None = None  # of the model whose session is open
         self._head: HeadFacts | None = None
         self._is_preview = False
+        self._noted = 0  # of the notebook's notes, those that were given to be written
         self._last_sweep: PruningResult | None = None  # as it was read, or given to be written
         self._last: SavedSession | None = None  # as it was read, or given to be written
 
@@ -159,6 +161,12 @@ class SessionMemory:
             return
         self._last_sweep = result
         self._writer.give_sweep(self.name, self._options, self._head, result)
+
+    def keep_notes(self, notebook: Notebook) -> None:
+        """Have the notes that were made since the last call added to those of the open session."""
+        if self._lock is not None and (notes := notebook.since(self._noted)):
+            self._writer.give_notes(self.name, notes)
+        self._noted = notebook.count
 
     def kept_sweep(self) -> tuple[PruningResult, bool] | None:
         """The curves of the open session's last sweep, and whether they are of another detection; None without any."""

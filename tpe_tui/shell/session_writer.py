@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tpe_core.notebook import Note
 from tpe_core.options import RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.results import PruningResult
@@ -21,6 +22,7 @@ class SessionWriter:
         self.problem = ""  # why the last state could not be written, in a sentence
         self._store = store
         self._waiting: dict[str, tuple[Path, Callable[[], None]]] = {}  # by what it is
+        self._notes: list[Note] = []
         self._changed = threading.Condition()
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -32,6 +34,22 @@ class SessionWriter:
     def give_sweep(self, name: str, options: RunOptions, head: HeadFacts, result: PruningResult) -> None:
         """Have the curves of a session's sweep written soon."""
         self._give("sweep", name, lambda: self._store.write_sweep(name, options, head, result))
+
+    def give_notes(self, name: str, notes: Sequence[Note]) -> None:
+        """Have notes added to a session's notebook soon; none of them is replaced by later ones."""
+        with self._changed:
+            self._notes.extend(notes)
+        self._give("notes", name, lambda: self._append(name))
+
+    def _append(self, name: str) -> None:
+        with self._changed:
+            notes, self._notes = self._notes, []
+        try:
+            self._store.append_notes(name, notes)
+        except OSError:  # they are tried again with the next ones
+            with self._changed:
+                self._notes[:0] = notes
+            raise
 
     def _give(self, what: str, name: str, write: Callable[[], None]) -> None:
         with self._changed:

@@ -10,9 +10,9 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from typing import Any, cast
 from tpe_core.edits.intervention import Intervention, Method, Steering
 from tpe_core.errors import TpeError
 from tpe_core.json_text import json_text, parse_json
+from tpe_core.notebook import Note
 from tpe_core.options import RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.results import PruningResult
@@ -51,6 +52,8 @@ MAX_DIMS = 500_000
 """Dimensions that the steps of a saved history toggle, all together: what more there is of the oldest is left out."""
 
 MAX_STEPS = 10_000
+MAX_NOTES_BYTES = 16 * 2**20
+NOTE_FIELDS = {each.name for each in fields(Note)}
 LOCK_SECONDS = 0.02  # between two tries
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_CHARACTERS = 48  # of a name that is made from a model's
@@ -274,6 +277,54 @@ class SessionStore:
     def _sweep_path(self, name: str) -> Path:
         return self.folder / f"{check_name(name)}.sweep"
 
+    def append_notes(self, name: str, notes: Sequence[Note]) -> None:
+        """Add notes to a session's notebook, a line of JSON each, in a file beside its own. Raises OSError.
+
+        Of a file of more than `MAX_NOTES_BYTES` the older half is dropped.
+        """
+        from tpe_core.store import write_file
+
+        path = self._notes_path(name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = "".join(f"{json_text(_plain(note.to_dict()))}\n" for note in notes)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            before = os.fstat(descriptor).st_size
+            was_cut = before and os.pread(descriptor, 1, before - 1) != b"\n"  # as by a lost power line
+            left = memoryview(f"{chr(10) if was_cut else ''}{lines}".encode())
+            try:
+                while left:
+                    left = left[os.write(descriptor, left) :]
+            except OSError:  # nothing half-written stays
+                os.ftruncate(descriptor, before)
+                if not before:
+                    path.unlink()
+                raise
+        finally:
+            os.close(descriptor)
+        if path.stat().st_size > MAX_NOTES_BYTES:
+            kept = path.read_bytes()[-MAX_NOTES_BYTES // 2 :]
+            write_file(path, [kept[kept.index(b"\n") + 1 :]])
+
+    def read_notes(self, name: str) -> list[dict[str, Any]]:
+        """A session's notebook, each note as `Note.to_dict` gives it; without what is broken. Raises `SessionError`."""
+        try:
+            lines = self._notes_path(name).read_bytes().splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise SessionError(f"the notes of {name} cannot be read ({error.strerror or error}).") from None
+        notes = []
+        for line in lines:
+            with suppress(ValueError):
+                note = parse_json(line)
+                if isinstance(note, dict) and note.keys() >= NOTE_FIELDS and isinstance(note["edit"], dict):
+                    notes.append(note)
+        return notes
+
+    def _notes_path(self, name: str) -> Path:
+        return self.folder / f"{check_name(name)}.notes"
+
     def rename(self, name: str, base: str) -> str | None:
         """Give a session the first free name of `base`-2, `base`-3 and so on; None where the disk refuses."""
         for number in range(2, 1000):
@@ -281,8 +332,9 @@ class SessionStore:
             if not self.path(other).exists() and (lock := self.lock(other)) is not None:
                 try:
                     self.path(name).rename(self.path(other))
-                    with suppress(FileNotFoundError):
-                        self._sweep_path(name).rename(self._sweep_path(other))
+                    for of in (self._sweep_path, self._notes_path):
+                        with suppress(FileNotFoundError):
+                            of(name).rename(of(other))
                 except OSError:
                     return None
                 finally:
@@ -299,7 +351,8 @@ class SessionStore:
         if lock is None:
             raise SessionError(f"the session {name} is open in {self.holder(name)}: leave it there first.")
         try:
-            self._sweep_path(name).unlink(missing_ok=True)
+            for of in (self._sweep_path, self._notes_path):
+                of(name).unlink(missing_ok=True)
             path.unlink()
         except OSError as error:
             raise SessionError(f"the session {name} cannot be removed ({error.strerror or error}).") from None

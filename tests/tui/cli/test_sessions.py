@@ -11,6 +11,7 @@ import pytest
 import tpe_tui.app
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.errors import FAILED, USAGE
+from tpe_core.notebook import Note
 from tpe_core.options import RunOptions
 from tpe_tui.cli.main import main
 from tpe_tui.cli.sessions import complete_session
@@ -170,3 +171,30 @@ def test_a_session_is_removed(store: SessionStore, capsys: pytest.CaptureFixture
 def test_names_are_completed(store: SessionStore) -> None:
     assert complete_session("") == ["demo", "empty", "heads"]
     assert complete_session("h") == ["heads"]
+
+
+def test_the_notes_of_a_session_are_printed_as_markdown_or_json(
+    store: SessionStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = Note(time=1e9, model="some/model", prompt="a|b", edit=EDIT, change="prune 2 dims", kl=0.25, js=0.06,
+                top_base="·a", top_now="·b")  # fmt: skip
+    store.append_notes("heads", [note])
+    assert main(["sessions", "notes", "heads"]) == 0
+    markdown = capsys.readouterr().out
+    assert "## some/model" in markdown
+    assert "| prune 2 dims | 2 (mean) | 1 | 0.25 | 0.06 | ·a → ·b | a\\|b |" in markdown
+    assert main(["sessions", "notes", "heads", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == {
+        "kind": "tpe.notebook",
+        "schema": 1,
+        "notes": [note.to_dict() | {"edit": document["notes"][0]["edit"]}],
+    }
+    assert document["notes"][0]["edit"]["pruned"] == [3, 14]
+
+
+@pytest.mark.parametrize(("name", "said"), [("demo", "has no notes yet"), ("nobody", "is not there")])
+@pytest.mark.usefixtures("store")
+def test_a_session_without_notes_says_so(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sessions", "notes", name]) == FAILED
+    assert said in capsys.readouterr().err

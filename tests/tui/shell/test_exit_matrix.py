@@ -14,6 +14,7 @@ from tests.tui.terminal_session import HUNG_UP, IN_TIME, LEFT, READY, Session
 
 STATES = ("idle", "job", "dialog")
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+KEPT = {"demo.json", "demo.notes", "recent.json"}
 NOT_KEPT = b"tpe: the session is not kept for the next start: "
 
 Open = Callable[..., Session]
@@ -77,7 +78,7 @@ def test_a_signal_ends_the_job_keeps_the_view_and_leaves_a_clean_terminal(
     assert time.monotonic() - sent <= IN_TIME + 1
     assert termios.tcgetattr(session.slave) == session.before
     assert session.seen.split(LEFT)[-1].count(b"tpe: ") == 0
-    assert set(files(tmp_path)) == {"demo.json"}
+    assert set(files(tmp_path)) == KEPT
     assert min(files(tmp_path).values()) > 0
     assert is_ended_job(tmp_path, state)
 
@@ -88,7 +89,7 @@ def test_kill_9_leaves_no_half_written_file(opened: Open, tmp_path: Path, state:
     session.process.kill()
     assert session.process.wait(10) == -signal.SIGKILL
     left = files(tmp_path)
-    assert set(left) <= {"demo.json", "demo.lock"}, "a lock that nobody holds is no lock"
+    assert set(left) <= {*KEPT, "demo.lock"}, "a lock that nobody holds is no lock"
     assert min(left.values(), default=1) > 0
     assert termios.tcgetattr(session.slave) != session.before  # nobody is left to clean it
 
@@ -111,7 +112,7 @@ def test_half_a_terminal_that_goes_ends_the_process_and_the_other_half_is_clean(
     else:
         session.settle(0.1)
         assert LEFT in session.seen
-    assert set(files(tmp_path)) == {"demo.json"}
+    assert set(files(tmp_path)) == KEPT
     assert is_ended_job(tmp_path, state)
 
 

@@ -192,6 +192,27 @@ async def test_the_list_of_prompts_and_the_curves_of_a_sweep_come_back(start: St
     assert not list(store.folder.iterdir())
 
 
+async def test_every_edit_that_was_tried_is_noted_over_all_starts(start: Start, store: SessionStore) -> None:
+    for prompt, keys in (("one", ["space", "j", "space"]), ("two", ["space"])):
+        async with start() as (app, pilot):
+            await pilot.press("p")
+            await type_line(pilot, prompt)
+            for key in keys:
+                await pilot.press(key)
+                await answered(app, pilot)
+                app.remember()
+            await died(app)
+    notes = store.read_notes("demo")
+    tried = [(note["prompt"], len(note["edit"]["pruned"])) for note in notes if note["edit"]["pruned"]]
+    assert tried == [("one", 1), ("one", 2), ("two", 1)]
+    assert all(note["kl"] >= 0 for note in notes)
+    assert len({json.dumps(note) for note in notes}) == len(notes), "none is written twice"
+    store.rename("demo", "demo")
+    assert store.read_notes("demo-2") == notes
+    store.delete("demo-2")
+    assert not list(store.folder.iterdir())
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"kind": "tpe.session-sweep"}', b"\xff"])
 async def test_curves_that_cannot_be_read_stop_no_start(start: Start, store: SessionStore, content: bytes) -> None:
     store.folder.mkdir(parents=True)
@@ -397,7 +418,7 @@ def test_a_process_that_is_ended_leaves_its_edit_and_the_next_one_offers_it(
         second.close()
     assert kept(store).edit.last == found.edit.last
     assert not kept(store).edit.is_held_back
-    assert [path.name for path in store.folder.iterdir()] == ["demo.json"]
+    assert sorted(path.name for path in store.folder.iterdir()) == ["demo.json", "demo.notes"]
 
 
 def test_a_mistake_of_its_own_loses_no_edit(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tpe_core.edits.intervention import Intervention, Steering
+from tpe_core.notebook import Note
 from tpe_core.options import RunOptions
 from tpe_tui.shell.session_writer import SessionWriter
 from tpe_tui.shell.sessions import (
@@ -302,3 +303,46 @@ def test_the_writer_writes_the_last_state_and_says_what_stops_it(store: SessionS
     writer.flush()
     assert writer.problem.startswith("the session is not kept for the next start: ")
     assert os.fspath(store.path("one").name) in writer.problem
+
+
+def noted(dim: int) -> Note:
+    edit = Intervention((dim,))
+    return Note(time=1e9, model="demo", prompt="a\nb \ud800", edit=edit, change="prune", kl=0.1, js=0.05, top_base="·a",
+                top_now="·b")  # fmt: skip
+
+
+def test_notes_are_added_one_behind_the_other_and_broken_ones_are_passed_over(store: SessionStore) -> None:
+    assert store.read_notes("one") == []
+    store.append_notes("one", [noted(1), noted(2)])
+    path = store._notes_path("one")
+    path.write_bytes(path.read_bytes() + b'{"time": 1\n[1]\n{"edit": 3')  # the last one was cut
+    store.append_notes("one", [noted(3)])
+    assert [note["edit"]["pruned"] for note in store.read_notes("one")] == [[1], [2], [3]]
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_of_a_long_notebook_the_older_half_is_dropped(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tpe_tui.shell.sessions.MAX_NOTES_BYTES", 2000)
+    for dim in range(40):
+        store.append_notes("one", [noted(dim)])
+    kept = [note["edit"]["pruned"][0] for note in store.read_notes("one")]
+    assert kept == list(range(kept[0], 40))
+    assert 2 <= len(kept) < 40
+    assert store._notes_path("one").stat().st_size <= 2000
+
+
+def test_the_writer_loses_no_note_while_a_slow_disk_writes(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, go_on, append = SessionWriter(store), threading.Event(), SessionStore.append_notes
+
+    def slow(self: SessionStore, name: str, notes: list[Note]) -> None:
+        go_on.wait(20)
+        append(self, name, notes)
+
+    monkeypatch.setattr(SessionStore, "append_notes", slow)
+    for dim in range(5):
+        writer.give_notes("one", [noted(dim)])
+    go_on.set()
+    writer.flush()
+    assert [note["edit"]["pruned"] for note in store.read_notes("one")] == [[dim] for dim in range(5)]
