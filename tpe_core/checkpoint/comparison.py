@@ -131,8 +131,8 @@ def compare(
     model: LanguageModel,
     runtime: str,
     prompts: Sequence[str],
-    wanted: tuple[Answers, Answers],
-    found: tuple[Answers, Answers],
+    predictions: tuple[Answers, Answers],
+    reported: tuple[Answers, Answers],
     *,
     by_runtime: bool = False,
 ) -> RuntimeComparison:
@@ -143,15 +143,15 @@ def compare(
     names = token_texts(model.tokenizer, model.head.vocab_rows)
     sides = [
         tuple(_paired(prompt, names, p, q, q if by_runtime else p) for prompt, p, q in zip(prompts, *side, strict=True))
-        for side in zip(wanted, found, strict=True)
+        for side in zip(predictions, reported, strict=True)
     ]
     return RuntimeComparison(runtime=runtime, edited=sides[0], unedited=sides[1])
 
 
-def _paired(prompt: str, names: Sequence[str], wanted: Floats, found: Floats, by: Floats) -> PromptComparison:
+def _paired(prompt: str, names: Sequence[str], predictions: Floats, reported: Floats, by: Floats) -> PromptComparison:
     """The pairs of the tokens that `by` gives most; those of which it says nothing (NaN) are none."""
     first = np.argsort(-by[: len(names)], kind="stable")[: min(TOP, int(np.isfinite(by[: len(names)]).sum()))]
-    pairs = (TokenPair(int(i), names[i], float(wanted[i]), float(np.nan_to_num(found[i]))) for i in first)
+    pairs = (TokenPair(int(i), names[i], float(predictions[i]), float(np.nan_to_num(reported[i]))) for i in first)
     return PromptComparison(prompt, tuple(pairs))
 
 

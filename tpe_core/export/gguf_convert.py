@@ -125,8 +125,8 @@ def _names(architecture: Architecture, model: LanguageModel) -> Any:
 
 
 def _ggml_name(names: Any, name: str) -> str | None:
-    found: str | None = names.get_name(name, try_suffixes=(".weight", ".bias"))
-    return found
+    ggml_name: str | None = names.get_name(name, try_suffixes=(".weight", ".bias"))
+    return ggml_name
 
 
 def _parameters(model: LanguageModel) -> dict[str, Tensor]:

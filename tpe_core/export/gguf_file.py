@@ -85,9 +85,9 @@ def _cannot(model: LanguageModel) -> str:
         return f"llama.cpp never reads {HEAD} of the architecture {architecture}: its head is {EMBEDDING} always"
     shapes = {tensor.name: tensor.shape for tensor in read_header(model.gguf.path).tensors}
     wanted = (model.site.head.out_features, model.head.hidden_size)  # type: ignore[union-attr]
-    found = shapes.get(HEAD, shapes.get(EMBEDDING))
-    if found != wanted:
-        return f"the head in {model.gguf.name} is {list(found or ())}, and the loaded one {list(wanted)}"
+    shape = shapes.get(HEAD, shapes.get(EMBEDDING))
+    if shape != wanted:
+        return f"the head in {model.gguf.name} is {list(shape or ())}, and the loaded one {list(wanted)}"
     return ""
 
 
@@ -247,8 +247,8 @@ def _check_conversion(model: LanguageModel, made: Path, comparison: RuntimeCompa
             f"{advice}."
         )
     texts = [*(prompt.prompt for prompt in comparison.edited), *TEXTS]
-    found = yield from tokens_in_llama_cpp(made, texts, threads=torch.get_num_threads())
-    for text, ids in zip(texts, found, strict=True):
+    by_llama_cpp = yield from tokens_in_llama_cpp(made, texts, threads=torch.get_num_threads())
+    for text, ids in zip(texts, by_llama_cpp, strict=True):
         own = list(model.tokenizer(text)["input_ids"])
         if own != ids:
             raise TpeError(

@@ -81,11 +81,11 @@ def gguf_vocabulary(tokenizer: Any, rows: int) -> GgufVocabulary | str:
         if why := _not_characters(backend, adds_space):
             return why
     else:
-        found = _rule(backend, bool(model.get("ignore_merges")))
-        if found is None:
+        rule = _rule(backend, bool(model.get("ignore_merges")))
+        if rule is None:
             rules = ", ".join(CUTS)
             return f"its tokenizer cuts a text into words by a rule that is none of those tpe names ({rules})"
-        kind, pre = "gpt2", found
+        kind, pre = "gpt2", rule
     tokens, types = _tokens(document, rows)
     merges = tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
     ids = tokenizer("a")["input_ids"]

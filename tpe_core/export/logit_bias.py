@@ -112,20 +112,20 @@ def export_logit_bias(request: Request, verdict: Verdict) -> Steps[Exported]:
     model, edit = request.model, request.edit
     check_bias_file(request.out, replace=True)
     ids = tuple(entry.token_id for entry in edit.intervention.steering)
-    asked = np.array([math.log(entry.ratio) for entry in edit.intervention.steering])
-    cost, values = None, asked
+    log_ratios = np.array([math.log(entry.ratio) for entry in edit.intervention.steering])
+    cost, values = None, log_ratios
     if verdict.holding == "at a cost":
         if request.detection is None:
             raise TpeError("what a constant bias costs is measured on text: give the export a detection.")
         seen = yield from _seen(model, edit, ids, request.detection)
         yield Progress("fit the biases", 0)
-        fitted = seen.fitted(asked) if edit.rows or model.head.post.cap is not None else asked
+        fitted = seen.fitted(log_ratios) if edit.rows or model.head.post.cap is not None else log_ratios
         values = np.clip(fitted, -LIMIT, LIMIT)
         cost = BiasCost(
             kl=seen.kl(values),
             kl_unclipped=seen.kl(fitted),
-            kl_log_ratio=seen.kl(asked),
-            kl_unedited=seen.kl(np.zeros_like(asked)),
+            kl_log_ratio=seen.kl(log_ratios),
+            kl_unedited=seen.kl(np.zeros_like(log_ratios)),
             positions=len(seen.rest),
         )
         clipped = int((values != fitted).sum())
@@ -137,7 +137,7 @@ def export_logit_bias(request: Request, verdict: Verdict) -> Steps[Exported]:
     comparison, checked = None, "no runtime: the file is a part of a request to a server"
     server = request.settings.get("server")
     if server is not None:
-        comparison, checked = yield from _asked(request, str(server), biases)
+        comparison, checked = yield from _compared_with_server(request, str(server), biases)
     elif model.gguf is not None and is_installed():
         comparison = yield from _served(request, biases)
         checked = f"asked of {comparison.runtime}, the predicted probabilities being those of the constants"
@@ -179,7 +179,7 @@ def _predictions(
     return prompts, (answers(biased, prompts), answers(ask, prompts))
 
 
-def _asked(request: Request, url: str, biases: dict[int, float]) -> Steps[tuple[RuntimeComparison, str]]:
+def _compared_with_server(request: Request, url: str, biases: dict[int, float]) -> Steps[tuple[RuntimeComparison, str]]:
     """(what a server gives with the biases and without them, what was checked)."""
     model = request.model
     yield Progress("ask the server", 0)
@@ -234,9 +234,9 @@ class _Seen:
         target, _ = _means(self.edited, self.rest)
         c = start.copy()
         for _ in range(ROUNDS):
-            found, others = _means(self.plain + c, self.rest)
+            means, others = _means(self.plain + c, self.rest)
             with np.errstate(divide="ignore", invalid="ignore"):
-                step = np.log(target) - np.log(found) - (np.log1p(-target.sum()) - np.log(others))
+                step = np.log(target) - np.log(means) - (np.log1p(-target.sum()) - np.log(others))
             step = np.where(np.isfinite(step), step, 0.0)  # of tokens that are never predicted
             c += step
             if np.abs(step).max(initial=0.0) < NEAR:

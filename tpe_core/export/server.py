@@ -28,7 +28,7 @@ from tpe_core.progress import Progress, Steps
 
 __all__ = ["Server", "answers_of_server", "check_server_url", "find_server"]
 
-ASKED = (20, 5)
+COUNTS = (20, 5)
 """Tokens whose probability is asked for: more than 20 or 5 is what servers refuse."""
 
 TIMEOUT = 60.0  # seconds that a reply may take
@@ -97,14 +97,14 @@ def answers_of_server(
         yield Progress("ask the server", done, len(prompts))
         ids = model.sampling.prompt(prompt, model.context)[0]["input_ids"][0].tolist()
         values = np.full(model.head.total_rows, np.nan)
-        for token_id, p in _asked(server, ids, biases, ids_of).items():
+        for token_id, p in _most_probable(server, ids, biases, ids_of).items():
             if token_id < len(values):
                 values[token_id] = p
         dense.append(values)
     return dense
 
 
-def _asked(
+def _most_probable(
     server: Server, prompt: list[int], biases: Mapping[int, float], ids_of: Mapping[str, int]
 ) -> dict[int, float]:
     """Probability by token id of the most probable tokens after a prompt."""
@@ -112,18 +112,18 @@ def _asked(
     request |= server.beyond
     if biases:
         request["logit_bias"] = {str(token_id): value for token_id, value in biases.items()}
-    for count in ASKED:
+    for count in COUNTS:
         for seed in range(TRIES):
             body = {**request, "logprobs": count, "seed": seed}
             try:
                 reply = _reply(f"{server.url}/v1/completions", body)
             except _RefusedError as refused:
-                if refused.code == 400 and count != ASKED[-1]:
+                if refused.code == 400 and count != COUNTS[-1]:
                     break  # fewer, then
                 raise
-            found = _reported(reply, ids_of)
-            if found:
-                return found
+            probabilities = _reported(reply, ids_of)
+            if probabilities:
+                return probabilities
             if server.owner != "llamacpp":
                 break
     raise TpeError(
@@ -149,7 +149,7 @@ def _reported(reply: Mapping[str, Any], ids_of: Mapping[str, int]) -> dict[int, 
             pairs = [(text, math.exp(value)) for text, value in logprobs["top_logprobs"][0].items()]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         return {}
-    found = {}
+    probabilities = {}
     for name, p in pairs:
         text = str(name)
         if isinstance(name, int):
@@ -159,8 +159,8 @@ def _reported(reply: Mapping[str, Any], ids_of: Mapping[str, int]) -> dict[int, 
         else:
             token_id = ids_of.get(text)
         if token_id is not None and token_id >= 0:
-            found[token_id] = p
-    return found
+            probabilities[token_id] = p
+    return probabilities
 
 
 def _ids_by_text(model: LanguageModel) -> dict[str, int]:
