@@ -58,9 +58,12 @@ from tpe_core.snapshots import (
     PruningForecast,
     TokenDetail,
 )
+from tpe_core.steering.named_sets import summary_of, vocabulary_of
 from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
 from tpe_core.steering.token_search import TokenIndex
 from tpe_core.store import Store
+from tpe_core.token_sets.resolving import resolve_set
+from tpe_core.token_sets.summary import SetSummary
 from tpe_core.token_sets.token_set import TokenSet
 
 if TYPE_CHECKING:
@@ -265,6 +268,14 @@ class LiveSession:
 
         model, edit = self.analysis.model, numbered(lambda: controls().edit, self.basis)
         return (yield from pair_texts(model, fitting(model, request), edit, lambda: controls().pace))
+
+    def find_set(self, definition: str, marked: Sequence[int] = ()) -> SetSummary:
+        """The token set that a definition names, with its probability on the detecting text.
+
+        Raises `TpeError` where it cannot be read or names no token.
+        """
+        found = resolve_set(definition, vocabulary_of(self.analysis, marked=marked))
+        return replace(summary_of(self.analysis, found.token_set), notes=found.notes)
 
     def find_token(self, query: str) -> int:
         """The token whose text or number `query` is; else a `TpeError` that says what it became, and what is near."""

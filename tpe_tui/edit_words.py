@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tpe_core.edits.intervention import Intervention
+from tpe_core.printable import printable_token
 from tpe_tui.cells import number
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def _dims(dims: set[int]) -> str:
 def edit_sizes(edit: Intervention) -> str:
     """How much an edit edits: "3 pruned, 1 steered"."""
     parts = [f"{len(edit.pruned)} pruned"] if edit.pruned else []
-    return ", ".join([*parts, *([f"{len(edit.steering)} steered"] if edit.steering else [])])
+    parts += [f"{len(edit.singles)} steered"] if edit.singles else []
+    parts += [f"set of {len(each)} steered" for each in edit.sets]
+    return ", ".join(parts)
 
 
 Named = tuple[str, Intervention, "NextTokens | None"]
@@ -56,7 +59,12 @@ def compared(first: Named, second: Named, tokens: Sequence[str]) -> str:
     lines += [
         f"pruned in {name} alone: {_listed(dims)}" for name, dims in ((first[0], one - other), (second[0], other - one))
     ]
-    ratios = [{entry.token_id: entry for entry in side[1].steering} for side in (first, second)]
+    for each in dict.fromkeys((*first[1].sets, *second[1].sets)):
+        how = [side[1].how(each) if each in side[1].sets else None for side in (first, second)]
+        said = ["not steered as one" if one is None else f"×{number(one.ratio)} by {one.method}" for one in how]
+        name = f"set {printable_token(each.label)} ({len(each)} tokens)"
+        lines.append(f"{name}: {said[0] if said[0] == said[1] else f'{said[0]} | {said[1]}'}")
+    ratios = [{entry.token_id: entry for entry in side[1].singles} for side in (first, second)]
     for token_id in sorted({*ratios[0], *ratios[1]}):
         name = tokens[token_id] if token_id < len(tokens) else f"#{token_id}"
         entries = [side.get(token_id) for side in ratios]
@@ -79,6 +87,11 @@ def doubtful_words(stability: Stability | None, pruned: Sequence[int]) -> str:
 
 
 def _steered(before: Intervention, after: Intervention, tokens: Sequence[str]) -> list[str]:
+    sets = [each for each in after.sets if each not in before.sets or before.how(each) != after.how(each)]
+    gone = [each for each in before.sets if not after.steering or after.ratio(each.token_ids[0]) == 1]
+    if sets or gone:
+        asked = [f"steer {printable_token(each.label)} ×{number(after.how(each).ratio)}" for each in sets]
+        return [*asked, *(f"stop steering {printable_token(each.label)}" for each in gone)]
     was = {entry.token_id: entry for entry in before.steering}
     now = {entry.token_id: entry for entry in after.steering}
     changed = [token_id for token_id in {**was, **now} if was.get(token_id) != now.get(token_id)]

@@ -110,6 +110,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("steer.exact", "=", "steer it to an exact ratio", "Steer", label="Ratio"),
     Action("steer.reset", "0", "stop steering it", "Steer", label="Reset"),
     Action("steer.method", "d", "next steering method", "Steer"),
+    Action("steer.mark", "B", "mark the selected token for a set, or unmark it", "Steer"),
+    Action(
+        "steer.set",
+        "W",
+        "steer a set of tokens as one: the marked ones, those of the list's filter, a script, a pattern",
+        "Steer",
+        label="Set",
+        headless="tpe steer --set DEFINITION",
+    ),
     Action("tokens.order", "b", "order tokens by base or by now", "Steer", label="Order"),
     Action(
         "plot.previous",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -44,6 +45,8 @@ from tpe_core.steering.results import (
     TextsRead,
 )
 from tpe_core.steering.token_search import TokenIndex
+from tpe_core.token_sets.summary import SetSummary, summarize_set
+from tpe_core.token_sets.token_set import TokenSet
 
 DAY = 86_400.0
 CACHED = [
@@ -590,6 +593,18 @@ class FakeSession:
 
     def find_token(self, query: str) -> int:
         return TokenIndex(self.table.tokens).resolve(query)
+
+    def find_set(self, definition: str, marked: Sequence[int] = ()) -> SetSummary:
+        """``marked``, or the tokens whose number is in the definition after #."""
+        ids = (
+            tuple(marked) if definition == "marked" else tuple(int(each) for each in re.findall(r"#(\d+)", definition))
+        )
+        if not ids:
+            raise TpeError(f"no token of this vocabulary is in the set {definition!r}.")
+        written = " + ".join(f"#{each}" for each in sorted(ids))
+        some = TokenSet(written, ids)
+        with np.errstate(divide="ignore"):
+            return summarize_set(some, np.log(self.alpha), np.zeros(len(self.alpha), np.int64), 4096)
 
     def carried(self) -> object:
         return None

@@ -18,10 +18,14 @@ def vocabulary_of(
 ) -> VocabularyTokens:
     """The tokens of an analysed model, as definitions of sets ask about them; `index` finds a token by its text."""
     model = analysis.model
+
+    def find(text: str) -> int:
+        return (index or TokenIndex(analysis.tokens, model.tokenizer)).resolve(text)
+
     return VocabularyTokens(
         tokenizer=model.tokenizer,
         rows=model.head.vocab_rows,
-        find=(index or TokenIndex(analysis.tokens, model.tokenizer)).resolve,
+        find=find,
         head=model.head,
         counts=analysis.detection.counts,
         marked=marked,

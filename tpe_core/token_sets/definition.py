@@ -8,13 +8,24 @@ that does not close, is put between quotes. Nothing here knows a vocabulary: `re
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from tpe_core.errors import TpeError
 from tpe_core.printable import fit, printable_token
 
-__all__ = ["FORMS", "Combined", "Definition", "Kind", "Term", "named_definition", "parse_definition"]
+__all__ = [
+    "FORMS",
+    "Combined",
+    "Definition",
+    "Kind",
+    "Term",
+    "filter_definition",
+    "named_definition",
+    "parse_definition",
+    "written",
+]
 
 Kind = Literal["regex", "script", "block", "lead-bytes", "file", "class", "near", "token", "id", "marked"]
 
@@ -83,6 +94,31 @@ def parse_definition(text: str) -> Definition:
     if parser.at < len(text):
         raise parser.error(f"{_shown(text[parser.at :].strip())} follows a term without a + or - between spaces")
     return found
+
+
+def filter_definition(text: str) -> str:
+    """The definition of what a filter of the token list shows: tokens that contain a text, whatever its case."""
+    pattern = re.escape(text.replace("·", " ")).replace("\\ ", " ")
+    quote = '"' if "'" in pattern else "'"
+    return f"regex:{quote}(?i){pattern}{quote}"
+
+
+def written(definition: Definition, marked: Collection[int] = ()) -> str:
+    """A definition as text that means the same anywhere: `marked` tokens by their ids."""
+    if isinstance(definition, Combined):
+        left, right = written(definition.left, marked), written(definition.right, marked)
+        if isinstance(definition.right, Combined):
+            right = f"({right})"
+        return f"{left} {definition.operator} {right}"
+    if definition.kind == "marked":
+        ids = " + ".join(f"#{token_id}" for token_id in sorted(marked))
+        return f"({ids})" if len(marked) > 1 else ids
+    prefix = next(prefix for prefix, kind in PREFIXES if kind == definition.kind)
+    argument = definition.argument
+    if OPERATOR.search(argument) or set(argument) & set("()") or argument[:1] in {"'", '"'}:
+        quote = '"' if "'" in argument else "'"
+        argument = f"{quote}{argument}{quote}"
+    return prefix + argument
 
 
 def _shown(text: str) -> str:

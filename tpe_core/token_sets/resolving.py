@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tpe_core.clamping import at_least
 from tpe_core.errors import TpeError
 from tpe_core.printable import fit, printable_token, special_ids
-from tpe_core.token_sets.definition import Combined, Definition, Kind, Term, named_definition, parse_definition
+from tpe_core.token_sets.definition import Combined, Definition, Kind, named_definition, parse_definition, written
 from tpe_core.token_sets.listed_tokens import listed_tokens
 from tpe_core.token_sets.scripts import begins_script, has_property
 from tpe_core.token_sets.token_bytes import TokenContent, token_contents
@@ -110,16 +110,19 @@ def resolve_set(text: str, tokens: VocabularyTokens) -> ResolvedSet:
     Tokens that the head never predicts are left out. Raises `TpeError` where the definition cannot be read, names what
     does not exist, or has no token.
     """
-    name, written = named_definition(text)
+    name, plain = named_definition(text)
     notes: list[str] = []
-    ids = np.flatnonzero(_evaluate(parse_definition(written), tokens, notes) & tokens.predictable)
+    definition = parse_definition(plain)
+    ids = np.flatnonzero(_evaluate(definition, tokens, notes) & tokens.predictable)
+    # What is marked is forgotten with the screen that marked it: a definition that is kept has the ids.
+    kept = written(definition, tokens.marked) if "marked" in plain else plain
     if not len(ids):
         detail = f" ({'; '.join(note.rstrip('.') for note in notes)})" if notes else ""
         raise TpeError(
-            f"no token of this vocabulary is in the set {_shown(written)}{detail}: define it by what it has, as "
+            f"no token of this vocabulary is in the set {_shown(kept)}{detail}: define it by what it has, as "
             "`tpe analyze` and the inspector's token list show it."
         )
-    return ResolvedSet(TokenSet(written, tuple(ids.tolist()), name), tuple(notes))
+    return ResolvedSet(TokenSet(kept, tuple(ids.tolist()), name), tuple(notes))
 
 
 def _shown(text: str) -> str:
@@ -132,13 +135,8 @@ def _evaluate(definition: Definition, tokens: VocabularyTokens, notes: list[str]
         return left | right if definition.operator == "+" else left & ~right
     found = TERMS[definition.kind](definition.argument, tokens, notes)
     if not found.any():
-        notes.append(f"no token is in {_shown(_written(definition))}.")
+        notes.append(f"no token is in {_shown(written(definition))}.")
     return found
-
-
-def _written(term: Term) -> str:
-    prefix = {"token": "=", "id": "#", "marked": "marked"}.get(term.kind, f"{term.kind}:")
-    return prefix + term.argument
 
 
 def _mask(tokens: VocabularyTokens, ids: Any) -> Mask:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tpe_core.lazy import Deferred
 from tpe_core.token_sets.token_set import TokenSet
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Deferred("numpy")
 
 __all__ = ["SetSummary", "summarize_set"]
 
@@ -25,6 +29,7 @@ class SetSummary:
     came: int  # how often one of its tokens really came next
     positions: int  # of the text
     examples: tuple[tuple[int, float], ...]  # (id, mean probability)
+    notes: tuple[str, ...] = ()  # a sentence for each part of the definition that names no token
 
     def to_dict(self, tokens: Sequence[str]) -> dict[str, Any]:
         """An entry of ``sets`` in the JSON document of `tpe steer`; `tokens` [V] are printable texts."""

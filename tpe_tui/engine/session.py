@@ -25,6 +25,7 @@ from tpe_core.snapshots import (
     TokenDetail,
 )
 from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
+from tpe_core.token_sets.summary import SetSummary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,6 +137,9 @@ class Session(Protocol):
 
     def find_token(self, query: str) -> int:
         """The token that a text is; a sentence where it is several tokens or none."""
+
+    def find_set(self, definition: str, marked: Sequence[int] = ()) -> SetSummary:
+        """The token set that a definition names, with its probability; a sentence where it names none."""
 
     def write(self, path: Path, intervention: Intervention, prompt: str, replace: bool) -> Path:
         """Write the manifest, over an earlier one where `replace` says so; the path written."""

@@ -363,7 +363,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         prompt, edit, position = self.subject_of_answers
         self.tour.follow(edit, prompt)
         self.dims.mark(edit.pruned)
-        ratios = _ratios(edit)
+        ratios = self._ratios(edit)
         if self.current(self.tokens.answer):
             self._awaited()
             self.tokens.settle(ratios)
@@ -395,6 +395,11 @@ class InspectFrame(NeedsRoom, Screen[None]):
         if self._stale is not None:
             self._stale.stop()
             self._stale = None
+
+    def _ratios(self, edit: Intervention) -> dict[int, float]:
+        """The ratio of every steered token, by its id; the list learns which of them are in sets."""
+        self.tokens.in_sets = frozenset(token_id for each in edit.sets for token_id in each.token_ids)
+        return {entry.token_id: entry.ratio for entry in edit.steering}
 
     def _accept_tokens(self, answer: Answer) -> None:
         if answer.failure is not None:
@@ -436,7 +441,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self._refused = self.workspace.history.prompt, self.workspace.history.intervention
         self._awaited()
         self._token = None
-        self.tokens.refuse(failure.sentence, _ratios(self.workspace.history.intervention))
+        self.tokens.refuse(failure.sentence, self._ratios(self.workspace.history.intervention))
         self.prompt_bar.show(self.workspace.history.prompt, "no answer")
         self.show_status()
         self.show_detail()
@@ -455,7 +460,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
                 self._kept = session, answer.prompt
                 self.workspace.ask("keep the answer", lambda: session.keep_answer(answer), lambda _: None)
         self._awaited()
-        self.tokens.show(answer, _ratios(answer.intervention))
+        self.tokens.show(answer, self._ratios(answer.intervention))
         if first:
             self.retitle()
         note = f"{answer.prompt_tokens} tokens" if answer.prompt_tokens != 1 else "1 token"
@@ -567,8 +572,3 @@ class InspectFrame(NeedsRoom, Screen[None]):
     async def _prompt_pressed(self, event: PromptBar.Pressed) -> None:
         event.stop()
         await self.run_action(BY_ID["run.prompt"].method)
-
-
-def _ratios(edit: Intervention) -> dict[int, float]:
-    """The ratio of every steered token, by its id."""
-    return {entry.token_id: entry.ratio for entry in edit.steering}

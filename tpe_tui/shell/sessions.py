@@ -24,6 +24,7 @@ from tpe_core.notebook import Note
 from tpe_core.options import RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.results import PruningResult
+from tpe_core.token_sets.token_set import TokenSet
 from tpe_tui.shell.view_memory import SavedView, default_state_dir, saved_view
 
 __all__ = [
@@ -468,8 +469,15 @@ def _step_document(step: Intervention, before: Intervention) -> dict[str, Any]:
     changed: dict[str, Any] = {"toggled": sorted(set(step.pruned) ^ set(before.pruned))}
     if step.replacement != before.replacement:
         changed["replacement"] = step.replacement
-    if step.steering != before.steering:
-        changed["steering"] = [[entry.token_id, entry.ratio, entry.method] for entry in step.steering]
+    if step.steering != before.steering or step.sets != before.sets:
+        changed["steering"] = [[entry.token_id, entry.ratio, entry.method] for entry in step.singles]
+    if "steering" in changed and step.sets:
+        known = set(before.sets)  # their ids are those of the step before
+        changed["sets"] = [
+            [each.name, each.definition, None if each in known else list(each.token_ids), how.ratio, how.method]
+            for each in step.sets
+            for how in [step.how(each)]
+        ]
     if step.origin != before.origin:
         changed["origin"] = step.origin
     return changed
@@ -548,12 +556,35 @@ def _step_of(entry: object, before: Intervention) -> Intervention:
     toggled, steering = entry.get("toggled", []), entry.get("steering")
     if not isinstance(toggled, list) or not isinstance(steering, list | None):
         raise ValueError("a step of its edit has no lists")
-    return Intervention(
+    step = Intervention(
         tuple(set(before.pruned) ^ {_whole(dim, "a dimension") for dim in toggled}),
         _text(entry.get("replacement", before.replacement), "replacement"),
         before.steering if steering is None else tuple(_steering_of(each) for each in steering),
         _text(entry.get("origin", before.origin), "origin"),
+        sets=before.sets if steering is None else (),
     )
+    sets = entry.get("sets", [])
+    if not isinstance(sets, list):
+        raise ValueError("a step's token sets are no list")
+    for each in sets:
+        step = _with_set(step, each, before)
+    return step
+
+
+def _with_set(step: Intervention, entry: object, before: Intervention) -> Intervention:
+    if not isinstance(entry, list) or len(entry) != 5:
+        raise ValueError("a token set has no name, definition, ids, ratio and method")
+    name, definition = _text(entry[0], "a set's name"), _text(entry[1], "a set's definition")
+    if entry[2] is None:
+        found = next((each for each in before.sets if (each.name, each.definition) == (name, definition)), None)
+        if found is None:
+            raise ValueError("a token set has no ids")
+    else:
+        if not isinstance(entry[2], list):
+            raise ValueError("a token set's ids are no list")
+        found = TokenSet(definition, tuple(_whole(each, "a token's id") for each in entry[2]), name)
+    how = _steering_of([found.token_ids[0], *entry[3:]])
+    return step.steer_set(found, how.ratio, how.method)
 
 
 def _steering_of(entry: object) -> Steering:

@@ -68,6 +68,8 @@ class TokenBars(ListPane):
         self.refusal = ""
         self.rows: list[Row] = []
         self.ratios: Mapping[int, float] = {}
+        self.in_sets: frozenset[int] = frozenset()  # steered in a set: shown only where they are likely
+        self.marked: set[int] = set()
         self.by_base = False
         self.filter = ""
         self.pending = False
@@ -98,6 +100,8 @@ class TokenBars(ListPane):
         """Another vocabulary: nothing that is known here is about it."""
         self.answer, self.rows, self.ratios, self.selected, self.detail = None, [], {}, None, None
         self.refusal = ""
+        self.in_sets = frozenset()
+        self.marked.clear()
         self.filter, self.cursor, self.top = "", 0, 0
 
     def show(self, answer: NextTokens, ratios: Mapping[int, float]) -> None:
@@ -168,7 +172,7 @@ class TokenBars(ListPane):
 
     def _kept(self) -> set[int]:
         """Token ids that are shown in any case."""
-        return {*self.ratios, *([self.selected] if self.selected is not None else [])}
+        return {*(self.ratios.keys() - self.in_sets), *([self.selected] if self.selected is not None else [])}
 
     def _matches(self, token_id: int) -> bool:
         return self.table is not None and self.filter.lower() in self.table.tokens[token_id].lower()
@@ -187,6 +191,14 @@ class TokenBars(ListPane):
             if known and self.detail
             else Row(token_id, None, None, True)
         )
+
+    def mark(self) -> int:
+        """Mark the token under the cursor, or unmark it, and go on to the next; how many are marked."""
+        if (token_id := self.token_id) is not None:
+            self.marked ^= {token_id}
+            self.go(self.cursor + 1)
+            self.repaint()
+        return len(self.marked)
 
     def select(self, token_id: int) -> None:
         """Put the cursor on any token of the vocabulary; one outside the list is pinned above it."""
@@ -257,7 +269,7 @@ class TokenBars(ListPane):
         tag = self._tag(row.token_id)
         plain = "muted" if self.dimmed else "row"
         runs: Line = [
-            ("◆ " if tag else "› " if row.pinned else "  ", "steered"),
+            (("◆" if tag else "›" if row.pinned else " ") + ("*" if row.token_id in self.marked else " "), "steered"),
             (fit(self.table.tokens[row.token_id], cells - len(tag)), plain),
             (tag, "steered"),
         ]

@@ -15,6 +15,7 @@ import pytest
 from tpe_core.edits.intervention import Intervention, Steering
 from tpe_core.notebook import Note
 from tpe_core.options import RunOptions
+from tpe_core.token_sets.token_set import TokenSet
 from tpe_tui.shell.session_writer import SessionWriter
 from tpe_tui.shell.sessions import (
     BrokenSessionError,
@@ -36,6 +37,7 @@ STEPS = (
     Intervention((3, 14, 15), "mean", (Steering(7, 2.0, "bias"),)),
     Intervention((14,), "refit", (Steering(7, 2.0, "bias"), Steering(8, 0.1)), "f" * 64),
 )
+HAN = TokenSet("script:Han - #5", (20, 30, 40), "Chinese")
 VIEW = SavedView(
     prompt="two\nlines \x1b[1m 漢", sort="t", descending=False, pane=3, right=3, zoomed=True, dim=5, token=9
 )
@@ -54,6 +56,22 @@ def whole(name: str = "one") -> SavedSession:
         steps=STEPS, at=2, saved=STEPS[1], named=(("a b", STEPS[3]),), is_held_back=True, changed=1_764_000_000.0
     )
     return SavedSession(name=name, options=options, view=VIEW, edit=edit, head=HEAD, written=1_764_000_060.0)
+
+
+def test_steered_sets_come_back_and_their_ids_are_written_once(store: SessionStore) -> None:
+    steps = (
+        Intervention().steer_set(HAN, 0.5),
+        Intervention().steer_set(HAN, 0.25).steer(7, 2.0),
+        Intervention((1,)).steer_set(HAN, 0.25).steer(7, 2.0),
+        Intervention((1,)).steer(7, 2.0),
+    )
+    edit = SavedEdit(steps=steps, at=1, saved=steps[0], named=(("a", steps[1]),), changed=1_764_000_000.0)
+    store.write(replace(whole(), edit=edit))
+    assert store.read("one").edit.steps == steps
+    assert store.read("one").edit.saved == steps[0]
+    assert store.read("one").edit.named == (("a", steps[1]),)
+    kept = document_of(store)["edit"]["steps"]
+    assert [entry["sets"][0][2] if "sets" in entry else None for entry in kept] == [[20, 30, 40], None, None, None]
 
 
 def document_of(store: SessionStore, name: str = "one") -> dict:
@@ -182,6 +200,11 @@ def test_a_file_that_holds_no_session_is_told_and_set_aside(text: str, store: Se
         ("edit.steps.1.toggled", [1.5]),
         ("edit.steps.1.toggled", [10**30]),
         ("edit.steps.1.replacement", "no such"),
+        ("edit.steps.2.sets", [["a", "#1", None, 2.0, "bias"]]),
+        ("edit.steps.2.sets", [["a", "#1", [True], 2.0, "bias"]]),
+        ("edit.steps.2.sets", [["a", "#1", [], 2.0, "bias"]]),
+        ("edit.steps.2.sets", [["a", "#1", [1]]]),
+        ("edit.steps.2.sets", {}),
         ("edit.steps.2.steering", [[7, 2.0]]),
         ("edit.steps.2.steering", [[7, 0, "bias"]]),
         ("edit.steps.2.steering", [[7, True, "bias"]]),
