@@ -15,10 +15,15 @@ from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.edited_head import edited_logits
 from tpe_core.edits.intervention import METHODS, Intervention, Method, Steering
 from tpe_core.errors import ManifestError, TpeError
+from tpe_core.generation.decoding import Decoding
+from tpe_core.generation.paired import PairRequest
+from tpe_core.generation.paired_generation import pair_texts
 from tpe_core.manifest.difference import difference
 from tpe_core.manifest.manifest import read_edit, read_manifest
+from tpe_core.options import RunOptions
 from tpe_core.progress import run
-from tpe_core.session import LiveSession
+from tpe_core.session import LiveSession, open_session
+from tpe_core.steering.named_sets import token_set
 from tpe_core.steering.results import DoseRequest, SteeringStudy
 from tpe_core.steering.study import SteeringPlan, SteeringTry, observe_texts, study
 from tpe_core.token_sets.summary import summarize_set
@@ -277,3 +282,20 @@ def test_calibration_steers_sets_and_tokens_at_once(session: LiveSession) -> Non
     p, q = whole(session, Intervention(), "local"), whole(session, edit, "local")
     for ids, wanted in ((SOME.ids, 0.1), (OTHER.ids, 3.0), ([5], 2.0)):
         assert float(q[:, ids].sum(1).mean() / p[:, ids].sum(1).mean()) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_200_tokens_of_the_bundled_model_are_written_without_one_of_a_set(tmp_path: Path) -> None:
+    """At temperature 1, after a prompt that it goes on with digits."""
+    text = tmp_path / "text.txt"
+    text.write_text("The numbers are 1, 2, 3 and the list of values is 4, 5, 6 or None.\n" * 200)
+    options = RunOptions("demo", text=(str(text),), positions=1024, sample=256, cache=False)
+    live = run(open_session(options))
+    digits = token_set(live.analysis, "digits = class:digits")
+    edit = live.resolved(Intervention().steer_set(digits, 1e-12))
+    request = PairRequest("The numbers are 1, 2, 3, 4, 5, 6, 7,", Decoding(200, stop=False))
+    pair = run(pair_texts(live.analysis.model, request, lambda: edit))
+    base, edited = ([token.token_id for token in side.tokens] for side in (pair.base, pair.edited))
+    assert len(base) == len(edited) == 200
+    assert sum(token_id in digits for token_id in base) > 10
+    assert not any(token_id in digits for token_id in edited)
+    assert not any(char.isdigit() for char in pair.edited.text)
