@@ -12,6 +12,7 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -43,12 +44,11 @@ RECENT = ("EleutherAI/pythia-160m", "demo", "openai-community/gpt2")
 
 @dataclass(frozen=True)
 class Shot:
-    """A screen: the keys that lead to it, whether it begins without a model, and whether it is of one size only."""
+    """A screen: the keys that lead to it, and whether it begins without a model."""
 
     name: str
     keys: tuple[str, ...]
     asks_model: bool = False
-    sizes: tuple[tuple[int, int], ...] = SIZES
 
 
 SHOTS = (
@@ -94,8 +94,8 @@ def _is_settled(app: TpeApp) -> bool:
     )
 
 
-async def take(shot: Shot, size: tuple[int, int], colours: str, opener: Opener) -> Path:
-    """Write one picture; where it is."""
+async def take(shot: Shot, opener: Opener) -> AsyncIterator[Path]:
+    """Write the pictures of a screen; where each is. The keys are pressed once, in the smallest size."""
     with tempfile.TemporaryDirectory() as state:
         recent = RecentModels(Path(state))
         for model in reversed(RECENT if shot.name == "models" else ()):
@@ -104,29 +104,36 @@ async def take(shot: Shot, size: tuple[int, int], colours: str, opener: Opener) 
             RunOptions(), opener=opener, asks_model=shot.asks_model, near=lambda: NEAR, lister=list,
             state_dir=Path(state), keys_file=Path(state) / "keys.toml",
         )  # fmt: skip
-        app.suit(False, False, THEMES[colours])
-        async with app.run_test(size=size) as pilot:
+        for theme in THEMES.values():
+            app.register_theme(theme)
+        async with app.run_test(size=SIZES[0]) as pilot:
             await _settle(app, pilot)
             for key in shot.keys:
                 await pilot.press(key)
                 await pilot.pause(0.3 if key in STARTS else 0.05)  # a job that the key starts shows itself
                 await _settle(app, pilot)
-            lines = [list(strip) for strip in app.screen._compositor.render_strips()]
+            for size, colours in product(SIZES, COLOURS):
+                app.theme = THEMES[colours].name
+                await pilot.resize_terminal(*size)
+                await _settle(app, pilot)
+                path = HERE / f"{shot.name}-{size[0]}x{size[1]}{COLOURS[colours]}.png"
+                draw([list(strip) for strip in app.screen._compositor.render_strips()], path)
+                yield path
         app.memory.close()
         app.host.stop()
-    path = HERE / f"{shot.name}-{size[0]}x{size[1]}{COLOURS[colours]}.png"
-    draw(lines, path)
-    return path
+
+
+async def _take_all(shots: Sequence[Shot]) -> None:
+    models = SharedModels(RunOptions())
+    for shot in shots:
+        async for path in take(shot, models.open):
+            sys.stdout.write(f"{path}\n")
+            sys.stdout.flush()
 
 
 def main(names: list[str]) -> None:
     """Take the pictures of the named screens, or all."""
-    models = SharedModels(RunOptions())
-    for shot in SHOTS:
-        if not names or shot.name in names:
-            for size, colours in product(shot.sizes, COLOURS):
-                sys.stdout.write(f"{asyncio.run(take(shot, size, colours, models.open))}\n")
-                sys.stdout.flush()
+    asyncio.run(_take_all([shot for shot in SHOTS if not names or shot.name in names]))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,20 @@ __all__ = ["draw"]
 CELL = (10, 21)  # pixels
 SIZE = 16  # points, so that a character is as wide as a cell
 FONT_FOLDERS = ("/usr/share/fonts/truetype/dejavu", "/usr/share/fonts/TTF", "/usr/share/fonts/dejavu-sans-mono-fonts")
-COLOURS = 128  # of a picture: the theme's, and what smooths the edges of letters
+COLOURS = 256  # of a picture: the theme's, and what smooths the edges of letters
 FOREGROUND, BACKGROUND = ColorTriplet(212, 216, 220), ColorTriplet(20, 24, 28)
+CORNERS = {
+    "╭": (1, 1),
+    "╮": (-1, 1),
+    "╰": (1, -1),
+    "╯": (-1, -1),
+    "┌": (1, 1),
+    "┐": (-1, 1),
+    "└": (1, -1),
+    "┘": (-1, -1),
+}
+"""A corner by where its lines go: right or left, down or up."""
+
 EIGHTHS = {chr(0x2588 + i): (8 - i) / 8 for i in range(8)}  # full block to left eighth
 
 
@@ -63,7 +75,7 @@ def draw(lines: Sequence[Sequence[Segment]], path: Path) -> None:
                 if cells:  # a mark that attaches to the character before it is not drawn
                     _cell(canvas, (column * CELL[0], row * CELL[1]), character, cells, front, back, bold)
                 column += cells
-    few = image.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = image.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     few.save(path, optimize=True)
 
 
@@ -82,6 +94,15 @@ def _cell(
     code = ord(character)
     if character in EIGHTHS:
         canvas.rectangle((x, y, x + round(width * EIGHTHS[character]) - 1, y + height - 1), fill=front)
+    elif 0x2581 <= code < 0x2588:
+        canvas.rectangle(
+            (x, y + height - round(height * (code - 0x2580) / 8), x + width - 1, y + height - 1), fill=front
+        )
+    elif character in CORNERS:
+        across, down = CORNERS[character]
+        middle, centre = y + height // 2, x + width // 2
+        canvas.line((centre, middle, x + width - 1 if across > 0 else x, middle), fill=front)
+        canvas.line((centre, middle, centre, y + height - 1 if down > 0 else y), fill=front)
     elif character == "▐":
         canvas.rectangle((x + width // 2, y, x + width - 1, y + height - 1), fill=front)
     elif 0x2800 <= code < 0x2900:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,19 +16,19 @@ from tpe_tui.cells import escape_controls
 from tpe_tui.dialogs.dialog import Dialog
 from tpe_tui.head_card import card_lines
 
-__all__ = ["CardScreen", "card_text"]
+__all__ = ["CardScreen", "card_table"]
 
 LABEL_CELLS = 16
 
 
-def card_text(card: Mapping[str, Any]) -> Text:
-    """The card as text, a line for every fact."""
-    text = Text()
+def card_table(card: Mapping[str, Any]) -> Table:
+    """The card, a row for every fact; a long one goes on below itself."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=LABEL_CELLS - 1, style="bold", no_wrap=True)
+    table.add_column()
     for label, value in card_lines(card):
-        text.append(f"{label:<{LABEL_CELLS}}", style="bold")
-        text.append(f"{escape_controls(value)}\n")
-    text.rstrip()
-    return text
+        table.add_row(Text(label), Text(escape_controls(value)))
+    return table
 
 
 class CardScreen(Dialog[None]):
@@ -49,7 +50,7 @@ class CardScreen(Dialog[None]):
         with Vertical(id="text"):
             yield Static(Text(f"Output head of {escape_controls(self._model)}"), id="text-title", markup=False)
             with VerticalScroll(id="text-body", can_focus=False):
-                yield Static(card_text(self._card), markup=False)
+                yield Static(card_table(self._card), markup=False)
             yield Static(Text("j k scroll, esc closes; on the command line: tpe check"), id="text-hint", markup=False)
 
     def action_scroll(self, rows: int) -> None:

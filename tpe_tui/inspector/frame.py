@@ -252,6 +252,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         """Another size can be another layout."""
         self.lay_out()
         self.call_after_refresh(self.show_detail)
+        self.call_after_refresh(self.show_plot)
 
     # what the workspace and the engine say
 

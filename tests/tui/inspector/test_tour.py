@@ -119,3 +119,10 @@ def test_a_disk_that_takes_nothing_is_no_error(tmp_path: Path) -> None:
     seen = TourSeen(tmp_path / "state")
     assert not seen.remember()
     assert not seen.is_seen
+
+
+async def test_a_window_that_becomes_wide_shows_a_plot_and_not_what_an_empty_pane_says(start: Start) -> None:
+    async with start(size=(80, 24)) as (app, pilot):
+        await pilot.resize_terminal(160, 48)
+        await until(pilot, lambda: "kept" in lines(app.inspector.plot)[1])
+        assert not any("once it is open" in line for line in lines(app.inspector.plot))
