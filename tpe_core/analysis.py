@@ -165,7 +165,14 @@ class Analysis:
             "vocab_rows": head.vocab_rows,
             "rows_excluded": self.rows_excluded,
             "hidden_size": head.hidden_size,
+            "head": {
+                "tied": head.tied,
+                "bias": head.bias is not None,
+                "dtype": self.model.report.dtype,
+                "cap": None if head.post.is_linear else head.post.cap,
+            },
             "positions": self.detection.positions,
+            "loss": self.detection.loss,
             "text": self.read.to_dict(),
             "encoding": {
                 "r2": encoding.r2,

@@ -41,9 +41,9 @@ def test_document_has_the_documented_names(files: tuple[Path, Path]) -> None:
     analysis, _ = analysed(files)
     document = json.loads(json.dumps(analysis.to_dict(), allow_nan=False))
     assert set(document) == {
-        "schema", "model", "revision", "vocab_rows", "rows_excluded", "hidden_size", "positions", "text",
-        "encoding", "components", "components_weighted", "static_bias", "outlier_dimensions", "geometry",
-        "undertrained", "sparsity", "stability", "dimensions",
+        "schema", "model", "revision", "vocab_rows", "rows_excluded", "hidden_size", "head", "positions",
+        "loss", "text", "encoding", "components", "components_weighted", "static_bias", "outlier_dimensions",
+        "geometry", "undertrained", "sparsity", "stability", "dimensions",
     }  # fmt: skip
     assert set(document["encoding"]) == {
         "r2", "r2_adjusted", "r2_heldout_vocab", "r2_permuted", "cosine_to_mean_hidden", "jensen_correlation",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 from aiohttp import WSMsgType, web
 
 from tpe_core.errors import TpeError
+from tpe_core.json_text import parse_json
 from tpe_tui.browser.address import is_token
 from tpe_tui.browser.driver import BrowserDriver
 
@@ -175,7 +175,7 @@ class BrowserServer:
             async for message in socket:
                 if message.type == WSMsgType.TEXT:
                     with suppress(ValueError, TypeError, LookupError):  # what is no envelope means nothing
-                        await _hear(app, socket, json.loads(message.data))
+                        await _hear(app, socket, parse_json(message.data))
         finally:
             outbox.is_closed = True
             sending.cancel()

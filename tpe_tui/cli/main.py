@@ -25,6 +25,7 @@ from tpe_core.streams import OutputError, check_arguments, with_standard_streams
 from tpe_tui.cli.bake import bake
 from tpe_tui.cli.cache import cache
 from tpe_tui.cli.command_group import OPEN, CommandGroup
+from tpe_tui.cli.compare import compare
 from tpe_tui.cli.completion import one_of
 from tpe_tui.cli.console import drive, load, no_terminal, on_terminal, print_json, say, warn_if_busy
 from tpe_tui.cli.demo import train
@@ -258,6 +259,11 @@ COMMANDS: Registry[Command] = Registry(
         name="kl",
         about="Compare two models of one tokenizer exactly: KL, flips, perplexity, and which tokens carry it.",
         run=kl,
+    ),
+    Command(
+        name="compare",
+        about="Put models side by side: how well, how sparsely and where each encodes token probability.",
+        run=compare,
     ),
     Command(
         name="show",
