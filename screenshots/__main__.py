@@ -62,7 +62,7 @@ SHOTS = (
     Shot("steer", ("2", "j", "T", "]", "]", "]", "a")),
     Shot("generate", ("j", "space", "a", "n")),
     Shot("dynamics", ("D", "n")),
-    Shot("jobs", ("w", "r", "escape", "2", "j", "T", "escape", "J")),
+    Shot("jobs", ("j", "space", "a", "escape", "2", "j", "T", "escape", "J")),
     Shot("prompts", ("t", "enter", "L", "a", *"Raises an error if", "enter", "a", *"The shape of the", "enter")),
     Shot("edits", ("space", "j", "space", "t", "enter", "2", "j", "]", "]", "1", "V")),
     Shot("help", ("question_mark",)),
