@@ -97,6 +97,7 @@ class SteerActions:
         ratio = edit.how(some).ratio if some in edit.sets else 0.01
 
         def steer(text: str) -> None:
+            self.frame.tokens.selected = found.examples[0][0]  # so that the keys of a token go on with the set
             self._steer_set(some, parse_ratio(text) or 1.0)
 
         self.frame.question(question, steer, f"{ratio:.6g}", hint, _no_ratio)

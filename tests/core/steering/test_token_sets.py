@@ -15,9 +15,12 @@ from tpe_core.edits.edit_numbers import EditNumbers
 from tpe_core.edits.edited_head import edited_logits
 from tpe_core.edits.intervention import METHODS, Intervention, Method, Steering
 from tpe_core.errors import ManifestError, TpeError
+from tpe_core.export.logit_bias import judge_logit_bias
+from tpe_core.export.low_rank import factorised
 from tpe_core.generation.decoding import Decoding
 from tpe_core.generation.paired import PairRequest
 from tpe_core.generation.paired_generation import pair_texts
+from tpe_core.hooks import apply
 from tpe_core.manifest.difference import difference
 from tpe_core.manifest.manifest import read_edit, read_manifest
 from tpe_core.options import RunOptions
@@ -299,3 +302,26 @@ def test_200_tokens_of_the_bundled_model_are_written_without_one_of_a_set(tmp_pa
     assert sum(token_id in digits for token_id in base) > 10
     assert not any(token_id in digits for token_id in edited)
     assert not any(char.isdigit() for char in pair.edited.text)
+
+
+def test_a_set_and_tokens_are_rank_one_for_an_adapter_and_listed_for_a_server(session: LiveSession) -> None:
+    edit = session.resolved(Intervention().steer_set(SOME, 0.01).steer(5, 3.0))
+    found = factorised(edit.rows)
+    assert found.rank == 1
+    assert sorted(found.ids) == [5, *SOME.token_ids]
+    for token_id, coefficient in zip(found.ids, found.coefficients, strict=True):
+        np.testing.assert_allclose(coefficient @ found.directions, edit.rows[token_id], rtol=1e-9, atol=1e-12)
+    biased = session.resolved(Intervention().steer_set(SOME, 0.01, "bias").steer(5, 3.0, "bias"))
+    verdict = judge_logit_bias(session.analysis.model, biased)
+    assert (verdict.holding, verdict.how) == ("exactly", "a constant on the logit of 21 tokens")
+
+
+def test_a_set_edits_a_loaded_model_as_it_edits_the_head(session: LiveSession, tmp_path: Path) -> None:
+    """Hooks on the whole model, by the file alone, against the closed form."""
+    edit = Intervention().steer_set(SOME, 0.2).steer(5, 3.0)
+    path = session.export(tmp_path / "set.json", edit, "the value")
+    model = session.analysis.model
+    with apply(model, str(path)), torch.inference_mode():
+        got = model.hf(**model.example_inputs()).logits.float()
+    wanted = edited_logits(model.head, edit, session.basis(edit), model.hidden(model.example_inputs()))
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
