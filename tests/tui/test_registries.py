@@ -272,7 +272,16 @@ def test_a_subcommand_runs_and_is_in_the_help_and_in_completion(
 def test_texts_and_metrics_are_those_of_files_and_of_documents() -> None:
     assert tuple(DOMAINS) == DOMAIN_NAMES
     assert UNSEEN == ("heldout", "ood")
-    recorded = {"domain", "text", "positions", "achieved", *METRICS, "base_perplexity", "base_entropy"}
+    recorded = {
+        "domain",
+        "text",
+        "positions",
+        "achieved",
+        "achieved_by_set",
+        *METRICS,
+        "base_perplexity",
+        "base_entropy",
+    }
     assert set(MeasuredText.model_fields) == recorded
     assert {field.name for field in fields(Cost)} == set(AVERAGED) == {*METRICS, "nll"} - {"perplexity"}
     assert all(len(metric.short) <= len(metric.label) for metric in METRICS.values())
