@@ -88,3 +88,21 @@ def test_the_definition_of_a_filter_can_be_read_whatever_it_holds() -> None:
     for text in ("a + b", "it's", '"', "(", "a.b", " x", "\\"):
         found = parse_definition(filter_definition(text))
         assert re.search(found.argument, f"x{text.upper()}y")
+
+
+async def test_a_steered_set_comes_back_after_the_process_died(start: Start) -> None:
+    some = TokenSet("script:Han - #5", (20, 30, 40), "Chinese")
+    async with start(FakeSession()) as (app, pilot):
+        app.workspace.edit(lambda: app.workspace.history.steer_set(some, 0.25))
+        await answered(app, pilot)
+        edit = app.workspace.history.intervention
+        app.workspace.history.named["mine"] = edit
+        app.remember()
+        app.memory.close()  # nothing is saved from here on, as if it were killed
+    async with start(FakeSession()) as (app, pilot):
+        assert app.workspace.history.intervention.is_empty
+        assert "set of 3 steered" in lines(app.inspector.strip)[0]
+        await pilot.press("u")
+        assert app.workspace.history.intervention == edit
+        assert app.workspace.history.intervention.sets == (some,)
+        assert app.workspace.history.named == {"mine": edit}
