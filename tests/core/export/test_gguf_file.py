@@ -217,8 +217,13 @@ def test_a_pretrained_model_runs_in_llama_cpp_with_two_steered_tokens_and_a_prun
         resolved = session.resolved(edit)
         comparison = written(model, resolved, tmp_path / "out.gguf", head_type=head_type).comparison
         assert comparison is not None
+        assert comparison.ratio is not None
+        if head_type == "f16":
+            assert comparison.ratio <= 1.5
+            continue
+        # A head of eight bits is edited and rounded anew: 1.57 was measured on the first of these edits.
         rounding = rounding_of_head(model, resolved, tmp_path / "out.gguf", comparison)
-        assert rounding < {"f16": 1e-3, "q8_0": 0.03}[head_type]
+        assert rounding < 0.03
         assert comparison.edited_difference <= 1.5 * comparison.unedited_difference + rounding
 
 
