@@ -285,8 +285,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _name_of(options: RunOptions) -> str:
-    """A model's name with what it is of it."""
-    parts = [options.model.rstrip("/").rsplit("/", 1)[-1] or options.model, options.revision, options.gguf_file]
+    """A model's name with what it is of it: of a hub id or a file the last part, of a local folder the last two."""
+    path = Path(options.model)
+    name = "/".join(path.parts[-2:]) if path.is_dir() else path.name or options.model
+    parts = [name, options.revision, options.gguf_file]
     return "@".join(part for part in parts if part)
 
 

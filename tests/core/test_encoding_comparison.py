@@ -186,3 +186,8 @@ def test_another_file_is_never_replaced_and_an_unknown_ending_is_refused(tmp_pat
 def test_a_pipe_in_a_name_stays_in_its_cell(analysis: Analysis) -> None:
     found = EncodingComparison(models=(ComparedModel(name="a|b", document=analysis.to_dict()),))
     assert found.markdown(shown).splitlines()[0] == "|  | a\\|b |"
+
+
+def test_a_folder_is_named_with_the_one_around_it(both: EncodingComparison, options: RunOptions) -> None:
+    assert both.models[0].name == "/".join(Path(options.model).parts[-2:])
+    assert both.models[0].name.endswith("/model")
