@@ -23,6 +23,8 @@ ANALYZE = {
     "vocab_rows",
     "rows_excluded",
     "hidden_size",
+    "head",
+    "loss",
     "positions",
     "static_bias",
     "outlier_dimensions",
