@@ -93,7 +93,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self._token: tuple[str, Intervention, int | None, TokenDetail] | None = None
         self._asked_token: tuple[str, Intervention, int | None] = ("", Intervention(), None)
         self._stale: Timer | None = None
-        self._one_paint = OnePaint(self)
+        self._one_paint = OnePaint(self.app)
         self._answered = ""  # the last prompt that had an answer
         self._kept: tuple[Session, str] | None = None  # the session and prompt of the answer kept for the next start
         self._refused: tuple[str, Intervention] | None = None  # the prompt and edit that have none

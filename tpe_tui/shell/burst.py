@@ -6,10 +6,9 @@ and sent on its own while the keys behind it wait; nobody could see them apart.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from textual.timer import Timer
+from tpe_tui.shell.one_paint import OnePaint
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -21,36 +20,26 @@ __all__ = ["Burst"]
 FRAME_SECONDS = 0.05
 
 
-class Burst:
+class Burst(OnePaint):
     """Holds back what is drawn while keys wait, for `FRAME_SECONDS` at most, then draws what changed."""
 
     def __init__(self, app: App[Any]) -> None:
-        self._app = app
-        self._batch = ExitStack()
-        self._timer: Timer | None = None
+        super().__init__(app)
         self._stale: dict[LineWidget, None] = {}  # in the order in which they changed
 
-    def begin(self) -> None:
-        """Hold back from now on; what is held back already is not held longer."""
-        if self._timer is None:
-            self._batch.enter_context(self._app.batch_update())
-            self._timer = self._app.set_timer(FRAME_SECONDS, self.end)
+    @property
+    def longest(self) -> float:
+        """Seconds between two frames of a burst."""
+        return FRAME_SECONDS
 
-    def end(self) -> None:
-        """Draw what changed meanwhile."""
-        if self._timer is None:
-            return
-        self._timer.stop()
-        self._timer = None
+    def draw(self) -> None:
+        """Draw the widgets that changed meanwhile, each once."""
         stale, self._stale = self._stale, {}
         for widget in stale:
             widget.repaint()
-        self._batch.close()
-        self._app.screen.check_idle()  # Textual looks for what is to be painted where a queue runs empty
 
     def postpone(self, widget: LineWidget) -> bool:
         """Whether `widget` is drawn at the end and need not be now."""
-        if self._timer is None:
-            return False
-        self._stale[widget] = None
-        return True
+        if self.is_holding:
+            self._stale[widget] = None
+        return self.is_holding

@@ -7,8 +7,9 @@ milliseconds after the key would wait for that, and the rows that it changes wou
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
-from textual.screen import Screen
+from textual.app import App
 from textual.timer import Timer
 
 __all__ = ["OnePaint"]
@@ -17,23 +18,37 @@ HOLD_SECONDS = 0.02  # a frame and a little more: who waits longer than that for
 
 
 class OnePaint:
-    """Of one screen: nothing is painted from `begin` to `end`, for `HOLD_SECONDS` at most."""
+    """Nothing of an app is painted from `begin` to `end`, for the seconds that `longest` says at most."""
 
-    def __init__(self, screen: Screen[None]) -> None:
-        self._screen = screen
+    def __init__(self, app: App[Any]) -> None:
+        self._app = app
         self._batch = ExitStack()
         self._timer: Timer | None = None
+
+    @property
+    def longest(self) -> float:
+        """Seconds after which what is held back is painted all the same."""
+        return HOLD_SECONDS
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether anything would be held back now."""
+        return self._timer is not None
 
     def begin(self) -> None:
         """Hold back from now on; what is held back already is not held longer."""
         if self._timer is None:
-            self._batch.enter_context(self._screen.app.batch_update())
-            self._timer = self._screen.app.set_timer(HOLD_SECONDS, self.end)
+            self._batch.enter_context(self._app.batch_update())
+            self._timer = self._app.set_timer(self.longest, self.end)
 
     def end(self) -> None:
         """Paint what changed meanwhile."""
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
+            self.draw()
             self._batch.close()
-            self._screen.app.screen.check_idle()  # Textual looks for what is to be painted where a queue runs empty
+            self._app.screen.check_idle()  # Textual looks for what is to be painted where a queue runs empty
+
+    def draw(self) -> None:
+        """What a subclass has to draw before anything is painted."""
