@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tpe_core.corpus.domains import DOMAINS
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.replacements import REPLACEMENTS
-from tpe_core.manifest.schema import Manifest, MeasuredText
+from tpe_core.manifest.schema import Manifest, MeasuredText, SteeredSet, SteeredToken
 from tpe_core.metrics import METRICS
 
 __all__ = ["Difference", "Figure", "Pair", "SteeringPair", "difference"]
@@ -144,13 +144,7 @@ def _steering(one: Manifest, other: Manifest) -> tuple[SteeringPair, ...]:
     for token_id in sorted(sides[0].keys() | sides[1].keys()):
         a, b = (side.get(token_id) for side in sides)
         text = next(entry.token for entry in (a, b) if entry is not None)
-        ratios = [1.0 if entry is None else entry.ratio for entry in (a, b)]
-        methods = [None if entry is None else entry.method for entry in (a, b)]
-        pairs.append(
-            SteeringPair(
-                token_id=token_id, token=text, a=ratios[0], b=ratios[1], method_a=methods[0], method_b=methods[1]
-            )
-        )
+        pairs.append(SteeringPair(token_id=token_id, token=text, **_ratios_and_methods(a, b)))
     return tuple(pairs)
 
 
@@ -160,20 +154,25 @@ def _sets(one: Manifest, other: Manifest) -> tuple[SetPair, ...]:
     for token_ids in dict.fromkeys((*sides[0], *sides[1])):
         a, b = (side.get(token_ids) for side in sides)
         first = next(each for each in (a, b) if each is not None)
-        ratios = [1.0 if each is None else each.ratio for each in (a, b)]
-        methods = [None if each is None else each.method for each in (a, b)]
         pairs.append(
             SetPair(
                 name=first.name,
                 definition=first.definition,
                 tokens=len(token_ids),
-                a=ratios[0],
-                b=ratios[1],
-                method_a=methods[0],
-                method_b=methods[1],
+                **_ratios_and_methods(a, b),
             )
         )
     return tuple(pairs)
+
+
+def _ratios_and_methods(a: SteeredToken | SteeredSet | None, b: SteeredToken | SteeredSet | None) -> dict[str, Any]:
+    """How either file steers a token or a set; None where it does not."""
+    return {
+        "a": 1.0 if a is None else a.ratio,
+        "b": 1.0 if b is None else b.ratio,
+        "method_a": None if a is None else a.method,
+        "method_b": None if b is None else b.method,
+    }
 
 
 def _facts(one: Manifest, other: Manifest) -> tuple[Pair, ...]:

@@ -119,6 +119,13 @@ class SteeredToken(_Record):
     method: Method
 
 
+def _ascending(numbers: tuple[int, ...], what: str) -> tuple[int, ...]:
+    """The numbers themselves. Raises ValueError where one is listed twice or out of order."""
+    if any(low >= high for low, high in pairwise(numbers)):
+        raise ValueError(f"must list every {what} once, in ascending order")
+    return numbers
+
+
 class SteeredSet(_Record):
     """Tokens that are steered as one: the definition that they were found by, and which they are, ascending."""
 
@@ -131,9 +138,7 @@ class SteeredSet(_Record):
     @field_validator("token_ids")
     @classmethod
     def _ascends(cls, ids: tuple[int, ...]) -> tuple[int, ...]:
-        if any(low >= high for low, high in pairwise(ids)):
-            raise ValueError("must list every token_id once, in ascending order")
-        return ids
+        return _ascending(ids, "token_id")
 
 
 class PostRecord(_Record):
@@ -312,9 +317,7 @@ class Manifest(_Record):
     @field_validator("pruned")
     @classmethod
     def _ascends(cls, dims: tuple[int, ...]) -> tuple[int, ...]:
-        if any(low >= high for low, high in pairwise(dims)):
-            raise ValueError("must list every dimension once, in ascending order")
-        return dims
+        return _ascending(dims, "dimension")
 
     @field_validator("steering")
     @classmethod
