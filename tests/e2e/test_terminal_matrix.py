@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from rich.cells import cell_len
 
 from tests.e2e.conftest import ROOT
 from tests.e2e.terminal import Terminal
@@ -102,7 +103,7 @@ def _whole(term: Terminal, columns: int, rows: int) -> str:
     """The screen where all of it is drawn for this size: its lines, the ranked table and the keys below; else empty."""
     screen = term.screen()
     lines = screen.split("\n")[:-1]
-    drawn = len(lines) == rows and all(len(line) <= columns for line in lines)
+    drawn = len(lines) == rows and all(cell_len(line) <= columns for line in lines)
     return screen if drawn and FIRST.search(screen) and re.search(r"\bQuit\b|\bq\b", lines[-1]) else ""
 
 

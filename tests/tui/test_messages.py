@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from tests.helpers.tiny_models import save_tiny
 from tests.tui.fakes import FakeSession
@@ -29,7 +30,7 @@ class Clock:
 
 def shown(status: JobStatus, width: int = 80) -> str:
     text = "".join(part for part, _ in JobStrip(status, "x").line(0, width)[0])
-    assert len(text) <= width
+    assert cell_len(text) <= width
     return text
 
 

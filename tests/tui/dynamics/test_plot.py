@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 
 import pytest
+from rich.cells import cell_len
 
 from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepFigure, step_lines
 
@@ -43,7 +44,7 @@ def test_every_line_is_as_wide_as_asked(size: tuple[int, int], shares: bool, log
         shares=shares,
         skipped=(20,),
     )
-    assert [sum(len(text) for text, _ in line) for line in step_lines(picture, *size)] == [size[0]] * size[1]
+    assert [sum(cell_len(text) for text, _ in line) for line in step_lines(picture, *size)] == [size[0]] * size[1]
 
 
 def test_equal_factors_are_equal_ways_on_a_logarithmic_axis_and_step_0_stands_apart() -> None:

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from textual.content import Content
 from textual.pilot import Pilot
 
@@ -418,7 +419,7 @@ async def test_the_row_under_the_cursor_stays_in_view(alone: Open) -> None:
 async def test_other_sizes_keep_their_lines(alone: Open, size: tuple[int, int]) -> None:
     async with alone("demo", "flawed", "runs/other", size=size) as (app, pilot):
         assert "●" in drawn(app)
-        assert all(len(line) <= size[0] for line in table(app))
+        assert all(cell_len(line) <= size[0] for line in table(app))
         assert "adj R²" in table(app)[HEAD_ROWS]
         await pilot.press("tab", "tab")
         assert "▸■ other" in table(app)[0], "the selected source is among those that fit"

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -337,7 +338,7 @@ def test_the_plot_keeps_its_size(width: int, height: int) -> None:
     state.figures = FakeSession().steering(state.request)
     drawn = dose_lines(state, width, height)
     assert len(drawn) == height
-    assert {sum(len(text) for text, _ in line) for line in drawn} == {width}
+    assert {sum(cell_len(text) for text, _ in line) for line in drawn} == {width}
 
 
 def test_typed_probabilities() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from textual.content import Content
 from textual.pilot import Pilot
 
@@ -351,7 +352,7 @@ async def test_other_sizes_keep_their_lines(start: Start, size: tuple[int, int])
         screen = await swept(app, pilot)
         assert "●" in "".join(lines(screen.plots["heldout"]))
         row = lines(screen.curve_table)[HEAD_ROWS]
-        assert len(row) <= size[0]
+        assert cell_len(row) <= size[0]
         assert "slope" in row
         await pilot.resize_terminal(50, 12)
         await pilot.pause()
@@ -380,7 +381,7 @@ def picture(log: bool = True, cursor: int = 3) -> CurveFigure:
 @pytest.mark.parametrize("size", [(72, 30), (52, 12), (20, 6), (12, 3), (5, 1), (0, 0)])
 def test_every_line_of_a_picture_is_as_wide_as_asked(size: tuple[int, int], log: bool) -> None:
     drawn = figure_lines(picture(log), *size)
-    assert [sum(len(text) for text, _ in line) for line in drawn] == [size[0]] * size[1]
+    assert [sum(cell_len(text) for text, _ in line) for line in drawn] == [size[0]] * size[1]
 
 
 def test_every_curve_can_be_told_without_colour() -> None:
