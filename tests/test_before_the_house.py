@@ -374,6 +374,25 @@ def stored(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here / "cache"
 
 
+DETECTION = "6a9be966d2a8fd8f8708b0676529c1b6081626ab1c2c75494148398b369635af"
+NAMED_BY_BITS = {
+    "bb3e8afd5a7643636d98525e896ae8062dc8439798303821fb2a923806321be0.tpe",  # Fisher information
+    "15e47d808d26d01902775bf132148fd613f0c12c716a72d5cec5434d4cac478a.tpe",  # a refit
+}
+"""Results whose names hold what was computed before them, bit by bit: another kind of processor has other bits."""
+
+
+def computes_alike(tpe: Tpe, stored: Path) -> bool:
+    """Whether this processor gives the bits of the one that the cache was made on: the detection made anew is equal."""
+    shutil.rmtree(stored)
+    tpe("analyze", "model", *TEXT, "--positions", "256")
+    made = tpe_core.Store(stored / "results").load(DETECTION)
+    kept = tpe_core.Store(FIXTURES / "cache" / "results").load(DETECTION)
+    assert made is not None
+    assert kept is not None
+    return all(np.array_equal(array, made[0][name]) for name, array in kept[0].items())
+
+
 def refuse(*_: Any, **__: Any) -> Any:
     raise AssertionError("the model was run on the text")
 
@@ -410,7 +429,11 @@ def test_results_are_found_and_not_computed_again(tpe: Tpe, stored: Path, words:
     now = stamps(stored)
     assert {name: now[name] for name in before} == before
     known = before.keys() | set(names_now())
-    assert {name for name in now if not name.endswith(BESIDE)} <= known
+    new = {name for name in now if not name.endswith(BESIDE)} - known
+    if new and not computes_alike(tpe, stored):
+        assert len(new) == 1, "the one result that is named by the bits of what this processor computes"
+        return
+    assert not new
 
 
 @of_the_same_versions
@@ -420,7 +443,11 @@ def test_every_result_has_the_name_that_it_had(tpe: Tpe, stored: Path) -> None:
     tpe("prune", "model", *STUDY, *REFIT, "--save", "new.json")
     tpe(*TASK)
     names = sorted(name for name in stamps(stored) if not name.endswith(BESIDE))
-    assert names == names_now()
+    if computes_alike(tpe, stored):
+        assert names == names_now()
+    else:
+        assert len(names) == len(names_now())
+        assert set(names_now()) - set(names) <= NAMED_BY_BITS
 
 
 HELD = {
