@@ -53,7 +53,7 @@ def commands(page: Path) -> Iterator[list[str]]:
         if line.split()[0] not in PROGRAMS:
             continue
         for part in line.split(" && "):
-            yield shlex.split(part, comments=True)
+            yield shlex.split(part.split(" > ")[0], comments=True)  # what a shell is told is no argument
 
 
 COMMANDS = [(page, words) for page in PAGES for words in commands(page)]

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tpe_core.encoding.components import Components, principal_components
     from tpe_core.encoding.design import Design
     from tpe_core.encoding.encoding import Encoding, fit_encoding
+    from tpe_core.encoding_comparison import EncodingComparison, compare_encodings
     from tpe_core.errors import TpeError
     from tpe_core.generation.decoding import Decoding
     from tpe_core.generation.paired import PairedGeneration, PairRequest
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from tpe_core.session import LiveSession, open_session
     from tpe_core.steering.named_sets import token_set
     from tpe_core.store import Store
+    from tpe_core.tables import Table, write_table
     from tpe_core.token_sets.token_set import TokenSet
     from tpe_core.vocabulary.coverage import DraftVocabulary, draft_vocabulary
     from tpe_core.vocabulary.files import write_vocabulary
@@ -75,6 +77,7 @@ _HOMES = {
     "edits.edit": ("ResolvedEdit",),
     "edits.edited_head": ("EditedHead", "edited_logits"),
     "encoding.encoding": ("Encoding", "fit_encoding"),
+    "encoding_comparison": ("EncodingComparison", "compare_encodings"),
     "errors": ("TpeError",),
     "dynamics.measure.frequency": ("Frequencies", "count_text", "read_counts"),
     "models.head": ("HeadReport", "OutputHead"),
@@ -94,6 +97,7 @@ _HOMES = {
     "edits.directions": ("steering_direction",),
     "steering.named_sets": ("token_set",),
     "store": ("Store",),
+    "tables": ("Table", "write_table"),
     "token_sets.token_set": ("TokenSet",),
     "corpus.sources": ("text_source",),
     "dynamics.probe": ("EncodingProbe",),
@@ -117,6 +121,7 @@ __all__ = [
     "EditStatistics",
     "EditedHead",
     "Encoding",
+    "EncodingComparison",
     "EncodingProbe",
     "Frequencies",
     "HeadFit",
@@ -135,12 +140,14 @@ __all__ = [
     "RunOptions",
     "Steering",
     "Store",
+    "Table",
     "TokenSet",
     "TpeError",
     "Trajectory",
     "analyze",
     "apply",
     "bake",
+    "compare_encodings",
     "compare_models",
     "count_text",
     "detect",
@@ -161,6 +168,7 @@ __all__ = [
     "steering_direction",
     "text_source",
     "token_set",
+    "write_table",
     "write_vocabulary",
 ]
 

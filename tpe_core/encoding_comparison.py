@@ -7,8 +7,6 @@ is opened now.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from tpe_core.json_text import json_text, parse_json
 from tpe_core.options import RunOptions
 from tpe_core.outputs import beginning, check_output, shown_path
 from tpe_core.progress import Steps
+from tpe_core.tables import Table
 
 __all__ = [
     "FIGURES",
@@ -157,7 +156,15 @@ class ComparedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodingComparison:
-    """Models side by side, in the order in which they were named; `problems` are sentences about those left out."""
+    """Models side by side, in the order in which they were named; `problems` are sentences about those left out.
+
+    Example:
+        >>> import json
+        >>> _ = Path("demo.json").write_text(json.dumps(analysis.to_dict()))  # as tpe analyze --json writes it
+        >>> side = tpe.run(tpe.compare_encodings([Path("demo.json")]))
+        >>> side.table().column("hidden_size")
+        [256]
+    """
 
     models: tuple[ComparedModel, ...]
     problems: tuple[str, ...] = ()
@@ -187,15 +194,9 @@ class EncodingComparison:
             "problems": list(self.problems),
         }
 
-    def csv(self) -> str:
+    def table(self) -> Table:
         """A row for each model, a column for each figure."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["name", *(figure.key for figure in FIGURES)])
-        for model in self.models:
-            values = [model.value(figure) for figure in FIGURES]
-            writer.writerow([model.name, *("" if value is None else value for value in values)])
-        return out.getvalue()
+        return Table.of(self.to_dict()["models"])
 
     def markdown(self, shown: Callable[[Figure, Value], str]) -> str:
         """A row for each figure, a column for each model; `shown` writes a value."""
@@ -217,7 +218,11 @@ def compare_encodings(
     opened. A model that cannot be opened is left out and named in `problems`. Raises `TpeError` where none is left.
 
     Example:
-        >>> side = tpe.run(tpe.compare_encodings([tpe.RunOptions("demo")]))  # doctest: +SKIP
+        >>> import json
+        >>> _ = Path("demo.json").write_text(json.dumps(analysis.to_dict()))  # as tpe analyze --json writes it
+        >>> side = tpe.run(tpe.compare_encodings([Path("demo.json")]))
+        >>> [model.name for model in side.models]
+        ['demo.json']
     """
     models, problems = list[ComparedModel](), list[str]()
     for source in sources:
@@ -325,7 +330,7 @@ def write_comparison(
     if path.suffix == ".json":
         text = json_text(comparison.to_dict(), 1) + "\n"
     else:
-        text = comparison.csv() if path.suffix == ".csv" else comparison.markdown(shown)
+        text = comparison.table().csv() if path.suffix == ".csv" else comparison.markdown(shown)
     try:
         write_file(path, [text.encode("utf-8", "backslashreplace")])
     except OSError as error:

@@ -168,7 +168,9 @@ def test_files_hold_the_same_figures(both: EncodingComparison, tmp_path: Path) -
         for figure in FIGURES:
             value = model.value(figure)
             assert entry[figure.key] == value
-            assert row[figure.key] == ("" if value is None else str(value))
+            assert row[figure.key] == (
+                "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            )
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert lines[0].count("|") == 4
     assert f"gini={both.models[0].value(BY_KEY['gini'])}" in "\n".join(lines)

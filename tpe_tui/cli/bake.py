@@ -11,7 +11,7 @@ from tpe_core.export.formats import FORMATS
 from tpe_core.export.plan import Request
 from tpe_core.options import DEMO
 from tpe_tui.cli.completion import one_of
-from tpe_tui.cli.console import drive, load, print_json, say
+from tpe_tui.cli.console import drive, load, say
 from tpe_tui.cli.options import (
     LOADING,
     OUTPUT,
@@ -23,6 +23,7 @@ from tpe_tui.cli.options import (
     run_options,
     takes,
 )
+from tpe_tui.cli.table_output import print_json
 
 __all__ = ["bake"]
 

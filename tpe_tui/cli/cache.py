@@ -9,8 +9,9 @@ import typer
 
 from tpe_core.errors import FAILED
 from tpe_tui.cli.completion import one_of
-from tpe_tui.cli.console import print_json, print_lines
+from tpe_tui.cli.console import print_lines
 from tpe_tui.cli.options import OUTPUT, takes
+from tpe_tui.cli.table_output import print_json, rows_of
 
 __all__ = ["cache", "read_age", "read_size"]
 
@@ -19,7 +20,7 @@ SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 BYTES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 
 
-@takes(OUTPUT)
+@takes(OUTPUT, rows_of("entries", "removed"))
 def cache(
     action: Annotated[
         str,

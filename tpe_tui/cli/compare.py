@@ -10,8 +10,9 @@ import typer
 
 from tpe_core.errors import FAILED
 from tpe_tui.cli.completion import complete_model
-from tpe_tui.cli.console import drive, leave_stopped, print_json, print_lines, say, stopped_by_signals
+from tpe_tui.cli.console import drive, leave_stopped, print_lines, say, stopped_by_signals
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, refuse_existing, run_options, takes
+from tpe_tui.cli.table_output import print_json, rows_of
 
 if TYPE_CHECKING:
     from tpe_core.options import RunOptions
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 
-@takes((LOADING | READING | OUTPUT) - {"revision", "adapter", "gguf_file"})
+@takes((LOADING | READING | OUTPUT) - {"revision", "adapter", "gguf_file"}, rows_of("models"))
 def compare(
     context: typer.Context,
     models: Annotated[

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 import typer
 
 from tpe_core.errors import INTERRUPTED
-from tpe_core.json_text import json_text, nulled
 
 if TYPE_CHECKING:
     from tpe_core.models.model import LanguageModel
@@ -29,7 +28,6 @@ __all__ = [
     "load",
     "no_terminal",
     "on_terminal",
-    "print_json",
     "print_lines",
     "say",
     "stopped_by_signals",
@@ -164,11 +162,6 @@ def no_terminal() -> str:
         name for name, stream in (("input", sys.stdin), ("output", sys.stdout)) if not stream.isatty()
     )
     return f"standard {missing} is no terminal: tpe without pipes and redirections opens the inspector"
-
-
-def print_json(document: dict[str, Any]) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json_text(nulled(document), 1) + "\n")
 
 
 def say(sentence: str) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from tpe_tui.cli.console import drive, print_json
+from tpe_tui.cli.console import drive
 from tpe_tui.cli.options import OUTPUT, takes
+from tpe_tui.cli.table_output import print_json
 
 __all__ = ["train"]
 

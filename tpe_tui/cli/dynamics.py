@@ -11,11 +11,13 @@ import typer
 from tpe_core.dynamics.recorded import is_recorded, read_recorded
 from tpe_core.options import RunOptions
 from tpe_tui.cli.completion import complete_model
-from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, on_terminal, print_json, say
+from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, on_terminal, say
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, run_options, takes
+from tpe_tui.cli.table_output import Document, print_json
 
 if TYPE_CHECKING:
     from tpe_core.dynamics.trajectory import Trajectory
+    from tpe_core.tables import Table
 
 __all__ = ["dynamics"]
 
@@ -31,7 +33,15 @@ Sources = Annotated[
 ]
 
 
-@takes(LOADING - {"revision", "adapter", "quantize", "gguf_file"} | READING - {"positions"} | OUTPUT)
+def checkpoints_of(document: Document) -> Table:
+    """A row for each checkpoint of each source."""
+    from tpe_core.tables import Table
+
+    sources = document.get("sources", [document])
+    return Table.of({"source": each["source"], **point} for each in sources for point in each["checkpoints"])
+
+
+@takes(LOADING - {"revision", "adapter", "quantize", "gguf_file"} | READING - {"positions"} | OUTPUT, checkpoints_of)
 def dynamics(
     context: typer.Context,
     source: Sources,

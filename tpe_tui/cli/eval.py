@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from tpe_core.options import DEMO
-from tpe_tui.cli.console import drive, load, print_json
+from tpe_tui.cli.console import drive, load
 from tpe_tui.cli.measuring import open_store
 from tpe_tui.cli.options import LOADING, OUTPUT, Model, run_options, takes
+from tpe_tui.cli.table_output import print_json, rows_of
 
 __all__ = ["evaluate"]
 
 
-@takes(LOADING | {"no_cache"} | OUTPUT)
+@takes(LOADING | {"no_cache"} | OUTPUT, rows_of("scores"))
 def evaluate(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="An exported intervention (JSON).", show_default=False)],

@@ -9,8 +9,9 @@ import typer
 
 from tpe_core.options import DEMO
 from tpe_core.outputs import shown_path
-from tpe_tui.cli.console import drive_until_stopped, leave_stopped, load, print_json, say
+from tpe_tui.cli.console import drive_until_stopped, leave_stopped, load, say
 from tpe_tui.cli.options import LOADING, OUTPUT, Chat, Force, Model, refuse_existing, run_options, takes
+from tpe_tui.cli.table_output import print_json
 
 if TYPE_CHECKING:
     from tpe_core.edits.edit import ResolvedEdit

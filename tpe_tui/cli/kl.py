@@ -11,8 +11,9 @@ import typer
 
 from tpe_core.options import DEMO
 from tpe_tui.cli.completion import complete_model, one_of
-from tpe_tui.cli.console import drive, leave_stopped, print_json, print_lines, say, stopped_by_signals
+from tpe_tui.cli.console import drive, leave_stopped, print_lines, say, stopped_by_signals
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, refuse_existing, run_options, takes
+from tpe_tui.cli.table_output import facts_of, print_json
 
 if TYPE_CHECKING:
     from tpe_core.options import RunOptions
@@ -22,7 +23,7 @@ __all__ = ["kl"]
 OF_BASE = ("revision", "adapter", "gguf_file", "quantize", "text", "text_field")
 
 
-@takes((LOADING | READING | OUTPUT) - {"seed"})
+@takes((LOADING | READING | OUTPUT) - {"seed"}, facts_of)
 def kl(
     context: typer.Context,
     base: Annotated[

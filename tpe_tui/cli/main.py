@@ -27,7 +27,7 @@ from tpe_tui.cli.cache import cache
 from tpe_tui.cli.command_group import OPEN, CommandGroup
 from tpe_tui.cli.compare import compare
 from tpe_tui.cli.completion import one_of
-from tpe_tui.cli.console import drive, load, no_terminal, on_terminal, print_json, say, warn_if_busy
+from tpe_tui.cli.console import drive, load, no_terminal, on_terminal, say, warn_if_busy
 from tpe_tui.cli.demo import train
 from tpe_tui.cli.doctor import doctor
 from tpe_tui.cli.dynamics import dynamics
@@ -41,6 +41,7 @@ from tpe_tui.cli.prune import prune
 from tpe_tui.cli.serve import serve
 from tpe_tui.cli.sessions import SessionName, is_given, session_options, sessions
 from tpe_tui.cli.steer import steer
+from tpe_tui.cli.table_output import facts_of, print_json, rows_of
 from tpe_tui.cli.transfer import transfer
 from tpe_tui.cli.vocabulary import vocabulary
 
@@ -70,7 +71,7 @@ def tpe(
     """Hold what stands before any command."""
 
 
-@takes(LOADING | READING | OUTPUT)
+@takes(LOADING | READING | OUTPUT, rows_of("dimensions"))
 def open_inspector(
     context: typer.Context,
     model: Model = DEMO,
@@ -122,7 +123,7 @@ def open_inspector(
     raise typer.Exit(code)
 
 
-@takes(LOADING | {"text", "text_field"} | OUTPUT)
+@takes(LOADING | {"text", "text_field"} | OUTPUT, facts_of)
 def check(
     context: typer.Context,
     model: Model = DEMO,
@@ -157,7 +158,7 @@ def check(
         raise typer.Exit(FAILED)
 
 
-@takes(LOADING | READING | OUTPUT)
+@takes(LOADING | READING | OUTPUT, rows_of("dimensions"))
 def analyze(
     context: typer.Context,
     model: Model = DEMO,

@@ -10,8 +10,9 @@ import typer
 
 from tpe_core.errors import ManifestError
 from tpe_tui.cli.completion import complete_model
-from tpe_tui.cli.console import load, print_json
+from tpe_tui.cli.console import load
 from tpe_tui.cli.options import LOADING, OUTPUT, run_options, takes
+from tpe_tui.cli.table_output import print_json, rows_of
 
 if TYPE_CHECKING:
     from tpe_core.manifest.manifest import Manifest
@@ -85,7 +86,7 @@ def _tested(file: Path, manifest: Manifest, options: RunOptions) -> list[Mismatc
         return check(manifest, prompt_logits(model), dtype=model.report.dtype)
 
 
-@takes(OUTPUT)
+@takes(OUTPUT, rows_of("figures"))
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="A saved intervention.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],

@@ -16,12 +16,14 @@ from tpe_core.errors import ExistsError, TpeError
 from tpe_core.options import RunOptions
 from tpe_core.outputs import shown_path
 from tpe_tui.cli.completion import complete_model, one_of
+from tpe_tui.cli.table_output import TABLE_FORMATS, TableOf, as_table
 
 __all__ = [
     "LOADING",
     "OUTPUT",
     "READING",
     "SHARED",
+    "TABLE",
     "Chat",
     "Force",
     "Model",
@@ -141,20 +143,33 @@ SHARED: dict[str, tuple[Any, Any]] = {  # by parameter, in the order of the help
         typer.Option(False, "--trust-remote-code", help="Run code that comes with the model. Read it first."),
     ),
     "json_": (bool, typer.Option(False, "--json", help="Print one JSON document on stdout and nothing else there.")),
+    "format_": (
+        str | None,
+        typer.Option(
+            None,
+            "--format",
+            help=f"Print the table alone: {', '.join(TABLE_FORMATS[:-1])} or {TABLE_FORMATS[-1]}.",
+            autocompletion=one_of(*TABLE_FORMATS),
+        ),
+    ),
     "debug": (bool, typer.Option(False, "--debug", help="Show a traceback where something fails.")),
 }
 
 OUTPUT = frozenset({"json_", "debug"})
+TABLE = frozenset({"format_"})  # of a command with a table: see `takes`
 READING = frozenset({"text", "text_field", "positions", "seed", "no_cache"})  # what is detected over, and how
-LOADING = SHARED.keys() - READING - OUTPUT  # which model, and where it runs
+LOADING = SHARED.keys() - READING - OUTPUT - TABLE  # which model, and where it runs
 
 
-def takes(names: Set[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(names: Set[str], table_of: TableOf | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the shared options of these names, after its own and in the order of `SHARED`.
 
     The command declares, keyword-only, those that it uses by name; the others reach it through `run_options`.
-    Raises ValueError for a name that `SHARED` has not.
+    With `table_of`, what makes a table of its JSON document, it takes ``--format``: the command runs as with
+    ``--json``, and the table is printed in place of the document. Raises ValueError for a name that `SHARED` has not.
     """
+    if table_of is not None:
+        names = names | TABLE
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=SHARED[name][0], default=SHARED[name][1])
         for name in sorted(names, key=list(SHARED).index)
@@ -170,7 +185,15 @@ def takes(names: Set[str]) -> Callable[[Callable[..., None]], Callable[..., None
                 if type(value) is int and not 0 <= value <= LARGEST:
                     option = f"--{name.replace('_', '-')}"
                     raise typer.BadParameter(f"{option} takes a whole number from 0 to {LARGEST}, not {value}.")
-            command(**{name: value for name, value in given.items() if name in declared.parameters})
+            chosen = given.pop("format_", None)
+            values = {name: value for name, value in given.items() if name in declared.parameters}
+            if chosen is None or table_of is None:
+                command(**values)
+                return
+            if given.get("json_"):
+                raise typer.BadParameter("--json prints everything and --format the table alone: give one of them.")
+            with as_table(chosen, table_of):
+                command(**{**values, "json_": True})
 
         run.__signature__ = declared.replace(parameters=[*positional, *shared])  # type: ignore[attr-defined]  # typer reads it
         return run

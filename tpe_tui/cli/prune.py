@@ -15,7 +15,7 @@ from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.results import DRAWS, FRACTIONS, PruningRequest, PruningResult, pruned_intervention
-from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, print_json, print_lines, say, warn_if_busy
+from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, print_lines, say, warn_if_busy
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import (
     LOADING,
@@ -30,6 +30,7 @@ from tpe_tui.cli.options import (
     takes,
 )
 from tpe_tui.cli.rows import table_rows
+from tpe_tui.cli.table_output import print_json, rows_of
 
 if TYPE_CHECKING:
     from tpe_core.detection.samples import Samples
@@ -99,7 +100,7 @@ class _PruneRequest:
         check_save(self.save, self.force)
 
 
-@takes(LOADING | READING | OUTPUT)
+@takes(LOADING | READING | OUTPUT, rows_of("curves.points", "largest"))
 def prune(
     context: typer.Context,
     model: Model = DEMO,

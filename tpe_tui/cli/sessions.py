@@ -10,8 +10,9 @@ import typer
 from tpe_core.errors import TpeError
 from tpe_core.options import RunOptions
 from tpe_tui.cli.completion import one_of
-from tpe_tui.cli.console import no_terminal, on_terminal, print_json, print_lines
+from tpe_tui.cli.console import no_terminal, on_terminal, print_lines
 from tpe_tui.cli.options import OUTPUT, takes
+from tpe_tui.cli.table_output import print_json, rows_of
 
 if TYPE_CHECKING:
     from tpe_tui.shell.sessions import SessionStore
@@ -39,7 +40,7 @@ SessionName = Annotated[
 ]
 
 
-@takes(OUTPUT)
+@takes(OUTPUT, rows_of("sessions", "notes"))
 def sessions(
     action: Annotated[
         str,

@@ -12,9 +12,10 @@ from tpe_core.options import DEMO
 from tpe_core.outputs import shown_path
 from tpe_core.token_sets.definition import named_definition, parse_definition
 from tpe_tui.cli.completion import one_of
-from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, load, print_json, say
+from tpe_tui.cli.console import drive, drive_until_stopped, leave_stopped, load, say
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, Model, check_save, run_options, takes
+from tpe_tui.cli.table_output import print_json, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["steer"]
 
 
-@takes(LOADING | READING | OUTPUT)
+@takes(LOADING | READING | OUTPUT, rows_of("results"))
 def steer(
     context: typer.Context,
     model: Model = DEMO,

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tpe_core.options import DEMO, RunOptions
-from tpe_tui.cli.console import drive, leave_stopped, load, print_json, print_lines, say, stopped_by_signals
+from tpe_tui.cli.console import drive, leave_stopped, load, print_lines, say, stopped_by_signals
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Model, Outside, run_options, takes
+from tpe_tui.cli.table_output import print_json, rows_of
 
 if TYPE_CHECKING:
     from tpe_core.transfer import Mask, TransferResult
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["transfer"]
 
 
-@takes(LOADING - {"revision"} | READING | OUTPUT)
+@takes(LOADING - {"revision"} | READING | OUTPUT, rows_of("targets"))
 def transfer(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A saved intervention with a mask (JSON).", show_default=False)],

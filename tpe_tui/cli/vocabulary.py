@@ -11,7 +11,7 @@ from tpe_core.options import DEMO
 from tpe_core.outputs import shown_path
 from tpe_core.vocabulary.files import FILES, check_vocabulary_file, write_vocabulary
 from tpe_core.vocabulary.orders import ORDERS
-from tpe_tui.cli.console import drive, load, print_json, say
+from tpe_tui.cli.console import drive, load, say
 from tpe_tui.cli.measuring import open_store, read_texts
 from tpe_tui.cli.options import (
     LOADING,
@@ -25,6 +25,7 @@ from tpe_tui.cli.options import (
     run_options,
     takes,
 )
+from tpe_tui.cli.table_output import print_json, rows_of
 
 __all__ = ["vocabulary"]
 
@@ -41,7 +42,7 @@ Order = Annotated[str | None, NamesOption(ORDERS, _orders)]
 OUT = f"Write the rows kept, by its ending: {'; '.join(f'{each.name}: {each.about}' for each in FILES.values())}."
 
 
-@takes(LOADING | READING | OUTPUT)
+@takes(LOADING | READING | OUTPUT, rows_of("ladder"))
 def vocabulary(
     context: typer.Context,
     model: Model = DEMO,

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from tests.helpers.commands import commands
 from tpe_core.options import RunOptions
-from tpe_tui.cli.options import LOADING, OUTPUT, READING, SHARED, run_options, takes
+from tpe_tui.cli.options import LOADING, OUTPUT, READING, SHARED, TABLE, run_options, takes
 from tpe_tui.command_line import common_options
 
 
@@ -95,10 +95,10 @@ def test_what_commands_name_is_what_they_take(name: str, command: Any) -> None:
 
 
 def test_the_groups_are_the_table() -> None:
-    assert SHARED.keys() == LOADING | READING | OUTPUT
-    assert sum(map(len, (LOADING, READING, OUTPUT))) == len(SHARED)
+    assert SHARED.keys() == LOADING | READING | OUTPUT | TABLE
+    assert sum(map(len, (LOADING, READING, OUTPUT, TABLE))) == len(SHARED)
 
 
 def test_every_option_of_a_run_can_be_given() -> None:
     names = {"no_cache" if name == "cache" else name for name in RunOptions.__dataclass_fields__}
-    assert names - {"model", "sample", "refresh"} == SHARED.keys() - OUTPUT
+    assert names - {"model", "sample", "refresh"} == SHARED.keys() - OUTPUT - TABLE
