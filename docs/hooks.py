@@ -1,4 +1,8 @@
-"""Hooks of mkdocs: pages may link to files beside docs/ by the same relative path that works on a code host."""
+"""Hooks of mkdocs: links to files beside docs/, and the help of every command.
+
+Pages may link to files beside docs/ by the same relative path that works on a code host. A page with the line `HELP`
+has what the program prints of itself there.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from typing import Any
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parent.parent
+HELP = "<!-- the help of every command -->"
+COLUMNS = 100  # of a help text; narrower than the page
 BESIDE = ("screenshots/*.png", "tpe_core/demo/model/README.md")
 
 
@@ -24,5 +30,24 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Take ``../`` off links to those files: in the site they lie beside the pages."""
+    """Take ``../`` off links to those files: in the site they lie beside the pages. Put in the help texts."""
+    if HELP in markdown:
+        markdown = markdown.replace(HELP, command_help())
     return re.sub(r"\]\(\.\./(screenshots/|tpe_core/)", r"](\1", markdown)
+
+
+def command_help() -> str:
+    """A section for each command with its help text."""
+    from typer.testing import CliRunner
+
+    from tpe_tui.cli.main import COMMANDS, command_line
+
+    app, sections = command_line(), []
+    for words in ([], *(each.name.split() for each in COMMANDS.values() if not each.is_hidden)):
+        printed = CliRunner().invoke(
+            app, [*words, "--help"], prog_name="tpe", terminal_width=COLUMNS, max_content_width=COLUMNS
+        )
+        if printed.exit_code:
+            raise RuntimeError(f"tpe {' '.join(words)} --help failed: {printed.output}")
+        sections += [f"## {' '.join(['tpe', *words])}", "", "```text", printed.output.strip(), "```", ""]
+    return "\n".join(sections)
