@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -33,8 +33,12 @@ from tpe_core.models.model import LanguageModel
 from tpe_core.options import RunOptions
 from tpe_core.printable import token_texts
 from tpe_core.progress import Progress, Steps
+from tpe_core.shown import Shown
 from tpe_core.snapshots import EncodingTable, ModelInfo
 from tpe_core.store import Store
+
+if TYPE_CHECKING:
+    from tpe_core.tables import Table
 
 __all__ = ["Analysis", "analyze"]
 
@@ -42,7 +46,7 @@ SAMPLE_CHUNK = 64  # positions whose logits are made at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Analysis:
+class Analysis(Shown):
     """Everything measured about one model on one text. What costs time is computed on first use.
 
     Example:
@@ -212,6 +216,35 @@ class Analysis:
         }
         cleaned: dict[str, Any] = nulled(document)
         return cleaned
+
+    def _tables(self) -> Mapping[str, Callable[[], Table]]:
+        from tpe_core import fit_tables
+
+        return {
+            "fit": lambda: fit_tables.fit_table(self.table()),
+            "pca": lambda: fit_tables.pca_table(self.table()),
+            "slopes": lambda: fit_tables.slopes_table(self.table()),
+            "components": lambda: fit_tables.components_table(self.table()),
+            "r2_by_k": lambda: fit_tables.r2_by_k_table(self.encoding.r2_by_k()),
+        }
+
+    def _subject(self) -> str:
+        return self.model.name
+
+    def _summary(self) -> Mapping[str, object]:
+        fit, head = self.encoding, self.model.head
+        return {
+            "tokens in use": head.vocab_rows,
+            "dimensions": head.hidden_size,
+            "positions of text": self.detection.positions,
+            "R²": fit.r2,
+            "R², adjusted": fit.r2_adjusted,
+            "R², held-out vocabulary": fit.r2_heldout_vocab,
+            "R², permuted": fit.r2_permuted,
+            "dimensions for 90 % of R²": fit.dimensions_for(0.9),
+            "Gini of |slope|·sd": fit.gini,
+            "cosine of slopes and −E[h]": fit.cosine_to_mean_hidden,
+        }
 
     def table(self) -> EncodingTable:
         """The analysis as the arrays a front end shows. Rows left out of the fit keep NaN predictions and scores."""

@@ -5,9 +5,14 @@ Plain values without torch: what `tpe_core.dynamics.plan` measures, what a train
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tpe_core.shown import Shown
+
+if TYPE_CHECKING:
+    from tpe_core.tables import Table
 
 __all__ = ["Point", "Skipped", "Trajectory", "log_steps"]
 
@@ -74,7 +79,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trajectory:
+class Trajectory(Shown):
     """The points of one source in order of steps, what was left out, and what the frequencies were counted on.
 
     Example:
@@ -91,6 +96,43 @@ class Trajectory:
     points: tuple[Point, ...]
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def _tables(self) -> Mapping[str, Callable[[], Table]]:
+        return {"dynamics": self._steps_table}
+
+    def _steps_table(self) -> Table:
+        """A row for each checkpoint, then one for each of its groups of parameters, which `layer` names.
+
+        Duplicates of another checkpoint are left out, and what may hold weights of another step.
+        """
+        from tpe_core.tables import Table
+
+        single = ("r2_adjusted", "r2", "r2_heldout_vocab", "top_overlap", "gini", "participation_ratio", "loss")
+        rows: list[dict[str, Any]] = []
+        for point in self.points:
+            if point.duplicate_of is not None or point.suspected:
+                continue
+            moves = {name: getattr(point, name) for name in ("convergence", "change", "travel")}
+            figures = {name: getattr(point, name) for name in (*single, "kl_unigram")}
+            for group in dict.fromkeys(("all", *(name for values in moves.values() for name in values))):
+                row = {"source": self.source, "layer": "" if group == "all" else group, "step": point.step}
+                own = figures if group == "all" else {}
+                rows.append({**row, **own, **{name: values.get(group) for name, values in moves.items()}})
+        return Table.of(rows)
+
+    def _subject(self) -> str:
+        return self.source
+
+    def _summary(self) -> Mapping[str, object]:
+        halfway = self.halfway()
+        fitted = [point for point in self.points if point.r2_adjusted is not None]
+        return {
+            "checkpoints": len(self.points),
+            "frequencies": self.frequencies,
+            "R², adjusted, at the last": fitted[-1].r2_adjusted if fitted else None,
+            "step at half of R²": halfway["encoding"],
+            "step at half of the parameters' way": halfway["parameters"],
+        }
 
     def halfway(self) -> dict[str, int | None]:
         """The first steps at which adjusted R2 passes half its last value, and all parameters are half-way (or None).

@@ -7,14 +7,18 @@ them their meaning and `manifest` their file.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from operator import attrgetter
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
+from tpe_core.shown import Shown
 from tpe_core.token_sets.token_set import TokenSet
+
+if TYPE_CHECKING:
+    from tpe_core.tables import Table
 
 __all__ = [
     "METHODS",
@@ -71,7 +75,7 @@ class Steering:
 
 
 @dataclass(frozen=True, slots=True)
-class Intervention:
+class Intervention(Shown):
     """Pruned dims (sorted, unique), their replacement, and steered tokens (by id, one entry each).
 
     Pruning more or less than a refit was fitted for makes its replacement ``least-squares``.
@@ -116,6 +120,29 @@ class Intervention:
             raise TpeError("a token is steered twice: give every token one ratio.")
         if self.sets:
             object.__setattr__(self, "sets", self._sets_alike())
+
+    def _tables(self) -> Mapping[str, Callable[[], Table]]:
+        return {"edit": self._edit_table}
+
+    def _edit_table(self) -> Table:
+        """A row for each pruned dimension, then one for each steered token."""
+        from tpe_core.tables import Table
+
+        pruned, steered = self.pruned, self.steering
+        return Table({
+            "kind": ["pruned"] * len(pruned) + ["steered"] * len(steered),
+            "id": [*pruned, *(entry.token_id for entry in steered)],
+            "ratio": [*(None for _ in pruned), *(entry.ratio for entry in steered)],
+            "how": [*(self.replacement for _ in pruned), *(entry.method for entry in steered)],
+        })  # fmt: skip
+
+    def _summary(self) -> Mapping[str, object]:
+        summary: dict[str, object] = {"dimensions pruned": len(self.pruned)}
+        if self.pruned:
+            summary["replaced by"] = self.replacement
+        summary["tokens steered"] = len(self.steering)
+        summary |= {f"set {each.label}": f"× {self.how(each).ratio:g}, {self.how(each).method}" for each in self.sets}
+        return summary | {f"token {one.token_id}": f"× {one.ratio:g}, {one.method}" for one in self.singles}
 
     def _sets_alike(self) -> tuple[TokenSet, ...]:
         how = {entry.token_id: (entry.ratio, entry.method) for entry in self.steering}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tpe_core.tables import Table
 
-__all__ = ["FORMATS", "PHONE", "WIDTH", "check_matplotlib", "draw", "png", "svg", "write_figure"]
+__all__ = ["DRAWINGS", "FORMATS", "PHONE", "WIDTH", "check_matplotlib", "draw", "png", "svg", "write_figure"]
 
 FAMILIES = (encoding, steering, pruning, generation, dynamics, comparison, edit)
 FORMATS = (".png", ".svg")

@@ -6,7 +6,7 @@ Plain values without torch, so that a front end can show them while `tpe_core.pr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,13 @@ from tpe_core.lazy import Deferred
 from tpe_core.metrics import AVERAGED, METRICS
 from tpe_core.options import several
 from tpe_core.pruning.orders import ORDERS
+from tpe_core.shown import Shown
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from tpe_core.tables import Table
 
     Floats = NDArray[np.float64]
 else:
@@ -127,7 +130,7 @@ class PruningRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruningCurve:
+class PruningCurve(Shown):
     """One order with one replacement, over the positions measured so far.
 
     `figures` holds `AVERAGED` [draws, points, 5] by domain, each a mean over at least `positions`; `dims` are the
@@ -166,6 +169,12 @@ class PruningCurve:
     def mask(self, removed: int) -> Intervention:
         """The edit that removes so many dimensions, of the first draw. Raises `TpeError` where no mask can say it."""
         return pruned_intervention(self.order, self.replace, self.dims[:removed])
+
+    def _tables(self) -> Mapping[str, Callable[[], Table]]:
+        return {"pruning": lambda: _curves_table([self])}
+
+    def _summary(self) -> Mapping[str, object]:
+        return {f"{order}, {by}, {at:.0%} removed": text for order, by, at, text in _key_points([self])}
 
     def to_record(self) -> dict[str, Any]:
         """JSON-ready, with nothing averaged: what `from_record` makes the same curve of."""
@@ -210,6 +219,35 @@ class PruningCurve:
         return {"order": self.order, "replace": self.replace, "points": points}
 
 
+def _points_of(curve: PruningCurve) -> Iterable[dict[str, Any]]:
+    for domain in curve.figures:
+        means = {name: curve.mean(domain, name) for name in ("kl", "js", "top1", "perplexity")}
+        for at, removed in enumerate(curve.removed):
+            share = removed / curve.width
+            row = {"order": curve.order, "replacement": curve.replace, "share": share, "pruned": removed}
+            figures = {name: float(values[at]) for name, values in means.items()}
+            yield {**row, "text": domain, "kl": figures["kl"], "top1_same": figures["top1"], "js": figures["js"],
+                   "perplexity": figures["perplexity"]}  # fmt: skip
+
+
+def _curves_table(curves: Sequence[PruningCurve]) -> Table:
+    """A row for each point of each curve and text: means over draws, divergences in nats."""
+    from tpe_core.tables import Table
+
+    return Table.of(row for curve in curves for row in _points_of(curve))
+
+
+def _key_points(curves: Sequence[PruningCurve]) -> Iterable[tuple[str, str, float, str]]:
+    """(order, replacement, share removed, what it costs) of each curve, at the point nearest to half."""
+    for curve in curves:
+        domain = next(iter(curve.figures), "")
+        if not domain or not curve.removed:
+            continue
+        at = min(range(len(curve.removed)), key=lambda point: abs(curve.removed[point] / curve.width - 0.5))
+        cost = f"KL {curve.mean(domain, 'kl')[at]:.3g} nats, {curve.mean(domain, 'top1')[at]:.0%} top-1 the same"
+        yield curve.order, curve.replace, curve.removed[at] / curve.width, cost
+
+
 def _exp(losses: Floats) -> Floats:
     """Perplexities of losses in nats; infinite beyond what a float holds."""
     with np.errstate(over="ignore"):
@@ -242,7 +280,7 @@ class MeasuredOn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruningResult(MeasuredOn):
+class PruningResult(MeasuredOn, Shown):
     """Curves by order and replacement, those so far where a study is under way."""
 
     curves: tuple[PruningCurve, ...]
@@ -254,6 +292,16 @@ class PruningResult(MeasuredOn):
             dict(curve.positions) == dict(self.positions) and len({len(each) for each in curve.figures.values()}) <= 1
             for curve in self.curves
         )
+
+    def _tables(self) -> Mapping[str, Callable[[], Table]]:
+        return {"pruning": lambda: _curves_table(self.curves)}
+
+    def _subject(self) -> str:
+        return self.model
+
+    def _summary(self) -> Mapping[str, object]:
+        points = {f"{order}, {by}, {at:.0%} removed": text for order, by, at, text in _key_points(self.curves)}
+        return {"curves": len(self.curves), "dimensions": self.width, **points}
 
     def curve(self, order: str, replacement: str) -> PruningCurve | None:
         """The curve of that name, if it was begun; the reference under any replacement."""

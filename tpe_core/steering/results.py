@@ -7,17 +7,20 @@ Mappings by domain have the names of `DOMAINS`; probabilities are means over a t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tpe_core.edits.intervention import Intervention, Method
 from tpe_core.errors import TpeError
 from tpe_core.lazy import Deferred
+from tpe_core.shown import Shown
 from tpe_core.token_sets.token_set import TokenSet
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tpe_core.tables import Table
 else:
     np = Deferred("numpy")
 
@@ -169,7 +172,7 @@ class TextsRead:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SteeringStudy:
+class SteeringStudy(Shown):
     """Everything that was tried so far, in the order of the plan's tokens, methods and ratios."""
 
     tokens: Sequence[str]  # [V] printable texts
@@ -205,6 +208,58 @@ class SteeringStudy:
                 "spread": _finite({name: float(values.std()) for name, values in logs.items()}),
             })  # fmt: skip
         return rows
+
+    def _tables(self) -> Mapping[str, Callable[[], Table]]:
+        few_shot = {"few_shot": self._few_shot_table} if self.few_shot else {}
+        return {"steering": self._results_table, **few_shot}
+
+    def _results_table(self) -> Table:
+        """A row for each result and text; divergences, of the whole edit, in nats."""
+        from tpe_core.tables import Table
+
+        return Table.of(
+            {
+                "token_id": each.token_id,
+                "token": each.token,
+                "text": text,
+                "ratio_asked": each.asked,
+                "ratio_achieved": each.achieved[text],
+                "kl": each.kl[text],
+                "js": each.js[text],
+                "method": each.method,
+                "calibrated": each.calibrated,
+            }
+            for each in self.results
+            for text in each.achieved
+        )
+
+    def _few_shot_table(self) -> Table:
+        """A row for each length of the detecting text and each text judged on; KL in nats where it was measured."""
+        from tpe_core.tables import Table
+
+        rows: list[dict[str, Any]] = []
+        for point in self.to_dict()["few_shot"]:
+            texts = {"heldout": point, **{name: value for name, value in point.items() if isinstance(value, Mapping)}}
+            rows += [
+                {
+                    "tokens": point["positions"],
+                    "text": text,
+                    "ratio_achieved": figures["achieved"],
+                    "kl": figures.get("kl"),
+                    "ratio_asked": point["asked"],
+                    "method": point["method"],
+                }
+                for text, figures in texts.items()
+            ]
+        return Table.of(rows)
+
+    def _summary(self) -> Mapping[str, object]:
+        summary: dict[str, object] = {}
+        for row in self.summary():
+            how = f"{row['method']}, calibrated" if row["calibrated"] else row["method"]
+            achieved = (f"{text} {value:.3g}" for text, value in row["achieved"].items() if value is not None)
+            summary[f"{row['asked']:g} asked of {row['tokens']}, {how}"] = ", ".join(achieved)
+        return summary
 
     def only_edit(self) -> tuple[SteeringResult, ...]:
         """The results of the one edit that was tried, calibrated where that was asked for.
