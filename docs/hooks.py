@@ -1,12 +1,15 @@
-"""Hooks of mkdocs: links to files beside docs/, and the help of every command.
+"""Hooks of mkdocs: links to files beside docs/, the help of every command, and the cells of a notebook.
 
 Pages may link to files beside docs/ by the same relative path that works on a code host. A page with the line `HELP`
-has what the program prints of itself there.
+has what the program prints of itself there, one with a line of `CELLS` the notebook that it names.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 ROOT = Path(__file__).parent.parent
 HELP = "<!-- the help of every command -->"
 COLUMNS = 100  # of a help text; narrower than the page
+CELLS = re.compile(r"<!-- cells of (\w+\.ipynb) -->")
 BESIDE = ("screenshots/*.png", "tpe_core/demo/model/README.md")
 
 
@@ -30,9 +34,10 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Take ``../`` off links to those files: in the site they lie beside the pages. Put in the help texts."""
+    """Take ``../`` off links to those files: in the site they lie beside the pages. Put in help and cells."""
     if HELP in markdown:
         markdown = markdown.replace(HELP, command_help())
+    markdown = CELLS.sub(lambda named: notebook_cells(ROOT / "docs" / named[1]), markdown)
     return re.sub(r"\]\(\.\./(screenshots/|tpe_core/)", r"](\1", markdown)
 
 
@@ -51,3 +56,30 @@ def command_help() -> str:
             raise RuntimeError(f"tpe {' '.join(words)} --help failed: {printed.output}")
         sections += [f"## {' '.join(['tpe', *words])}", "", "```text", printed.output.strip(), "```", ""]
     return "\n".join(sections)
+
+
+def notebook_cells(path: Path) -> str:
+    """The cells of a notebook with what they put out as Markdown, without its first heading."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "\n\n".join(part for cell in cells for part in _cell(cell))
+    return re.sub(r"\A# .*\n", "", text)
+
+
+def _cell(cell: dict[str, Any]) -> Iterator[str]:
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        yield source
+        return
+    yield f"```python\n{source}\n```"
+    for output in cell["outputs"]:
+        data = {kind: "".join(value) for kind, value in output.get("data", {}).items()}
+        if "image/png" in data:
+            shown = data["image/png"].replace("\n", "")
+            yield f'<img alt="{escape(source)}" src="data:image/png;base64,{shown}" style="max-width:100%">'
+        elif "text/html" in data:
+            html = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
+            in_one_line = re.sub(r"\n *", "", html)
+            yield f"<div>{in_one_line}</div>"
+        else:
+            said = data.get("text/plain") or "".join(output.get("text", ""))
+            yield f"```text\n{said.rstrip()}\n```"

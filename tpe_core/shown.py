@@ -93,7 +93,7 @@ class Shown:
         ]
         if len(summary) > SHOWN_ROWS:
             rows.append(f"<tr><td>… and {len(summary) - SHOWN_ROWS} more</td><td></td></tr>")
-        title = escape(" · ".join(part for part in (type(self).__name__, self._subject()) if part))
+        title = escape(self._title())
         hints = [f"<code>.plot()</code>: {escape(', '.join(self.plots()))}"] if self.plots() else []
         hints.append(f"<code>.to_table()</code>, <code>.to_frame()</code>: {escape(', '.join(self._tables()))}")
         return (
@@ -101,11 +101,14 @@ class Shown:
             f'<p style="opacity:.75;font-size:85%">{"<br>".join(hints)}</p>'
         )
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """The summary as text, where IPython would print every array."""
-        name = " · ".join(part for part in (type(self).__name__, self._subject()) if part)
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The summary as HTML, and as text where that is shown: the plain representation would be every array."""
         lines = [f"  {label}: {figure_text(value)}" for label, value in self._summary().items()]
-        printer.text("\n".join([name, *lines[:SHOWN_ROWS]]))
+        text = "\n".join([self._title(), *lines[:SHOWN_ROWS]])
+        return {"text/plain": text, "text/html": self._repr_html_()}
+
+    def _title(self) -> str:
+        return " · ".join(part for part in (type(self).__name__, self._subject()) if part)
 
 
 def figure_text(value: object) -> str:
