@@ -8,8 +8,9 @@ is opened now.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tpe_core.json_text import json_text, parse_json
 from tpe_core.options import RunOptions
 from tpe_core.outputs import beginning, check_output, shown_path
 from tpe_core.progress import Steps
+from tpe_core.shown import Shown, figure_text
 from tpe_core.tables import Table
 
 __all__ = [
@@ -155,7 +157,7 @@ class ComparedModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodingComparison:
+class EncodingComparison(Shown):
     """Models side by side, in the order in which they were named; `problems` are sentences about those left out.
 
     Example:
@@ -198,6 +200,23 @@ class EncodingComparison:
         """A row for each model, a column for each figure."""
         return Table.of(self.to_dict()["models"])
 
+    def _tables(self) -> Mapping[str, Callable[[], Table]]:
+        return {
+            "comparison": self.table,
+            "compared_r2_by_k": lambda: Table.of(_each(self.models, _best_dimensions)),
+            "compared_slopes": lambda: Table.of(_each(self.models, _slope_shares)),
+            "compared_components": lambda: Table.of(_each(self.models, _components_together)),
+        }
+
+    def _subject(self) -> str:
+        return ", ".join(model.name for model in self.models)
+
+    def _summary(self) -> Mapping[str, object]:
+        return {
+            figure.title.strip(): " | ".join(figure_text(model.value(figure)) for model in self.models)
+            for figure in self.figures
+        }
+
     def markdown(self, shown: Callable[[Figure, Value], str]) -> str:
         """A row for each figure, a column for each model; `shown` writes a value."""
         rows = [["", *(model.name for model in self.models)], ["---", *("---:" for _ in self.models)]]
@@ -206,6 +225,33 @@ class EncodingComparison:
             for figure in self.figures
         ]
         return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
+
+
+Records = Iterable[dict[str, Any]]
+
+
+def _each(models: Sequence[ComparedModel], read: Callable[[Document], Records]) -> Records:
+    """The rows of every model, under its name."""
+    return ({"model": model.name, **row} for model in models for row in read(model.document))
+
+
+def _best_dimensions(document: Document) -> Records:
+    return ({"k": int(k), "r2": r2} for k, r2 in document["sparsity"]["r2_by_k"].items())
+
+
+def _slope_shares(document: Document) -> Records:
+    """Each dimension's share of the sum of |slope| sd(W), largest first; nothing where no dimensions are written."""
+    sizes = [abs(entry["slope_std"]) for entry in document.get("dimensions", ()) if entry["slope_std"] is not None]
+    total = math.fsum(sizes) or 1.0
+    return ({"rank": rank, "share": size / total} for rank, size in enumerate(sorted(sizes, reverse=True), 1))
+
+
+def _components_together(document: Document) -> Records:
+    """The components' correlations with -log alpha, and R2 of the first of them together: the squares add up."""
+    correlations = [value or 0.0 for value in document["components"]["correlations"]]
+    squares = list(accumulate(value * value for value in correlations))
+    rows = zip(correlations, squares, strict=True)
+    return ({"component": at, "correlation": r, "r2_cumulative": r2} for at, (r, r2) in enumerate(rows, 1))
 
 
 def compare_encodings(

@@ -193,3 +193,26 @@ def test_a_pipe_in_a_name_stays_in_its_cell(analysis: Analysis) -> None:
 def test_a_folder_is_named_with_the_one_around_it(both: EncodingComparison, options: RunOptions) -> None:
     assert both.models[0].name == "/".join(Path(options.model).parts[-2:])
     assert both.models[0].name.endswith("/model")
+
+
+def test_a_comparison_shows_itself_and_overlays_its_models(both: EncodingComparison) -> None:
+    names = [model.name for model in both.models]
+    by_k = both.to_table("compared_r2_by_k").records()
+    assert list(dict.fromkeys(row["model"] for row in by_k)) == names
+    for model in both.models:
+        own = {str(row["k"]): row["r2"] for row in by_k if row["model"] == model.name}
+        assert own == dict(model.document["sparsity"]["r2_by_k"])
+        shares = [row["share"] for row in both.to_table("compared_slopes").records() if row["model"] == model.name]
+        assert len(shares) == model.document["hidden_size"]
+        assert sum(map(float, shares)) == pytest.approx(1)
+        assert shares == sorted(shares, reverse=True)
+        parts = [row for row in both.to_table("compared_components").records() if row["model"] == model.name]
+        assert parts[-1]["r2_cumulative"] == pytest.approx(model.document["encoding"]["r2"], abs=1e-6)
+    assert both.to_table().column("name") == names
+    assert both.plots() == ("compared_r2_by_k", "compared_slopes", "compared_components")
+    for figure in both.plots():
+        drawn = both.plot(figure)
+        assert [text.get_text() for text in drawn.legends[0].get_texts()] == names
+    html = both._repr_html_()
+    assert "Gini" in html
+    assert all(name in html for name in names)

@@ -107,8 +107,10 @@ class Canvas:
         self._labels.append((axes, x[:most], y[:most], [drawable(text) for text in texts[:most]]))
 
     def legend(self, handles: Iterable[Any], names: Sequence[str], columns: int | None = None) -> None:
-        """A legend below the axes."""
-        shown = [drawable(name, 40) for name in names]
+        """A legend below the axes; of a name that is too long, such as a path, the end is shown."""
+        longest = int((self.figure.get_figwidth() - 2 * MARGIN - 0.6) / LETTER)
+        whole = [drawable(name, None) for name in names]
+        shown = [name if len(name) <= longest else f"…{name[1 - longest :]}" for name in whole]
         widest = max((len(name) for name in shown), default=1) * LETTER + 0.6
         fitting = max(1, int((self.figure.get_figwidth() - 2 * MARGIN) / widest))
         self.figure.legend(
