@@ -78,7 +78,7 @@ def _cell(cell: dict[str, Any]) -> Iterator[str]:
             yield f'<img alt="{escape(source)}" src="data:image/png;base64,{shown}" style="max-width:100%">'
         elif "text/html" in data:
             html = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
-            in_one_line = re.sub(r"\n *", "", html)
+            in_one_line = re.sub(r"\n *", "", html.replace(' border="1" class="dataframe"', ""))  # the site's own look
             yield f"<div>{in_one_line}</div>"
         else:
             said = data.get("text/plain") or "".join(output.get("text", ""))
