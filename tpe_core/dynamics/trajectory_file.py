@@ -1,6 +1,6 @@
 """Trajectories as files: JSON with everything, or CSV with a checkpoint a line and a figure a column.
 
-Plain values in, one whole file out: it is there completely or not at all. It reads nothing and measures nothing.
+Plain values in, one whole file out: it is there completely or not at all. The JSON is read back; nothing is measured.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpe_core.dynamics.trajectory import Point, Trajectory
+from tpe_core.dynamics.trajectory import Point, Skipped, Trajectory
 from tpe_core.errors import TpeError
-from tpe_core.json_text import json_text, nulled
+from tpe_core.json_text import json_text, nulled, parse_json
 from tpe_core.outputs import beginning, check_output, shown_path
 
-__all__ = ["SUFFIXES", "check_destination", "document", "figures", "is_trajectories", "table", "write_trajectories"]
+__all__ = [
+    "SUFFIXES", "check_destination", "document", "figures", "is_trajectories", "read_trajectories", "table",
+    "write_trajectories",
+]  # fmt: skip
 
 SUFFIXES = (".json", ".csv")
 SINGLE = ("r2_adjusted", "r2", "r2_heldout_vocab", "top_overlap", "gini", "participation_ratio", "loss", "kl_unigram")
@@ -96,3 +99,37 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory], *, replac
     except OSError as error:
         raise TpeError(f"{shown_path(path)} could not be written ({error.strerror}): choose another place.") from error
     return path
+
+
+def read_trajectories(path: Path) -> tuple[Trajectory, ...]:
+    """The trajectories of a file that `tpe dynamics --json` or `write_trajectories` wrote, as JSON.
+
+    Raises `TpeError` where it cannot be read, or holds something else.
+    """
+    shown = shown_path(path)
+    try:
+        values = parse_json(path.read_bytes())
+        return tuple(_trajectory(one) for one in values.get("sources", [values]))
+    except OSError as error:
+        raise TpeError(
+            f"{shown} cannot be read ({error.strerror or error}): name a file of tpe dynamics --json."
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise TpeError(f"{shown} holds no training dynamics: name a file that tpe dynamics --json wrote.") from None
+
+
+def _trajectory(values: Any) -> Trajectory:
+    points = tuple(map(Point.from_dict, values["checkpoints"]))
+    for point in points:
+        figures(point)  # what a drawing reads: raises where a figure is no number
+        if not isinstance(point.step, int):
+            raise TypeError(f"{point.step!r} is no step")
+    return Trajectory(
+        source=str(values["source"]),
+        frequencies=str(values["frequencies"]),
+        tokens=int(values["tokens"]),
+        unseen=None if values.get("unseen") is None else int(values["unseen"]),
+        points=points,
+        skipped=tuple(Skipped(**entry) for entry in values.get("skipped", ())),
+        warnings=tuple(map(str, values.get("warnings", ()))),
+    )

@@ -6,7 +6,7 @@ from the detecting text, and the edits they imply on text that is not among them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 import numpy as np
@@ -23,7 +23,7 @@ from tpe_core.encoding.gram import Solver
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps
 from tpe_core.steering.effects import Observed, effects, logit_chunks, unit
-from tpe_core.steering.results import FewShotPoint, Steerable
+from tpe_core.steering.results import FewShotFigures, FewShotPoint, Steerable
 
 __all__ = ["detections", "few_shot"]
 
@@ -86,7 +86,7 @@ def _slopes(analysis: Analysis, prefixes: Sequence[Detection]) -> Floats:
 
 def few_shot(
     analysis: Analysis,
-    judged: Observed,
+    judged: Mapping[str, Observed],
     steered: Sequence[Steerable],
     methods: Sequence[Method],
     ratios: Sequence[float],
@@ -95,8 +95,8 @@ def few_shot(
 ) -> Steps[list[FewShotPoint]]:
     """The curve over `counts` positions of the analysis's own sample (default: doubling from 32): a job.
 
-    Tokens and sets are steered one at a time and judged on `judged`, which must hold all of them. ``bias`` has no
-    direction to measure and is left out. The last point uses the whole detection.
+    Tokens and sets are steered one at a time and judged on `judged`, texts by domain, which must hold all of them.
+    ``bias`` has no direction to measure and is left out. The last point uses the whole detection.
     """
     detection = analysis.detection
     most = len(detection.sample)
@@ -112,17 +112,29 @@ def few_shot(
             direction = directions.of(method)
             if direction is None:
                 continue
-            along = unit(judged, direction)
-            reached = [[effect.achieved[0] for effect in effects(judged, (each,), steps, along)] for each in steered]
-            logs = np.log(np.array(reached))  # [tokens, ratios]
+            judged_on = {
+                name: _judge(observed, steered, steps, unit(observed, direction)) for name, observed in judged.items()
+            }
             points += [
                 FewShotPoint(
                     positions=count,
                     method=method,
                     asked=ratio,
-                    achieved=float(np.exp(column.mean())),
-                    spread=float(column.std()),
+                    figures={name: of_ratios[at] for name, of_ratios in judged_on.items()},
                 )
-                for ratio, column in zip(ratios, logs.T, strict=True)
+                for at, ratio in enumerate(ratios)
             ]
     return points
+
+
+def _judge(
+    observed: Observed, steered: Sequence[Steerable], steps: Floats, along: torch.Tensor
+) -> list[FewShotFigures]:
+    """What each step [ratios, 1] does on one text, over the tokens and sets that it is taken for one by one."""
+    by_token = [effects(observed, (each,), steps, along) for each in steered]
+    logs = np.log(np.array([[effect.achieved[0] for effect in of_ratios] for of_ratios in by_token]))
+    kl = np.array([[effect.kl for effect in of_ratios] for of_ratios in by_token])  # [tokens, ratios]
+    return [
+        FewShotFigures(float(np.exp(column.mean())), float(column.std()), float(costs.mean()))
+        for column, costs in zip(logs.T, kl.T, strict=True)
+    ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tpe_core.edits.intervention import Intervention, Method
@@ -25,8 +25,9 @@ else:
     np = Deferred("numpy")
 
 __all__ = [
-    "DOSE", "ONE_EDIT", "AffectedToken", "CalibratedRatios", "DoseCurve", "DoseRequest", "DoseResponse", "FewShotPoint",
-    "MostAffected", "Steerable", "SteeringResult", "SteeringStudy", "TextsRead", "dose_ratios", "edit_of",
+    "DOSE", "ONE_EDIT", "AffectedToken", "CalibratedRatios", "DoseCurve", "DoseRequest", "DoseResponse",
+    "FewShotFigures", "FewShotPoint", "MostAffected", "Steerable", "SteeringResult", "SteeringStudy", "TextsRead",
+    "dose_ratios", "edit_of",
 ]  # fmt: skip
 
 Steerable = int | TokenSet
@@ -151,15 +152,30 @@ class DoseCurve:
             yield ratio, achieved, js
 
 
+@dataclass(frozen=True, slots=True)
+class FewShotFigures:
+    """What one method achieves and costs on one text, over the tokens that are steered one at a time."""
+
+    achieved: float  # geometric mean over tokens of alpha'/alpha
+    spread: float  # standard deviation of its log over tokens, nats
+    kl: float  # mean over tokens of E[KL(P || P')], nats
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FewShotPoint:
-    """How one method steers on a sample with directions from `positions` detecting positions."""
+    """How one method steers on each text, by domain, with directions from `positions` detecting positions."""
 
     positions: int
     method: Method
     asked: float
-    achieved: float  # geometric mean over tokens of alpha'/alpha
-    spread: float  # standard deviation of its log over tokens, nats
+    figures: Mapping[str, FewShotFigures]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: held-out figures first, every other domain's under its name."""
+        document: dict[str, Any] = {"positions": self.positions, "method": self.method, "asked": self.asked}
+        for name, figures in self.figures.items():
+            document |= asdict(figures) if name == "heldout" else {name: asdict(figures)}
+        return document
 
 
 @dataclass(frozen=True)
@@ -279,7 +295,6 @@ class SteeringStudy(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `tpe steer`, less the model's name."""
-        names = ("positions", "method", "asked", "achieved", "spread")
         return {
             "texts": dict(self.read.texts),
             "positions": dict(self.read.positions),
@@ -298,7 +313,7 @@ class SteeringStudy(Shown):
                 for curve in self.dose
                 for asked, achieved, js in curve.points()
             ],
-            "few_shot": [{name: getattr(point, name) for name in names} for point in self.few_shot],
+            "few_shot": [point.to_dict() for point in self.few_shot],
         }
 
 

@@ -340,7 +340,8 @@ def study(analysis: Analysis, samples: Samples, plan: SteeringPlan) -> Steps[Ste
     done = replace(done, results=tuple(replace(result, paid=who) for edit, who in by_edit for result in edit))
     if plan.few_shot:
         ratios = plan.ratios or tuple(dict.fromkeys(result.asked for result in done.results))
-        steps = few_shot(analysis, texts.observed["heldout"], plan.steered, plan.methods, ratios)
+        judged = {name: texts.observed[name] for name in ("heldout", "local")}
+        steps = few_shot(analysis, judged, plan.steered, plan.methods, ratios)
         points = yield from _carrying(steps, done)
         done = replace(done, few_shot=tuple(points))
     return done

@@ -38,6 +38,7 @@ from tpe_tui.cli.kl import kl
 from tpe_tui.cli.manifest import diff, schema, show
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Chat, Model, run_options, takes
 from tpe_tui.cli.prune import prune
+from tpe_tui.cli.report import report
 from tpe_tui.cli.serve import serve
 from tpe_tui.cli.sessions import SessionName, is_given, session_options, sessions
 from tpe_tui.cli.steer import steer
@@ -265,6 +266,11 @@ COMMANDS: Registry[Command] = Registry(
         name="compare",
         about="Put models side by side: how well, how sparsely and where each encodes token probability.",
         run=compare,
+    ),
+    Command(
+        name="report",
+        about="Write every figure of the paper for a model into a folder: a page, pictures, and the data behind them.",
+        run=report,
     ),
     Command(
         name="show",

@@ -102,7 +102,8 @@ def _few_shot(study: SteeringStudy) -> Iterable[str]:
     yield f"  {'method':<16}{'n':>8}" + "".join(f"{'asked ' + _ratio(value):>18}" for value in asked)
     rows: dict[tuple[str, int], list[str]] = {}
     for point in study.few_shot:
-        rows.setdefault((point.method, point.positions), []).append(_mean(point.achieved, point.spread))
+        heldout = point.figures["heldout"]
+        rows.setdefault((point.method, point.positions), []).append(_mean(heldout.achieved, heldout.spread))
     for (method, count), cells in sorted(rows.items()):
         yield f"  {method:<16}{count:>8,}" + "".join(f"{cell:>18}" for cell in cells)
     yield ""

@@ -96,11 +96,17 @@ def test_few_shot_ends_where_the_study_is(studied) -> None:
     assert sorted({point.positions for point in found.few_shot}) == [32, 64, 128, 256, 512, 2048]
     for method in ("least-squares", "min-norm", "top-k"):
         (last,) = [point for point in found.few_shot if point.positions == 2048 and point.method == method]
-        logs = [math.log(some.achieved["heldout"]) for some in found.results if some.method == method]
-        assert last.achieved == pytest.approx(math.exp(np.mean(logs)))
-        assert last.spread == pytest.approx(np.std(logs))
+        assert list(last.figures) == ["heldout", "local"]
+        for domain, figures in last.figures.items():
+            results = [some for some in found.results if some.method == method]
+            logs = [math.log(some.achieved[domain]) for some in results]
+            assert figures.achieved == pytest.approx(math.exp(np.mean(logs)))
+            assert figures.spread == pytest.approx(np.std(logs))
+            assert figures.kl == pytest.approx(np.mean([some.kl[domain] for some in results]))
+        assert last.to_dict()["kl"] == last.figures["heldout"].kl
+        assert last.to_dict()["local"]["achieved"] == last.figures["local"].achieved
     judged = run(observe(analysis.model.head, samples.heldout, (7,)))
-    points = run(few_shot(analysis, judged, (7,), ("min-norm",), (2.0,), counts=(16, 64)))
+    points = run(few_shot(analysis, {"heldout": judged}, (7,), ("min-norm",), (2.0,), counts=(16, 64)))
     assert [point.positions for point in points] == [16, 64, 2048]
 
 
