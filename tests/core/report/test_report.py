@@ -81,7 +81,7 @@ def test_every_part_that_cannot_be_made_is_named_with_its_reason(
 
 
 def test_a_run_that_was_killed_goes_on(options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = ReportRequest(out=tmp_path / "out", only=("few-shot",))
+    request = ReportRequest(out=tmp_path / "out", only=("pruning",))
     steps = report(request, options, now=EARLY)
     for event in steps:
         if event.label == "draw":
@@ -93,15 +93,15 @@ def test_a_run_that_was_killed_goes_on(options: RunOptions, tmp_path: Path, monk
     def measured_again(*_: object, **__: object) -> Any:
         raise AssertionError("it was measured before")
 
-    monkeypatch.setattr("tpe_core.report.steering_parts.study", measured_again)
+    monkeypatch.setattr("tpe_core.report.pruning_parts.prune", measured_again)
     result = run(report(request, options, now=EARLY))
-    assert result.made == ("few-shot",)
+    assert result.made == ("pruning",)
     monkeypatch.undo()
-    whole = made(replace(options, cache=False), tmp_path / "whole", "few-shot")
+    whole = made(replace(options, cache=False), tmp_path / "whole", "pruning")
     ours, theirs = files(request.out), files(tmp_path / "whole")
-    assert ours["figures/few_shot.csv"] == theirs["figures/few_shot.csv"]
+    assert ours["figures/pruning_curves.csv"] == theirs["figures/pruning_curves.csv"]
     assert ours["index.html"].replace(b" --no-cache", b"") == theirs["index.html"]
-    assert whole.made == ("few-shot",)
+    assert whole.made == ("pruning",)
 
 
 def test_an_earlier_report_is_replaced_only_where_that_is_said_and_anything_else_never(
