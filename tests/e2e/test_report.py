@@ -24,8 +24,8 @@ LAID_OUT = """(() => {
     width: root.clientWidth, content: root.scrollWidth, ground: getComputedStyle(document.body).backgroundColor,
     images: images.map(each => [each.complete, each.naturalWidth, each.getBoundingClientRect().width,
                                 decodeURIComponent(each.currentSrc).includes('#14171c')]),
-    wide: [...document.querySelectorAll('body *:not(.skip):not(.wide *)')].map(each => [each.getBoundingClientRect(), each])
-      .filter(([box]) => box.right > root.clientWidth + 1).map(([_, each]) => each.outerHTML.slice(0, 120)),
+    wide: [...document.querySelectorAll("body *:not(.skip):not(.wide *)")]
+      .filter(each => each.getBoundingClientRect().right > root.clientWidth + 1).map(each => each.outerHTML.slice(0, 99)),
   });
 })()"""
 
