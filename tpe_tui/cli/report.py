@@ -11,7 +11,7 @@ from tpe_core.options import DEMO
 from tpe_core.outputs import shown_path
 from tpe_core.report.parts import PARTS
 from tpe_core.report.settings import PROMPTS
-from tpe_tui.cli.console import drive, leave_stopped, print_json, print_lines, say, stopped_by_signals
+from tpe_tui.cli.console import drive, leave_stopped, print_lines, say, stopped_by_signals
 from tpe_tui.cli.options import (
     LOADING,
     OUTPUT,
@@ -24,6 +24,7 @@ from tpe_tui.cli.options import (
     run_options,
     takes,
 )
+from tpe_tui.cli.table_output import print_json
 
 __all__ = ["report"]
 
