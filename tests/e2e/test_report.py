@@ -25,7 +25,7 @@ LAID_OUT = """(() => {
     images: images.map(each => [each.complete, each.naturalWidth, each.getBoundingClientRect().width,
                                 decodeURIComponent(each.currentSrc).includes('#14171c')]),
     wide: [...document.querySelectorAll("body *:not(.skip):not(.wide *)")]
-      .filter(each => each.getBoundingClientRect().right > root.clientWidth + 1).map(each => each.outerHTML.slice(0, 80))
+      .filter(each => each.getBoundingClientRect().right > root.clientWidth + 1).map(each => each.outerHTML)
   });
 })()"""
 

@@ -18,12 +18,12 @@ import pytest
 from tpe_core.errors import ExistsError, TpeError
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps, run
-from tpe_core.report import folder as folder_module
 from tpe_core.report.folder import check_folder
 from tpe_core.report.page import PageFigure, PagePart, page
 from tpe_core.report.parts import PARTS
 from tpe_core.report.recipes import RECIPES, Measured, Recipe
 from tpe_core.report.report import Report, ReportRequest, chosen_parts, report
+from tpe_core.store import write_file
 from tpe_core.tables import Table
 from tpe_tui.cli.main import main
 
@@ -132,14 +132,13 @@ def test_an_earlier_report_is_replaced_only_where_that_is_said_and_anything_else
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
     options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = folder_module.write_file
 
     def full(path: Path, parts: Any) -> None:
         if path.suffix == ".svg":
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, parts)
+        write_file(path, parts)
 
-    monkeypatch.setattr(folder_module, "write_file", full)
+    monkeypatch.setattr("tpe_core.report.folder.write_file", full)
     with pytest.raises(TpeError, match=r"r2_by_k\.svg cannot be written \(No space left on device\)"):
         made(options, tmp_path / "out", "r2-by-k")
     assert not (tmp_path / "out" / "index.html").exists()
