@@ -303,7 +303,8 @@ def reachability(
     yield Progress("rows of the head", 0)
     space = arena(head, region, seen)
     cascade = _Cascade(space, wanted, seen)
-    for stage in (cascade.text, cascade.directions, cascade.search, cascade.programs):
+    few = len(wanted) < BATCH  # then the hidden states of the text cost more than what they would settle
+    for stage in (*(() if few else (cascade.text,)), cascade.directions, cascade.search, cascade.programs):
         steps = stage()
         try:
             for progress in steps:

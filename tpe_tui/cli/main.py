@@ -22,6 +22,7 @@ from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.registry import Registry
 from tpe_core.streams import OutputError, check_arguments, with_standard_streams
+from tpe_tui.cli.atlas import atlas
 from tpe_tui.cli.bake import bake
 from tpe_tui.cli.cache import cache
 from tpe_tui.cli.command_group import OPEN, CommandGroup
@@ -271,6 +272,11 @@ COMMANDS: Registry[Command] = Registry(
         name="report",
         about="Write every figure of the paper for a model into a folder: a page, pictures, and the data behind them.",
         run=report,
+    ),
+    Command(
+        name="atlas",
+        about="List the tokens that are worst fitted, never seen, barely trained, unreachable or entangled.",
+        run=atlas,
     ),
     Command(
         name="show",
