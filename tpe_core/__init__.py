@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tpe_core.analysis import Analysis, analyze
+    from tpe_core.atlas.token_atlas import TokenAtlas, token_atlas
     from tpe_core.checkpoint.bake import Baked, bake
     from tpe_core.comparison.divergence import ModelComparison, compare_models
     from tpe_core.corpus.sources import text_source
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "analysis": ("Analysis", "analyze"),
+    "atlas.token_atlas": ("TokenAtlas", "token_atlas"),
     "checkpoint.bake": ("Baked", "bake"),
     "comparison.divergence": ("ModelComparison", "compare_models"),
     "encoding.components": ("Components", "principal_components"),
@@ -141,6 +143,7 @@ __all__ = [
     "Steering",
     "Store",
     "Table",
+    "TokenAtlas",
     "TokenSet",
     "TpeError",
     "Trajectory",
@@ -167,6 +170,7 @@ __all__ = [
     "run",
     "steering_direction",
     "text_source",
+    "token_atlas",
     "token_set",
     "write_table",
     "write_vocabulary",

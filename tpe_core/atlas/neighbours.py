@@ -89,9 +89,7 @@ def _closeness(first: Tensor, second: Tensor) -> Tensor:
     return -(first - second).norm(dim=1)
 
 
-def _best(
-    away: Tensor, ids: Tensor, pairs: Tensor, measure: Callable[[Tensor, Tensor], Tensor]
-) -> tuple[Ints, Floats]:
+def _best(away: Tensor, ids: Tensor, pairs: Tensor, measure: Callable[[Tensor, Tensor], Tensor]) -> tuple[Ints, Floats]:
     """([b] nearest id, [b] its measure) of candidates `pairs` [n, 2] of (place in ids, id), in float64; ties by id."""
     parts = [
         measure(away[ids[some[:, 0]]].double(), away[some[:, 1]].double()) for some in pairs.split(SLICE) if len(some)

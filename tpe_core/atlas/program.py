@@ -100,19 +100,20 @@ def _optimum(arena: Arena, token_id: int, ids: NDArray[np.int64]) -> tuple[Float
     """(u, t, margin, weights of the rows) of the program over some rows."""
     from scipy.optimize import linprog
 
+    bounds: list[tuple[float | None, float | None]]
     away = arena.exact(np.array([token_id])) - arena.exact(ids)  # [n, m]
     lead = np.zeros(len(ids)) if arena.offset is None else arena.offset[token_id] - arena.offset[ids]
     n, m = away.shape
     if arena.bounded:
         scale = np.ones(n)
         matrix, bound = np.hstack([-away, np.ones((n, 1))]), lead
-        bounds = [(-1.0, 1.0)] * m + [(None, None)]
+        bounds = [*[(-1.0, 1.0)] * m, (None, None)]
     else:  # both sides of a row may be scaled: what counts is the sign
         scale = np.sqrt((away**2).sum(1) + lead**2)
         scale[scale == 0] = 1.0
         matrix = np.hstack([-away / scale[:, None], -(lead / scale)[:, None], np.ones((n, 1))])
         bound = np.zeros(n)
-        bounds = [(-1.0, 1.0)] * m + [(0.0, 1.0 if arena.offset is not None else 0.0), (None, None)]
+        bounds = [*[(-1.0, 1.0)] * m, (0.0, 1.0 if arena.offset is not None else 0.0), (None, None)]
     cost = np.zeros(matrix.shape[1])
     cost[-1] = -1.0
     answer = linprog(cost, A_ub=matrix, b_ub=bound, bounds=bounds, method="highs")

@@ -83,7 +83,8 @@ class Reachability:
         if token_id in self.states:
             return self.states[token_id]
         if token_id in self.at_text:
-            return self.observed[self.at_text[token_id]].astype(np.float64)
+            state: Floats = self.observed[self.at_text[token_id]].astype(np.float64)
+            return state
         for u in _directions(self.arena, np.array([token_id])):
             if (h := _far_enough(self.arena, token_id, u[0].double().numpy())) is not None:
                 return h
@@ -102,9 +103,8 @@ class Reachability:
 def _directions(space: Arena, ids: Ints) -> list[Tensor]:
     """[b, m] states that should favour each token most: the whitened row, in a bounded region at several lengths."""
     own = space.rows[:, torch.from_numpy(ids)].T
-    if not space.bounded:
+    if space.precision is None:
         return [own]
-    assert space.precision is not None
     towards = own @ space.precision
     largest = towards.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return [(towards / largest * reach).clamp(-1, 1) for reach in (1.0, 4.0, 16.0)] + [own.sign()]
@@ -144,7 +144,7 @@ class _Cascade:
         self.verdicts[at], self.proofs[at] = VERDICTS.index(verdict), PROOFS.index(proof)
 
     def scores(self, u: Tensor) -> Tensor:
-        """[b, V_all] scores at u [b, m]; over all of R^k the offsets are left out, since u may go as far as it takes."""
+        """[b, V_all] scores at u [b, m]; over all of R^k without offsets, since u may go as far as it takes."""
         z = u @ self.space.rows
         if self._offset is not None:
             z += self._offset

@@ -28,8 +28,8 @@ Region = Literal["any", "observed"]
 
 REGIONS: Mapping[Region, str] = MappingProxyType(
     {
-        "any": "any vector of R^d at all",
-        "observed": "any vector whose every dimension stays within the values that it takes on the text",
+        "any": "some hidden state, any vector of R^d",
+        "observed": "some hidden state within the values of the text",
     }
 )
 """What each region holds, for people."""

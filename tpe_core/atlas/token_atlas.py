@@ -153,7 +153,7 @@ def token_atlas(analysis: Analysis, edit: ResolvedEdit | None = None, *, region:
 
     Args:
         analysis: The model on its text.
-        edit: An edit of its head (`LiveSession.resolved`), under which reach and neighbours are judged; none where None.
+        edit: An edit of its head (`LiveSession.resolved`), for reach and neighbours; none where None.
         region: Which hidden states count for what is reachable: see `tpe_core.atlas.region.REGIONS`.
 
     Returns:

@@ -32,9 +32,7 @@ def _table(document: Document) -> Table:
     """The tokens of every list in the document, a row each."""
     from tpe_core.tables import Table
 
-    return Table.of(
-        {"list": name, **token} for name, one in document["lists"].items() for token in one["tokens"]
-    )
+    return Table.of({"list": name, **token} for name, one in document["lists"].items() for token in one["tokens"])
 
 
 @takes(LOADING | READING | OUTPUT, _table)

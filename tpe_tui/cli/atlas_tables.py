@@ -11,7 +11,8 @@ from tpe_tui.cli.console import line
 __all__ = ["report"]
 
 NONE = "-"
-TOKEN, KIND, PAIR = 14, 17, 18  # cells of a column
+PAIRS = frozenset({"cosine", "distance"})  # lists of pairs
+TOKEN, KIND, PAIR = 14, 17, 20  # cells of a column
 HEX = 11  # cells of a token's bytes, of which the first are shown
 
 
@@ -31,25 +32,27 @@ def _pair(entry: Mapping[str, Any], by: str) -> str:
 
 
 def _row(entry: Mapping[str, Any], by: str) -> str:
-    reach = {"reachable": "", "unreachable": "none"}.get(entry["reach"], entry["reach"])
-    last = _pair(entry, by) if by in {"cosine", "distance"} else _cell(entry["bytes"], HEX)
+    """A token; of a list of pairs with its neighbour in place of its bytes and of its distance to untrained rows."""
+    mark = {"reachable": " ", "unreachable": "!"}.get(entry["reach"], "?")
+    beside = (
+        _pair(entry, by)
+        if by in PAIRS
+        else f"{_number(entry['untrained_distance'], '5.2')} {_cell(entry['bytes'], HEX)}"
+    )
     return (
-        f"{entry['token_id']:>7} {_cell(entry['token'], TOKEN)} {_cell(entry['kind'], KIND)}{entry['count']:>6}"
-        f" {_number(entry['surprisal'], '5.1')} {_number(entry['residual'], '+6.2')}"
-        f" {_number(entry['untrained_distance'], '5.2')} {last}{' ' + reach if reach else ''}"
+        f"{entry['token_id']:>7}{mark}{_cell(entry['token'], TOKEN)} {_cell(entry['kind'], KIND)}{entry['count']:>6}"
+        f" {_number(entry['surprisal'], '5.1')} {_number(entry['residual'], '+6.2')} {beside}"
     )
 
 
 def _head(by: str) -> str:
-    last = f"{'nearest row':<{PAIR - 9}} {by:>8}" if by in {"cosine", "distance"} else "bytes"
-    return (
-        f"{'id':>7} {'token':<{TOKEN}} {'kind':<{KIND}}{'count':>6} {'-log':>5} {'resid.':>6} {'untr.':>5} {last}"
-    )
+    beside = f"{'nearest row':<{PAIR - 9}} {by:>8}" if by in PAIRS else "untr. bytes"
+    return f"{'id':>7} {'token':<{TOKEN}} {'kind':<{KIND}}{'count':>6} {'-log':>5} {'resid.':>6} {beside}"
 
 
 def _reached(document: Mapping[str, Any]) -> Iterable[str]:
     counts, edited = document["reach"], document["edited"]
-    yield f"  top token somewhere among hidden states of {document['hidden']['about']}:"
+    yield f"  whether it is the top token for {document['hidden']['about']}:"
     said = [f"{total:,} {name}" for name, total in counts.items()]
     yield f"    {', '.join(said)}{' under the edit' if edited else ''}"
     if edited:
@@ -73,7 +76,7 @@ def _lines(document: Mapping[str, Any]) -> Iterable[str]:
         yield from (_row(entry, name) for entry in one["tokens"])
     yield ""
     yield "-log: -log alpha, nats; resid.: that minus the law's; count: in the text; untr.:"
-    yield f"cosine distance to the mean row of the {document['untrained_reference']}"
+    yield f"cosine distance to the mean row of the {document['untrained_reference']}; !: unreachable, ?: not decided"
 
 
 def report(document: Mapping[str, Any]) -> None:
