@@ -52,6 +52,7 @@ def whole_program(weight: np.ndarray, offset: np.ndarray, token_id: int) -> floa
     matrix = np.hstack([-away, np.ones((len(others), 1))])
     bounds = [(-1, 1)] * weight.shape[1] + [(0, 1), (None, None)]
     answer = linprog(np.append(np.zeros(weight.shape[1] + 1), -1.0), matrix, np.zeros(len(others)), bounds=bounds)
+    assert answer.x is not None
     return float(answer.x[-1])
 
 
@@ -122,6 +123,7 @@ def test_in_a_box_the_verdicts_are_those_of_the_program_over_every_row(seed: int
         matrix = np.hstack([weight[others] - weight[token_id], np.ones((39, 1))])
         bounds = [*zip(low, high, strict=True), (None, None)]
         answer = linprog([0, 0, 0, 0, -1], matrix, offset[token_id] - offset[others], bounds=bounds)
+        assert answer.x is not None
         if answer.x[-1] > 0:
             expected.add(token_id)
     result = checked(rows_of(weight, offset), "observed", observed)
