@@ -20,6 +20,7 @@ CODE = re.compile(r"_|[a-z][A-Z]|[(){}\[\];=<>\\/|&$@#%^*+~`]")
 
 WORDS = frozenset({"word-beginning", "word-continuation", "punctuation"})
 HAN = "CJK"  # the first word of the names of Han characters
+SHARED = frozenset({"MICRO", "MODIFIER", "MASCULINE", "FEMININE", ""})  # of letters that scripts share
 
 
 def _script(text: str) -> str:
@@ -27,7 +28,7 @@ def _script(text: str) -> str:
     for char in text:
         name = unicodedata.name(char, "").split(" ", 1)[0]
         if char.isalpha() and name != "LATIN":
-            return "Han" if name == HAN else name.capitalize() or "unnamed"
+            return "Han" if name == HAN else "Common" if name in SHARED else name.capitalize()
     return "other"
 
 

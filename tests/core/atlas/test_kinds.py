@@ -25,6 +25,7 @@ from tpe_core.atlas.kinds import kind_of, token_kinds
         ("word-beginning", b" value", "word-beginning"),
         ("other script", "中".encode(), "script Han"),
         ("other script", " что".encode(), "script Cyrillic"),
+        ("other script", "µ".encode(), "script Common"),
         ("unnamed", None, "unnamed"),
     ],
 )
