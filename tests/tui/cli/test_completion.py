@@ -14,7 +14,8 @@ from tpe_tui.cli.completion import complete_model, one_of
 from tpe_tui.cli.main import main
 
 COMMANDS = ["inspect", "check", "analyze", "dynamics", "steer", "prune", "generate", "bake", "eval", "transfer", "kl"]
-MORE = ["vocabulary", "compare", "atlas", "show", "diff", "schema", "doctor", "cache", "sessions", "serve", "keys"]
+MORE = ["vocabulary", "compare", "report", "atlas", "show", "diff", "schema", "doctor"]
+MORE += ["cache", "sessions", "serve", "keys"]
 SHELLS = ("bash", "zsh", "fish")
 
 
