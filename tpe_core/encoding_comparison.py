@@ -18,7 +18,7 @@ from tpe_core.errors import TpeError
 from tpe_core.json_text import json_text, parse_json
 from tpe_core.options import RunOptions
 from tpe_core.outputs import beginning, check_output, shown_path
-from tpe_core.progress import Steps
+from tpe_core.progress import Progress, Steps
 from tpe_core.shown import Shown, figure_text
 from tpe_core.tables import Table
 
@@ -271,7 +271,7 @@ def compare_encodings(
         ['demo.json']
     """
     models, problems = list[ComparedModel](), list[str]()
-    for source in sources:
+    for number, source in enumerate(sources, 1):
         name = str(source) if isinstance(source, Path) else _name_of(source)
         try:
             document = (
@@ -281,6 +281,8 @@ def compare_encodings(
             problems.append(f"{name} is left out: {error}")
             continue
         models.append(ComparedModel(name=_told_apart(name, models), document=document))
+        partial = EncodingComparison(models=tuple(models), problems=tuple(problems), budget=budget)
+        yield Progress("compare", number, len(sources), note=models[-1].name, partial=partial)
     if not models:
         raise TpeError(" ".join(problems) or "name at least one model, or a file of tpe analyze --json.")
     return EncodingComparison(models=tuple(models), problems=tuple(problems), budget=budget)

@@ -10,7 +10,7 @@ import typer
 
 from tpe_core.errors import FAILED
 from tpe_tui.cli.completion import complete_model
-from tpe_tui.cli.console import drive, leave_stopped, print_lines, say, stopped_by_signals
+from tpe_tui.cli.console import drive, leave_stopped, on_terminal, print_lines, say, stopped_by_signals
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, refuse_existing, run_options, takes
 from tpe_tui.cli.table_output import print_json, rows_of
 
@@ -38,6 +38,7 @@ def compare(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the table too, by its ending: .csv, .json or .md.")] = None,
     force: Force = False,
+    screen: Annotated[bool, typer.Option("--screen", help="Draw it: the comparison screen.")] = False,
     *,
     json_: bool,
 ) -> None:
@@ -45,14 +46,23 @@ def compare(
     from tpe_core.encoding_comparison import check_comparison_file, compare_encodings, write_comparison
     from tpe_core.outputs import shown_path
     from tpe_core.pruning.budget import check_budget
-    from tpe_tui.cli.compare_tables import report, shown_value
+    from tpe_tui.cli.compare_tables import report
+    from tpe_tui.comparison.values import shown_value
 
+    if screen and (json_ or out is not None):
+        raise typer.BadParameter("--screen draws, --json, --format and --out write: give one of them.")
+    if screen and not on_terminal():
+        raise typer.BadParameter("--screen needs a terminal to draw on: leave it out, and figures are printed.")
     if budget is not None:
         check_budget(budget)
     if out is not None:
         refuse_existing(lambda: check_comparison_file(out, replace=force))
     options = run_options(context)
     sources = [_source(name, options) for name in models]
+    if screen:
+        from tpe_tui.comparison.app import run_comparison
+
+        raise typer.Exit(run_comparison(sources, budget))
     try:
         with stopped_by_signals():
             result = drive(compare_encodings(sources, budget))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tpe_tui.cells import fit, four_decimals, percent
+from tpe_tui.cells import fit
+from tpe_tui.comparison.values import notes, shown_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tpe_core.encoding_comparison import ComparedModel, EncodingComparison, Figure, Value
+    from tpe_core.encoding_comparison import ComparedModel, EncodingComparison
 
-__all__ = ["report", "shown_value"]
+__all__ = ["report"]
 
 TITLE = 20
 CELLS = 14
 BLOCK = 4  # models beside each other in 80 columns
-NO_VALUE = "—"
 
 
 def report(comparison: EncodingComparison) -> list[str]:
@@ -24,14 +24,8 @@ def report(comparison: EncodingComparison) -> list[str]:
     lines = list[str]()
     for first in range(0, len(comparison.models), BLOCK):
         lines += [*([""] if lines else []), *_block(comparison, comparison.models[first : first + BLOCK])]
-    if not comparison.same_text:
-        lines += ["", "The texts differ in what was read or how much of it: so do the figures, for that alone."]
-    if comparison.budget is not None:
-        lines += [
-            "",
-            f"prunable share: dimensions by |slope|, least first, replaced by least squares, at a held-out KL of at "
-            f"most {comparison.budget:g} nats.",
-        ]
+    for sentence in notes(comparison.same_text, comparison.budget):
+        lines += ["", sentence]
     return lines
 
 
@@ -45,16 +39,3 @@ def _block(comparison: EncodingComparison, models: Sequence[ComparedModel]) -> l
             for figure in comparison.figures
         ),
     ]
-
-
-def shown_value(figure: Figure, value: Value) -> str:
-    """A value of a figure, for people."""
-    if value is None:
-        return NO_VALUE
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
-    if figure.kind == "count":
-        return f"{value:,.0f}"
-    return percent(float(value)) if figure.kind == "share" else four_decimals(float(value))

@@ -10,6 +10,7 @@ from typing import Any
 from tpe_core.outputs import shown_path
 from tpe_tui.cells import fit
 from tpe_tui.cli.paragraphs import report_width, wrapped
+from tpe_tui.comparison import screen as comparison
 from tpe_tui.dynamics import screen as dynamics
 from tpe_tui.edits import screen as edits_screen
 from tpe_tui.fit import screen as fit_screen
@@ -29,6 +30,7 @@ STUDIES: dict[str, Sequence[Key]] = {
     "Steering study": steering.KEYS,
     "Generation": generation.KEYS,
     "Training dynamics": dynamics.KEYS,
+    "Comparison": comparison.KEYS,
     "Fit": fit_screen.KEYS,
     "Edits": edits_screen.KEYS,
     "Jobs": jobs.KEYS,
