@@ -272,7 +272,7 @@ def compare_encodings(
     """
     models, problems = list[ComparedModel](), list[str]()
     for number, source in enumerate(sources, 1):
-        name = str(source) if isinstance(source, Path) else _name_of(source)
+        name = source.name if isinstance(source, Path) else _name_of(source)
         try:
             document = (
                 _read(source) if isinstance(source, Path) else (yield from _analysed(source, budget, order, problems))
