@@ -12,7 +12,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -20,12 +20,17 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from screenshots.raster import draw
+from tpe_core.analysis import analyze
+from tpe_core.json_text import json_text, nulled
 from tpe_core.models.nearby import LocalModel
 from tpe_core.options import RunOptions
+from tpe_core.progress import run
 from tpe_tui.app import TpeApp
+from tpe_tui.comparison.app import ComparisonApp
 from tpe_tui.dialogs.model_picker import PickerScreen
 from tpe_tui.engine.session import Opener
 from tpe_tui.engine.shared import SharedModels
+from tpe_tui.shell.engine_app import EngineApp
 from tpe_tui.shell.recent_models import RecentModels
 from tpe_tui.shell.theme import THEMES
 
@@ -37,6 +42,9 @@ NEAR = (
     LocalModel("./models/SmolLM2-135M-Instruct.Q4_1.gguf", 97_800_000, 0.0),
     LocalModel("./run-7", 541_000_000, 0.0),
 )
+COMPARE = "compare"
+"""The name of the pictures of `tpe compare --screen`, which is an app of its own."""
+
 STARTS = frozenset("raTDFLVn5")  # keys after which a job or a question may come
 RECENT = ("EleutherAI/pythia-160m", "demo", "openai-community/gpt2")
 """What a machine that has other models than this one would list."""
@@ -112,28 +120,57 @@ async def take(shot: Shot, opener: Opener) -> AsyncIterator[Path]:
                 await pilot.press(key)
                 await pilot.pause(0.3 if key in STARTS else 0.05)  # a job that the key starts shows itself
                 await _settle(app, pilot)
-            for size, colours in product(SIZES, COLOURS):
-                app.theme = THEMES[colours].name
-                await pilot.resize_terminal(*size)
-                await _settle(app, pilot)
-                path = HERE / f"{shot.name}-{size[0]}x{size[1]}{COLOURS[colours]}.png"
-                draw([list(strip) for strip in app.screen._compositor.render_strips()], path)
+            async for path in _drawn(app, pilot, shot.name, lambda: _settle(app, pilot)):
                 yield path
         app.memory.close()
         app.host.stop()
 
 
-async def _take_all(shots: Sequence[Shot]) -> None:
+async def take_comparison() -> AsyncIterator[Path]:
+    """Write the pictures of the comparison screen: the bundled model on two lengths of text."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for positions in (32_768, 4096, 1024):
+            files.append(Path(folder) / f"{positions:,}.json")
+            files[-1].write_text(json_text(nulled(run(analyze(RunOptions(positions=positions))).to_dict())))
+        app = ComparisonApp(files, state_dir=Path(folder), keys_file=Path(folder) / "keys.toml")
+        for theme in THEMES.values():
+            app.register_theme(theme)
+        async with app.run_test(size=SIZES[0]) as pilot:
+            while app.reader.job is not None or app.reader.result is None:
+                await pilot.pause(0.05)
+            await pilot.press("l", "tab")
+            async for path in _drawn(app, pilot, COMPARE, pilot.pause):
+                yield path
+        app.host.stop()
+
+
+async def _drawn(
+    app: EngineApp, pilot: Pilot[int], name: str, settle: Callable[[], Awaitable[object]]
+) -> AsyncIterator[Path]:
+    """The app's screen in every size and theme."""
+    for size, colours in product(SIZES, COLOURS):
+        app.theme = THEMES[colours].name
+        await pilot.resize_terminal(*size)
+        await settle()
+        path = HERE / f"{name}-{size[0]}x{size[1]}{COLOURS[colours]}.png"
+        draw([list(strip) for strip in app.screen._compositor.render_strips()], path)
+        yield path
+
+
+async def _take_all(names: Sequence[str]) -> None:
     models = SharedModels(RunOptions())
-    for shot in shots:
-        async for path in take(shot, models.open):
+    taken = [take(shot, models.open) for shot in SHOTS if not names or shot.name in names]
+    taken += [take_comparison()] if not names or COMPARE in names else []
+    for each in taken:
+        async for path in each:
             sys.stdout.write(f"{path}\n")
             sys.stdout.flush()
 
 
 def main(names: list[str]) -> None:
     """Take the pictures of the named screens, or all."""
-    asyncio.run(_take_all([shot for shot in SHOTS if not names or shot.name in names]))
+    asyncio.run(_take_all(names))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class ComparisonTable(ListPane):
     def header(self, width: int) -> Line:
         """The models by name, each behind its mark."""
         cells, columns = self.columns(width)
-        left = " " if not columns or columns[0][0] == 0 else "‹"
+        left = " " if not columns or columns[0][0] == 0 else "<"
         line: Line = [(fit(f" {left}", TITLE + 2), "muted")]
         for number, model in columns:
             glyph, role = mark_of_model(number)
