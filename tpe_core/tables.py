@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tpe_core.errors import TpeError
 from tpe_core.json_text import json_text, nulled
+from tpe_core.lazy import Deferred
 from tpe_core.outputs import beginning, check_output, shown_path
 from tpe_core.registry import Registry
-from tpe_core.store import write_file
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+else:
+    np = Deferred("numpy")
 
 __all__ = ["FORMATS", "Table", "TableFormat", "Value", "check_table_file", "facts", "write_table"]
 
@@ -193,6 +194,8 @@ def write_table(table: Table, path: Path, *, replace: bool = False) -> Path:
         | ---: | ---: |
         | 7 | 1.5 |
     """
+    from tpe_core.store import write_file
+
     check_table_file(path, table, replace=replace)
     try:
         write_file(path, [_format_of(path).encode(table)])
