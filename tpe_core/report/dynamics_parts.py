@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tpe_core.dynamics.recorded import is_recorded, read_recorded
 from tpe_core.dynamics.trajectory import Trajectory
-from tpe_core.dynamics.trajectory_file import GROUPED, figures, read_trajectories
+from tpe_core.dynamics.trajectory_file import read_trajectories
 from tpe_core.errors import TpeError
 from tpe_core.options import DEMO
 from tpe_core.progress import Progress, Steps
@@ -18,9 +18,7 @@ from tpe_core.report.material import Material
 from tpe_core.report.recipes import RECIPES, Measured, Recipe
 from tpe_core.tables import Table
 
-__all__ = ["dynamics_table", "read_all"]
-
-WHOLE = "all"  # the group of all parameters
+__all__ = ["read_all"]
 
 
 def read_all(names: Sequence[str]) -> tuple[Trajectory, ...]:
@@ -33,32 +31,6 @@ def read_all(names: Sequence[str]) -> tuple[Trajectory, ...]:
         recorded = is_recorded(name)
         trajectories += [read_recorded(name)] if recorded else read_trajectories(Path(os.path.expanduser(name)))
     return tuple(trajectories)
-
-
-def dynamics_table(trajectories: Sequence[Trajectory]) -> Table:
-    """A row for each checkpoint's output (no ``layer``), and one for each group of its parameters.
-
-    Checkpoints that duplicate another, or may hold weights of another step, are left out.
-    """
-    return Table.of(row for one in trajectories for row in _rows(one))
-
-
-def _rows(one: Trajectory) -> Iterator[dict[str, Any]]:
-    for point in one.points:
-        if point.duplicate_of is not None or point.suspected:
-            continue
-        values = figures(point)
-        grouped = {
-            name: value for name, value in values.items() if name.startswith(tuple(f"{each}." for each in GROUPED))
-        }
-        own = {name: value for name, value in values.items() if name not in grouped}
-        groups: dict[str, dict[str, float]] = {}
-        for name, value in grouped.items():
-            kind, _, group = name.partition(".")
-            groups.setdefault(group, {})[kind] = value
-        yield {"source": one.source, "layer": "", "step": point.step, **own, **groups.pop(WHOLE, {})}
-        for group, of_group in groups.items():
-            yield {"source": one.source, "layer": group, "step": point.step, **of_group}
 
 
 def _names(material: Material) -> tuple[str, ...]:
@@ -75,7 +47,7 @@ def _measure(material: Material) -> Steps[Measured]:
             "--dynamics run.json."
         )
     trajectories = read_all(names)
-    table = dynamics_table(trajectories)
+    table = Table.of(row for one in trajectories for row in one.to_table("dynamics").records())
     tables = {"dynamics": table}
     if any(table.column("layer")):
         tables["dynamics_layers"] = table

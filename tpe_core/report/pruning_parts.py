@@ -9,7 +9,7 @@ from tpe_core.generation.pruned_text import pruned_texts
 from tpe_core.generation.text_quality import ORDERS as LENGTHS
 from tpe_core.generation.text_quality import TextQuality
 from tpe_core.progress import Steps
-from tpe_core.pruning.results import Cost, PruningRequest, PruningResult, figures_of
+from tpe_core.pruning.results import Cost, PruningRequest, PruningResult
 from tpe_core.pruning.study import prune
 from tpe_core.report.material import Material
 from tpe_core.report.recipes import RECIPES, Measured, Recipe
@@ -36,19 +36,8 @@ def _curves(material: Material, request: PruningRequest) -> Steps[PruningResult]
 
 def _measure(material: Material) -> Steps[Measured]:
     result = yield from _curves(material, CURVES)
-    rows: list[dict[str, Any]] = []
-    for curve in result.curves:
-        for text in curve.figures:
-            for at, removed in enumerate(curve.removed):
-                cost = figures_of(curve.costs(text, at))
-                place = {"order": curve.order, "replacement": curve.replace, "share": removed / curve.width}
-                figures = {
-                    "kl": cost["kl"],
-                    "top1_same": cost["top1"],
-                    "js": cost["js"],
-                    "perplexity": cost["perplexity"],
-                }
-                rows.append({**place, "pruned": removed, "text": text, **figures})
+    table = result.to_table("pruning")
+    rows: list[dict[str, Any]] = table.records()
     heldout = [row for row in rows if row["text"] == "heldout"]
     claimed = min({row["share"] for row in rows}, key=lambda share: abs(share - CLAIMED))
     at_claim = [row for row in heldout if row["share"] == claimed]
@@ -63,7 +52,7 @@ def _measure(material: Material) -> Steps[Measured]:
     }  # fmt: skip
     names = ("order", "replacement", "kl", "js", "top1_same", "perplexity")
     summary = Table({name: [row[name] for row in at_claim] for name in names})
-    return Measured(tables={"pruning": Table.of(rows)}, facts=facts, summary=summary)
+    return Measured(tables={"pruning": table}, facts=facts, summary=summary)
 
 
 def _of(rows: list[dict[str, Any]], order: str, replacement: str) -> dict[str, Any]:

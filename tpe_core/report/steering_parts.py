@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from tpe_core.corpus.domains import DOMAINS
-from tpe_core.edits.intervention import Method
 from tpe_core.progress import Steps
 from tpe_core.report.material import Material
 from tpe_core.report.recipes import RECIPES, Measured, Recipe
@@ -33,31 +32,19 @@ def _words(ratios: Iterable[float]) -> tuple[str, ...]:
     return ("--mid-frequency", str(TOKENS), "--ratio", asked, "--method", ",".join(METHODS))
 
 
-def _results(study: SteeringStudy, method: Method) -> Table:
-    """A row for each result of a method and each text."""
-    rows = [
-        (
-            each.token_id,
-            each.token,
-            text,
-            each.asked,
-            each.achieved[text],
-            each.kl[text],
-            each.js[text],
-            each.alpha[text],
-        )
-        for each in study.results
-        if each.method == method
-        for text in DOMAINS
-    ]
-    names = ("token_id", "token", "text", "ratio_asked", "ratio_achieved", "kl", "js", "alpha")
-    return Table({name: [row[at] for row in rows] for at, name in enumerate(names)})
+def _by_method(study: SteeringStudy, name: str) -> dict[str, Table]:
+    """A table of the study for each method."""
+    rows = study.to_table(name).records()
+    return {
+        f"{name}_{method.replace('-', '_')}": Table.of(row for row in rows if row["method"] == method)
+        for method in METHODS
+    }
 
 
 def _measure(material: Material) -> Steps[Measured]:
     samples = yield from material.samples()
     results = yield from study(material.analysis, samples, _plan(material, RATIOS, few_shot=False))
-    tables = {f"steering_{method.replace('-', '_')}": _results(results, method) for method in METHODS}
+    tables = _by_method(results, "steering")
     rows: list[dict[str, Any]] = []
     for summary in results.summary():
         achieved = {f"achieved, {DOMAINS[name].label}": summary["achieved"][name] for name in DOMAINS}
@@ -129,18 +116,8 @@ RECIPES.register(
 def _measure_few_shot(material: Material) -> Steps[Measured]:
     samples = yield from material.samples()
     results = yield from study(material.analysis, samples, _plan(material, (FEW_SHOT_RATIO,), few_shot=True))
-    rows = [
-        {
-            "tokens": point.positions, "text": text, "ratio_asked": point.asked, "ratio_achieved": figures.achieved,
-            "kl": figures.kl, "spread": figures.spread, "method": point.method,
-        }
-        for point in results.few_shot
-        for text, figures in sorted(point.figures.items(), key=lambda item: list(DOMAINS).index(item[0]))
-    ]  # fmt: skip
-    tables = {
-        f"few_shot_{method.replace('-', '_')}": Table.of(row for row in rows if row["method"] == method)
-        for method in METHODS
-    }
+    tables = _by_method(results, "few_shot")
+    rows: list[dict[str, Any]] = results.to_table("few_shot").records()
     heldout = [row for row in rows if row["text"] == "heldout" and row["method"] == METHODS[0]]
     facts = {
         "positions": [row["tokens"] for row in heldout],

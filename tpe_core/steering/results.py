@@ -242,6 +242,7 @@ class SteeringStudy(Shown):
                 "ratio_achieved": each.achieved[text],
                 "kl": each.kl[text],
                 "js": each.js[text],
+                "alpha": each.alpha[text],
                 "method": each.method,
                 "calibrated": each.calibrated,
             }
@@ -253,21 +254,19 @@ class SteeringStudy(Shown):
         """A row for each length of the detecting text and each text judged on; KL in nats where it was measured."""
         from tpe_core.tables import Table
 
-        rows: list[dict[str, Any]] = []
-        for point in self.to_dict()["few_shot"]:
-            texts = {"heldout": point, **{name: value for name, value in point.items() if isinstance(value, Mapping)}}
-            rows += [
-                {
-                    "tokens": point["positions"],
-                    "text": text,
-                    "ratio_achieved": figures["achieved"],
-                    "kl": figures.get("kl"),
-                    "ratio_asked": point["asked"],
-                    "method": point["method"],
-                }
-                for text, figures in texts.items()
-            ]
-        return Table.of(rows)
+        return Table.of(
+            {
+                "tokens": point.positions,
+                "text": text,
+                "ratio_asked": point.asked,
+                "ratio_achieved": figures.achieved,
+                "kl": figures.kl,
+                "spread": figures.spread,
+                "method": point.method,
+            }
+            for point in self.few_shot
+            for text, figures in point.figures.items()
+        )
 
     def _summary(self) -> Mapping[str, object]:
         summary: dict[str, object] = {}

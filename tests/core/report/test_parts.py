@@ -145,7 +145,7 @@ def test_generation_is_that_of_prune(measured: Measure, material: Material, caps
     for each in document["generation"]:
         row = mine[each["order"], each["removed"]]
         assert (row["mauve"], row["distinct"], row["repetition"]) == (
-            each["mauve"]["value"], each["edited"]["distinct"]["2"], each["edited"]["repetition"]["4"],
+            each["mauve"]["value"], each["edited"]["distinct"][1], each["edited"]["repetition"][3],
         )  # fmt: skip
         assert mine[each["order"], 0]["mauve"] == each["ceiling"]["value"]
     assert "32 prompts are too few" in RECIPES["generation"].sentence(measured("generation"))
