@@ -25,6 +25,7 @@ __all__ = ["OVERLAYS", "Overlay", "OverlayPlot", "mark_of_model", "overlay_lines
 
 MARKS = ("●", "▲", "■", "◆", "▼", "★", *"abcdefghijklmnpqrstuvwyz")
 ROLES = ("curve0", "curve2", "curve3", "curve4", "curve5", "curve1")
+DECADES = 4  # that a logarithmic y axis shows below its largest value: the last few slopes are near 0
 EVERY = 12  # cells between two marks of a curve, at least
 
 
@@ -70,7 +71,9 @@ def overlay_lines(
     if not good.any():
         return []
     x, y = np.log10(np.where(good, x_all, 1.0)), np.where(good, y_all, 1.0)
-    y = np.log10(y) if overlay.log_y else y
+    if overlay.log_y:
+        y = np.log10(y)
+        good &= y >= y[good].max() - DECADES
     order = [each for each in range(len(comparison.models)) if each != selected] + [selected]
     series: list[Series] = []
     for number in order:
