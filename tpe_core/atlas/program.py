@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tpe_core.atlas.region import Arena
+from tpe_core.clamping import at_least
 from tpe_core.progress import Progress, Steps
 
 __all__ = ["Combination", "Proof", "combination_gap", "same_row", "solve"]
@@ -190,7 +191,7 @@ def solve(arena: Arena, token_id: int) -> Steps[Proof]:
         if ahead.max() < 0 and (proved := _witness(arena, token_id, u, t)) is not None:
             return proved
         worst = np.argpartition(-ahead, min(MORE, len(ahead) - 1))[:MORE]
-        fresh = worst[np.isfinite(ahead[worst]) & (ahead[worst] > -1e-4 * max(1.0, float(np.abs(scores).max())))]
+        fresh = worst[np.isfinite(ahead[worst]) & (ahead[worst] > -1e-4 * at_least(1.0, float(np.abs(scores).max())))]
         if not len(fresh):
             return _witness(arena, token_id, u, t) or Proof()
         ids = np.concatenate([ids, fresh])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,40 @@ from tpe_core.encoding.undertrained import lowest
 from tpe_core.registry import Registry
 
 if TYPE_CHECKING:
-    from tpe_core.atlas.token_atlas import TokenAtlas
+    from tpe_core.atlas.reachability import Reachability
 
-__all__ = ["SECTIONS", "Section"]
+__all__ = ["SECTIONS", "Listed", "Section"]
+
+
+class Listed(Protocol):
+    """What the lists are made of: a `tpe_core.atlas.token_atlas.TokenAtlas`."""
+
+    @property
+    def tokens(self) -> Sequence[str]:
+        """[V] texts."""
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """[V] how often each came."""
+
+    @property
+    def surprisal(self) -> NDArray[np.float64]:
+        """[V] -log alpha."""
+
+    @property
+    def residual(self) -> NDArray[np.float64]:
+        """[V] of the regression."""
+
+    @property
+    def untrained(self) -> NDArray[np.float64]:
+        """[V] cosine distance to the mean untrained row."""
+
+    @property
+    def reach(self) -> Reachability:
+        """Which tokens some hidden state makes the top one."""
+
+    def pair_order(self, by: Literal["cosine", "distance"]) -> NDArray[np.float64]:
+        """[V] keys of the nearest pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +55,22 @@ class Section:
 
     name: str
     about: str
-    order: Callable[[TokenAtlas], NDArray[np.float64]]
+    order: Callable[[Listed], NDArray[np.float64]]
 
-    def ids(self, atlas: TokenAtlas, count: int) -> NDArray[np.int64]:
+    def ids(self, atlas: Listed, count: int) -> NDArray[np.int64]:
         """The first `count` token ids of the list."""
         return lowest(self.order(atlas), count)
 
-    def total(self, atlas: TokenAtlas) -> int:
+    def total(self, atlas: Listed) -> int:
         """How many tokens the whole list has."""
         return int((~np.isnan(self.order(atlas))).sum())
 
 
-def _unseen(atlas: TokenAtlas) -> NDArray[np.float64]:
+def _unseen(atlas: Listed) -> NDArray[np.float64]:
     return np.where(atlas.counts == 0, atlas.surprisal, np.nan)
 
 
-def _unreachable(atlas: TokenAtlas) -> NDArray[np.float64]:
+def _unreachable(atlas: Listed) -> NDArray[np.float64]:
     key = np.full(len(atlas.tokens), np.nan)
     ids = atlas.reach.of("unreachable")
     key[ids] = atlas.surprisal[ids]

@@ -75,8 +75,9 @@ def _lines(document: Mapping[str, Any]) -> Iterable[str]:
             yield _head(name)
         yield from (_row(entry, name) for entry in one["tokens"])
     yield ""
-    yield "-log: -log alpha, nats; resid.: that minus the law's; count: in the text; untr.:"
-    yield f"cosine distance to the mean row of the {document['untrained_reference']}; !: unreachable, ?: not decided"
+    yield "-log: -log alpha, nats; resid.: that minus the law's; count: in the text;"
+    yield f"untr.: cosine distance to the mean row of the {document['untrained_reference']};"
+    yield "!: unreachable, ?: not decided"
 
 
 def report(document: Mapping[str, Any]) -> None:

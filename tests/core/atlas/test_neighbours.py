@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.core.atlas.test_reachability import rows_of
+from tests.helpers.head_rows import rows_of
 from tpe_core.atlas import neighbours
 from tpe_core.atlas.neighbours import nearest_rows
 from tpe_core.progress import run

@@ -6,21 +6,15 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-import torch
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull
 
+from tests.helpers.head_rows import rows_of
 from tpe_core.atlas.head_rows import HeadRows
 from tpe_core.atlas.reachability import Reachability, reachability
 from tpe_core.atlas.region import Region
 from tpe_core.errors import TpeError
 from tpe_core.progress import run
-
-
-def rows_of(weight: np.ndarray, offset: np.ndarray | None = None, padding: int = 0) -> HeadRows:
-    """A head of rows [V, k]."""
-    columns = torch.from_numpy(np.ascontiguousarray(weight.T)).float()
-    return HeadRows(columns=columns, offset=offset, kept=np.arange(weight.shape[1]), vocab_rows=len(weight) - padding)
 
 
 def checked(head: HeadRows, region: Region = "any", observed: np.ndarray | None = None) -> Reachability:

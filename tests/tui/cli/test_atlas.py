@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from tests.helpers.tiny_models import save_tiny, text
 from tpe_core.atlas.region import REGIONS
@@ -31,7 +32,7 @@ def test_the_names_are_those_of_the_tables() -> None:
 def test_the_table_is_the_document_within_80_cells(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["atlas", *words, "--top", "3"]) == 0
     out = capsys.readouterr().out
-    assert max(map(len, out.splitlines()[2:])) <= 80  # after the names of model and text
+    assert max(map(cell_len, out.splitlines()[2:])) <= 80  # after the names of model and text
     assert main(["atlas", *words, "--top", "3", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     for name, one in document["lists"].items():

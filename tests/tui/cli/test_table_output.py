@@ -19,8 +19,8 @@ from tpe_core.tables import FORMATS
 from tpe_tui.cli.main import COMMANDS, main
 from tpe_tui.cli.table_output import TABLE_FORMATS, rows_of
 
-WITHOUT_TABLE = {"generate", "bake", "apply", "show", "schema", "serve", "demo train"}
-"""Commands that print texts, a file's card, a schema, or nothing."""
+WITHOUT_TABLE = {"report", "generate", "bake", "apply", "show", "schema", "serve", "demo train"}
+"""Commands that print texts or write a page, a file's card, a schema, or nothing."""
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
