@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -62,13 +63,18 @@ class Reachability:
 
     def verdict(self, token_id: int) -> Verdict:
         """The verdict on one token; ``not checked`` where it is not among `ids`."""
-        at = np.flatnonzero(self.ids == token_id)
-        return VERDICTS[int(self.verdicts[at[0]])] if len(at) else "not checked"
+        at = self._places.get(token_id)
+        return "not checked" if at is None else VERDICTS[int(self.verdicts[at])]
 
     def proof(self, token_id: int) -> str:
         """What proves the verdict on one token: see `PROOFS`."""
-        at = np.flatnonzero(self.ids == token_id)
-        return PROOFS[int(self.proofs[at[0]])] if len(at) else ""
+        at = self._places.get(token_id)
+        return "" if at is None else PROOFS[int(self.proofs[at])]
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """Where each token stands in `ids`: looked up once for every token of a vocabulary."""
+        return {token_id: at for at, token_id in enumerate(self.ids.tolist())}
 
     @property
     def counts(self) -> dict[str, int]:

@@ -57,13 +57,10 @@ class Section:
     about: str
     order: Callable[[Listed], NDArray[np.float64]]
 
-    def ids(self, atlas: Listed, count: int) -> NDArray[np.int64]:
-        """The first `count` token ids of the list."""
-        return lowest(self.order(atlas), count)
-
-    def total(self, atlas: Listed) -> int:
-        """How many tokens the whole list has."""
-        return int((~np.isnan(self.order(atlas))).sum())
+    def first(self, atlas: Listed, count: int) -> tuple[NDArray[np.int64], int]:
+        """The first `count` token ids of the list, and how many the whole list has."""
+        order = self.order(atlas)
+        return lowest(order, count), int((~np.isnan(order)).sum())
 
 
 def _unseen(atlas: Listed) -> NDArray[np.float64]:

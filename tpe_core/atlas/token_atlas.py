@@ -136,12 +136,9 @@ class TokenAtlas:
                 "reach_unedited": None if self.unedited is None else self.unedited.counts,
                 "lost": [self.entry(each) for each in self.lost[:top].tolist()],
                 "lists": {
-                    name: {
-                        "about": SECTIONS[name].about,
-                        "total": SECTIONS[name].total(self),
-                        "tokens": [self.entry(each) for each in SECTIONS[name].ids(self, top).tolist()],
-                    }
+                    name: {"about": SECTIONS[name].about, "total": total, "tokens": [*map(self.entry, ids.tolist())]}
                     for name in (lists or SECTIONS)
+                    for ids, total in (SECTIONS[name].first(self, top),)
                 },
             }
         )

@@ -28,8 +28,8 @@ def _plan(material: Material, ratios: tuple[float, ...], *, few_shot: bool) -> S
 
 
 def _words(ratios: Iterable[float]) -> tuple[str, ...]:
-    asked = ",".join(f"{ratio:g}" for ratio in ratios)
-    return ("--mid-frequency", str(TOKENS), "--ratio", asked, "--method", ",".join(METHODS))
+    listed = ",".join(f"{ratio:g}" for ratio in ratios)
+    return ("--mid-frequency", str(TOKENS), "--ratio", listed, "--method", ",".join(METHODS))
 
 
 def _by_method(study: SteeringStudy, name: str) -> dict[str, Table]:

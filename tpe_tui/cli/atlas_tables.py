@@ -53,8 +53,8 @@ def _head(by: str) -> str:
 def _reached(document: Mapping[str, Any]) -> Iterable[str]:
     counts, edited = document["reach"], document["edited"]
     yield f"  whether it is the top token for {document['hidden']['about']}:"
-    said = [f"{total:,} {name}" for name, total in counts.items()]
-    yield f"    {', '.join(said)}{' under the edit' if edited else ''}"
+    verdicts = [f"{total:,} {name}" for name, total in counts.items()]
+    yield f"    {', '.join(verdicts)}{' under the edit' if edited else ''}"
     if edited:
         before = [f"{total:,} {name}" for name, total in document["reach_unedited"].items()]
         yield f"    {', '.join(before)} without it"

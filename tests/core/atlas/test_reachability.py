@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -135,7 +136,7 @@ def test_a_proof_is_refused_where_it_proves_nothing() -> None:
     result = checked(rows_of(weight))
     proof = result.combinations[4]
     wrong = proof.__class__(np.array([0, 1]), np.array([0.5, 0.5]), 0.0)
-    assert not result.__class__(**{**vars(result), "combinations": {4: wrong}}).holds(4)
+    assert not replace(result, combinations={4: wrong}).holds(4)
 
 
 def test_brute_force_over_directions_finds_no_state_for_an_unreachable_token() -> None:

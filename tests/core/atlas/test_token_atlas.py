@@ -40,10 +40,10 @@ def test_the_rows_of_an_edited_head_give_its_logits(session: LiveSession, edit: 
 
 def test_the_figures_are_those_of_the_analysis(session: LiveSession, atlas: TokenAtlas) -> None:
     analysis = session.analysis
-    worst = SECTIONS["residual"].ids(atlas, 20).tolist()
+    worst = SECTIONS["residual"].first(atlas, 20)[0].tolist()
     assert worst == analysis.undertrained.worst_fitted.tolist()
-    assert SECTIONS["untrained"].ids(atlas, 20).tolist() == analysis.undertrained.nearest.tolist()
-    unseen = SECTIONS["unseen"].ids(atlas, 500)
+    assert SECTIONS["untrained"].first(atlas, 20)[0].tolist() == analysis.undertrained.nearest.tolist()
+    unseen = SECTIONS["unseen"].first(atlas, 500)[0]
     assert (analysis.detection.counts[unseen] == 0).all()
     assert len(unseen) == int((analysis.detection.counts[: len(atlas.tokens)] == 0).sum())
     assert (np.diff(atlas.surprisal[unseen]) >= 0).all()
@@ -94,6 +94,6 @@ def test_tables_and_document_hold_the_same(atlas: TokenAtlas) -> None:
 def test_pairs_are_listed_once(atlas: TokenAtlas) -> None:
     near = atlas.neighbours
     for by, other in (("cosine", near.by_cosine), ("distance", near.by_distance)):
-        ids = SECTIONS[by].ids(atlas, 1000).tolist()
+        ids = SECTIONS[by].first(atlas, 1000)[0].tolist()
         pairs = {frozenset((each, int(other[each]))) for each in ids}
         assert len(pairs) == len(ids)
