@@ -217,7 +217,8 @@ class EngineApp(App[int]):
 
     def repaint(self) -> None:
         """Paint every cell, whatever the terminal shows."""
-        self.screen.refresh()
+        if self.is_running:
+            self.screen.refresh()
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         """Paint, unless the terminal is too slow: then the last state is painted once it has taken what waits."""
@@ -261,6 +262,11 @@ class EngineApp(App[int]):
     def _from_engine(self, message: Message) -> None:
         """Called on the engine thread; posting is safe from there."""
         self.post_message(message)
+
+    async def _dispatch_message(self, message: Message) -> None:
+        """Textual's hook: what the engine sends while the app closes has no screen any more that would show it."""
+        if self.is_running or not isinstance(message, (Answer, Waiting, JobUpdate)):
+            await super()._dispatch_message(message)
 
     def on_answer(self, message: Answer) -> None:
         """An answer of the engine."""

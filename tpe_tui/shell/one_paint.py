@@ -42,13 +42,15 @@ class OnePaint:
             self._timer = self._app.set_timer(self.longest, self.end)
 
     def end(self) -> None:
-        """Paint what changed meanwhile."""
+        """Paint what changed meanwhile; nothing while the app closes: a timer still ticks when its screens are gone."""
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
-            self.draw()
+            if self._app.is_running:
+                self.draw()
             self._batch.close()
-            self._app.screen.check_idle()  # Textual looks for what is to be painted where a queue runs empty
+            if self._app.is_running:
+                self._app.screen.check_idle()  # Textual looks for what is to be painted where a queue runs empty
 
     def draw(self) -> None:
         """What a subclass has to draw before anything is painted."""
