@@ -52,6 +52,7 @@ from tpe_core.pruning.sweep import measure
 from tpe_core.snapshots import (
     DimensionDetail,
     EncodingTable,
+    LostTokens,
     NextTokens,
     PromptCost,
     PromptPositions,
@@ -123,6 +124,7 @@ class LiveSession:
         self._swept: PruningResult | None = None
         self._tested: dict[str, torch.Tensor] = {}  # h after the prompts of self-tests
         self._forecast: LiveForecast | None = None
+        self._reachable: dict[int, bool] = {}  # of the unedited head, as far as an edit made it a question
         self.table: EncodingTable = analysis.table()
         self.warnings = analysis.warnings
         self.default_prompt = starting_prompt(analysis.model)
@@ -219,6 +221,20 @@ class LiveSession:
         if self._forecast is None:
             raise TpeError("no forecast is prepared yet: run `prepare_forecast` first.")
         return self._forecast.of(edit, self.basis(edit))
+
+    def lost_tokens(self, edit: Intervention) -> Steps[LostTokens]:
+        """The tokens that an edit makes unreachable: a job whose every step has what is known by then.
+
+        See `tpe_core.atlas.lost_tokens`. Raises as `basis` does.
+        """
+        from tpe_core.atlas.head_rows import head_rows
+        from tpe_core.atlas.lost_tokens import lost_tokens
+
+        head, resolved = self.analysis.model.head, self.resolved(edit)
+        if resolved.is_empty:
+            return LostTokens(ids=(), checked=head.vocab_rows, vocab_rows=head.vocab_rows)
+        before, after = head_rows(head), head_rows(head, resolved)
+        return (yield from lost_tokens(before, after, self.table.surprisal, known=self._reachable))
 
     def _read(self) -> Steps[Samples]:
         """Hidden states of the three texts: a job that reads them once."""

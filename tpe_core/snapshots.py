@@ -28,6 +28,7 @@ __all__ = [
     "SORT_KEYS",
     "DimensionDetail",
     "EncodingTable",
+    "LostTokens",
     "ModelInfo",
     "NextTokens",
     "PromptCost",
@@ -218,6 +219,23 @@ class PruningForecast:
     steering: tuple[Steering, ...]
     kl: float  # nats, of both; trustworthy while it is small
     toggled: Floats | None  # [d] nats with each dimension toggled as well; None under least-squares
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostTokens:
+    """Tokens that no hidden state makes the top token under an edit, and some hidden state does without it.
+
+    The tokens whose rows lie nearest the middle are looked at first, so those that can be lost are among the first.
+    """
+
+    ids: tuple[int, ...]  # the most frequent first
+    checked: int  # tokens looked at
+    vocab_rows: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every token was looked at."""
+        return self.checked >= self.vocab_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

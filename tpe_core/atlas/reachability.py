@@ -284,6 +284,7 @@ def reachability(
     observed: NDArray[np.float32] | None = None,
     *,
     ids: Ints | None = None,
+    space: Arena | None = None,
     seconds: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Steps[Reachability]:
@@ -297,6 +298,7 @@ def reachability(
         region: Which hidden states count; see `tpe_core.atlas.region`.
         observed: [n, k] hidden states of a text, the kept dimensions; none where None.
         ids: The tokens asked about; all rows in use where None.
+        space: What `arena` gave for the same rows, region and states; made where None.
         seconds: After so long the rest stays ``not checked``; none where None.
         clock: Seconds that never go back.
 
@@ -307,7 +309,7 @@ def reachability(
     wanted = np.arange(head.vocab_rows) if ids is None else np.asarray(ids, dtype=np.int64)
     seen = np.empty((0, len(head.kept)), np.float32) if observed is None else np.ascontiguousarray(observed)
     yield Progress("rows of the head", 0)
-    space = arena(head, region, seen)
+    space = space or arena(head, region, seen)
     cascade = _Cascade(space, wanted, seen)
     few = len(wanted) < BATCH  # then the hidden states of the text cost more than what they would settle
     for stage in (*(() if few else (cascade.text,)), cascade.directions, cascade.search, cascade.programs):

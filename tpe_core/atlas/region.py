@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tpe_core.atlas.head_rows import HeadRows
 from tpe_core.errors import TpeError
+from tpe_core.pauses import pause
 
 __all__ = ["REGIONS", "Arena", "Region", "arena"]
 
@@ -35,6 +36,8 @@ REGIONS: Mapping[Region, str] = MappingProxyType(
 """What each region holds, for people."""
 
 RANK_TOLERANCE = 1e-10  # of the largest eigenvalue of the rows' covariance: below it the rows do not vary
+
+CHUNK = 8192  # rows at a time
 
 SCOUTS = 4096  # rows whose covariance is enough to say where to look first; it proves nothing
 
@@ -71,7 +74,8 @@ def _moments(columns: Tensor) -> tuple[Floats, Floats]:
     count = columns.shape[1]
     mean = columns.sum(1, dtype=torch.float64) / max(count, 1)
     gram = torch.zeros(len(columns), len(columns), dtype=torch.float64)
-    for part in columns.split(8192, dim=1):
+    for part in columns.split(CHUNK, dim=1):
+        pause()
         away = part.double() - mean[:, None]
         gram += away @ away.T
     return mean.numpy(), gram.numpy() / max(count, 1)
@@ -100,9 +104,16 @@ def arena(head: HeadRows, region: Region, observed: NDArray[np.float32]) -> Aren
     offset = head.offset
     if region == "observed":
         at_centre = torch.from_numpy(centre - 0.0)
-        base = torch.cat([part.double().T @ at_centre for part in head.columns.split(8192, dim=1)]).numpy()
+        base = torch.cat([part.double().T @ at_centre for part in head.columns.split(CHUNK, dim=1)]).numpy()
         offset = base - mean @ centre + (0.0 if offset is None else offset)
-    rows = torch.from_numpy(basis.T).float() @ (head.columns - torch.from_numpy(mean).float()[:, None])
+    rows, onto, middle = (
+        torch.empty(basis.shape[1], head.columns.shape[1]),
+        torch.from_numpy(basis.T).float(),
+        torch.from_numpy(mean).float()[:, None],
+    )
+    for first in range(0, rows.shape[1], CHUNK):
+        pause()
+        rows[:, first : first + CHUNK] = onto @ (head.columns[:, first : first + CHUNK] - middle)
     return Arena(
         head=head, bounded=region == "observed", basis=basis, centre=centre, mean=mean, rows=rows,
         offset=offset, precision=precision,
