@@ -1,7 +1,8 @@
-"""Hooks of mkdocs: links to files beside docs/, the help of every command, and the cells of a notebook.
+"""Hooks of mkdocs: links to files beside docs/, the help of commands, the names of documents, the cells of a notebook.
 
 Pages may link to files beside docs/ by the same relative path that works on a code host. A page with the line `HELP`
-has what the program prints of itself there, one with a line of `CELLS` the notebook that it names.
+has what the program prints of itself there, one with `NAMES` the names of every JSON document, one with a line of
+`CELLS` the notebook that it names.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parent.parent
 HELP = "<!-- the help of every command -->"
+NAMES = "<!-- the names of every JSON document -->"
 COLUMNS = 100  # of a help text; narrower than the page
 CELLS = re.compile(r"<!-- cells of (\w+\.ipynb) -->")
 BESIDE = ("screenshots/*.png", "tpe_core/demo/model/README.md")
@@ -37,6 +39,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Take ``../`` off links to those files: in the site they lie beside the pages. Put in help and cells."""
     if HELP in markdown:
         markdown = markdown.replace(HELP, command_help())
+    if NAMES in markdown:
+        markdown = markdown.replace(NAMES, document_names())
     markdown = CELLS.sub(lambda named: notebook_cells(ROOT / "docs" / named[1]), markdown)
     return re.sub(r"\]\(\.\./(screenshots/|tpe_core/)", r"](\1", markdown)
 
@@ -56,6 +60,28 @@ def command_help() -> str:
             raise RuntimeError(f"tpe {' '.join(words)} --help failed: {printed.output}")
         sections += [f"## {' '.join(['tpe', *words])}", "", "```text", printed.output.strip(), "```", ""]
     return "\n".join(sections)
+
+
+def document_names() -> str:
+    """A section for each `--json` document with its names, their types and what they mean, from its JSON Schema."""
+    sections = []
+    for path in sorted((ROOT / "tpe_tui" / "schemas").glob("*.schema.json")):
+        command = path.name.removesuffix(".schema.json")
+        rows = "\n".join(_names(json.loads(path.read_text(encoding="utf-8")), ""))
+        sections += [f"## tpe {command}", "", "| name | type | meaning |", "|---|---|---|", rows, ""]
+    return "\n".join(sections)
+
+
+def _names(schema: dict[str, Any], path: str) -> Iterator[str]:
+    if "items" in schema:
+        yield from _names(schema["items"], f"{path}[]")
+    further = schema.get("additionalProperties")
+    inside = dict(schema.get("properties", {})) | ({"*": further} if isinstance(further, dict) else {})
+    for name, below in inside.items():
+        kinds = [below["type"]] if isinstance(below["type"], str) else below["type"]
+        whole = f"{path}.{name}" if path else name
+        yield f"| `{whole}` | {' or '.join(kinds)} | {below.get('description', '')} |"
+        yield from _names(below, whole)
 
 
 def notebook_cells(path: Path) -> str:

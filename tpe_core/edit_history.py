@@ -153,11 +153,15 @@ class EditHistory:
 
     def prune_bottom(self, share: float, table: EncodingTable, key: str = "slope") -> bool:
         """Prune exactly the `share` of dimensions with the smallest |key| (the paper's order for ``slope``)."""
+        return self.apply(self.without_bottom(share, table, key))
+
+    def without_bottom(self, share: float, table: EncodingTable, key: str = "slope") -> Intervention:
+        """What `prune_bottom` would make of the edit in force."""
         if not 0 <= share <= 1:
             raise TpeError(f"a share must lie between 0 and 1, not {share:g}.")
         count = count_of(share, self.hidden_size)
         dims = table.order(key, descending=False)[:count]
-        return self.apply(self.intervention.only(int(dim) for dim in dims))
+        return self.intervention.only(int(dim) for dim in dims)
 
     def invert(self) -> bool:
         """Prune exactly what is kept now."""

@@ -26,6 +26,7 @@ from tpe_core.pruning.results import PruningCurve, PruningRequest, PruningResult
 from tpe_core.snapshots import (
     DimensionDetail,
     EncodingTable,
+    LostTokens,
     ModelInfo,
     NextTokens,
     PromptCost,
@@ -85,6 +86,7 @@ class FakeSession:
         self.sweep_fail: Exception | None = None
         self.refit_step: Callable[[], object] = lambda: None
         self.forecast_step: Callable[[], object] = lambda: None
+        self.spared = 1000  # pruned dimensions that make no token unreachable
         self.pair_step: Callable[[], object] = lambda: None
         self.export_fail: Exception | None = None
         self.pair_fail: Exception | None = None
@@ -405,6 +407,16 @@ class FakeSession:
         return PruningForecast(
             pruned=edit.pruned, replacement=edit.replacement, steering=edit.steering, kl=kl, toggled=toggled
         )
+
+    def lost_tokens(self, edit: Intervention) -> Steps[LostTokens]:
+        """Tokens 5, 6, 7 and so on: as many as pruned dimensions are more than `spared`, known after two steps."""
+        self.calls.append("lost_tokens")
+        vocab = len(self.alpha)
+        ids = tuple(range(5, 5 + max(0, len(edit.pruned) - self.spared)))
+        for done in range(2):
+            partial = LostTokens(ids=(), checked=64 * done, vocab_rows=vocab)
+            yield Progress("tokens that stay reachable", 64 * done, vocab, partial=partial)
+        return LostTokens(ids=ids, checked=vocab, vocab_rows=vocab)
 
     def sweep(self, request: PruningRequest) -> Steps[PruningResult]:
         """Made-up curves of the right shape, all of them rough and then fine; `sweep_step` is called in every step."""

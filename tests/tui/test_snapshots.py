@@ -72,6 +72,7 @@ def test_view(snap_compare, tmp_path: Path, size: tuple[int, int], view: str) ->
         await pilot.press(*LATER.get(view, []))
         edit = app.workspace.history.intervention
         await until(pilot, lambda: not edit.pruned or inspector.forecaster.of(edit) is not None)
+        await until(pilot, lambda: inspector.reach.settled)
         study = next((screen for screen in app.screen_stack if isinstance(screen, SteerScreen)), None)
         await until(pilot, lambda: study is None or study.settled)
         await until(pilot, lambda: 4 not in inspector.visible_panes() or inspector.detail.figures is not None)

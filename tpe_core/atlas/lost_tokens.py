@@ -1,4 +1,4 @@
-"""Which tokens an edit makes unreachable: the question of the atlas, put so that an inspector can ask it while one works.
+"""Which tokens an edit makes unreachable: the question of the atlas, asked while one works in the inspector.
 
 A token lies inside the hull of the others the sooner, the nearer its row is to the middle of all rows. So tokens are
 looked at in that order, a few at a time, and what was seen so far is an answer.

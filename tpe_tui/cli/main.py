@@ -284,7 +284,11 @@ COMMANDS: Registry[Command] = Registry(
         run=show,
     ),
     Command(name="diff", about="Compare two saved interventions, A and B.", run=diff),
-    Command(name="schema", about="Print the JSON Schema of saved interventions.", run=schema),
+    Command(
+        name="schema",
+        about="Print the JSON Schema of saved interventions, or of a command's --json document.",
+        run=schema,
+    ),
     Command(
         name="doctor",
         about="Print what tpe finds on this machine, for a bug report, and what to do where something hurts.",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tpe_core.errors import ManifestError
-from tpe_tui.cli.completion import complete_model
+from tpe_tui.cli.completion import complete_model, one_of
 from tpe_tui.cli.console import load
 from tpe_tui.cli.options import LOADING, OUTPUT, run_options, takes
 from tpe_tui.cli.table_output import print_json, rows_of
@@ -19,16 +20,37 @@ if TYPE_CHECKING:
     from tpe_core.manifest.self_test import Mismatch
     from tpe_core.options import RunOptions
 
-__all__ = ["diff", "schema", "show"]
+__all__ = ["diff", "document_names", "document_schema", "schema", "show"]
+
+SCHEMAS, SCHEMA = "tpe_tui.schemas", ".schema.json"
 
 
 def schema(
+    command: Annotated[
+        str | None,
+        typer.Argument(
+            help="A command whose --json document is meant. Default: saved interventions.",
+            autocompletion=one_of(document_names),
+        ),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="As every command has it: a schema is JSON anyway.")] = False,
 ) -> None:
-    """Print the JSON Schema that saved interventions follow."""
+    """Print the JSON Schema that saved interventions follow, or the --json document of a command."""
     from tpe_core.manifest.manifest import published_schema
 
-    sys.stdout.write(published_schema())
+    sys.stdout.write(published_schema() if command is None else document_schema(command))
+
+
+def document_names() -> list[str]:
+    """The commands whose `--json` document has a schema."""
+    return sorted(file.name.removesuffix(SCHEMA) for file in files(SCHEMAS).iterdir() if file.name.endswith(SCHEMA))
+
+
+def document_schema(command: str) -> str:
+    """The JSON Schema of a command's `--json` document. Raises a usage error where there is none."""
+    if command not in document_names():
+        raise typer.BadParameter(f"no schema of {command!r}: choose one of {', '.join(document_names())}.")
+    return files(SCHEMAS).joinpath(f"{command}{SCHEMA}").read_text(encoding="utf-8")
 
 
 @takes(LOADING | OUTPUT)

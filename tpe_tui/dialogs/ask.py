@@ -35,15 +35,22 @@ class Ask(Dialog[str | None]):
         value: str = "",
         hint: str = "",
         check: Check | None = None,
+        *,
         shown: Callable[[str], str] | None = None,
+        outcome: Callable[[str], tuple[str, bool]] | None = None,
     ) -> None:
-        """`value` stands in the line at first, `hint` below it; `shown` is how several pasted lines stand there."""
+        """`value` stands in the line at first, `hint` below it; `shown` is how several pasted lines stand there.
+
+        `outcome` says below an answer that will do what would come of it, and whether that is a warning; `look_again`
+        asks it anew.
+        """
         super().__init__()
         self._question = question
         self._value = value
         self._hint = hint
         self._check = check
         self._shown = shown
+        self._outcome = outcome
 
     def compose(self) -> ComposeResult:
         """The question, the line, the hint."""
@@ -51,10 +58,30 @@ class Ask(Dialog[str | None]):
             yield Static(Text(self._question), id="ask-question", markup=False)
             yield TextLine(self._value, self._shown, id="ask-input")
             yield Static(Text(self._hint or "enter accepts, esc leaves"), id="ask-hint", markup=False)
+            if self._outcome is not None:
+                yield Static(id="ask-outcome", markup=False)
 
     def on_mount(self) -> None:
         """Ready to type."""
         self.query_one(TextLine).focus()
+        self.look_again()
+
+    @on(TextLine.Changed)
+    def _line_changed(self) -> None:
+        if self._outcome is not None:
+            hint = self.query_one("#ask-hint", Static)
+            hint.update(Text(self._hint))
+            hint.remove_class("-problem")
+            self.look_again()
+
+    def look_again(self) -> None:
+        """Say what would come of the line as it stands."""
+        if self._outcome is not None:
+            typed, below = self.query_one(TextLine).value, self.query_one("#ask-outcome", Static)
+            problem = self._check(typed) if self._check else None
+            text, is_warning = (problem, False) if problem is not None else self._outcome(typed)
+            below.update(Text(text))
+            below.set_class(is_warning, "-warning")
 
     @on(TextLine.Submitted)
     def accept(self, event: TextLine.Submitted) -> None:

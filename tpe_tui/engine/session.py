@@ -18,6 +18,7 @@ from tpe_core.pruning.results import PruningRequest, PruningResult
 from tpe_core.snapshots import (
     DimensionDetail,
     EncodingTable,
+    LostTokens,
     NextTokens,
     PromptCost,
     PromptPositions,
@@ -119,6 +120,9 @@ class Session(Protocol):
 
     def forecast(self, edit: Intervention) -> PruningForecast:
         """What the edit's mask should cost over the detecting text."""
+
+    def lost_tokens(self, edit: Intervention) -> Steps[LostTokens]:
+        """A job: the tokens that an edit makes unreachable; its progress carries those known by then."""
 
     def read_for_steering(self, edit: Intervention) -> Steps[TextsRead]:
         """A job: read the texts that steering is measured on, under the edit's pruned dimensions."""

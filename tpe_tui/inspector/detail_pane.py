@@ -10,6 +10,7 @@ import textwrap
 
 from tpe_core.snapshots import DimensionDetail, EncodingTable, PruningForecast, TokenDetail
 from tpe_tui.cells import count, fit, number, p_value, percent, points
+from tpe_tui.inspector.reach import lost_names
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
 __all__ = ["Detail"]
@@ -51,6 +52,7 @@ class Detail(LineWidget):
         self.forecast: PruningForecast | None = None
         self.figures: DimensionDetail | TokenDetail | None = None
         self.pending = False
+        self.lost: tuple[int, ...] = ()
         self.top = 0
 
     def show_dim(
@@ -62,18 +64,28 @@ class Detail(LineWidget):
         figures: DimensionDetail | None,
         *,
         forecast: PruningForecast | None = None,
+        lost: tuple[int, ...] = (),
     ) -> None:
-        """A dimension; `figures` follows when the engine has answered, as does the `forecast` of the mask in force."""
+        """A dimension; `figures` follows when the engine has answered, as does the `forecast` of the mask in force.
+
+        `lost` are the tokens that toggling it makes unreachable.
+        """
         self._show(table, ("dim", dim), figures)
-        self.rank, self.pruned, self.forecast = rank, pruned, forecast
+        self.rank, self.pruned, self.forecast, self.lost = rank, pruned, forecast, lost
         self.repaint()
 
     def show_token(
-        self, table: EncodingTable, token_id: int, figures: TokenDetail | None, pending: bool = False
+        self,
+        table: EncodingTable,
+        token_id: int,
+        figures: TokenDetail | None,
+        pending: bool = False,
+        *,
+        lost: bool = False,
     ) -> None:
-        """A token; `pending` says that `figures` are of an earlier edit."""
+        """A token; `pending` says that `figures` are of an earlier edit, `lost` that the edit makes it unreachable."""
         self._show(table, ("token", token_id), figures)
-        self.pending = pending
+        self.pending, self.lost = pending, (token_id,) if lost else ()
         self.repaint()
 
     def clear(self) -> None:
@@ -139,6 +151,10 @@ class Detail(LineWidget):
             change, verb = toggled - self.forecast.kl, "keeping" if self.pruned else "pruning"
             text = f"{verb} it: forecast KL {number(toggled)} ({number(change, True)}) over the text"
             lines += [[(f" {part}", "row")] for part in textwrap.wrap(text, max(1, width - 2))]
+        if self.lost:
+            verb = "keeping" if self.pruned else "pruning"
+            text = f"{verb} it, no hidden state makes these the top token: {lost_names(self.lost, table.tokens)}"
+            lines += [[(f" {part}", "warn")] for part in textwrap.wrap(text, max(1, width - 2))]
         if figures is None:
             return lines
         half = (width - 2) // 2
@@ -170,6 +186,9 @@ class Detail(LineWidget):
             ("untrained", _or_none(f"cos {figures.untrained:+z.2f}") if figures else "…"),
         ]
         lines += _rows(pairs, width)
+        if self.lost:
+            text = "no hidden state makes it the top token under this edit"
+            lines += [[(f" {part}", "warn")] for part in textwrap.wrap(text, max(1, width - 2))]
         lines += [[], [(" after the prompt" + (" …" if self.pending else ""), "head")]]
         live = [
             ("base", percent(figures.base) if figures else "…"),

@@ -43,6 +43,7 @@ from tpe_tui.inspector.forecast import Forecaster
 from tpe_tui.inspector.front import Front
 from tpe_tui.inspector.plot_pane import PLOTS, Plot
 from tpe_tui.inspector.prompt_tokens import PromptTokens
+from tpe_tui.inspector.reach import ReachWatch, lost_besides, reach_words
 from tpe_tui.inspector.status import inspect_fields
 from tpe_tui.inspector.tour import TourStrip
 from tpe_tui.keymap import BY_ID, FOOTER
@@ -86,6 +87,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.strip = JobStrip(self.workspace.status, self.workspace.keymap.shown("run.cancel"))
         self.tour = TourStrip(self.workspace.keymap.shown)
         self.forecaster = Forecaster(self.workspace, self._accept_forecast)
+        self.reach = ReachWatch(self.workspace, self.set_timer, self._reach_known)
         self.right = 2
         self.zoomed = False
         self.subject = "dim"
@@ -95,6 +97,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self._stale: Timer | None = None
         self._one_paint = OnePaint(self.app)
         self._answered = ""  # the last prompt that had an answer
+        self._warned: tuple[Intervention, tuple[int, ...]] | None = None  # of which lost tokens was told last
         self._kept: tuple[Session, str] | None = None  # the session and prompt of the answer kept for the next start
         self._refused: tuple[str, Intervention] | None = None  # the prompt and edit that have none
         self._titles: dict[int, str] = {}
@@ -141,15 +144,30 @@ class InspectFrame(NeedsRoom, Screen[None]):
         check: Check | None = None,
         *,
         shown: Callable[[str], str] | None = None,
+        would: Callable[[str], Intervention] | None = None,
     ) -> None:
-        """Ask for a line; `then` gets it, unless another model was opened meanwhile."""
-        self.put(Ask(question, value, hint, check, shown), then)
+        """Ask for a line; `then` gets it, unless another model was opened meanwhile.
+
+        `would` is the edit that a line would make: which tokens it makes unreachable is said below.
+        """
+        outcome = None if would is None else self._outcome(would)
+        self.put(Ask(question, value, hint, check, shown=shown, outcome=outcome), then)
+
+    def _outcome(self, would: Callable[[str], Intervention]) -> Callable[[str], tuple[str, bool]]:
+        def outcome(text: str) -> tuple[str, bool]:
+            table, edit = self.workspace.read_table, would(text)
+            self.reach.propose(edit)
+            known = self.reach.of(edit)
+            return self.reach.words(edit, table.tokens if table else ()), known is not None and bool(known.ids)
+
+        return outcome
 
     def put(self, question: Ask, then: Callable[[str], None]) -> None:
         """Put a question over the screen; `then` gets the answer, unless another model was opened meanwhile."""
         asked = self.workspace.history
 
         def answered(text: str | None) -> None:
+            self.reach.propose(None)
             if text is not None and self.workspace.history is not asked:
                 self.workspace.status.say(
                     "another model was opened meanwhile: the answer was about the one before", "warn"
@@ -265,6 +283,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
     def show_session(self, session: Session, is_another: bool) -> None:
         """Show a session; of another model, its own view."""
         self.forecaster.begin(session)
+        self.reach.begin(session)
         self._show_table(session.table, is_another)
 
     def show_kept(self, view: CachedView) -> None:
@@ -376,6 +395,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
                 self._ask_tokens(session, prompt, edit, position)
         self.positions.ask()
         self.forecaster.ask()
+        self.reach.follow()
         self.show_status()
         self.show_plot()
         self.show_detail()
@@ -419,6 +439,21 @@ class InspectFrame(NeedsRoom, Screen[None]):
             self.forecaster.answer = answer.value
             self.show_status()
             self.show_detail()
+
+    def _reach_known(self) -> None:
+        """More is known of which tokens an edit makes unreachable."""
+        table, edit, top = self.workspace.table, self.workspace.history.intervention, self.app.screen
+        if isinstance(top, Ask):
+            top.look_again()
+        if table is None:
+            return
+        lost = self.reach.of(edit)
+        if lost is not None and lost.ids and self._warned != (edit, lost.ids):
+            self._warned = edit, lost.ids
+            undo = self.workspace.keymap.shown("mask.undo")
+            self.workspace.status.say(f"{reach_words(lost, table.tokens)}; {undo} undoes", "warn")
+        self.show_status()
+        self.show_detail()
 
     def _accept_dim(self, answer: Answer) -> None:
         if answer.failure is not None:
@@ -495,7 +530,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
             return
         edit, answer = self.workspace.history.intervention, self.tokens.answer
         forecast = self.forecaster.of(edit)
-        fields = list(inspect_fields(table, edit, answer, self.current(answer), forecast))
+        fields = list(inspect_fields(table, edit, answer, self.current(answer), forecast, lost=self.reach.of(edit)))
         if preview is not None:
             state = "model not loaded" if self.workspace.opening_failed else "model still loading"
             fields.append(Field(f"from {clock_or_date(preview.made)}, {state}", 1, "warn"))
@@ -526,15 +561,23 @@ class InspectFrame(NeedsRoom, Screen[None]):
                 prompt, edit, position = self._asked_token = self.subject_of_answers
                 self.workspace.ask("token", lambda: session.token(token_id, prompt, edit, position), self._accept_token)
             if seen and self.subject == "token":
-                self.detail.show_token(table, token_id, figures, pending=not fresh)
+                lost = self.reach.of(self.workspace.history.intervention)
+                self.detail.show_token(
+                    table, token_id, figures, pending=not fresh, lost=lost is not None and token_id in lost.ids
+                )
         elif seen and self.subject == "token" and self._refused is not None:
             self.detail.clear()
         if seen and self.subject == "dim" and dim is not None:
             preview = self.workspace.preview
             known = self._seen_dims.get(dim) if preview is None else preview.dimension(dim)
             pruned = bool(self.dims.pruned[dim])
-            forecast = self.forecaster.of(self.workspace.history.intervention)
-            self.detail.show_dim(table, dim, int(self.dims.rank[dim]), pruned, known, forecast=forecast)
+            edit = self.workspace.history.intervention
+            toggled = edit.toggle([dim])
+            self.reach.at_cursor(toggled)
+            new = lost_besides(self.reach.of(toggled), self.reach.of(edit))
+            self.detail.show_dim(
+                table, dim, int(self.dims.rank[dim]), pruned, known, forecast=self.forecaster.of(edit), lost=new
+            )
             if known is None and session is not None:
                 self.workspace.ask("dimension", lambda: session.dimension(dim), self._accept_dim)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tpe_core.edits.intervention import Intervention
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_tui.edit_words import change_between, doubtful_words
 from tpe_tui.inspector.frame import InspectFrame
@@ -84,7 +85,11 @@ class MaskActions:
             doubtful = doubtful_words(table.stability, pruned) if key == "slope" else ""
             self.workspace.status.say(f"pruned the {len(pruned)} dimensions with the smallest |{key}|{doubtful}")
 
-        self.frame.question(f"prune the bottom share by |{key}|", prune, "30%", "0.3 or 30%; replaces the mask", check)
+        def would(text: str) -> Intervention:
+            return self.workspace.history.without_bottom(parse_share(text) or 0.0, table, key)
+
+        question = f"prune the bottom share by |{key}|"
+        self.frame.question(question, prune, "30%", "0.3 or 30%; replaces the mask", check, would=would)
 
     def mask_invert(self) -> None:
         """Prune exactly what is kept now."""

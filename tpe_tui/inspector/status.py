@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tpe_core.edits.intervention import Intervention
-from tpe_core.snapshots import EncodingTable, NextTokens, PruningForecast
+from tpe_core.snapshots import EncodingTable, LostTokens, NextTokens, PruningForecast
 from tpe_tui.cells import number
 from tpe_tui.sizes import model_title
 from tpe_tui.widgets.bars import Field
@@ -19,8 +19,13 @@ def inspect_fields(
     answer: NextTokens | None,
     current: bool,
     forecast: PruningForecast | None,
+    *,
+    lost: LostTokens | None = None,
 ) -> Sequence[Field]:
-    """The inspector's status line; `current` says whether `answer` is about the prompt and the edit in force."""
+    """The inspector's status line; `current` says whether `answer` is about the prompt and the edit in force.
+
+    `lost` are the tokens that the edit makes unreachable, where that is known.
+    """
     info, pruned = table.info, len(edit.pruned)
     fields = [
         Field(model_title(info.name, info.revision), 0, "title"),
@@ -30,6 +35,8 @@ def inspect_fields(
         Field(f"pruned {pruned}/{info.hidden_size} {edit.replacement}", 1, "down" if pruned else "row"),
         Field(f"steered {len(edit.steering)}" if edit.steering else "", 3, "steered"),
     ]
+    if lost is not None and lost.ids:
+        fields.append(Field(f"{'' if lost.is_complete else '≥'}{len(lost.ids)} unreachable", 2, "warn"))
     if answer is None:
         return fields
     role = "row" if current else "muted"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from tpe_core.edits.intervention import METHODS
+from tpe_core.edits.intervention import METHODS, Intervention
 from tpe_core.errors import TpeError
 from tpe_core.printable import printable_token
 from tpe_core.token_sets.definition import filter_definition, named_definition, parse_definition
@@ -100,7 +100,10 @@ class SteerActions:
             self.frame.tokens.selected = found.examples[0][0]  # so that the keys of a token go on with the set
             self._steer_set(some, parse_ratio(text) or 1.0)
 
-        self.frame.question(question, steer, f"{ratio:.6g}", hint, _no_ratio)
+        def would(text: str) -> Intervention:
+            return edit.steer_set(some, parse_ratio(text) or 1.0, self.workspace.history.method)
+
+        self.frame.question(question, steer, f"{ratio:.6g}", hint, _no_ratio, would=would)
 
     def steer_up(self, count: int = 1) -> None:
         """Steer the selected token up by `count` steps of 2^¼."""
@@ -126,10 +129,16 @@ class SteerActions:
         def steer(text: str) -> None:
             self._steer(lambda _ratio: parse_ratio(text) or 1.0)
 
-        question = f"ratio for {table.tokens[token_id]}"
-        self.frame.question(
-            question, steer, f"{ratio:.6g}", "2 doubles its mean probability, 1 stops steering", _no_ratio
-        )
+        def would(text: str) -> Intervention:
+            history = self.workspace.history
+            edit, ratio = history.intervention, parse_ratio(text) or 1.0
+            steered = edit.set_of(token_id)
+            if steered is not None:
+                return edit.steer_set(steered, ratio, history.method)
+            return edit.steer(token_id, ratio, history.method)
+
+        question, hint = f"ratio for {table.tokens[token_id]}", "2 doubles its mean probability, 1 stops steering"
+        self.frame.question(question, steer, f"{ratio:.6g}", hint, _no_ratio, would=would)
 
     def steer_method(self) -> None:
         """Use the next steering method."""

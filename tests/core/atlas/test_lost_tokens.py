@@ -53,7 +53,8 @@ def test_every_step_has_what_is_known_by_then_and_the_first_tokens_are_those_nea
     counts = [(answer.checked, len(answer.ids)) for answer in answers]
     assert counts == sorted(counts)
     first = next(answer for answer in answers if answer.checked == 64)
-    assert first.ids and not first.is_complete
+    assert first.ids
+    assert not first.is_complete
     assert set(first.ids) == set(run(lost_tokens(before, after, np.zeros(200))).ids)
 
 
