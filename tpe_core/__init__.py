@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tpe_core.atlas.token_atlas import TokenAtlas, token_atlas
     from tpe_core.checkpoint.bake import Baked, bake
     from tpe_core.comparison.divergence import ModelComparison, compare_models
+    from tpe_core.continued_training.experiment import read_experiment, train_on
+    from tpe_core.continued_training.options import TrainOnOptions
+    from tpe_core.continued_training.results import ContinuedTraining
     from tpe_core.corpus.sources import text_source
     from tpe_core.detection.detection import Detection, detect
     from tpe_core.detection.hidden import HiddenSample
@@ -69,6 +72,9 @@ _HOMES = {
     "atlas.token_atlas": ("TokenAtlas", "token_atlas"),
     "checkpoint.bake": ("Baked", "bake"),
     "comparison.divergence": ("ModelComparison", "compare_models"),
+    "continued_training.experiment": ("read_experiment", "train_on"),
+    "continued_training.options": ("TrainOnOptions",),
+    "continued_training.results": ("ContinuedTraining",),
     "encoding.components": ("Components", "principal_components"),
     "generation.decoding": ("Decoding",),
     "encoding.design": ("Design",),
@@ -114,6 +120,7 @@ __all__ = [
     "Applied",
     "Baked",
     "Components",
+    "ContinuedTraining",
     "Decoding",
     "Design",
     "Detection",
@@ -146,6 +153,7 @@ __all__ = [
     "TokenAtlas",
     "TokenSet",
     "TpeError",
+    "TrainOnOptions",
     "Trajectory",
     "analyze",
     "apply",
@@ -166,12 +174,14 @@ __all__ = [
     "principal_components",
     "read_counts",
     "read_edit",
+    "read_experiment",
     "read_log",
     "run",
     "steering_direction",
     "text_source",
     "token_atlas",
     "token_set",
+    "train_on",
     "write_table",
     "write_vocabulary",
 ]

@@ -44,6 +44,7 @@ from tpe_tui.cli.serve import serve
 from tpe_tui.cli.sessions import SessionName, is_given, session_options, sessions
 from tpe_tui.cli.steer import steer
 from tpe_tui.cli.table_output import facts_of, print_json, rows_of
+from tpe_tui.cli.train_on import train_on
 from tpe_tui.cli.transfer import transfer
 from tpe_tui.cli.vocabulary import vocabulary
 
@@ -252,6 +253,11 @@ COMMANDS: Registry[Command] = Registry(
         name="transfer",
         about="Print what a saved mask costs on another revision or fine-tune of the same width.",
         run=transfer,
+    ),
+    Command(
+        name="train-on",
+        about="Train on from an edited and from the unedited model, and print whether the edit stays sound.",
+        run=train_on,
     ),
     Command(
         name="vocabulary",
