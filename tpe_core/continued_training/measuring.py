@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tpe_core.clamping import at_least
 from tpe_core.continued_training.results import MaskFigures, StepFigures
 from tpe_core.corpus.corpus import Corpus
 from tpe_core.detection.hidden import CPU_POSITIONS, HiddenSample
@@ -116,7 +117,7 @@ class _Sums:
 
     @property
     def divergence(self) -> float:
-        return max(0.0, self.kl / self.positions)
+        return at_least(0.0, self.kl / self.positions)
 
     def surprisal(self, rows: int) -> Floats:
         """[rows] -log of the mean probability, nats; inf where there is none."""
