@@ -60,7 +60,7 @@ def train_on(options: TrainOnOptions, model: LanguageModel | None = None) -> Ste
     Example:
         >>> path = live.export(Path("mask.json"), tpe.Intervention((3, 14)), "Return the")
         >>> options = tpe.TrainOnOptions(
-        ...     tpe.RunOptions("demo", text=analysis.source.paths), masks=(path,), out=Path("runs"),
+        ...     tpe.RunOptions("demo", text=analysis.source.files), masks=(path,), out=Path("runs"),
         ...     variants=("kept",), seeds=1, steps=1, batch=1, evaluated=256,
         ... )
         >>> result = tpe.run(tpe.train_on(options, model))
@@ -81,7 +81,15 @@ def train_on(options: TrainOnOptions, model: LanguageModel | None = None) -> Ste
 
 
 def read_experiment(folder: Path) -> ContinuedTraining:
-    """What an experiment's folder holds by now, runs under way among it. Raises `TpeError` where it holds none."""
+    """What an experiment's folder holds by now, runs under way among it. Raises `TpeError` where it holds none.
+
+    Example:
+        >>> try:
+        ...     tpe.read_experiment(Path("nothing"))
+        ... except tpe.TpeError as error:
+        ...     print(str(error).partition(" holds ")[2])
+        no experiment of tpe train-on: check the path.
+    """
     path = folder / SETTINGS
     try:
         settings = parse_json(path.read_text(encoding="utf-8"))
