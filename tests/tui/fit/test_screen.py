@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from tests.tui.fakes import FakeSession, opening
 from tests.tui.helpers import Start, answered, lines, type_line, until
+from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import NumericalError
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
@@ -131,6 +132,24 @@ async def test_search_jump_and_copy_are_about_the_same_token(start: Start) -> No
         await until(pilot, lambda: app.screen is app.inspector)
         assert app.inspector.tokens.token_id == token_id
         assert app.inspector.focused_pane == 2
+
+
+async def test_a_jump_to_a_token_outside_the_list_shows_its_live_probability(start: Start) -> None:
+    session = FakeSession()
+    async with start(session, size=(160, 48)) as (app, pilot):
+        shown = {row.token_id for row in app.inspector.tokens.rows}
+        far = int(np.argsort(session.probabilities(session.default_prompt, Intervention())[0])[0])
+        assert far not in shown
+        screen = await opened(app, pilot)
+        screen.tokens.select(far)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is app.inspector)
+        tokens = app.inspector.tokens
+        await until(pilot, lambda: tokens.token_id == far and tokens.rows[tokens.cursor].base is not None)
+        row = tokens.rows[tokens.cursor]
+        assert row.pinned
+        assert row.base == pytest.approx(session.probabilities(session.default_prompt, Intervention())[0][far])
+        await until(pilot, lambda: f"id {far}" in "".join(lines(app.inspector.detail)))
 
 
 async def test_the_export_is_the_whole_table_and_asks_before_it_replaces(start: Start, tmp_path: Path) -> None:
