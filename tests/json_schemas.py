@@ -46,7 +46,7 @@ def schema_of(values: Iterable[Any], path: str) -> dict[str, Any]:
     schema: dict[str, Any] = {}
     if objects:
         types.add("object")
-        schema |= _keyed(objects, path) if name in KEYED else _object(objects, path)
+        schema |= _keyed(objects, path) if {name, path} & KEYED else _object(objects, path)
     if lists:
         types.add("array")
         items = [item for value in lists for item in value]

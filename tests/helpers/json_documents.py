@@ -20,6 +20,7 @@ __all__ = ["DOCUMENTS", "document", "written"]
 
 READ = ("--positions", "400", "--no-cache", "--text", "TEXT")
 FURTHER = (*READ, "--ood", "OTHER_TEXT")
+TRAINED = ("--variant", "kept", "--variant", "random", "--steps", "1", "--batch", "1", "--evaluate", "128")
 
 DOCUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "check": (("check", "MODEL"), ("check", "MODEL", "--precision", "--positions", "400", "--text", "TEXT")),
@@ -33,6 +34,23 @@ DOCUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "prune": (
         ("prune", "MODEL", "--fractions", "0.25", "--order", "slope", "--save", "mask.json", *FURTHER),
         ("prune", "MODEL", "--order", "slope", "--budget", "0.2", *FURTHER),
+    ),
+    "train-on": (
+        ("train-on", "MODEL", "--mask", "mask.json", "--mask", "edit.json", "--out", "runs", *TRAINED, *FURTHER),
+        (
+            "train-on",
+            "MODEL",
+            "--mask",
+            "mask.json",
+            "--out",
+            "lora",
+            "--lora",
+            "2",
+            "--seeds",
+            "1",
+            *TRAINED,
+            *FURTHER,
+        ),
     ),
     "dynamics": (("dynamics", "demo"),),
     "generate": (("generate", "MODEL", "--prompt", "alpha", "--length", "3", "--intervention", "edit.json"),),
