@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tpe_tui.cells import count, fit, four_decimals, percent
+from tpe_tui.cells import count, fit, four_decimals
 from tpe_tui.cli.console import line
 from tpe_tui.cli.rows import Rows
 
@@ -99,11 +99,10 @@ def _print_scenario(scenario: str, bands: list[dict[str, Any]]) -> None:
         highs: list[str] = []
         for _, figure, width in COLUMNS:
             band = last.get(figure)
-            show = percent if figure == "overlap" else four_decimals
-            cells.append(f"{'' if band is None else show(band['mean']):>{width}}")
+            cells.append(f"{'' if band is None else four_decimals(band['mean']):>{width}}")
             for edge, texts in (("low", lows), ("high", highs)):
                 value = None if band is None else band[edge]
-                texts.append(f"{'' if value is None else show(value):>{width}}")
+                texts.append(f"{'' if value is None else four_decimals(value):>{width}}")
         line(fit(mask, NAME) + fit(variant, NAME) + "".join(cells))
         if any(text.strip() for text in lows):
             line(f"{'':>{2 * NAME - 5}}from " + "".join(lows))
