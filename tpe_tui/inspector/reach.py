@@ -120,10 +120,14 @@ class ReachWatch:
         wanted = self._most_wanted()
         if self._session is None or wanted == self._wanted:
             return
-        self._stop()
-        self._wanted = wanted
-        if wanted is not None:
-            self._rest = self._set_timer(REST_SECONDS, self._look)
+        if wanted is None or self._rest is None:
+            self._stop()
+            self._wanted = wanted
+            if wanted is not None:
+                self._rest = self._set_timer(REST_SECONDS, self._look)
+        else:  # another key within the moment
+            self._wanted = wanted
+            self._rest.reset()
 
     def _most_wanted(self) -> Intervention | None:
         in_force = self._workspace.history.intervention
