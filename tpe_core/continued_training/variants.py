@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from tpe_core.checkpoint.bake import closest_copy
 from tpe_core.checkpoint.plan import choose
@@ -88,7 +89,7 @@ def trained_copy(
         hf, kept = baked.hf, None
         if loss is not None:
             note = f"baking {model.name} loses {loss.kl:.3g} nats (KL): its architecture cannot hold this edit exactly."
-    copied = shared_copy(hf) if rank is not None else copy.deepcopy(hf)
+    copied = _frozen_copy(hf) if rank is not None else copy.deepcopy(hf)
     module = copied
     if rank is not None:
         module = _with_adapters(copied, rank, seed)
@@ -96,6 +97,18 @@ def trained_copy(
         for parameter in copied.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
     return Trained(model=dataclasses.replace(model, hf=copied), module=module, edit=kept, note=note)
+
+
+def _frozen_copy(hf: Any) -> Any:
+    """A copy of a model that shares its values but is trained on its own: none of its parameters is, yet."""
+    copied = shared_copy(hf)
+    frozen: dict[int, nn.Parameter] = {}  # a tied one stays one
+    for module in copied.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                made = nn.Parameter(parameter.detach(), requires_grad=False)
+                module._parameters[name] = frozen.setdefault(id(parameter), made)
+    return copied
 
 
 def _with_adapters(hf: Any, rank: int, seed: int) -> Any:
@@ -108,8 +121,6 @@ def _with_adapters(hf: Any, rank: int, seed: int) -> Any:
     config = peft.LoraConfig(
         r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    for parameter in hf.parameters():
-        parameter.requires_grad_(False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layers that store their weights transposed, which peft sees by itself
         return peft.get_peft_model(hf, config)

@@ -107,8 +107,14 @@ def test_adapters_are_trained_alone_and_drawn_by_the_seed(tiny: Tiny) -> None:
     matrices = [name for name in names if "lora_A" in name]
     assert all(torch.equal(first[name], same[name]) for name in matrices)
     assert not any(torch.equal(first[name], other[name]) for name in matrices)
-    for parameter in model.hf.parameters():
-        parameter.requires_grad_(True)
+    assert all(parameter.requires_grad for parameter in model.hf.parameters())  # the model itself is as it was
+    values = {parameter.data_ptr() for parameter in model.hf.parameters()}
+    assert values <= {parameter.data_ptr() for parameter in drawn[0].model.hf.parameters()}  # and not copied
+
+
+def test_adapters_leave_tied_embeddings_tied(tiny: Tiny) -> None:
+    adapted = run(trained_copy(tiny("gpt2"), "unedited", None, rank=2)).model.hf
+    assert adapted.get_input_embeddings().weight is adapted.get_output_embeddings().weight
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "gptj", "granite", "gemma2"])
