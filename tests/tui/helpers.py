@@ -20,7 +20,8 @@ Start = Callable[..., AbstractAsyncContextManager[tuple[TpeApp, Pilot[int]]]]
 async def until(pilot: Pilot[int], what: Callable[[], object], seconds: float = 10.0) -> None:
     """Wait for `what` and for all that was typed, failing loudly where it does not come."""
     for _ in range(int(seconds / 0.02)):
-        if what() and cast(EngineApp, pilot.app).input_order.idle:
+        app = cast(EngineApp, pilot.app)
+        if what() and app.input_order.idle and not app.burst.is_holding:
             await pilot.pause()
             return
         await pilot.pause(0.02)

@@ -377,10 +377,9 @@ class InspectFrame(NeedsRoom, Screen[None]):
 
     def edited(self) -> None:
         """The prompt or the edit changed: show what is known at once and ask for the rest."""
-        session = self.workspace.session
         if self.workspace.table is None:
             return
-        prompt, edit, position = self.subject_of_answers
+        prompt, edit, _ = self.subject_of_answers
         self.tour.follow(edit, prompt)
         self.dims.mark(edit.pruned)
         ratios = self._ratios(edit)
@@ -391,8 +390,16 @@ class InspectFrame(NeedsRoom, Screen[None]):
             self.tokens.wait(ratios)
             if self._stale is None:
                 self._stale = self.set_timer(STALE_SECONDS, self.tokens.dim_stale)
-            if session is not None:
-                self._ask_tokens(session, prompt, edit, position)
+        self.front.burst.later(self._follow_edit)
+
+    def _follow_edit(self) -> None:
+        """Ask for what is not known about the prompt and the edit in force, and show what they change."""
+        session = self.workspace.session
+        prompt, edit, position = self.subject_of_answers
+        if self.current(self.tokens.answer):
+            self._awaited()
+        elif session is not None:
+            self._ask_tokens(session, prompt, edit, position)
         self.positions.ask()
         self.forecaster.ask()
         self.reach.follow()
@@ -401,7 +408,8 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.show_detail()
 
     def _ask_tokens(self, session: Session, prompt: str, edit: Intervention, position: int | None) -> None:
-        self._one_paint.begin()
+        if not self.front.burst.is_drawing:  # a burst's frame waits for nothing
+            self._one_paint.begin()
         self.workspace.ask(
             "evaluate",
             lambda: session.evaluate(prompt, edit, position=position),
@@ -600,7 +608,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         focused = self.focused_pane
         if focused not in (1, 2) or event.pane is self.pane(focused):  # the subject is of the pane that has the focus
             self.subject = "dim" if event.pane is self.dims else "token"
-        self.show_detail()
+        self.front.burst.later(self.show_detail)
 
     @on(TokenStrip.Chosen)
     def _position_chosen(self, event: TokenStrip.Chosen) -> None:

@@ -10,6 +10,7 @@ from textual.signal import Signal
 
 from tpe_core.options import RunOptions
 from tpe_tui.dynamics.reader import ReadTrajectory
+from tpe_tui.shell.burst import Burst
 from tpe_tui.shell.counts import Counts
 from tpe_tui.shell.prompt_history import PromptHistory
 from tpe_tui.shell.session_memory import SessionMemory
@@ -27,6 +28,7 @@ class Front(Protocol):
     prompts: PromptHistory
     keys_file: Path
     counts: Counts
+    burst: Burst
     dynamics_reader: Callable[[RunOptions], ReadTrajectory]
 
     def open_model(self, again: bool = False, other: RunOptions | None = None) -> None:

@@ -31,6 +31,9 @@ LAYOUTS = 2  # another size may be another style, which is laid out anew
 REFRESH = 0.5  # seconds that a layout may take
 ROUNDS = 40  # a key and what it sets off pass a dozen queues at most; a job's messages go on and on
 CLEAN = 2  # rounds in a row in which nobody had anything left to do
+FAST = 4  # keys in `FAST_SECONDS` are more than anybody types, or a held key repeats
+FAST_SECONDS = 0.05
+LINGER = 0.015  # seconds without a key that end a burst
 PASSING = (events.MouseMove, events.Enter, events.Leave)
 
 
@@ -44,6 +47,8 @@ class InputOrder:
         self._admitted: events.Event | None = None
         self._settling: asyncio.Task[None] | None = None
         self._layout: object = None
+        self._came: deque[float] = deque(maxlen=FAST)  # when the last keys came
+        self._lingering: asyncio.TimerHandle | None = None
 
     @property
     def idle(self) -> bool:
@@ -62,11 +67,28 @@ class InputOrder:
         if event is self._admitted:
             self._admitted = None
             return True
+        if isinstance(event, events.Key):
+            self._came.append(asyncio.get_running_loop().time())
+            if self._is_fast:
+                self._burst.begin()
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         if self.idle:
             return True
         self._waiting.append(event)
         self._burst.begin()
         return False
+
+    @property
+    def _is_fast(self) -> bool:
+        """Whether keys come in a burst, though each may be handled before the next one is there."""
+        return len(self._came) == FAST and asyncio.get_running_loop().time() - self._came[0] < FAST_SECONDS
+
+    def _quieted(self) -> None:
+        """No key came for a while."""
+        if self.idle:
+            self._burst.end()
 
     def handled(self, event: events.Event) -> None:
         """The app has handled an event or handed it on; the next one waits until what follows from it is done."""
@@ -79,16 +101,20 @@ class InputOrder:
             layout = self._arrangement()
             if layout != self._layout:  # it is laid out first
                 self._layout = layout
-                self._burst.end()  # nothing is laid out while painting is held back
+                self._burst.end()  # what it changed is drawn first
                 for _ in range(LAYOUTS):
                     await self._laid_out()
                     await self._quiet()
         finally:
             self._settling = None
             if self._waiting:
+                self._burst.begin()
                 self._admitted = self._waiting.popleft()
                 if not self._app.post_message(self._admitted):
                     self._admitted = None  # the app is closing
+            elif self._is_fast:
+                loop = asyncio.get_running_loop()
+                self._lingering = loop.call_later(LINGER, self._app.call_later, self._quieted)
             else:
                 self._burst.end()
 
