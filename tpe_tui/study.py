@@ -189,10 +189,11 @@ class StudyScreen(NeedsRoom, ClosesOnce, Screen[Intervention | None]):
         """Begin a number."""
         self.frame.counts.begin()
 
-    def counted_action(self, action: str, count: int) -> str | None:
+    @classmethod
+    def counted_action(cls, action: str, count: int) -> str | None:
         """An action whose steps a number multiplies, with as many; None for any other, also one that goes to an end."""
         found = STEPS.fullmatch(action)
-        if found is None or found[1] not in self.COUNTED:
+        if found is None or found[1] not in cls.COUNTED:
             return None
         steps = ast.literal_eval(found[2])
         return None if abs(steps) >= FAR else f"{found[1]}({count * steps})"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.tui.helpers import Start, answered
 from tpe_tui.app import TpeApp
-from tpe_tui.dialogs.help import help_text
+from tpe_tui.dialogs.help import help_table
 from tpe_tui.inspector.screen import GROUPS, InspectScreen
 from tpe_tui.keymap import ACTIONS, BY_ID, EVERYWHERE, FOOTER, LOST, Keymap, load_keymap
 from tpe_tui.shell.sessions import SessionStore
@@ -46,11 +48,29 @@ def test_the_footer_names_at_most_six_labelled_actions() -> None:
         assert all(BY_ID[name].label for name in ids)
 
 
+def printed_help(width: int, ids: bool = False) -> str:
+    printed = StringIO()
+    Console(width=width, file=printed).print(help_table(Keymap(), ids))
+    return printed.getvalue()
+
+
 def test_help_lists_every_action() -> None:
-    text = help_text(Keymap()).plain
+    text = printed_help(400)
     assert all(action.help in text for action in ACTIONS)
     assert text.count("[a number: dimensions from the cursor down]") == 1
-    assert all(action.id in help_text(Keymap(), ids=True).plain for action in ACTIONS)
+    assert all(action.id in printed_help(400, ids=True) for action in ACTIONS)
+
+
+@pytest.mark.parametrize("ids", [False, True])
+def test_a_long_line_of_the_help_goes_on_below_its_beginning(ids: bool) -> None:
+    lines = printed_help(60, ids).splitlines()
+    begins = lines[1].index(ACTIONS[0].help)
+    titles = {action.group for action in ACTIONS}
+    continued = [line for line in lines if line and line.strip() not in titles and not line[:begins].strip()]
+    assert continued
+    assert all(line[begins] != " " for line in continued)
+    words = " ".join(" ".join(line[begins:] for line in lines).split())
+    assert all(" ".join(action.help.split()) in words for action in ACTIONS)
 
 
 def write(path: Path, text: str) -> Path:

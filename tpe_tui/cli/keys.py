@@ -18,14 +18,14 @@ __all__ = ["keys"]
 
 
 def keys_of(document: Document) -> Table:
-    """A row for each key: where it works, its group there, its id in keys.toml, the keys and what they do."""
+    """A row for each key: where it works, its group there, its id in keys.toml, the keys, what they do and count."""
     from tpe_core.tables import Table
 
     groups = [("inspector", name, rows) for name, rows in document["inspector"].items()]
     groups += [(name, "", rows) for name, rows in document["studies"].items()]
     return Table.of(
         {"screen": screen, "group": group, "id": row["id"], "keys": " ".join(row["keys"]), "help": row["help"],
-         "is_changed": row["is_changed"]}
+         "counted": row["counted"], "is_changed": row["is_changed"]}
         for screen, group, rows in groups
         for row in rows
     )  # fmt: skip

@@ -10,33 +10,36 @@ from typing import Any
 from tpe_core.outputs import shown_path
 from tpe_tui.cells import fit
 from tpe_tui.cli.paragraphs import report_width, wrapped
-from tpe_tui.comparison import screen as comparison
-from tpe_tui.dynamics import screen as dynamics
-from tpe_tui.edits import screen as edits_screen
-from tpe_tui.fit import screen as fit_screen
-from tpe_tui.generation import keys as generation
-from tpe_tui.jobs import screen as jobs
+from tpe_tui.comparison.screen import ComparisonScreen
+from tpe_tui.dynamics.screen import DynamicsScreen
+from tpe_tui.edits.screen import EditsScreen
+from tpe_tui.fit.screen import FitScreen
+from tpe_tui.generation.screen import GenerateScreen
+from tpe_tui.jobs.screen import JobsScreen
 from tpe_tui.keymap import BY_ID, Keymap, load_keymap
-from tpe_tui.prompts import screen as prompts
-from tpe_tui.steering import keys as steering
-from tpe_tui.study import Key
-from tpe_tui.sweep import screen as sweep
+from tpe_tui.prompts.screen import PromptsScreen
+from tpe_tui.steering.screen import SteerScreen
+from tpe_tui.study import Key, StudyScreen
+from tpe_tui.sweep.screen import SweepScreen
 from tpe_tui.terminal_keys import character_of, swallowed
 
 __all__ = ["STUDIES", "KeyRow", "KeyTable", "key_table", "report"]
 
-STUDIES: dict[str, Sequence[Key]] = {
-    "Pruning sweep": sweep.KEYS,
-    "Steering study": steering.KEYS,
-    "Generation": generation.KEYS,
-    "Training dynamics": dynamics.KEYS,
-    "Comparison": comparison.KEYS,
-    "Fit": fit_screen.KEYS,
-    "Edits": edits_screen.KEYS,
-    "Jobs": jobs.KEYS,
-    "Prompts": prompts.KEYS,
+SCREENS: dict[str, type[StudyScreen]] = {
+    "Pruning sweep": SweepScreen,
+    "Steering study": SteerScreen,
+    "Generation": GenerateScreen,
+    "Training dynamics": DynamicsScreen,
+    "Comparison": ComparisonScreen,
+    "Fit": FitScreen,
+    "Edits": EditsScreen,
+    "Jobs": JobsScreen,
+    "Prompts": PromptsScreen,
 }
-"""The key tables of the screens that lie over the inspector, by title."""
+"""The screens that lie over the inspector, by title."""
+
+STUDIES: dict[str, Sequence[Key]] = {title: screen.KEYS for title, screen in SCREENS.items()}
+"""Their key tables."""
 
 KEY_CELLS, ID_CELLS = 16, 18
 
@@ -48,7 +51,13 @@ class KeyRow:
     keys: tuple[str, ...]
     id: str
     help: str
+    counted: str  # what a number that is typed before the key counts; empty where it takes none
     is_changed: bool  # by keys.toml
+
+    @property
+    def line(self) -> str:
+        """What the key does, and what a number before it counts."""
+        return f"{self.help} [a number: {self.counted}]" if self.counted else self.help
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,12 +86,15 @@ class KeyTable:
 def key_table(file: Path) -> KeyTable:
     """Every key with those of `file` (keys.toml) in force."""
     keymap = load_keymap(file)
-    studies = {name: [_row(keymap, key, about) for key, _, about in keys] for name, keys in STUDIES.items()}
+    studies = {
+        name: [_row(keymap, key, about, _counted(screen, action)) for key, action, about in screen.KEYS]
+        for name, screen in SCREENS.items()
+    }
     return KeyTable(
         file=file,
         is_found=file.exists(),
         inspector={
-            name: [_row(keymap, action.id, action.help) for action in actions]
+            name: [_row(keymap, action.id, action.help, action.counted) for action in actions]
             for name, actions in keymap.groups().items()
         },
         studies=studies,
@@ -96,12 +108,18 @@ def key_table(file: Path) -> KeyTable:
     )
 
 
-def _row(keymap: Keymap, key: str, about: str) -> KeyRow:
+def _counted(screen: type[StudyScreen], action: str) -> str:
+    """What a number before a key of a screen counts."""
+    return "" if screen.counted_action(action, 2) is None else "steps"
+
+
+def _row(keymap: Keymap, key: str, about: str, counted: str) -> KeyRow:
     known = key in BY_ID
     return KeyRow(
         keys=keymap.keys(key) if known else (key,),
         id=key if known else "",
         help=about,
+        counted=counted,
         is_changed=key in keymap.overrides,
     )
 
@@ -141,6 +159,6 @@ def _lines(rows: Sequence[KeyRow], width: int) -> Iterator[str]:
     for row in rows:
         mark = "*" if row.is_changed else " "
         left = f"{mark} {fit(' '.join(row.keys), KEY_CELLS)} {fit(row.id, ID_CELLS)} "
-        first, *more = wrapped(row.help, width - len(left))
+        first, *more = wrapped(row.line, width - len(left))
         yield left + first
         yield from (" " * len(left) + line for line in more)

@@ -84,7 +84,7 @@ def _server(options: RunOptions, theme: str | None, token: str) -> BrowserServer
     engine, models, colours = SharedEngine(), SharedModels(options), theme_of(theme, os.environ)
 
     def make_app() -> TpeApp:
-        app = TpeApp(options, opener=models.open, engine=engine.view)
+        app = TpeApp(options, opener=models.open, engine=engine.view, offers_tour=True)
         app.suit(False, False, colours)
         return app
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -17,29 +18,32 @@ from tpe_tui.dialogs.dialog import Dialog
 from tpe_tui.glossary import sections
 from tpe_tui.keymap import Keymap
 
-__all__ = ["HelpScreen", "help_text", "words_table"]
+__all__ = ["HelpScreen", "help_table", "words_table"]
 
 KEY_CELLS = 12
+ID_CELLS = 17
 WORD_CELLS = 14
 
 
-def help_text(keymap: Keymap, ids: bool = False) -> Text:
-    """The help as text; with `ids`, the ids to use in the user's keys file."""
-    text = Text()
+def help_table(keymap: Keymap, ids: bool = False) -> Group:
+    """Every action, a long line wrapped below its beginning; with `ids`, the ids to use in the user's keys file."""
+    parts: list[RenderableType] = []
     for group, actions in keymap.groups().items():
-        text.append(f"{group}\n", style="bold")
+        table = Table.grid(padding=(0, 1, 0, 0))
+        table.add_column(width=2 + KEY_CELLS, style="bold", no_wrap=True)
+        if ids:
+            table.add_column(width=ID_CELLS, no_wrap=True)
+        table.add_column()
         for action in actions:
-            text.append(f"  {fit(keymap.shown(action.id, every=True), KEY_CELLS)}", style="bold")
-            text.append(f" {fit(action.id, 18)}" if ids else " ")
-            text.append(action.help)
+            about = Text(action.help)
             if action.counted and not ids:
-                text.append(f"  [a number: {action.counted}]", style="dim")
+                about.append(f"  [a number: {action.counted}]", style="dim")
             if action.headless and not ids:
-                text.append(f"  ({action.headless})", style="dim")
-            text.append("\n")
-        text.append("\n")
-    text.rstrip()
-    return text
+                about.append(f"  ({action.headless})", style="dim")
+            key = Text(f"  {fit(keymap.shown(action.id, every=True), KEY_CELLS)}")
+            table.add_row(key, *([Text(action.id)] if ids else []), about)
+        parts += [Text(f"\n{group}" if parts else group, style="bold"), table]
+    return Group(*parts)
 
 
 def words_table() -> Group:
@@ -47,7 +51,8 @@ def words_table() -> Group:
     parts: list[RenderableType] = [Text("\nColumns and words", style="bold")]
     for title, words in sections().items():
         table = Table.grid(padding=(0, 1))
-        table.add_column(width=WORD_CELLS + 2, style="bold", no_wrap=True)
+        cells = max(WORD_CELLS, *map(cell_len, words))
+        table.add_column(width=cells + 2, style="bold", no_wrap=True)
         table.add_column()
         for name, meaning in words.items():
             table.add_row(Text(f"  {name}"), Text(meaning))
@@ -80,7 +85,7 @@ class HelpScreen(Dialog[None]):
         with Vertical(id="text"):
             yield Static(Text("Keys"), id="text-title", markup=False)
             with VerticalScroll(id="text-body", can_focus=False):
-                yield Static(help_text(self._keymap), id="help-table", markup=False)
+                yield Static(help_table(self._keymap), id="help-table", markup=False)
                 yield Static(words_table(), id="help-words", markup=False)
             yield Static(
                 Text(f"j k scroll, w columns and words, tab ids for {self._keys_file}, esc closes"),
@@ -95,7 +100,7 @@ class HelpScreen(Dialog[None]):
     def action_ids(self) -> None:
         """Command lines or ids."""
         self._ids = not self._ids
-        self.query_one("#help-table", Static).update(help_text(self._keymap, self._ids))
+        self.query_one("#help-table", Static).update(help_table(self._keymap, self._ids))
 
     def action_words(self) -> None:
         """Go to the columns and words."""

@@ -318,7 +318,8 @@ class GenerateScreen(StudyScreen):
         name = self.state.saved or default_name("tpe-texts", options.model, options.revision, options.adapter)
         ask_where(self.app, "save the texts to", name, "NAME.json and NAME.txt", check, write)
 
-    def counted_action(self, action: str, count: int) -> str | None:
+    @classmethod
+    def counted_action(cls, action: str, count: int) -> str | None:
         """An action that takes a number, with it: undoing and redoing as in the inspector."""
         name = action.removeprefix("inspector('").removesuffix("')")
         return f"inspector('{name}({count})')" if name in COUNTED_THERE else super().counted_action(action, count)

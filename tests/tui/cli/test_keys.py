@@ -54,6 +54,20 @@ def test_the_text_fits_80_cells_and_names_the_ids(file: Path, capsys: pytest.Cap
     assert all(action.id in text and action.help in text for action in ACTIONS), "a long help is wrapped, not cut"
 
 
+def test_the_keys_that_take_a_number_say_what_it_counts(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row for rows in told(capsys)[1]["inspector"].values() for row in rows]
+    assert {row["id"]: row["counted"] for row in rows} == {action.id: action.counted for action in ACTIONS}
+    studies = told(capsys)[1]["studies"]
+    counted = {title: {row["help"] for row in rows if row["counted"]} for title, rows in studies.items()}
+    assert {"previous curve", "next point: more removed"} <= counted["Pruning sweep"]
+    assert {"undo", "redo", "look at the next token"} <= counted["Generation"]
+    assert not counted["Jobs"] & {"first job", "cancel the job under the cursor, running or queued"}
+    assert main(["keys"]) == 0
+    assert "prune or restore the dimension, or the marked range [a number: dimensions" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 def test_own_keys_are_in_force_and_marked(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text('mask.toggle = ["space", "X"]\n')
     assert main(["keys"]) == 0

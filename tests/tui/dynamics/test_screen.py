@@ -21,7 +21,6 @@ from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.error import TextScreen
-from tpe_tui.dialogs.help import help_text
 from tpe_tui.dynamics.app import DynamicsApp
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.dynamics.state import SHAPES, DynamicsState
@@ -105,7 +104,6 @@ async def test_it_opens_over_the_inspector_with_the_models_own_dynamics(start: S
         assert isinstance(app.screen, InspectScreen)
         app.show_session(FakeSession(d=32, name="other"))
         assert app.inspector.runs.dynamics is None, "another model has another training"
-    assert "training dynamics" in help_text(app.keymap).plain
 
 
 async def test_of_another_model_nothing_is_read_unasked(tmp_path: Path, reader: FakeReader) -> None:
