@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.painted import Painted
+from tpe_tui.shell.tour_seen import TourSeen
 
 __all__ = ["COMMAND", "browsable", "first_text", "folders", "opened", "usable"]
 
@@ -25,6 +26,7 @@ def folders() -> Iterator[dict[str, str]]:
     """An environment with folders of its own; the detection is in its cache, or in ``TPE_CACHE_DIR``."""
     with tempfile.TemporaryDirectory(prefix="tpe-bench-") as home:
         own = {f"XDG_{name}_HOME": f"{home}/{name.lower()}" for name in ("CACHE", "CONFIG", "STATE", "DATA")}
+        TourSeen(Path(home, "state", "tpe")).remember()
         env = {"TPE_CACHE_DIR": f"{home}/detections", **os.environ, **own}
         subprocess.run([COMMAND[0], "analyze", "demo"], env=env, check=True, capture_output=True)
         yield env

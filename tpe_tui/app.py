@@ -54,7 +54,8 @@ class TpeApp(EngineApp):
     """`tpe`: inspect the output embedding of `options.model`; its return value is the exit code.
 
     `mask` is a manifest to load once the model is open, `prompt` what to start from instead of the last one,
-    `session_name` the session to restore (None: the model's). One that `asks_model` asks which model to open.
+    `session_name` the session to restore (None: the model's). One that `asks_model` asks which model to open; that
+    one, and one that `offers_tour`, shows the tour where nobody has seen it.
     `opener`, `lister`, `near`, `view_reader`, `dynamics_reader`, `state_dir`, `keys_file` and `clock` are the engine,
     the models of the hub's cache and those near by, what reads the table that was kept of a model, what reads a
     training's checkpoints, the user's folders and the time; tests hand in their own. `engine` is `EngineApp`'s.
@@ -75,6 +76,7 @@ class TpeApp(EngineApp):
         lister: Lister = list_cached,
         near: Callable[[], Sequence[LocalModel]] = models_nearby,
         asks_model: bool = False,
+        offers_tour: bool = False,
         view_reader: Callable[[RunOptions], CachedView | None] = read_view,
         dynamics_reader: Callable[[RunOptions], ReadTrajectory] = read_dynamics,
         keys_file: Path | None = None,
@@ -92,7 +94,7 @@ class TpeApp(EngineApp):
         self.asks_model = asks_model  # until a model is chosen
         self.recent = RecentModels(self.state_dir)
         self.tour_seen = TourSeen(self.state_dir)
-        self._offers_tour = False  # once there is something to see
+        self._offers_tour = offers_tour  # once there is something to see
         self.view_reader = view_reader
         self.dynamics_reader = dynamics_reader
         self.memory = SessionMemory(self.state_dir, session_name)
@@ -223,7 +225,7 @@ class TpeApp(EngineApp):
             trust_remote_code=False,
         )
         if self.asks_model:
-            self.asks_model, self._offers_tour = False, not self.tour_seen.is_seen
+            self.asks_model, self._offers_tour = False, True
             self.workspace.options = options
             self._open_with_view()
         else:
@@ -292,7 +294,7 @@ class TpeApp(EngineApp):
 
     def _offer_tour(self) -> None:
         """Show the tour where this is the first start; it is shown by itself once."""
-        if self._offers_tour and self.size.height >= TOUR_ROWS:
+        if self._offers_tour and self.size.height >= TOUR_ROWS and not self.tour_seen.is_seen:
             self.inspector.tour.go(0, self.workspace.history.prompt)
             self.tour_seen.remember()
         self._offers_tour = False
@@ -400,5 +402,7 @@ def run_app(
     asks_model: bool = False,
 ) -> int:
     """Run the inspector in this terminal, then `leave` with its exit code: see `run_in_terminal`."""
-    app = TpeApp(options, mask, prompt=prompt, chat=chat, session_name=session_name, asks_model=asks_model)
+    app = TpeApp(
+        options, mask, prompt=prompt, chat=chat, session_name=session_name, asks_model=asks_model, offers_tour=True
+    )
     return run_in_terminal(app, leave, ascii_only, theme)

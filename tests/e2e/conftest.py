@@ -16,6 +16,7 @@ from filelock import FileLock
 from tests.e2e.terminal import Terminal
 from tests.helpers.forked import Forked
 from tpe_core.models.loading import bundled_path
+from tpe_tui.shell.tour_seen import TourSeen
 
 POSITIONS = "4096"
 WIDTH: int = json.loads((bundled_path() / "config.json").read_text())["n_embd"]
@@ -31,9 +32,13 @@ Run = subprocess.CompletedProcess[str]
 
 
 def environment(home: Path, cache: Path) -> dict[str, str]:
-    """A small environment with folders of its own, a UTF-8 locale, no network, and this interpreter's `tpe` first."""
+    """A small environment with folders of its own, a UTF-8 locale, no network, and this interpreter's `tpe` first.
+
+    Whoever has it has seen the tour.
+    """
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     folders = {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CACHE", "CONFIG", "STATE", "DATA")}
+    TourSeen(home / "state" / "tpe").remember()
     return {
         **kept,
         **folders,

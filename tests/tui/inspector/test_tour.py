@@ -39,7 +39,20 @@ async def test_it_is_shown_at_the_first_start_and_never_by_itself_again(start: S
         assert "tour 1 of 3" in said(app)
 
 
-async def test_a_start_with_a_model_shows_none_until_its_key_is_pressed(start: Start) -> None:
+async def test_a_first_start_with_a_model_shows_it_and_a_later_one_does_not(start: Start, tmp_path: Path) -> None:
+    async with start(offers_tour=True) as (app, pilot):
+        assert "tour 1 of 3 · Prune" in said(app)
+        assert TourSeen(tmp_path / "state").is_seen
+        await pilot.press("escape")
+        assert not app.inspector.tour.is_open
+    async with start(offers_tour=True) as (app, _):
+        assert not app.inspector.tour.is_open
+    async with start(asks_model=True, ready=False) as (app, pilot):
+        await open_first(app, pilot)
+        assert not app.inspector.tour.is_open
+
+
+async def test_an_app_that_offers_none_shows_it_when_its_key_is_pressed(start: Start) -> None:
     async with start() as (app, pilot):
         assert not app.inspector.tour.is_open
         assert not app.tour_seen.is_seen
