@@ -44,6 +44,7 @@ from tpe_core.errors import NumericalError, TpeError
 from tpe_core.fit_summary import FitSummary, check_tokens_file, write_tokens
 from tpe_core.generation.generation import starting_prompt
 from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
+from tpe_core.kept_numbers import keep_numbers, kept_numbers
 from tpe_core.models.chat import chat_prompt, plain_prompt
 from tpe_core.options import RunOptions
 from tpe_core.progress import Progress, Steps
@@ -195,7 +196,7 @@ class LiveSession:
         )
         rebuilt = basis.reconstruction(edit.pruned, "refit")
         origin = hashlib.sha256(rebuilt.fold.tobytes() + rebuilt.constant.tobytes()).hexdigest()
-        self._bases[origin] = basis
+        self._take_numbers(origin, basis)
         return replace(edit, replacement="refit", origin=origin)
 
     def cost(self, edit: Intervention) -> Steps[dict[str, Cost]]:
@@ -400,13 +401,18 @@ class LiveSession:
         return self._base, now
 
     def basis(self, intervention: Intervention) -> EditStatistics:
-        """The means and directions that an edit uses: the detection's, or those of the file it came from.
+        """The means and directions that an edit uses: the detection's, or those of the file or the refit it came from.
 
-        Raises `TpeError` where the edit came from a file that this session has not loaded.
+        Raises `TpeError` where it came from a file that this session has not loaded and whose numbers no earlier one
+        has kept (`tpe_core.kept_numbers`).
         """
-        if intervention.origin not in self._bases:
+        origin, store = intervention.origin, self._store
+        if origin not in self._bases and store is not None:
+            kept = kept_numbers(store, self.head_sha256, origin, self._bases[""])
+            self._bases |= {} if kept is None else {origin: kept}
+        if origin not in self._bases:
             raise TpeError("this edit uses means and directions of a file that is not loaded: import the file again.")
-        return self._bases[intervention.origin]
+        return self._bases[origin]
 
     @cached_property
     def identity(self) -> str:
@@ -586,5 +592,11 @@ class LiveSession:
                 is_refit=REPLACEMENTS[intervention.replacement].is_fitted,
             )
             basis = self._bases[""].overridden(numbers.directions, rebuilt=rebuilt)
-        self._bases[origin] = basis
+        self._take_numbers(origin, basis)
         return replace(intervention, origin=origin)
+
+    def _take_numbers(self, origin: str, basis: EditStatistics) -> None:
+        """Have the numbers of a refit or of a file, here and at later starts."""
+        self._bases[origin] = basis
+        if (store := self._store) is not None:
+            keep_numbers(store, self.head_sha256, origin, basis, of=self.analysis.model.name)

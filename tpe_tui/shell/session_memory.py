@@ -15,6 +15,7 @@ from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import METHODS, Intervention
 from tpe_core.edits.replacements import REPLACEMENTS
 from tpe_core.errors import TpeError
+from tpe_core.kept_numbers import are_kept
 from tpe_core.notebook import Notebook
 from tpe_core.options import RunOptions
 from tpe_core.pruning.results import PruningResult
@@ -272,13 +273,13 @@ class SessionMemory:
             if not why:
                 for step in (named for _, named in edit.named):
                     step.check_fits(head.hidden_size, head.vocab_rows)
-                history.restore([_measured_here(step) for step in edit.steps], edit.at, hold_back=not is_whole)
+                history.restore([_usable(step, head) for step in edit.steps], edit.at, hold_back=not is_whole)
                 history.saved = edit.saved
-                history.named = {name: _measured_here(step) for name, step in edit.named}
-                if edit.last.origin:
+                history.named = {name: _usable(step, head) for name, step in edit.named}
+                if (last := _usable(edit.last, head)) != edit.last:
                     said.append(
-                        "a session does not keep a refit or the numbers of an imported file: the edit that it had has "
-                        f"{_measured_here(edit.last).replacement} as measured here; import the file for the same ones."
+                        "the numbers of the refit or imported file that the session's edit had are in the cache no "
+                        f"more: it has {last.replacement} as measured here; import the file for the same ones."
                     )
                 return None
         except TpeError as error:
@@ -293,9 +294,9 @@ class SessionMemory:
         return kept
 
 
-def _measured_here(step: Intervention) -> Intervention:
-    """A step without the numbers of a file or a refit, which its session does not hold: those of the detection."""
-    if not step.origin:
+def _usable(step: Intervention, head: HeadFacts) -> Intervention:
+    """A step, with what is measured here in the place of a file's or a refit's numbers that are kept no more."""
+    if not step.origin or are_kept(head.sha256, step.origin):
         return step
     replacement = step.replacement if step.replacement in REPLACEMENTS.ready else "least-squares"
     return replace(step, replacement=replacement, origin="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,19 @@ def test_hooks_and_the_session_agree(session: LiveSession, refitted: Interventio
     with tpe_core.apply(model, session.resolved(refitted)), torch.inference_mode():
         hooked = model.hf(input_ids=ids).logits[0, -1].double().softmax(-1).numpy()
     np.testing.assert_allclose(probabilities(session, refitted), hooked, atol=1e-6)
+
+
+def test_a_later_session_has_the_numbers_of_an_earlier_one_and_one_without_a_cache_says_so(
+    session: LiveSession,
+) -> None:
+    cached = replace(session.options, cache=True)
+    first = run(open_session(cached))
+    edit = run(first.refit(MASK, positions=1500))
+    later = run(open_session(cached))
+    np.testing.assert_allclose(probabilities(later, edit), probabilities(first, edit), atol=1e-9)
+    without = run(open_session(session.options))
+    with pytest.raises(TpeError, match="import the file again"):
+        without.evaluate(PROMPT, edit)
 
 
 def test_a_file_brings_the_same_numbers_to_another_session(

@@ -248,15 +248,38 @@ async def test_a_filter_that_is_not_understood_any_more_stops_no_start(
         assert app.inspector.dims.n_rows == 64
 
 
-async def test_a_refit_comes_back_as_what_is_measured_here_and_that_is_said(start: Start) -> None:
+async def test_a_refit_or_an_imported_edit_comes_back_with_its_numbers(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, known = [], "f" * 64
+    monkeypatch.setattr(
+        "tpe_tui.shell.session_memory.are_kept", lambda head, origin: kept.append(head) or origin == known
+    )
+    async with start() as (app, pilot):
+        await pilot.press("space")
+        edit = app.workspace.history.intervention
+        imported = Intervention(edit.pruned, "refit", (), known)
+        app.workspace.history.apply(imported)
+        app.workspace.history.named = {"lost": Intervention((1,), "mean", (), "e" * 64)}
+        await died(app)
+    async with start() as (app, pilot):
+        assert app.memory.take_said() == ()
+        assert set(kept) == {app.workspace.session.head_sha256}
+        await pilot.press("u")
+        await answered(app, pilot)
+        assert app.workspace.history.intervention == imported
+        assert app.workspace.history.named == {"lost": Intervention((1,), "mean")}
+
+
+async def test_a_refit_that_is_kept_no_more_is_what_is_measured_here_and_that_is_said(start: Start) -> None:
     async with start() as (app, pilot):
         await pilot.press("space")
         edit = app.workspace.history.intervention
         app.workspace.history.apply(Intervention(edit.pruned, "refit", (), "f" * 64))
         await died(app)
     async with start() as (app, pilot):
-        assert "does not keep a refit" in told(app)
-        assert "has least-squares as measured here" in told(app)
+        assert "are in the cache no more" in told(app)
+        assert "it has least-squares as measured here" in told(app)
         await pilot.press("u")
         await answered(app, pilot)
         assert app.workspace.history.intervention == Intervention(edit.pruned, "least-squares")
