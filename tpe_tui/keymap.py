@@ -78,6 +78,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("find.next", "n", "next match", "Find", counted="matches"),
     Action("find.previous", "N", "previous match", "Find", counted="matches"),
     Action("find.filter", "f", "show only some rows: pruned, kept, 10-50, text", "Find", label="Filter"),
+    Action("bookmark.toggle", "*", "bookmark the dimension, or remove its bookmark", "Find"),
+    Action(
+        "bookmark.next", ".", "next bookmarked dimension; the filter bookmarked lists them", "Find", counted="bookmarks"
+    ),
     Action("table.sort", "s", "next sort key", "Find", label="Sort", headless="tpe analyze"),
     Action("table.direction", "S", "reverse the order", "Find"),
     Action(

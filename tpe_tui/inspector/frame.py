@@ -302,6 +302,8 @@ class InspectFrame(NeedsRoom, Screen[None]):
             self.tokens.forget()
             self.dims.forget()
             self._restore_view(begun.view, is_whole=begun.is_whole)
+            self.dims.bookmarks = {dim for dim in begun.view.bookmarks if 0 <= dim < len(table.slope)}
+            self.tokens.marked = {token for token in begun.view.marked if 0 <= token < len(table.surprisal)}
         self.tokens.table = self.workspace.table
         self.dims.show(table, self.workspace.history.intervention.pruned)
         if is_another and begun.is_whole:
@@ -358,6 +360,8 @@ class InspectFrame(NeedsRoom, Screen[None]):
             token=unmarked if self.tokens.selected is None else self.tokens.selected,
             by_base=self.tokens.by_base,
             tokens_filter=self.tokens.filter,
+            bookmarks=tuple(sorted(self.dims.bookmarks)),
+            marked=tuple(sorted(self.tokens.marked)),
         )
 
     def _show_reading(self, progress: Progress) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from textual import events
 
 from tpe_tui.engine.session import Session
+from tpe_tui.inspector.bookmark_actions import BookmarkActions
 from tpe_tui.inspector.browse_actions import BrowseActions
 from tpe_tui.inspector.frame import InspectFrame
 from tpe_tui.inspector.mask_actions import MaskActions
@@ -29,6 +30,7 @@ class InspectScreen(InspectFrame):
     def __init__(self) -> None:
         super().__init__()
         self.browsing = BrowseActions(self)
+        self.bookmarks = BookmarkActions(self)
         self.masks = MaskActions(self)
         self.steering = SteerActions(self)
         self.runs = RunActions(self)
@@ -76,6 +78,7 @@ def _action(group: str, method: str) -> Callable[[InspectScreen], Any]:
 
 GROUPS: Mapping[str, type] = {
     "browsing": BrowseActions,
+    "bookmarks": BookmarkActions,
     "masks": MaskActions,
     "steering": SteerActions,
     "runs": RunActions,

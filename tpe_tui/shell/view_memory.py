@@ -33,6 +33,8 @@ class SavedView:
     by_base: bool = False  # the order of tokens
     tokens_filter: str = ""
     prompts: tuple[str, ...] = ()  # the list of several
+    bookmarks: tuple[int, ...] = ()  # dimensions
+    marked: tuple[int, ...] = ()  # tokens, for a set
 
 
 def saved_view(entry: Mapping[str, Any]) -> SavedView:
@@ -42,6 +44,9 @@ def saved_view(entry: Mapping[str, Any]) -> SavedView:
     prompts = entry.get("prompts")
     if isinstance(prompts, list | tuple):
         kept["prompts"] = tuple(each for each in prompts if isinstance(each, str))
+    for name in ("bookmarks", "marked"):
+        if isinstance(numbers := entry.get(name), list | tuple):
+            kept[name] = tuple(each for each in numbers if type(each) is int)
     return SavedView(**{key: _plain(value) for key, value in kept.items()})
 
 

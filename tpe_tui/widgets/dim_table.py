@@ -6,7 +6,7 @@ It shows numpy columns in an order; it never computes a statistic and never edit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,7 +25,8 @@ else:
 
 __all__ = ["FILTER_HELP", "DimTable", "parse_filter"]
 
-FILTER_HELP = "kept, 10-50, >0.5 (the sort key), or as in abs(slope) > 1 and not pruned"
+FILTER_HELP = "kept, bookmarked, 10-50, >0.5 (the sort key), or as in abs(slope) > 1 and not pruned"
+BOOKMARKED = "bookmarked"  # the filter
 BAR_CELLS = 6  # of the bar at least
 HEADER_CELLS = 12  # before the columns: the mark, the rank, the dimension
 
@@ -71,13 +72,15 @@ Filter = Callable[[EncodingTable, str, "np.ndarray"], "np.ndarray"]
 """Of (table, sort key, pruned [d]): what stays in view [d]."""
 
 
-def parse_filter(text: str) -> Filter | None:
+def parse_filter(text: str, bookmarks: Collection[int] = ()) -> Filter | None:
     """A filter; None where the text is empty. Raises `TpeError` where it is not understood."""
     text = text.strip()
     if not text:
         return None
     if text.lower() == "kept":
         return lambda _table, _key, pruned: ~pruned
+    if text.lower() == BOOKMARKED:
+        return lambda _table, _key, pruned: np.isin(np.arange(len(pruned)), list(bookmarks))
     if match := re.fullmatch(r"(\d+)\s*-\s*(\d+)", text):
         low, high = int(match[1]), int(match[2])
         return lambda _table, _key, pruned: (np.arange(len(pruned)) >= low) & (np.arange(len(pruned)) <= high)
@@ -98,6 +101,7 @@ class DimTable(ListPane):
         self.descending = True
         self.filter = ""
         self.range_from: int | None = None
+        self.bookmarks: set[int] = set()
         self._largest = 1.0
 
     @cached_property
@@ -141,6 +145,7 @@ class DimTable(ListPane):
     def forget(self) -> None:
         """Another model: its dimensions are other ones, so the cursor goes to the first row."""
         self.table, self.filter, self.range_from, self.cursor, self.top = None, "", None, 0, 0
+        self.bookmarks.clear()
         self.order = np.empty(0, dtype=np.int64)
 
     def rebuild(self) -> None:
@@ -153,7 +158,7 @@ class DimTable(ListPane):
         self.rank[ranked] = np.arange(1, len(ranked) + 1)
         self._largest = float(np.max(np.abs(self.table.slope), initial=1e-300))
         order = self.table.order(self.sort, self.descending)
-        keep = parse_filter(self.filter)
+        keep = parse_filter(self.filter, self.bookmarks)
         self.order = order[keep(self.table, self.sort, self.pruned)[order]] if keep else order
         self.select(dim if dim is not None else -1)
         self.repaint()
@@ -169,6 +174,14 @@ class DimTable(ListPane):
             return
         seen = self.order[self.top : self.top + self.page]
         self.repaint([1 + int(row) for row in np.flatnonzero(changed[seen])])
+
+    def bookmark(self, dim: int) -> None:
+        """Bookmark a dimension, or remove its bookmark."""
+        self.bookmarks ^= {dim}
+        if self.filter.strip().lower() == BOOKMARKED:
+            self.rebuild()
+        else:
+            self.repaint()
 
     def select(self, dim: int) -> bool:
         """Put the cursor on a dimension; False (and the first row) where it is not in view."""
@@ -241,7 +254,7 @@ class DimTable(ListPane):
         ]
 
     def row(self, index: int, width: int) -> tuple[Line, str]:
-        """One dimension: a cross and dimmed where pruned."""
+        """One dimension: a cross and dimmed where pruned, a star where it is bookmarked."""
         if self.table is None:
             return [], "row"
         dim = int(self.order[index])
@@ -255,7 +268,8 @@ class DimTable(ListPane):
             fit(column.write(float(getattr(self.table, column.name)[dim])), column.width, True) for column in columns
         )
         role = "muted" if pruned else "row"
-        runs: Line = [(" " + mark + " ", "down" if pruned else role), (text, role)]
+        star = "*" if dim in self.bookmarks else " "
+        runs: Line = [(star + mark + " ", "down" if pruned else role), (text, role)]
         if left >= BAR_CELLS:
             share = abs(float(self.table.slope[dim])) / self._largest
             runs.append((" " + bar(share, left), "muted" if pruned else "bar"))
