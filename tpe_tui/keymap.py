@@ -73,6 +73,9 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "prompt.colour", "K", "mark the prompt's tokens by the edit's KL, or by their surprisal", "Panes", label="Mark"
     ),
+    Action(
+        "prompt.continue", "R", "a few tokens after the prompt, base and now, in two lines; again closes them", "Panes"
+    ),
     Action("pane.zoom", "z", "one pane over the whole screen, and back", "Panes", label="Zoom"),
     Action("find.search", "/", "search: a dimension, or any token of the vocabulary", "Find", label="Search"),
     Action("find.next", "n", "next match", "Find", counted="matches"),

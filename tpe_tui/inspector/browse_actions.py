@@ -149,6 +149,11 @@ class BrowseActions:
             strip.colour()
             self._say_marks()
 
+    def prompt_continue(self) -> None:
+        """Show a few tokens after the prompt, without the edit and with it, or close them."""
+        if self.workspace.has_table():
+            self.frame.continued.toggle()
+
     def _say_marks(self) -> None:
         key = self.workspace.keymap.shown("prompt.colour")
         self.workspace.status.say(f"marks: {self.frame.positions.strip.legend()}; {key} switches KL and surprisal")

@@ -38,6 +38,7 @@ from tpe_tui.dialogs.ask import Ask, Check
 from tpe_tui.edit_words import change_between
 from tpe_tui.engine.messages import Answer, Failure
 from tpe_tui.engine.session import Session
+from tpe_tui.inspector.continuation import Continued, ContinuedStrip
 from tpe_tui.inspector.detail_pane import Detail
 from tpe_tui.inspector.forecast import Forecaster
 from tpe_tui.inspector.front import Front
@@ -83,6 +84,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.status = StatusBar()
         self.prompt_bar = PromptBar()
         self.positions = PromptTokens(self.workspace, TokenStrip(), self.edited, self.show_status)
+        self.continued = Continued(self.workspace, ContinuedStrip())
         self.footer = Footer()
         self.strip = JobStrip(self.workspace.status, self.workspace.keymap.shown("run.cancel"))
         self.tour = TourStrip(self.workspace.keymap.shown)
@@ -113,6 +115,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         yield self.status
         yield self.prompt_bar
         yield self.positions.strip
+        yield self.continued.strip
         with Horizontal(id="main"):
             yield self.dims
             yield self.tokens
@@ -322,6 +325,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         self.plot.name_shown = view.plot if view.plot in PLOTS else next(iter(PLOTS))
         if is_whole:
             self.tokens.by_base, self.tokens.filter = view.by_base, view.tokens_filter
+            self.continued.strip.set_class(view.continued, "-open")
             with suppress(TpeError):  # written by hand, or for columns that there are no more
                 parse_filter(view.dims_filter)
                 self.dims.filter = view.dims_filter
@@ -360,6 +364,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
             token=unmarked if self.tokens.selected is None else self.tokens.selected,
             by_base=self.tokens.by_base,
             tokens_filter=self.tokens.filter,
+            continued=self.continued.strip.is_open,
             bookmarks=tuple(sorted(self.dims.bookmarks)),
             marked=tuple(sorted(self.tokens.marked)),
         )
@@ -405,6 +410,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
         elif session is not None:
             self._ask_tokens(session, prompt, edit, position)
         self.positions.ask()
+        self.continued.ask()
         self.forecaster.ask()
         self.reach.follow()
         self.show_status()

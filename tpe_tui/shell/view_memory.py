@@ -33,6 +33,7 @@ class SavedView:
     by_base: bool = False  # the order of tokens
     tokens_filter: str = ""
     prompts: tuple[str, ...] = ()  # the list of several
+    continued: bool = False  # whether the prompt's continuation is on screen
     bookmarks: tuple[int, ...] = ()  # dimensions
     marked: tuple[int, ...] = ()  # tokens, for a set
 
