@@ -1,6 +1,7 @@
 """The numbers of refits and of imported files, kept in the cache so that a later start has the edits made with them.
 
-Where none are kept, an edit falls back to what is measured; whether they are is known without torch.
+Where none are kept, an edit falls back to what is measured; whether they are is known without torch, and importing this
+module costs nothing.
 """
 
 from __future__ import annotations
@@ -8,11 +9,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, cast
 
-from tpe_core.store import Store
-
 if TYPE_CHECKING:
     from tpe_core.edits.basis import EditStatistics
     from tpe_core.edits.intervention import Method
+    from tpe_core.store import Store
 
 __all__ = ["are_kept", "keep_numbers", "kept_numbers"]
 
@@ -25,6 +25,8 @@ def _key(head_sha256: str, origin: str) -> str:
 
 def are_kept(head_sha256: str, origin: str, store: Store | None = None) -> bool:
     """Whether the numbers that `Intervention.origin` names are in the cache, for a head."""
+    from tpe_core.store import Store
+
     return (store or Store()).path(_key(head_sha256, origin)).exists()
 
 
