@@ -10,6 +10,9 @@ import hashlib
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tpe_core.edits.basis import EditStatistics
     from tpe_core.edits.intervention import Method
     from tpe_core.store import Store
@@ -70,13 +73,20 @@ def kept_numbers(store: Store, head_sha256: str, origin: str, measured: EditStat
             constant=arrays["constant"],
             is_refit=about["is_refit"],
         )
-    named = [(*name.split(" ", 1), values) for name, values in arrays.items() if " " in name]
+    given: dict[Method, NDArray[np.float64]] = {}
+    fills: dict[str, NDArray[np.float64]] = {}
+    for key, values in arrays.items():
+        what, _, name = key.partition(" ")
+        if what == "direction":
+            given[cast("Method", name)] = values
+        elif what == "fill":
+            fills[name] = values
     return EditStatistics(
         slope=measured.slope,
         detection=measured.detection,
         mean_hidden=measured.mean_hidden,
-        given={cast("Method", name): values for what, name, values in named if what == "direction"},
+        given=given,
         directions=measured.directions,
-        given_fills={name: values for what, name, values in named if what == "fill"},
+        given_fills=fills,
         given_rebuilt=rebuilt,
     )

@@ -487,6 +487,7 @@ MEANINGS = {
     "keys": "The keys.",
     "id": "The name that keys.toml has for it.",
     "help": "What it does.",
+    "counted": "What a number typed before it counts; empty where it takes none.",
     "is_changed": "Whether keys.toml changes it.",
     "reserved": "Keys that cannot be given away.",
     # training on
