@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tpe_core.demo.prepare import prepare, write
 from tpe_core.demo.recipe import Recipe
 from tpe_core.demo.record import EMBEDDING
-from tpe_core.demo.train import claim, fit_recipe
+from tpe_core.demo.train import Course, claim, fit_recipe
 from tpe_core.dynamics.measure.frequency import COUNTS, Frequencies, read_counts
 from tpe_core.dynamics.measure.head_fit import fit_head
 from tpe_core.encoding.design import Design
@@ -130,7 +130,7 @@ def train_twins(
         share = shares(arm, recipe.vocab_size, recipe.seed)
         some, other = (with_twins(ids, share, recipe.seed + part) for part, ids in enumerate((tokens, held_out)))
         (folder / arm).mkdir(exist_ok=True)
-        yield from fit_recipe(folder / arm, doubled, some, other, f"train {arm}")
+        yield from fit_recipe(folder / arm, doubled, some, other, Course(label=f"train {arm}"))
     document = yield from compare(folder, recipe)
     write(folder / "experiment.json", json_text(document, 1).encode())
     return document

@@ -27,10 +27,16 @@ END_OF_TEXT = "<|endoftext|>"
 END_ID = 0  # the only special token, so the first
 
 
-def prepare(folder: Path, recipe: Recipe, text: Iterator[str] | None = None) -> Steps[tuple[Tokenizer, Any, Any]]:
-    """The tokenizer, and the token ids (uint16) for training and of the held-out text; `text` replaces docstrings."""
-    tokenizer = yield from _tokenizer(folder, recipe, text)
-    tokens, held_out = yield from _tokens(folder, recipe, tokenizer, text)
+def prepare(
+    folder: Path, recipe: Recipe, text: Iterator[str] | None = None, documents: Path | None = None
+) -> Steps[tuple[Tokenizer, Any, Any]]:
+    """The tokenizer, and the token ids (uint16) for training and of the held-out text; `text` replaces docstrings.
+
+    The documents are kept in the folder `documents`, which several recipes may share, or in `folder`.
+    """
+    written = documents or folder
+    tokenizer = yield from _tokenizer(folder, written, recipe, text)
+    tokens, held_out = yield from _tokens(folder, written, recipe, tokenizer, text)
     return tokenizer, tokens, held_out
 
 
@@ -59,10 +65,10 @@ def _documents(folder: Path, recipe: Recipe, part: str, text: Iterator[str] | No
             yield json.loads(line)
 
 
-def _tokenizer(folder: Path, recipe: Recipe, text: Iterator[str] | None) -> Steps[Tokenizer]:
+def _tokenizer(folder: Path, written: Path, recipe: Recipe, text: Iterator[str] | None) -> Steps[Tokenizer]:
     path = folder / "tokenizer.json"
     yield Progress("read docstrings", 0)
-    documents = _documents(folder, recipe, "train", text)
+    documents = _documents(written, recipe, "train", text)
     if not path.exists():
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -79,13 +85,15 @@ def _tokenizer(folder: Path, recipe: Recipe, text: Iterator[str] | None) -> Step
     return Tokenizer.from_file(str(path))
 
 
-def _tokens(folder: Path, recipe: Recipe, tokenizer: Tokenizer, text: Iterator[str] | None) -> Steps[tuple[Any, Any]]:
+def _tokens(
+    folder: Path, written: Path, recipe: Recipe, tokenizer: Tokenizer, text: Iterator[str] | None
+) -> Steps[tuple[Any, Any]]:
     arrays = []
     for part in ("train", "held_out"):
         path = folder / f"{part}.npy"
         if not path.exists():
             ids: list[int] = []
-            documents = _documents(folder, recipe, part, text)
+            documents = _documents(written, recipe, part, text)
             while batch := list(itertools.islice(documents, 1000)):
                 for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
                     ids += [END_ID, *encoding.ids]

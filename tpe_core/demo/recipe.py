@@ -8,7 +8,7 @@ from typing import Any
 from tpe_core.clamping import at_most
 from tpe_core.dynamics.trajectory import log_steps
 
-__all__ = ["SMALL", "Recipe"]
+__all__ = ["MINIATURE", "SMALL", "Recipe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,9 @@ class Recipe:
     clip: float = 1.0
     seed: int = 0
     documents: int | None = None  # the first so many docstrings (of held-out ones a tenth of that); None: all
+    architecture: str = "gpt2"  # of `tpe_core.demo.network.ARCHITECTURES`
+    tied: bool = True  # whether input and output embedding are one matrix
+    optimizer: str = "muon"  # for the blocks' matrices; adamw: AdamW at `other_lr` for everything
 
     def learning_rate(self, step: int) -> float:
         """Share of the peak learning rate at `step`: linear warm-up, constant, linear cool-down."""
@@ -44,10 +47,11 @@ class Recipe:
         return log_steps(self.steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON-ready values; what is not set is left out."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """The recipe as JSON-ready values; left out is what is not set, and of what came later its default."""
+        return {name: value for name, value in asdict(self).items() if value is not None and LATER.get(name) != value}
 
 
+LATER = {"architecture": "gpt2", "tied": True, "optimizer": "muon"}  # not in the recipes of older runs
 SMALL = Recipe(
     vocab_size=2048,
     hidden_size=128,
@@ -58,3 +62,16 @@ SMALL = Recipe(
     documents=4000,
 )
 """Two minutes on a CPU, the reading of the docstrings included: for looking at a run's dynamics, not at its model."""
+
+MINIATURE = Recipe(
+    vocab_size=512,
+    hidden_size=64,
+    n_layer=2,
+    context=64,
+    batch_size=8,
+    steps=400,
+    warmup_steps=20,
+    documents=4000,
+    optimizer="adamw",
+)
+"""Ten seconds on one idle core: for experiments that train arm and control with several seeds."""

@@ -14,7 +14,8 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,21 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its customary name
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from tpe_core.demo.card import model_card
-from tpe_core.demo.prepare import END_ID, END_OF_TEXT, prepare, write
+from tpe_core.demo.network import new_model, optimizers_of
+from tpe_core.demo.prepare import END_OF_TEXT, prepare, write
 from tpe_core.demo.recipe import Recipe
 from tpe_core.demo.record import checkpoint_record, halfway
 from tpe_core.dynamics.measure.frequency import COUNTS, Frequencies
 from tpe_core.dynamics.probe import EncodingProbe
 from tpe_core.dynamics.probe_log import open_log
-from tpe_core.errors import TpeError
+from tpe_core.errors import TpeError, reason_of
 from tpe_core.json_text import json_text, nulled
 from tpe_core.progress import Progress, Steps
 
-__all__ = ["LOG", "claim", "fit_recipe", "train"]
+__all__ = ["FINAL_BLOCKS", "LOG", "Course", "claim", "claim_folder", "fit_recipe", "held_out_loss", "train"]
 
 LOG = "dynamics.jsonl"  # the probe's log, in a run's folder
 SAVE_EVERY = 250  # steps
@@ -67,7 +69,13 @@ def train(
 
 def claim(folder: Path, recipe: Recipe) -> None:
     """Make the folder, which is this recipe's then. Raises `TpeError` where it is another's or cannot be made."""
-    path, mine = folder / "recipe.json", json_text(recipe.to_dict(), 1).encode()
+    claim_folder(folder, "recipe.json", recipe.to_dict())
+
+
+def claim_folder(folder: Path, name: str, document: dict[str, Any]) -> None:
+    """Make the folder and write what it is for, in the file `name`, or find just that there. Raises `TpeError`."""
+    path, mine = folder / name, json_text(document, 1).encode()
+    kind = name.removesuffix(".json")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -78,75 +86,48 @@ def claim(folder: Path, recipe: Recipe) -> None:
     except OSError as error:
         raise TpeError(f"{folder} cannot hold a run ({error.strerror or error}): choose another folder.") from error
     if recorded != mine:
-        raise TpeError(f"{folder} holds a run of another recipe: choose another folder, or remove this one.")
+        raise TpeError(f"{folder} holds a run of another {kind}: choose another folder, or remove this one.")
 
 
-def _new_model(recipe: Recipe) -> GPT2LMHeadModel:
-    transformers.utils.logging.disable_progress_bar()
-    torch.manual_seed(recipe.seed)
-    config = GPT2Config(
-        vocab_size=recipe.vocab_size,
-        n_positions=recipe.context,
-        n_embd=recipe.hidden_size,
-        n_layer=recipe.n_layer,
-        n_head=recipe.n_head,
-        bos_token_id=END_ID,
-        eos_token_id=END_ID,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        tie_word_embeddings=True,
-    )
-    return GPT2LMHeadModel(config)
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What one run does beside its recipe."""
 
-
-def _optimizers(recipe: Recipe, model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, AdamW for the rest.
-
-    Muon orthogonalises each matrix update. On this model and text it was ahead of AdamW (learning rate 0.002 for
-    everything) from the start: training loss 5.01 against 5.63 nats at step 150 of a 250-step try of each.
-    GPT-2 stores its matrices as Conv1D weights, which are 2-D like any other.
-    """
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
-    embeddings = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." not in name]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    return [
-        torch.optim.Muon(
-            matrices, lr=recipe.matrix_lr, weight_decay=recipe.weight_decay, momentum=0.95, adjust_lr_fn="original"
-        ),
-        torch.optim.AdamW(
-            [
-                {"params": embeddings, "weight_decay": recipe.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=recipe.other_lr,
-            betas=(0.9, 0.95),
-        ),
-    ]
+    label: str = "train"  # of its progress
+    begin: Callable[[nn.Module], None] | None = None  # changes the new model before step 0
+    later: tuple[int, Any] | None = None  # from this step on, batches are drawn from these token ids
+    steps: tuple[int, ...] | None = None  # when the probe logs; None: at the recipe's
+    checkpoints: bool = True  # whether the model is written at those steps
+    observe: Callable[[int, nn.Module, float], None] | None = None  # called there with the held-out loss
 
 
 def fit_recipe(
-    folder: Path, recipe: Recipe, tokens: Any, held_out: Any, label: str = "train"
-) -> Steps[GPT2LMHeadModel]:
+    folder: Path, recipe: Recipe, tokens: Any, held_out: Any, course: Course | None = None
+) -> Steps[nn.Module]:
     """The recipe's model trained on `tokens`: checkpoints, counts and the probe's log are left in `folder`.
 
-    A run that was stopped goes on from its last saved state.
+    A run that was stopped goes on from its last saved state. A loss or gradient that is no finite number ends the
+    run before the update, with a `TpeError` that says where; the state saved last is kept.
     """
+    course = course or Course()
     counts = np.bincount(tokens, minlength=recipe.vocab_size)
     buffer = io.BytesIO()
     np.save(buffer, counts)
     write(folder / COUNTS, buffer.getvalue())
-    model = _new_model(recipe)
+    model = new_model(recipe)
+    if course.begin is not None:
+        course.begin(model)
     probe = EncodingProbe(
         model,
         Frequencies.of(counts, "the training text"),
         folder / LOG,
-        steps=recipe.checkpoint_steps(),
+        steps=recipe.checkpoint_steps() if course.steps is None else course.steps,
         total=recipe.steps,
+        parameters=course.checkpoints,
         recall=lambda step: _weights_at(folder, step),
     )
     with probe:
-        yield from _train(folder, recipe, model, tokens, held_out, probe, label)
+        yield from _train(folder, recipe, model, (tokens, held_out), probe, course)
     return model
 
 
@@ -158,22 +139,17 @@ def _weights_at(folder: Path, step: int) -> dict[str, Tensor] | None:
 def _train(  # noqa: PLR0917 - the run as it stands
     folder: Path,
     recipe: Recipe,
-    model: GPT2LMHeadModel,
-    tokens: Any,
-    held_out: Any,
+    model: nn.Module,
+    texts: tuple[Any, Any],
     probe: EncodingProbe,
-    label: str,
+    course: Course,
 ) -> Steps[None]:
-    optimizers = _optimizers(recipe, model)
+    first_tokens, held_out = texts
+    optimizers = optimizers_of(recipe, model)
     peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     state_path = folder / "state.pt"
-    step, seconds = 0, 0.0
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        step, seconds = state["step"], state["seconds"]
+    step, seconds = _resumed(state_path, model, optimizers)
+    saved_step = step
     model.train()
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
     started = time.monotonic() - seconds
@@ -181,8 +157,11 @@ def _train(  # noqa: PLR0917 - the run as it stands
     while True:
         loss = None
         if probe.is_due(step):
-            loss = _loss(model, recipe, held_out, PROBE_BLOCKS)
-            _checkpoint(folder, step, model, loss)
+            loss = held_out_loss(model, recipe, held_out, PROBE_BLOCKS)
+            if course.checkpoints:
+                _checkpoint(folder, step, model, loss)
+            if course.observe is not None:
+                course.observe(step, model, loss)
         probe.step(step, model, loss)
         if step == recipe.steps:
             break
@@ -190,13 +169,21 @@ def _train(  # noqa: PLR0917 - the run as it stands
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * rate
+        tokens = first_tokens if course.later is None or step < course.later[0] else course.later[1]
         starts = np.random.default_rng([recipe.seed, step]).integers(0, len(tokens) - recipe.context, recipe.batch_size)
         batch = torch.from_numpy(np.stack([tokens[i : i + recipe.context] for i in starts]).astype(np.int64))
         with autocast:
             logits = model(batch).logits
         training_loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten())
         training_loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        length = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        value = training_loss.item()
+        if not (math.isfinite(value) and math.isfinite(length.item())):
+            kept = f"; its state after step {saved_step} is kept in {folder}" if saved_step else ""
+            raise TpeError(
+                f"the training loss became {value:.4g}, its gradient's length {length.item():.4g}, at step {step} of "
+                f"{recipe.steps}{kept}: lower the learning rates, in another folder."
+            )
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -211,11 +198,25 @@ def _train(  # noqa: PLR0917 - the run as it stands
             buffer = io.BytesIO()
             torch.save(state, buffer)
             write(state_path, buffer.getvalue())
+            saved_step = step
         if step % REPORT_EVERY == 0 or step == recipe.steps:
-            value = training_loss.item()
-            if not math.isfinite(value):
-                raise TpeError(f"the training loss became {value} at step {step}: lower the learning rates.")
-            yield Progress(label, step, recipe.steps, note=f"loss {value:.3f}")
+            yield Progress(course.label, step, recipe.steps, note=f"loss {value:.3f}")
+
+
+def _resumed(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> tuple[int, float]:
+    """(Step, seconds so far) of the state that was saved last, which model and optimisers take; zeros without one."""
+    if not path.exists():
+        return 0, 0.0
+    try:
+        state = torch.load(path, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        return state["step"], state["seconds"]
+    except Exception as error:  # whatever a damaged pickle raises
+        raise TpeError(
+            f"{path} is no state of this run ({reason_of(error)}): remove it, and the run begins anew."
+        ) from None
 
 
 def _keep_freed_memory() -> None:
@@ -227,7 +228,7 @@ def _keep_freed_memory() -> None:
             libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-def _loss(model: GPT2LMHeadModel, recipe: Recipe, held_out: Any, blocks: int) -> float:
+def held_out_loss(model: nn.Module, recipe: Recipe, held_out: Any, blocks: int) -> float:
     """Mean next-token loss in nats on the first held-out `blocks`, in float32."""
     model.eval()
     blocks = max(1, min(blocks, len(held_out) // recipe.context))
@@ -243,7 +244,7 @@ def _loss(model: GPT2LMHeadModel, recipe: Recipe, held_out: Any, blocks: int) ->
     return sum(losses) / len(losses)
 
 
-def _checkpoint(folder: Path, step: int, model: GPT2LMHeadModel, loss: float) -> None:
+def _checkpoint(folder: Path, step: int, model: nn.Module, loss: float) -> None:
     with _whole_folder(folder / "checkpoints" / f"step{step}") as path:
         model.save_pretrained(path)
         write(path / "loss.json", json_text({"step": step, "held_out_loss": loss}).encode())
@@ -264,7 +265,7 @@ def _whole_folder(path: Path) -> Iterator[Path]:
 
 
 def _finish(  # noqa: PLR0917 - the run as it stands
-    folder: Path, recipe: Recipe, model: GPT2LMHeadModel, tokenizer: Tokenizer, tokens: Any, held_out: Any
+    folder: Path, recipe: Recipe, model: nn.Module, tokenizer: Tokenizer, tokens: Any, held_out: Any
 ) -> Steps[dict[str, Any]]:
     """Write the shipped form (float16, whose loss is the one reported), the record, and the model card."""
     yield Progress("evaluate", 0)
@@ -274,7 +275,7 @@ def _finish(  # noqa: PLR0917 - the run as it stands
         PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, model_max_length=recipe.context
         ).save_pretrained(staged)
-    loss = _loss(model.float(), recipe, held_out, FINAL_BLOCKS)
+    loss = held_out_loss(model.float(), recipe, held_out, FINAL_BLOCKS)
     yield Progress("record", 0)
     checkpoints = checkpoint_record(folder / "checkpoints", np.bincount(tokens, minlength=recipe.vocab_size))
     log = open_log(folder / LOG)

@@ -187,6 +187,40 @@ def test_the_commands_print_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert len(rows) == len(SMALL.checkpoint_steps())
 
 
+@pytest.mark.parametrize(
+    ("flag", "experiment"), [("--change-frequencies", "frequencies"), ("--unigram-head", "unigram")]
+)
+def test_the_command_prints_an_experiment_over_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, flag: str, experiment: str
+) -> None:
+    monkeypatch.setattr(corpus, "training", documents)
+    monkeypatch.setattr(corpus, "held_out", documents)
+    monkeypatch.setattr("tpe_core.demo.recipe.MINIATURE", SMALL)
+    words = ["demo", "train", flag, "--seeds", "2", "--out", str(tmp_path / "a")]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    document = json.loads((tmp_path / "a" / "experiment.json").read_text())
+    assert document["recipe"].get("tied", True) is (experiment == "frequencies")
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if "|" in line and line.split()[0].isdigit()]
+    assert [int(line.split()[0]) for line in rows] == [entry["step"] for entry in document["steps"]]
+    figures = {line[:52].strip(): line[52:61].strip() for line in lines if line[52:61].strip()}
+    loss = document["figures"]["loss_difference"]["mean"]
+    assert figures["arm minus control at the end: loss, nats"] == f"{loss:z.3f}"
+    assert main([*words, "--json"]) == 0, "nothing is trained again"
+    assert json.loads(capsys.readouterr().out) == document
+
+
+def test_experiments_are_chosen_one_at_a_time(tmp_path: Path, capsys: Any) -> None:
+    for words, sentence in (
+        (["--change-frequencies", "--unigram-head"], "experiments of their own"),
+        (["--seeds", "2"], "--seeds goes with --change-frequencies or --unigram-head"),
+    ):
+        assert main(["demo", "train", "--out", str(tmp_path / "a"), *words]) == 2
+        assert sentence in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not (tmp_path / "a").exists()
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model" / "model.safetensors")
 
