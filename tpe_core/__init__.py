@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from tpe_core.options import RunOptions
     from tpe_core.progress import Progress, run
     from tpe_core.session import LiveSession, open_session
+    from tpe_core.sparsity.grid import train_grid
+    from tpe_core.sparsity.results import SparsityGrid, shipped_grid
     from tpe_core.steering.named_sets import token_set
     from tpe_core.store import Store
     from tpe_core.tables import Table, write_table
@@ -103,6 +105,8 @@ _HOMES = {
     "dynamics.probe_log": ("follow", "read_log"),
     "progress": ("Progress", "run"),
     "edits.directions": ("steering_direction",),
+    "sparsity.grid": ("train_grid",),
+    "sparsity.results": ("SparsityGrid", "shipped_grid"),
     "steering.named_sets": ("token_set",),
     "store": ("Store",),
     "tables": ("Table", "write_table"),
@@ -147,6 +151,7 @@ __all__ = [
     "Progress",
     "ResolvedEdit",
     "RunOptions",
+    "SparsityGrid",
     "Steering",
     "Store",
     "Table",
@@ -177,10 +182,12 @@ __all__ = [
     "read_experiment",
     "read_log",
     "run",
+    "shipped_grid",
     "steering_direction",
     "text_source",
     "token_atlas",
     "token_set",
+    "train_grid",
     "train_on",
     "write_table",
     "write_vocabulary",

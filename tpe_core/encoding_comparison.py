@@ -28,6 +28,7 @@ __all__ = [
     "ComparedModel",
     "EncodingComparison",
     "Figure",
+    "analysed",
     "check_comparison_file",
     "compare_encodings",
     "write_comparison",
@@ -275,7 +276,7 @@ def compare_encodings(
         name = source.name if isinstance(source, Path) else _name_of(source)
         try:
             document = (
-                _read(source) if isinstance(source, Path) else (yield from _analysed(source, budget, order, problems))
+                _read(source) if isinstance(source, Path) else (yield from analysed(source, budget, order, problems))
             )
         except TpeError as error:
             problems.append(f"{name} is left out: {error}")
@@ -288,7 +289,11 @@ def compare_encodings(
     return EncodingComparison(models=tuple(models), problems=tuple(problems), budget=budget)
 
 
-def _analysed(options: RunOptions, budget: float | None, order: str, problems: list[str]) -> Steps[dict[str, Any]]:
+def analysed(options: RunOptions, budget: float | None, order: str, problems: list[str]) -> Steps[dict[str, Any]]:
+    """The document of `tpe analyze` of one model, with its prunable share where there is a `budget`: a job.
+
+    Sentences about what a cache could not give are added to `problems`. Raises `TpeError` as `analyze` does.
+    """
     from tpe_core.analysis import analyze
     from tpe_core.detection.samples import read_samples
     from tpe_core.pruning.budget import NoMaskError, largest_under

@@ -17,7 +17,7 @@ from tpe_tui.cli.table_output import print_json, rows_of
 if TYPE_CHECKING:
     from tpe_core.options import RunOptions
 
-__all__ = ["compare"]
+__all__ = ["compare", "source_of"]
 
 
 @takes((LOADING | READING | OUTPUT) - {"revision", "adapter", "gguf_file"}, rows_of("models"))
@@ -58,7 +58,7 @@ def compare(
     if out is not None:
         refuse_existing(lambda: check_comparison_file(out, replace=force))
     options = run_options(context)
-    sources = [_source(name, options) for name in models]
+    sources = [source_of(name, options) for name in models]
     if screen:
         from tpe_tui.comparison.app import run_comparison
 
@@ -80,7 +80,7 @@ def compare(
         raise typer.Exit(FAILED)
 
 
-def _source(name: str, options: RunOptions) -> RunOptions | Path:
+def source_of(name: str, options: RunOptions) -> RunOptions | Path:
     """What an argument names: the file of an analysis, or a model, of which ``@`` begins a revision."""
     path = Path(name).expanduser()
     if path.suffix == ".json" and path.is_file():

@@ -42,6 +42,7 @@ from tpe_tui.cli.prune import prune
 from tpe_tui.cli.report import report
 from tpe_tui.cli.serve import serve
 from tpe_tui.cli.sessions import SessionName, is_given, session_options, sessions
+from tpe_tui.cli.sparsity import sparsity
 from tpe_tui.cli.steer import steer
 from tpe_tui.cli.table_output import facts_of, print_json, rows_of
 from tpe_tui.cli.train_on import train_on
@@ -273,6 +274,11 @@ COMMANDS: Registry[Command] = Registry(
         name="compare",
         about="Put models side by side: how well, how sparsely and where each encodes token probability.",
         run=compare,
+    ),
+    Command(
+        name="sparsity",
+        about="Show which choices of a model and its training decide how sparse the encoding is; train such a grid.",
+        run=sparsity,
     ),
     Command(
         name="report",

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.tiny_models import save_tiny, text
 from tpe_core.errors import FAILED
 from tpe_core.options import RunOptions
-from tpe_tui.cli.compare import _source
+from tpe_tui.cli.compare import source_of
 from tpe_tui.cli.main import main
 
 
@@ -74,7 +74,7 @@ def test_an_at_sign_begins_a_revision_unless_a_file_is_called_so(tmp_path: Path)
     (tmp_path / "a@b").mkdir()
     (tmp_path / "a.json").write_text("{}")
     options = RunOptions(positions=5)
-    assert _source("me/model@step1000", options) == RunOptions("me/model", revision="step1000", positions=5)
-    assert _source("me/model", options) == RunOptions("me/model", positions=5)
-    assert _source(str(tmp_path / "a@b"), options) == RunOptions(str(tmp_path / "a@b"), positions=5)
-    assert _source(str(tmp_path / "a.json"), options) == tmp_path / "a.json"
+    assert source_of("me/model@step1000", options) == RunOptions("me/model", revision="step1000", positions=5)
+    assert source_of("me/model", options) == RunOptions("me/model", positions=5)
+    assert source_of(str(tmp_path / "a@b"), options) == RunOptions(str(tmp_path / "a@b"), positions=5)
+    assert source_of(str(tmp_path / "a.json"), options) == tmp_path / "a.json"
