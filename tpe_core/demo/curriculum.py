@@ -262,9 +262,13 @@ def _compared(experiment: str, recipe: Recipe, control: list[Point], arm: list[P
         "loss_difference": arm[-1]["loss"] - end["loss"],
         "r2_difference": arm[-1]["r2_adjusted"] - end["r2_adjusted"],
     }
-    if experiment == "unigram":
-        return {**_sooner(control, arm, unigram), **figures}
-    return {**_followed(control, arm, recipe.steps // 2), **figures}
+    own = _sooner(control, arm, unigram) if experiment == "unigram" else _followed(control, arm, recipe.steps // 2)
+    for title in ("encoding", "loss_beyond_unigram"):  # arm minus control, seed by seed, where both came there
+        if (by := own.get(f"{title}_arm")) is not None and (of := own.get(f"{title}_control")) is not None:
+            own[f"{title}_steps"] = by - of
+        elif f"{title}_arm" in own:
+            own[f"{title}_steps"] = None
+    return {**own, **figures}
 
 
 def _sooner(control: list[Point], arm: list[Point], unigram: float) -> Figures:

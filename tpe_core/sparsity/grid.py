@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def train_grid(
         keep_models: Whether each run's model stays in its folder, in ``model/``.
 
     Returns:
-        A job; `run` drives it to the `SparsityGrid`, which is also written to the folder as ``grid.json``.
+        A job; `run` drives it to the `SparsityGrid`. What is measured so far is in the folder as ``grid.json``.
 
     Example:
         >>> job = tpe.train_grid(Path("grid"))
@@ -96,9 +96,10 @@ def train_grid(
     torch.set_num_threads(threads)
     runs = [
         _Run(point, seed, recipe, folder / "runs" / f"{point.number:02}-{seed}")
-        for seed, point in itertools.product(range(plan.seeds), plan.points())  # a stopped grid has every combination
+        for seed, point in itertools.product(range(plan.seeds), plan.points())
         for recipe in [plan.recipe(point, seed)]
     ]
+    runs.sort(key=lambda run: (run.seed, run.recipe.steps))  # every combination once before any twice, short ones first
     documents = list(text) if text is not None else None
     total, before = sum(run.recipe.steps for run in runs), 0
     label = f"train {len(runs)} runs"
@@ -116,8 +117,15 @@ def train_grid(
             yield from relayed(_one_run(run, texts, folder / TEXT / DETECTING, plan), placed)
             torch.set_num_threads(threads)
             _clear(run.folder, keep_models)
+            _write(folder, plan, runs)
         before += run.recipe.steps
-    grid = SparsityGrid(plan=plan, runs=tuple(_measured(run) for run in runs))
+    return _write(folder, plan, runs)
+
+
+def _write(folder: Path, plan: Plan, runs: Sequence[_Run]) -> SparsityGrid:
+    """The grid of what is measured so far, which is also written to its file."""
+    measured = sorted((run for run in runs if run.is_measured), key=lambda run: (run.point.number, run.seed))
+    grid = SparsityGrid(plan=plan, runs=tuple(_measured(run) for run in measured))
     write(folder / GRID, (json_text(nulled(grid.to_file()), 1) + "\n").encode())
     return grid
 

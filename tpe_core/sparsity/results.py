@@ -76,7 +76,7 @@ class SparsityGrid(Shown):
 
     Example:
         >>> grid = tpe.shipped_grid()
-        >>> len(grid.runs) == grid.plan.runs * grid.plan.seeds
+        >>> len({run.point for run in grid.runs}) == grid.plan.runs
         True
         >>> gini = {effect.factor: effect.effect for effect in grid.effects if effect.figure == "gini"}
         >>> sorted(gini) == sorted(factor.name for factor in grid.plan.factors)

@@ -56,6 +56,8 @@ def print_experiment(document: dict[str, Any], folder: Path) -> None:
 CURRICULUM = {
     "encoding_control": "control: steps to half of its R2 of the frequencies",
     "encoding_arm": "arm: steps to the same",
+    "encoding_steps": "arm minus control, by seed: steps to that",
+    "loss_beyond_unigram_steps": "arm minus control, by seed: steps to that",
     "forgetting_arm": "arm: steps until half of the earlier one is gone",
     "loss_control": "control: steps to half of its fall in loss",
     "loss_arm": "arm: steps to the same",

@@ -27,10 +27,11 @@ LEGEND = (
     "prune: share of dimensions that can go, least |slope| first, replaced by least squares, at a held-out KL of "
     "{budget:g} nats. outl: outlier dimensions among the top slopes."
 )
-SHOWN = ("loss", "r2_adjusted", "r2_1", "r2_8", "gini", "participation_share", "prunable_share")
+SHOWN = ("loss", "r2_1", "gini", "participation_share", "prunable_share")
 CELLS = 6
-NAME = 9
-FACTORS = {"width": 5, "depth": 3, "vocabulary": 7, "tied": 5, "norm": 5, "decay": 5, "steps": 6}
+NAME = 10
+FACTORS = {"width": 5, "depth": 2, "vocabulary": 8, "tied": 5, "norm": 5, "decay": 4, "steps": 6}
+NORMS = {"LayerNorm": "LN", "RMSNorm": "RMS"}
 HEADS = {"width": "d", "depth": "L", "vocabulary": "V", "tied": "tied", "norm": "norm", "decay": "wd", "steps": "steps"}
 
 
@@ -59,7 +60,11 @@ def _origin(grid: SparsityGrid) -> str:
         else "The grid"
     )  # fmt: skip
     levels = "; ".join(f"{f.title} {_level(f.low)} or {_level(f.high)}" for f in plan.factors)
-    return f"{begin}: {plan.runs} combinations of levels, {plan.seeds} seeds each, means over seeds ({levels})."
+    whole = plan.runs * plan.seeds
+    missing = f" ({len(grid.runs)} of these {whole} runs)" if len(grid.runs) < whole else ""
+    return (
+        f"{begin}: {plan.runs} combinations of levels, {plan.seeds} seeds each{missing}, means over seeds ({levels})."
+    )
 
 
 def _level(level: Level | None) -> str:
@@ -97,6 +102,7 @@ def _runs(grid: SparsityGrid) -> Iterator[str]:
 
 
 def _row(name: str, levels: Mapping[str, Any], values: Mapping[str, list[Any]]) -> str:
+    levels = {**levels, "norm": NORMS.get(levels.get("norm", ""))}
     cells = [fit(_level(levels.get(factor)), width, right=True) for factor, width in FACTORS.items()]
     return fit(name, NAME) + "".join(cells) + "".join(f" {_mean(key, some):>{CELLS}}" for key, some in values.items())
 
@@ -138,11 +144,17 @@ def _clear(grid: SparsityGrid) -> Iterator[str]:
         return
     yield "Clear effects, high level minus low, with 95 % intervals:"
     for effect in clear:
-        yield f"  {fit(_title(effect.figure), 20)} {_effect_line(effect)}"
+        yield f"  {fit(_title(effect.figure), 19)} {_change(effect)} {_size(effect)}"
 
 
 def _effect_line(effect: Effect) -> str:
-    change = fit(f"{effect.factor} {_level(effect.low)} to {_level(effect.high)}", 27)
+    return f"{_change(effect)} {_size(effect)}, q {p_value(effect.q)}"
+
+
+def _change(effect: Effect) -> str:
+    return fit(f"{effect.factor} {_level(effect.low)} to {_level(effect.high)}", 27)
+
+
+def _size(effect: Effect) -> str:
     low, high = number(effect.interval_low, signed=True), number(effect.interval_high, signed=True)
-    size = f"{number(effect.effect, signed=True)} [{low}, {high}]"
-    return f"{change} {size}, q {p_value(effect.q)}"
+    return f"{number(effect.effect, signed=True)} [{low}, {high}]"

@@ -110,15 +110,18 @@ def test_a_stopped_grid_goes_on_and_trains_nothing_twice(
             before += 1
             if before == 3:
                 steps.close()
-    measured = sorted(path.parent.name for path in folder.rglob("analysis.json"))
-    assert measured == ["01-0", "02-0"]
-    times = {name: (folder / "runs" / name / "analysis.json").stat().st_mtime_ns for name in measured}
+    order = sorted(trained[1].runs, key=lambda run_: run_.levels["steps"])  # short ones first
+    names = [f"{run_.point:02}-0" for run_ in order]
+    assert {path.parent.name for path in folder.rglob("analysis.json")} == set(names[:2])
+    so_far = read_grid(folder / "grid.json")
+    assert [run_.point for run_ in so_far.runs] == sorted(run_.point for run_ in order[:2])
+    times = {name: (folder / "runs" / name / "analysis.json").stat().st_mtime_ns for name in names[:2]}
     seen: list[Any] = []
     grid = run(train_grid(folder, text=documents()), seen.append)  # the plan is the folder's
     trained_again = [event for event in seen if "loss" in event.note]
     assert not [event for event in trained_again if event.note.startswith(("run 1 ", "run 2 "))]
     own = [event for event in trained_again if event.note.startswith("run 3 ")]
-    assert len(own) == grid.runs[2].levels["steps"] - 2, "it went on after step 2, the last that was saved"
+    assert len(own) == order[2].levels["steps"] - 2, "it went on after step 2, the last that was saved"
     assert all((folder / "runs" / name / "analysis.json").stat().st_mtime_ns == at for name, at in times.items())
     assert grid.to_file() == trained[1].to_file(), "two runs of one seed are identical"
     assert not list(folder.rglob("model.safetensors"))
