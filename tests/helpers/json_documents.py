@@ -58,6 +58,7 @@ DOCUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "transfer": (("transfer", "mask.json", "MODEL", *FURTHER),),
     "vocabulary": (("vocabulary", "MODEL", "--keep", "40", *FURTHER),),
     "kl": (("kl", "MODEL", "OTHER", *READ),),
+    "sparsity": (("sparsity",), ("sparsity", "--with", "MODEL", *READ)),
     "compare": (("compare", "MODEL", "OTHER", "--budget", "0.1", *READ),),
     "atlas": (("atlas", "MODEL", "--top", "3", *READ), ("atlas", "MODEL", "--mask", "mask.json", "--top", "3", *READ)),
     "report": (("report", "MODEL", "--only", "fit,slopes,dynamics", "--out", "report", *READ),),

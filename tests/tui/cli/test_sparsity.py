@@ -37,7 +37,7 @@ def test_the_shipped_grid_is_printed_and_said_to_be_that(capsys: pytest.CaptureF
     assert "shipped with tpe" in out
     assert "not on this" in out
     grid = shipped_grid()
-    assert len([line for line in lines if line[:2].isdigit() and line[2] == " "]) == grid.plan.runs
+    assert len([line for line in lines if line[:2].isdigit() and line[2:8].isspace()]) == grid.plan.runs
     for effect in grid.effects:
         assert not effect.is_clear or f"{effect.factor} " in out
     assert main(["sparsity", "--effects"]) == 0
