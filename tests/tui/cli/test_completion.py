@@ -15,7 +15,7 @@ from tpe_tui.cli.main import main
 
 COMMANDS = ["inspect", "check", "analyze", "dynamics", "steer", "prune", "generate", "bake", "eval", "transfer", "kl"]
 MORE = ["vocabulary", "compare", "report", "atlas", "show", "diff", "schema", "doctor"]
-MORE += ["cache", "sessions", "serve", "keys", "train-on"]
+MORE += ["cache", "sessions", "serve", "keys", "train-on", "sparsity"]
 SHELLS = ("bash", "zsh", "fish")
 
 
