@@ -46,6 +46,7 @@ FORMATTERS = {
     "tpe_tui.ratios.short_ratio": Shape(least=1e-300, digits=2, cells=8),
     "tpe_tui.ratios.share": Shape(scale=0.01, least=0.0, most=1.0, digits=3),
     "tpe_tui.cli.eval_tables._digits": Shape(),
+    "tpe_tui.cli.demo_tables._cell": Shape(),
     "tpe_tui.cli.atlas_tables._number": Shape(lambda f, v: f(v, "8.4"), least=-99.0, most=999.0, cells=8),
     "tpe_tui.cli.manifest_tables.figure": Shape(lambda f, v: f("kl", v)),
     "tpe_tui.cli.manifest_tables._beside": Shape(lambda f, v: f("kl", v, None)),
@@ -75,7 +76,7 @@ OTHERS = {  # text with numbers in it that are given, not measured; or no number
     "tpe_tui.cli.cache_tables._row", "tpe_tui.cli.cache_tables._age", "tpe_tui.cli.cache_tables._name",
     "tpe_tui.cli.prune_tables._band", "tpe_tui.cli.kl_tables._nats", "tpe_tui.cli.kl_tables._share",
     "tpe_tui.dialogs.model_picker._fit_path", "tpe_tui.dialogs.model_picker._date",
-    "tpe_tui.browser.address.shown_address", "tpe_tui.cli.atlas_tables._cell",
+    "tpe_tui.browser.address.shown_address", "tpe_tui.cli.atlas_tables._cell", "tpe_tui.cli.demo_tables._span",
 }  # fmt: skip
 SIZES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "k": 1e3, "M": 1e6}
 NUMBERS = {"float", "int", "float | None"}

@@ -130,11 +130,11 @@ def _shares(grid: SparsityGrid, width: int) -> Iterator[str]:
     for factor in grid.plan.factors:
         yield fit(factor.title, 16) + "".join(_share(by_pair.get((factor.name, key))) for key in keys)
     left = [next(effect for effect in grid.effects if effect.figure == key).residual_share for key in keys]
-    yield fit("the rest", 16) + "".join(f"{100 * share:5.0f}% " for share in left)
+    yield fit("the rest", 16) + "".join(f"{100 * share:z5.0f}% " for share in left)
 
 
 def _share(effect: Effect | None) -> str:
-    return fit("", 7) if effect is None else f"{100 * effect.share:5.0f}%{'*' if effect.is_clear else ' '}"
+    return fit("", 7) if effect is None else f"{100 * effect.share:z5.0f}%{'*' if effect.is_clear else ' '}"
 
 
 def _clear(grid: SparsityGrid) -> Iterator[str]:
