@@ -78,7 +78,8 @@ def print_curriculum(document: dict[str, Any], folder: Path) -> None:
     control, arm, seeds = document["control"], document["arm"], document["seeds"]
     if document["experiment"] == "frequencies":
         line(f"frequencies drawn anew at step {document['change_step']:,}, against the later ones from the start")
-        line("steps of the arm count from the change; half of its loss means half of what it has above the control")
+        line("steps of the arm count from the change; its loss is half-way when half of what")
+        line("it has above the control's at the change is gone")
     else:
         line(f"a head that begins with the unigram law ({document['unigram_loss']:z.3f} nats), against an ordinary one")
     line(f"control: {control}; arm: {arm}; {seeds} seeds of {document['recipe']['steps']:,} steps each")
