@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tpe_core.edits.intervention import Method
     from tpe_core.store import Store
 
-__all__ = ["are_kept", "keep_numbers", "kept_numbers"]
+__all__ = ["KIND", "are_kept", "keep_numbers", "kept_numbers"]
 
 KIND = "numbers of an edit"
 
