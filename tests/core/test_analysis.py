@@ -270,8 +270,10 @@ def test_a_loaded_files_values_stay_with_its_edit(files: tuple[Path, Path], tmp_
     assert np.abs(live.probabilities("the", loaded.toggle([5]).toggle([5]))[1] - during[1]).max() < 1e-12
     again = run(live.detect_again(options(files)))
     np.testing.assert_allclose(again.probabilities("the", loaded)[1], during[1], atol=1e-9)
+    later = LiveSession(analysed(files)[0]).probabilities("the", loaded)  # its numbers are kept in the cache
+    np.testing.assert_array_equal(later[1], during[1])
     with pytest.raises(TpeError, match="import the file again"):
-        LiveSession(analysed(files)[0]).probabilities("the", loaded)
+        LiveSession(analysed(files)[0], replace(options(files), cache=False)).probabilities("the", loaded)
 
 
 def test_nan_after_a_prompt_is_a_sentence(files: tuple[Path, Path]) -> None:

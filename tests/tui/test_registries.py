@@ -334,8 +334,9 @@ async def press() -> None:
         print("palette", [hit.text for hit in [hit async for hit in TpeCommands(app.screen).discover()]])
         await pilot.press("?")
         await pilot.pause()
-        text = " ".join(str(widget.render()) for widget in app.screen.query("Static"))
-        print("help", [line.strip() for line in text.splitlines() if "in the middle" in line])
+        table = app.screen.query_one("#help-table")
+        drawn = [strip.text for strip in table.render_lines(table.size.region)]
+        print("help", [line.strip() for line in drawn if "in the middle" in line])
     app.host.stop()
 
 

@@ -46,7 +46,7 @@ def test_the_table_and_the_document_hold_the_same_figures(world: Planted, tpe: R
     assert f"{bands['kept', 'gap.heldout']['mean']:.4f}" in kept
     assert f"7: {bands['kept', 'steered.7']['mean']:.3g}" in out
     assert document["against_random"][0]["verdict"] in out
-    assert max(map(len, out.splitlines())) <= 110
+    assert max(map(len, out.splitlines()[1:])) <= 110  # the first line has the model's path
     code, again, _ = tpe("runs", *words, "--json")  # everything is read, nothing is trained
     assert (code, json.loads(again)) == (0, document)
     code, table, _ = tpe("runs", *words, "--format", "csv")

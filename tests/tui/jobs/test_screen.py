@@ -21,6 +21,12 @@ from tpe_tui.steering.screen import SteerScreen
 from tpe_tui.sweep.screen import SweepScreen
 
 
+@pytest.fixture(autouse=True)
+def _no_look_at_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look at an edit's unreachable tokens, which begins by itself, is no job of these tests."""
+    monkeypatch.setattr("tpe_tui.inspector.reach.REST_SECONDS", 600.0)
+
+
 def rows(app: TpeApp) -> list[str]:
     """The rows of the list that have a job."""
     assert isinstance(app.screen, JobsScreen)
