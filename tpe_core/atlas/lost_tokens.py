@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tpe_core.atlas.head_rows import HeadRows
 from tpe_core.atlas.reachability import reachability
 from tpe_core.atlas.region import Arena, arena
-from tpe_core.progress import Progress, Steps
+from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.snapshots import LostTokens
 
 __all__ = ["lost_tokens"]
@@ -58,11 +58,11 @@ def lost_tokens(
         far = Progress("tokens that stay reachable", first, vocab, partial=answer)
         yield far
         unreachable = yield from _unreachable(after, space, order[first : first + SLICE], far)
-        asked = np.array([each for each in unreachable.tolist() if each not in known], dtype=np.int64)
-        if len(asked):
+        unsettled = np.array([each for each in unreachable.tolist() if each not in known], dtype=np.int64)
+        if len(unsettled):
             unedited = unedited or arena(before, "any", np.empty((0, len(before.kept)), np.float32))
-            already = set((yield from _unreachable(before, unedited, asked, far)).tolist())
-            known.update((each, each not in already) for each in asked.tolist())
+            already = set((yield from _unreachable(before, unedited, unsettled, far)).tolist())
+            known.update((each, each not in already) for each in unsettled.tolist())
         lost += [each for each in unreachable.tolist() if known[each]]
     return LostTokens(ids=_frequent_first(lost, surprisal), checked=vocab, vocab_rows=vocab)
 
@@ -73,13 +73,5 @@ def _frequent_first(ids: list[int], surprisal: NDArray[np.float64]) -> tuple[int
 
 def _unreachable(rows: HeadRows, space: Arena, ids: Ints, far: Progress) -> Steps[Ints]:
     """The unreachable ones of some tokens; `far` is the progress of their steps."""
-    steps = reachability(rows, ids=ids, space=space)
-    try:
-        while True:
-            next(steps)
-            yield far
-    except StopIteration as stop:
-        result: Ints = stop.value.of("unreachable")
-        return result
-    finally:
-        steps.close()
+    result = yield from relayed(reachability(rows, ids=ids, space=space), lambda _: far)
+    return result.of("unreachable")
