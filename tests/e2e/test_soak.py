@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,6 +34,20 @@ def test_a_soak_says_that_the_inspector_has_ended(tmp_path: Path, monkeypatch: p
     states = list(soak(tmp_path, 60, seed=1))
     assert len(states) == 1
     assert states[0].problem
+
+
+def test_a_machine_that_opens_the_inspector_slowly_is_soaked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def slowly_opened(home: Path, cache: Path) -> Iterator[SimpleNamespace]:
+        clock[0] += 100.0
+        yield SimpleNamespace(pid=os.getpid(), write=lambda burst: None, settle=lambda: None)
+
+    clock = [0.0]
+    monkeypatch.setattr(soaking, "driven", slowly_opened)
+    monkeypatch.setattr(soaking, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda seconds: None))
+    assert len(list(soak(tmp_path, 0.0, seed=1))) == soaking.LEAST_ROUNDS
 
 
 def test_growth_is_that_of_the_last_tenth_over_the_second() -> None:
