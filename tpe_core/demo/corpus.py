@@ -9,25 +9,25 @@ the held-out files (one in twenty), and a docstring found in both parts is dropp
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import sysconfig
-import warnings
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from tpe_core.demo.docstrings import MIN_LENGTH
+from tpe_core.demo.parsing import parsed
 from tpe_core.pauses import pause
 
 __all__ = [
     "HELD_OUT_SHARE",
     "PACKAGES",
     "SourceFile",
-    "docstrings",
     "fingerprint",
     "held_out",
     "held_out_sample",
@@ -62,8 +62,8 @@ PACKAGES: dict[str, str] = {
 """Import name to distribution name: tpe's dependencies and theirs, fixed so that the text does not follow extras."""
 
 HELD_OUT_SHARE = 0.05
-BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")  # of a statement, in the order of its fields
-MIN_LENGTH = 80  # characters; shorter docstrings are mostly one formulaic line
+STDLIB = "stdlib"
+FOREIGN = {"site-packages", "dist-packages"}  # folders of the standard library's that hold other packages
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,12 @@ def _hash(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=8, person=b"tpe-demo").digest()
 
 
+def _standard_library() -> tuple[str, Path]:
+    return STDLIB, Path(sysconfig.get_paths()["stdlib"])
+
+
 def _roots() -> list[tuple[str, Path]]:
-    roots = [("stdlib", Path(sysconfig.get_paths()["stdlib"]))]
+    roots = [_standard_library()]
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
         for location in (spec.submodule_search_locations or []) if spec else []:
@@ -97,59 +101,41 @@ def _roots() -> list[tuple[str, Path]]:
     return roots
 
 
-def source_files() -> list[SourceFile]:
-    """All Python files of the standard library and of `PACKAGES`, in hash order (so packages are mixed)."""
+def source_files(roots: Sequence[tuple[str, Path]] | None = None) -> list[SourceFile]:
+    """All Python files of the standard library and of `PACKAGES`, in hash order (so packages are mixed).
+
+    `roots` are other folders, each with the name that its files' names begin with.
+    """
     files = []
-    for name, root in _roots():
-        for path in root.rglob("*.py"):
+    for name, root in _roots() if roots is None else roots:
+        for folder, inner, names in os.walk(root):
             pause()
-            parts = path.relative_to(root).parts
-            if name == "stdlib" and ("site-packages" in parts or "dist-packages" in parts):
-                continue
-            files.append(SourceFile("/".join((name, *parts)), path))
+            if name == STDLIB:
+                inner[:] = [each for each in inner if each not in FOREIGN]
+            here = Path(folder)
+            parts = (name, *here.relative_to(root).parts)
+            files += [SourceFile("/".join((*parts, each)), here / each) for each in names if each.endswith(".py")]
     return sorted(files, key=lambda file: (file.order, file.name))
 
 
-def docstrings(file: SourceFile) -> list[str]:
-    """Docstrings of a file's module, classes and functions, cleaned of indentation; empty where it does not parse."""
-    pause()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's files
-            tree = ast.parse(file.path.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError, RecursionError):
-        return []
-    documented = []
-    for node in _statements(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text and len(text) >= MIN_LENGTH:
-                documented.append(text)
-    return documented
-
-
-def _statements(tree: ast.Module) -> Iterator[ast.AST]:
-    """The module and its statements in the order of `ast.walk`, which also visits the ten times as many expressions."""
-    waiting: deque[ast.AST] = deque([tree])
-    while waiting:
-        node = waiting.popleft()
-        for field in BLOCKS:
-            waiting.extend(getattr(node, field, ()))
-        yield node
-
-
-def _unique(files: list[SourceFile], skip: set[str]) -> Iterator[str]:
+def _unique(files: Sequence[SourceFile], skip: set[str]) -> Iterator[str]:
     seen = set(skip)
-    for file in files:
-        for text in docstrings(file):
+    for documented in parsed([file.path for file in files]):
+        for text in documented:
             if text not in seen:
                 seen.add(text)
                 yield text
 
 
-def held_out() -> Iterator[str]:
+@lru_cache(maxsize=1)
+def _held_out(files: tuple[SourceFile, ...]) -> tuple[str, ...]:
+    """Docstrings of held-out files, each once: a few megabytes, that every job reads and that take seconds to parse."""
+    return tuple(_unique(files, set()))
+
+
+def held_out() -> tuple[str, ...]:
     """Held-out docstrings, each once, file by file in hash order: the form of the training text."""
-    yield from _unique([file for file in source_files() if file.is_held_out], set())
+    return _held_out(tuple(file for file in source_files() if file.is_held_out))
 
 
 def held_out_sample() -> Iterator[str]:
@@ -165,20 +151,21 @@ def held_out_sample() -> Iterator[str]:
 def training() -> Iterator[str]:
     """Training docstrings, each once, without any that also occurs in a held-out file."""
     files = source_files()
-    skip = set(_unique([file for file in files if file.is_held_out], set()))
+    skip = set(_held_out(tuple(file for file in files if file.is_held_out)))
     yield from _unique([file for file in files if not file.is_held_out], skip)
 
 
 def source_code() -> Iterator[str]:
     """Source text of held-out standard-library files: code, so out of the docstrings' domain."""
-    for file in source_files():
-        if file.is_held_out and file.name.startswith("stdlib/"):
+    for file in source_files([_standard_library()]):
+        if file.is_held_out:
             try:
                 yield file.path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError):
                 continue
 
 
+@lru_cache(maxsize=1)
 def fingerprint() -> str:
     """Names the demo text by the versions it is read from, without reading it."""
     versions = [f"python {platform.python_version()}"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,10 +76,10 @@ def _server(options: RunOptions, theme: str | None, token: str) -> BrowserServer
     from tpe_tui.app import TpeApp
     from tpe_tui.browser.server import BrowserServer
     from tpe_tui.engine.shared import SharedEngine, SharedModels
-    from tpe_tui.shell.engine_app import SWITCH_SECONDS
+    from tpe_tui.shell.responsive import stay_responsive
     from tpe_tui.shell.theme import theme_of
 
-    sys.setswitchinterval(SWITCH_SECONDS)
+    stay_responsive()
     engine, models, colours = SharedEngine(), SharedModels(options), theme_of(theme, os.environ)
 
     def make_app() -> TpeApp:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Burst"]
 
 FRAME_SECONDS = 0.05
-DRAWING_SHARE = 0.25  # of the time, at most, goes into drawing frames: the rest is for keys
-LONGEST_FRAME = 0.2  # seconds, however long drawing takes
+DRAWING_SHARE = 0.5  # of the time between two frames, at most, is what drawing the last one took: the rest is for keys
+LONGEST_FRAME = 0.15  # seconds, however long drawing takes
 
 
 class Burst:

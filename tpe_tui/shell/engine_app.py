@@ -9,7 +9,6 @@ import contextlib
 import contextvars
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +38,7 @@ from tpe_tui.shell.direct_keys import goes_to_app
 from tpe_tui.shell.driver import TerminalDriver
 from tpe_tui.shell.input_order import InputOrder
 from tpe_tui.shell.line_filters import AsciiFilter
+from tpe_tui.shell.responsive import stay_responsive
 from tpe_tui.shell.terminal_title import TerminalTitle, understands_titles
 from tpe_tui.shell.theme import FEW_COLOURS, THEME, theme_of
 from tpe_tui.shell.view_memory import default_state_dir
@@ -54,12 +54,6 @@ if TYPE_CHECKING:
     from tpe_tui.shell.terminal_output import TerminalOutput
 
 LEAVE_SECONDS = 5.0
-SWITCH_SECONDS = 0.0005
-"""How long a thread keeps Python's lock from another that asks for it.
-
-The interface asks for it after every wait, dozens of times for a key; with Python's own 5 ms each of them could
-cost that while a job computes (`benchmarks storm`).
-"""
 COPY_NAME = "copied.txt"
 SENT = "sent to the terminal's clipboard"  # whether it took it cannot be known
 
@@ -354,7 +348,7 @@ def run_in_terminal(
     """
     from tpe_tui.shell.terminal import complain, flush, guarded, log_file
 
-    sys.setswitchinterval(SWITCH_SECONDS)
+    stay_responsive()
     few_colours = app.console.color_system in (None, "standard")
     app.suit(wants_ascii() if ascii_only is None else ascii_only, few_colours, theme_of(theme, os.environ))
     with guarded(app):

@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from textual import events
@@ -35,6 +36,23 @@ FAST = 4  # keys in `FAST_SECONDS` are more than anybody types, or a held key re
 FAST_SECONDS = 0.05
 LINGER = 0.015  # seconds without a key that end a burst
 PASSING = (events.MouseMove, events.Enter, events.Leave)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A pump has come to what was put behind everything it had to handle.
+
+    Textual looks at a callback's signature, once for a method and every time for a function made on the spot.
+    """
+
+    pump: MessagePump
+    left: set[MessagePump]
+    done: asyncio.Event
+
+    def came(self) -> None:
+        self.left.discard(self.pump)
+        if not self.left:
+            self.done.set()
 
 
 class InputOrder:
@@ -163,15 +181,9 @@ class InputOrder:
         """Wait until each of `pumps` has come to the end of what it had to handle."""
         left: set[MessagePump] = set()
         done = asyncio.Event()
-
-        def answer(pump: MessagePump) -> None:
-            left.discard(pump)
-            if not left:
-                done.set()
-
         for pump in pumps:
             left.add(pump)
-            if not pump.call_later(answer, pump):
+            if not pump.post_message(events.Callback(_Turn(pump, left, done).came)):
                 left.discard(pump)
         end = asyncio.get_running_loop().time() + PATIENCE
         while left and asyncio.get_running_loop().time() < end:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tests.helpers.tiny_models import text
 from tpe_core.analysis import analyze
 from tpe_core.demo import corpus
+from tpe_core.demo.docstrings import docstrings
 from tpe_core.demo.experiment import ARMS, shares, train_twins, twin_fit, with_twins
 from tpe_core.demo.recipe import SMALL as RECIPES_SMALL
 from tpe_core.demo.recipe import Recipe
@@ -263,9 +264,9 @@ def test_learning_rate_warms_holds_and_cools() -> None:
 def test_docstrings_split_by_file_and_never_import(tmp_path: Path) -> None:
     file = tmp_path / "a.py"
     file.write_text(f'"""{"A module that says what it is for. " * 4}"""\nraise SystemExit\ndef f():\n    """short"""\n')
-    assert len(corpus.docstrings(corpus.SourceFile("x/a.py", file))) == 1
+    assert len(docstrings(file)) == 1
     (tmp_path / "b.py").write_text("def f(:")
-    assert corpus.docstrings(corpus.SourceFile("x/b.py", tmp_path / "b.py")) == []
+    assert docstrings(tmp_path / "b.py") == []
     names = [corpus.SourceFile(f"x/{i}.py", file) for i in range(4000)]
     assert sum(name.is_held_out for name in names) == pytest.approx(4000 * corpus.HELD_OUT_SHARE, rel=0.3)
     assert len(corpus.fingerprint()) == 64

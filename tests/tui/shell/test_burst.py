@@ -106,6 +106,6 @@ async def test_a_machine_that_draws_slowly_draws_less_often(start: Start) -> Non
         burst = app.burst
         assert burst.longest < LONGEST_FRAME
         burst._drawing_took = 0.03
-        assert burst.longest == pytest.approx(0.12)
+        assert burst.longest == pytest.approx(0.06)
         burst._drawing_took = 30.0
         assert burst.longest == LONGEST_FRAME
