@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
+from tpe_core.clamping import at_most
 from tpe_core.dynamics.recorded import is_log
 from tpe_core.dynamics.trajectory import Trajectory
 from tpe_core.errors import CancelledError, TpeError
@@ -33,6 +34,7 @@ __all__ = ["EngineHost", "failure_of", "list_cached", "open_live", "read_dynamic
 
 STOP_SECONDS = 2.0
 PATIENCE = 0.4  # seconds of a request before anything is told of it, and then between two messages
+RESTS = 3  # times as long as it computed a job rests, where it gives way: a quarter of the time is left to it
 
 
 def open_live(options: RunOptions) -> Steps[Session]:
@@ -123,6 +125,8 @@ class EngineHost:
         self._cancelled: set[int] = set()
         self._seq = 0
         self._stopping = False
+        self._way_until = 0.0  # by `time.monotonic`: jobs give way
+        self._went_on = 0.0  # when the job began the step it is in, or went on after a pause
         self._thread = threading.Thread(target=self._run, name="tpe-engine", daemon=True)
 
     @property
@@ -175,6 +179,10 @@ class EngineHost:
                 return
             self._jobs.remove(queued)
         self._tell(JobUpdate(job, queued.name, "cancelled"))
+
+    def give_way(self, seconds: float) -> None:
+        """Let jobs compute for a quarter of the time only, for so long: the app has more to do than it gets done."""
+        self._way_until = time.monotonic() + seconds
 
     def stop(self, timeout: float = STOP_SECONDS) -> bool:
         """Ask the thread to end and wait at most `timeout` seconds; whether it did."""
@@ -251,6 +259,7 @@ class EngineHost:
             self._tell(JobUpdate(job.id, job.name, "cancelled"))
             return True
         try:
+            self._went_on = time.monotonic()
             job.steps = job.start() if job.steps is None else job.steps
             with attended(lambda _: self._attend(job)):
                 update = JobUpdate(job.id, job.name, "running", progress=next(job.steps))
@@ -272,6 +281,7 @@ class EngineHost:
         There are hundreds of pauses in a second. The lock is taken only where something was asked: a thread that holds
         it and has to give up Python's own lock meanwhile keeps the interface waiting for as long.
         """
+        self._rest(job)
         while True:
             if self._stopping or job.id in self._cancelled:
                 raise CancelledError(f"{job.name} was cancelled.")
@@ -281,6 +291,17 @@ class EngineHost:
                 request = self._next_request()
             if request is not None:
                 self._answer(request)
+
+    def _rest(self, job: _Job) -> None:
+        """Leave the time to the app where it wants it, until anything is asked."""
+        now = time.monotonic()
+        rest = at_most(RESTS * (now - self._went_on), self._way_until - now)
+        if rest > 0:
+            with self._wake:
+                self._wake.wait_for(
+                    lambda: self._stopping or job.id in self._cancelled or bool(self._latest), timeout=rest
+                )
+        self._went_on = time.monotonic()
 
     def _close(self, job: _Job) -> None:
         if job.steps is None:

@@ -77,6 +77,10 @@ class SharedEngine:
         """Close a job: see `EngineHost.cancel`."""
         self._host.cancel(job)
 
+    def give_way(self, seconds: float) -> None:
+        """Let the jobs of all views compute less: see `EngineHost.give_way`."""
+        self._host.give_way(seconds)
+
     def leave(self, view: int) -> None:
         """Forget a view: its jobs are closed, its requests are answered to nobody."""
         with self._lock:
@@ -163,6 +167,10 @@ class ViewHost(EngineHost):
     def cancel(self, job: int) -> None:
         """Close a job's generator after the step it is in."""
         self._shared.cancel(job)
+
+    def give_way(self, seconds: float) -> None:
+        """Let jobs compute for a quarter of the time only, for so long."""
+        self._shared.give_way(seconds)
 
     def stop(self, timeout: float = 0.0) -> bool:
         """Leave the shared engine, which goes on for the other views."""

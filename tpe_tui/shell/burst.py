@@ -26,11 +26,13 @@ LONGEST_FRAME = 0.15  # seconds, however long drawing takes
 class Burst:
     """Holds back what is drawn from `begin` to `end`, for a frame at most, then draws what changed.
 
-    What follows from a key and no other key needs waits for that, too: `later`.
+    What follows from a key and no other key needs waits for that, too: `later`. A job computes less meanwhile:
+    `give_way` is told for how many seconds.
     """
 
-    def __init__(self, app: App[Any]) -> None:
+    def __init__(self, app: App[Any], give_way: Callable[[float], object]) -> None:
         self._app = app
+        self._give_way = give_way
         self._timer: Timer | None = None
         self._drawing_took = 0.0  # seconds of the last frame
         self._stale: dict[LineWidget, None] = {}  # in the order in which they changed
@@ -51,6 +53,7 @@ class Burst:
         """Hold back from now on; what is held back already is not held longer."""
         if self._timer is None:
             self._timer = self._app.set_timer(self.longest, self.end)
+            self._give_way(self.longest)
 
     def end(self) -> None:
         """Draw what changed meanwhile; nothing while the app closes: a timer still ticks when its screens are gone."""

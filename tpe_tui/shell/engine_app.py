@@ -101,7 +101,7 @@ class EngineApp(App[int]):
         self.problem: Failure | None = None
         self.ascii: AsciiFilter | None = None  # what draws in ASCII, where that was asked for
         self.few_colours = False
-        self.burst = Burst(self)
+        self.burst = Burst(self, self.host.give_way)
         self.input_order = InputOrder(self, self.burst)
         self.counts = Counts(self, self.workspace.status)
         self.unsaved: list[str] = []  # sentences for the user, who is told once the terminal is a shell's again

@@ -11,6 +11,7 @@ from textual.message import Message
 from tpe_core.errors import CancelledError, TpeError
 from tpe_core.pauses import pause
 from tpe_core.progress import Progress
+from tpe_tui.engine import host as engine_host
 from tpe_tui.engine.host import EngineHost, failure_of
 from tpe_tui.engine.messages import Answer, JobUpdate, Waiting
 
@@ -354,3 +355,51 @@ def test_a_jobs_pauses_wait_for_no_lock_while_nothing_is_asked(host: EngineHost,
             assert paused.acquire(timeout=5)
     gate.set()
     inbox.wait(lambda _: inbox.states()[-1:] == ["done"])
+
+
+def computing(pieces: list[int]):
+    def steps():
+        for piece in range(1000):
+            pieces.append(piece)
+            time.sleep(0.001)
+            pause()
+        yield Progress("computing", 1000)
+
+    return steps
+
+
+@pytest.fixture
+def resting(host: EngineHost, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[int]]:
+    """A job that has given way for a minute at its first pause, and how often it was at work."""
+    pieces: list[int] = []
+    monkeypatch.setattr(engine_host, "RESTS", 1e9)
+    host.give_way(60.0)
+    job = host.job("computing", computing(pieces))
+    while not pieces:
+        time.sleep(0.001)
+    return job, pieces
+
+
+def test_a_job_that_gives_way_answers_what_is_asked(
+    host: EngineHost, inbox: Inbox, resting: tuple[int, list[int]]
+) -> None:
+    host.latest("question", lambda: len(resting[1]))
+    inbox.wait(lambda messages: any(isinstance(message, Answer) and message.value == 1 for message in messages))
+
+
+def test_a_job_that_gives_way_ends_when_it_is_cancelled(
+    host: EngineHost, inbox: Inbox, resting: tuple[int, list[int]]
+) -> None:
+    host.cancel(resting[0])
+    inbox.wait(lambda messages: "cancelled" in inbox.states())
+    assert len(resting[1]) == 1
+
+
+def test_a_job_that_gives_way_keeps_nobody_from_leaving(host: EngineHost, resting: tuple[int, list[int]]) -> None:
+    assert host.stop()
+
+
+def test_a_job_gives_way_for_as_long_as_it_was_told(host: EngineHost, inbox: Inbox) -> None:
+    host.give_way(0.02)
+    host.job("computing", computing([]))
+    inbox.wait(lambda messages: "done" in inbox.states())

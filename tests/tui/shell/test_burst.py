@@ -109,3 +109,15 @@ async def test_a_machine_that_draws_slowly_draws_less_often(start: Start) -> Non
         assert burst.longest == pytest.approx(0.06)
         burst._drawing_took = 30.0
         assert burst.longest == LONGEST_FRAME
+
+
+async def test_a_job_computes_less_while_keys_come_faster_than_they_are_shown(start: Start) -> None:
+    async with start() as (app, pilot):
+        seconds: list[float] = []
+        app.burst._give_way = seconds.append
+        await pilot.press("j")
+        assert not seconds
+        storm(app, ["space", "j"] * 40)
+        await until(pilot, lambda: app.input_order.idle and not app.burst.is_holding)
+        assert seconds
+        assert all(0 < each <= LONGEST_FRAME for each in seconds)

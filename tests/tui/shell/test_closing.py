@@ -18,7 +18,7 @@ Late = Callable[[TpeApp], object]
 
 LATE: dict[str, Late] = {
     "a timer that holds paint back": lambda app: OnePaint(app).begin(),
-    "a timer that ends a burst": lambda app: Burst(app).begin(),
+    "a timer that ends a burst": lambda app: Burst(app, app.host.give_way).begin(),
     "a repaint that a slow terminal put off": lambda app: app._caught_up(),
     "a failure": lambda app: app.post_message(Answer("close", 0, failure=Failure("It failed."))),
 }
