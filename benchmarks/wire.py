@@ -14,11 +14,14 @@ __all__ = ["run"]
 QUIET = 0.3  # seconds without output that end what a key set off
 TOGGLE, MOVE = 4096, 1024  # bytes, at most
 JOB_SECONDS = 5.0
-ACTIONS = (
-    ("a cursor move", "j", MOVE),
-    ("a toggle", " ", TOGGLE),
-    ("a page", "\x1b[6~", None),
-    ("the other order", "S", None),
+TIMES = 20
+ON_SCREEN = 15  # moves that stay on the table's first page
+ACTIONS = (  # what it is, its key, how often, bytes at most
+    ("a cursor move", "j", ON_SCREEN, MOVE),
+    ("a cursor move that scrolls", "j", TIMES, None),
+    ("a toggle", " ", TIMES, TOGGLE),
+    ("a page", "\x1b[6~", TIMES, None),
+    ("the other order", "S", TIMES, None),
 )
 
 
@@ -55,9 +58,9 @@ def run(quick: bool) -> list[Row]:
             _arrived(term, 1.0)
             term.press(" ")
             _arrived(term, 2.0)  # the forecast is prepared
-            for name, key, budget in ACTIONS:
+            for name, key, times, budget in ACTIONS:
                 sizes = []
-                for _ in range(5 if quick else 20):
+                for _ in range(5 if quick else times):
                     term.press(key)
                     sizes.append(_arrived(term, QUIET))
                     if key == " ":  # the next dimension, of which nothing is counted
