@@ -17,17 +17,24 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 from textual.pilot import Pilot
 
 from screenshots.raster import draw
 from tpe_core.analysis import analyze
+from tpe_core.continued_training.experiment import train_on
+from tpe_core.continued_training.options import TrainOnOptions
+from tpe_core.edits.intervention import Intervention
 from tpe_core.json_text import json_text, nulled
 from tpe_core.models.nearby import LocalModel
 from tpe_core.options import RunOptions
 from tpe_core.progress import run
+from tpe_core.session import open_session
 from tpe_tui.app import TpeApp
 from tpe_tui.comparison.app import ComparisonApp
 from tpe_tui.dialogs.model_picker import PickerScreen
+from tpe_tui.dynamics.app import DynamicsApp
+from tpe_tui.engine.host import read_dynamics
 from tpe_tui.engine.session import Opener
 from tpe_tui.engine.shared import SharedModels
 from tpe_tui.shell.engine_app import EngineApp
@@ -44,6 +51,9 @@ NEAR = (
 )
 COMPARE = "compare"
 """The name of the pictures of `tpe compare --screen`, which is an app of its own."""
+
+EXPERIMENT = "experiment"
+"""The name of the pictures of `tpe train-on --screen`, for which two masks are trained on for some minutes."""
 
 STARTS = frozenset("raTDFLVn5")  # keys after which a job or a question may come
 RECENT = ("EleutherAI/pythia-160m", "demo", "openai-community/gpt2")
@@ -145,6 +155,43 @@ async def take_comparison() -> AsyncIterator[Path]:
         app.host.stop()
 
 
+def _trained(folder: Path) -> Path:
+    """The folder of an experiment on the bundled model: masks of its smallest and of its largest slopes."""
+    live = run(open_session(RunOptions()))
+    order = np.argsort(np.abs(live.analysis.encoding.slope)).tolist()
+    masks = []
+    for name, dims in (("low", order[:25]), ("top", order[-25:])):
+        masks.append(folder / f"{name}.json")
+        live.export(masks[-1], Intervention(tuple(dims)), live.default_prompt)
+    options = TrainOnOptions(
+        RunOptions(), masks=tuple(masks), out=folder / "runs", seeds=2, steps=40, every=10, evaluated=1024
+    )
+    run(train_on(options))
+    return options.out
+
+
+async def take_experiment(trained: Path | None = None) -> AsyncIterator[Path]:
+    """Write the pictures of the page of an experiment: of a folder that is there, or of one that is trained now."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = _trained(Path(folder)) if trained is None else trained
+        app = DynamicsApp(
+            (),
+            read_dynamics(RunOptions()),
+            experiment=runs,
+            state_dir=Path(folder),
+            keys_file=Path(folder) / "keys.toml",
+        )
+        for theme in THEMES.values():
+            app.register_theme(theme)
+        async with app.run_test(size=SIZES[0]) as pilot:
+            while app.reader.experiment.state.read is None:
+                await pilot.pause(0.05)
+            await pilot.press("m", "h")
+            async for path in _drawn(app, pilot, EXPERIMENT, pilot.pause):
+                yield path
+        app.host.stop()
+
+
 async def _drawn(
     app: EngineApp, pilot: Pilot[int], name: str, settle: Callable[[], Awaitable[object]]
 ) -> AsyncIterator[Path]:
@@ -162,6 +209,7 @@ async def _take_all(names: Sequence[str]) -> None:
     models = SharedModels(RunOptions())
     taken = [take(shot, models.open) for shot in SHOTS if not names or shot.name in names]
     taken += [take_comparison()] if not names or COMPARE in names else []
+    taken += [take_experiment()] if not names or EXPERIMENT in names else []
     for each in taken:
         async for path in each:
             sys.stdout.write(f"{path}\n")

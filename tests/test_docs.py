@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tpe_tui.comparison import screen as comparison
+from tpe_tui.dynamics import experiment_screen
 from tpe_tui.dynamics import screen as dynamics
 from tpe_tui.edits import screen as edits_screen
 from tpe_tui.fit import screen as fit_screen
@@ -30,6 +31,7 @@ STUDIES = {
     "Steering study": steer_keys.KEYS,
     "Generation": generate_keys.KEYS,
     "Training dynamics": dynamics.KEYS,
+    "Experiment": experiment_screen.KEYS,
     "Comparison": comparison.KEYS,
     "Fit": fit_screen.KEYS,
     "Edits": edits_screen.KEYS,

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from tpe_core.atlas.token_atlas import TokenAtlas, token_atlas
     from tpe_core.checkpoint.bake import Baked, bake
     from tpe_core.comparison.divergence import ModelComparison, compare_models
-    from tpe_core.continued_training.experiment import read_experiment, train_on
+    from tpe_core.continued_training.experiment import train_on
+    from tpe_core.continued_training.folder import read_experiment
     from tpe_core.continued_training.options import TrainOnOptions
     from tpe_core.continued_training.results import ContinuedTraining
     from tpe_core.corpus.sources import text_source
@@ -74,7 +75,8 @@ _HOMES = {
     "atlas.token_atlas": ("TokenAtlas", "token_atlas"),
     "checkpoint.bake": ("Baked", "bake"),
     "comparison.divergence": ("ModelComparison", "compare_models"),
-    "continued_training.experiment": ("read_experiment", "train_on"),
+    "continued_training.experiment": ("train_on",),
+    "continued_training.folder": ("read_experiment",),
     "continued_training.options": ("TrainOnOptions",),
     "continued_training.results": ("ContinuedTraining",),
     "encoding.components": ("Components", "principal_components"),

@@ -25,6 +25,7 @@ __all__ = [
     "common_options",
     "default_name",
     "dynamics_lines",
+    "experiment_lines",
     "generate_lines",
     "mask_name",
     "steer_lines",
@@ -107,6 +108,14 @@ def dynamics_lines(names: Sequence[str], words: Sequence[str]) -> str:
     for name in logs:
         lines += ["# watched while it grows", shlex.join(["tpe", "dynamics", "--follow", name])]
     return "\n".join([*lines, "# this screen", shlex.join(["tpe", "dynamics", *names, *words, "--screen"])])
+
+
+def experiment_lines(folder: str, logs: Sequence[str]) -> str:
+    """The commands about an experiment's folder: its screen, and the logs of its runs."""
+    lines = ["# the figures of every run by step, with their bands, are in", f"# {Path(folder) / 'train-on.json'}"]
+    lines += ["# the command that began it goes on with it; with --json or --format csv it prints them"]
+    lines += [line for log in logs for line in (shlex.join(["tpe", "dynamics", log]),)]
+    return "\n".join([*lines, "# this screen", shlex.join(["tpe", "train-on", "--screen", "--out", folder])])
 
 
 def generate_lines(

@@ -13,9 +13,10 @@ from typing import Any
 
 from tpe_core.analysis import analyze
 from tpe_core.continued_training.batches import Batches, check_blocks
+from tpe_core.continued_training.folder import RESULT, SETTINGS, read_record, run_folder
 from tpe_core.continued_training.options import SCENARIOS, UNEDITED, Scenario, TrainOnOptions
-from tpe_core.continued_training.results import ContinuedTraining, RunRecord
-from tpe_core.continued_training.runs import Run, clear_states, read_record, run_steps, save_record
+from tpe_core.continued_training.results import ContinuedTraining, Key, RunRecord
+from tpe_core.continued_training.runs import Run, clear_states, run_steps, save_record
 from tpe_core.continued_training.training import written
 from tpe_core.continued_training.variants import Trained, needs_detection, random_edit, trained_copy
 from tpe_core.corpus.corpus import BuiltinCode, Corpus, TextSource, text_source
@@ -31,13 +32,7 @@ from tpe_core.outputs import shown_path
 from tpe_core.progress import Progress, Steps, relayed
 from tpe_core.store import Store, write_file
 
-__all__ = ["RESULT", "SETTINGS", "read_experiment", "train_on"]
-
-RESULT = "train-on.json"
-SETTINGS = "settings.json"
-
-Key = tuple[str, str, str, int]
-"""Scenario, mask, variant and seed of a run."""
+__all__ = ["train_on"]
 
 
 def train_on(options: TrainOnOptions, model: LanguageModel | None = None) -> Steps[ContinuedTraining]:
@@ -80,29 +75,6 @@ def train_on(options: TrainOnOptions, model: LanguageModel | None = None) -> Ste
     return (yield from experiment.steps())
 
 
-def read_experiment(folder: Path) -> ContinuedTraining:
-    """What an experiment's folder holds by now, runs under way among it. Raises `TpeError` where it holds none.
-
-    Example:
-        >>> try:
-        ...     tpe.read_experiment(Path("nothing"))
-        ... except tpe.TpeError as error:
-        ...     print(str(error).partition(" holds ")[2])
-        no experiment of tpe train-on: check the path.
-    """
-    path = folder / SETTINGS
-    try:
-        settings = parse_json(path.read_text(encoding="utf-8"))
-        keys = [tuple(key) for key in settings.pop("runs")]
-        model = str(settings["model"])
-    except FileNotFoundError:
-        raise TpeError(f"{shown_path(folder)} holds no experiment of tpe train-on: check the path.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TpeError(f"{shown_path(path)} cannot be read ({error}): check the path.") from error
-    records = [saved[0] for key in keys if (saved := read_record(folder / _folder_name(key))) is not None]
-    return ContinuedTraining(model=model, settings=settings, runs=tuple(records), planned=len(keys))
-
-
 def _sources(options: TrainOnOptions) -> dict[str, TextSource]:
     """The texts by what scenarios call them. Raises `CorpusError` where one is not there."""
     given = options.run
@@ -129,11 +101,6 @@ def _check_place(folder: Path) -> None:
         raise TpeError(
             f"{shown_path(folder)} holds no experiment and is not empty ({other.name}): choose another folder."
         )
-
-
-def _folder_name(key: Key) -> str:
-    scenario, mask, variant, seed = key
-    return "/".join(filter(None, (scenario, mask, variant, f"seed{seed}")))
 
 
 @dataclass(kw_only=True)
@@ -169,7 +136,7 @@ class _Experiment:
         keys = self.keys()
         self._claim(keys)
         for key in keys:
-            saved = read_record(self.options.out / _folder_name(key))
+            saved = read_record(run_folder(self.options.out, key))
             if saved is not None:
                 self.records[key] = saved[0]
         for at, key in enumerate(keys):
@@ -179,7 +146,7 @@ class _Experiment:
             self._write()
             scenario, _, _, seed = key
             if at + 1 == len(keys) or keys[at + 1][0::3] != (scenario, seed):
-                clear_states(self.options.out / _folder_name((scenario, "", UNEDITED, seed)))
+                clear_states(run_folder(self.options.out, (scenario, "", UNEDITED, seed)))
         return self.result()
 
     def result(self) -> ContinuedTraining:
@@ -190,6 +157,7 @@ class _Experiment:
             settings=self.settings,
             runs=tuple(self.records[key] for key in keys if key in self.records),
             planned=len(keys),
+            plan=tuple(keys),
             warnings=tuple(self.warnings),
         )
 
@@ -300,7 +268,7 @@ class _Experiment:
         name, mask, variant, seed = key
         scenario, options, edit = SCENARIOS[name], self.options, self._edit(key)
         batches = Batches(self.texts[scenario.reads], steps=options.steps, batch=options.batch, seed=seed)
-        unedited = None if variant == UNEDITED else options.out / _folder_name((name, "", UNEDITED, seed))
+        unedited = None if variant == UNEDITED else run_folder(options.out, (name, "", UNEDITED, seed))
         planned = RunRecord(scenario=name, mask=mask, variant=variant, seed=seed)
         if unedited is not None and (self.records[name, "", UNEDITED, seed]).stopped:
             first = self.records[name, "", UNEDITED, seed].stopped
@@ -309,11 +277,11 @@ class _Experiment:
                 stopped=f"not trained, for the unedited run has no end to compare with: {first}",
             )  # fmt: skip
         if variant == "random" and (twin := self._twin(key, edit)) is not None:
-            save_record(options.out / _folder_name(key), twin, [])
+            save_record(run_folder(options.out, key), twin, [])
             return twin
         run = Run(
             record=planned,
-            folder=options.out / _folder_name(key),
+            folder=run_folder(options.out, key),
             batches=batches,
             corpora=self.measured,
             masks=self.edits if edit is None else {mask: edit},

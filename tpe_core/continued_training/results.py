@@ -17,10 +17,13 @@ from tpe_core.shown import Shown
 if TYPE_CHECKING:
     from tpe_core.tables import Table
 
-__all__ = ["LEVEL", "Band", "ContinuedTraining", "MaskFigures", "RunRecord", "StepFigures"]
+__all__ = ["LEVEL", "Band", "ContinuedTraining", "Key", "MaskFigures", "RunRecord", "StepFigures"]
 
 LEVEL = 0.95
 """Of the t intervals over seeds."""
+
+Key = tuple[str, str, str, int]
+"""Scenario, mask, variant and seed of a run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +104,11 @@ class RunRecord:
     note: str = ""
     seconds: float = 0.0  # of training, measuring left out
 
+    @property
+    def key(self) -> Key:
+        """What tells it from the other runs of its experiment."""
+        return self.scenario, self.mask, self.variant, self.seed
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return asdict(self)
@@ -150,6 +158,7 @@ class ContinuedTraining(Shown):
     settings: Mapping[str, Any]  # what was asked for
     runs: tuple[RunRecord, ...]
     planned: int = 0  # runs, done or not
+    plan: tuple[Key, ...] = ()  # those runs, in the order in which they are trained
     warnings: tuple[str, ...] = ()
 
     @property

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from tpe_core.continued_training.batches import Batches
+from tpe_core.continued_training.folder import PROBE, RUN, read_record
 from tpe_core.continued_training.measuring import State, Step, measure_step, read_state
 from tpe_core.continued_training.options import UNEDITED, TrainOnOptions
 from tpe_core.continued_training.results import RunRecord
@@ -39,16 +40,14 @@ from tpe_core.dynamics.probe import EncodingProbe
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import NumericalError, TpeError
 from tpe_core.hooks import apply
-from tpe_core.json_text import json_text, nulled, parse_json
+from tpe_core.json_text import json_text, nulled
 from tpe_core.models.head import OutputHead
 from tpe_core.outputs import shown_path
 from tpe_core.progress import Progress, Steps
 from tpe_core.store import write_file
 
-__all__ = ["PROBE", "RUN", "Run", "clear_states", "read_record", "run_steps", "save_record"]
+__all__ = ["Run", "clear_states", "run_steps", "save_record"]
 
-RUN = "run.json"
-PROBE = "probe.jsonl"
 STATES = "states"
 
 
@@ -69,21 +68,6 @@ class Run:
         """The run, for people."""
         names = (self.record.scenario, self.record.mask, self.record.variant, f"seed {self.record.seed}")
         return ", ".join(filter(None, names))
-
-
-def read_record(folder: Path) -> tuple[RunRecord, list[float]] | None:
-    """(A run's record, its slopes at step 0) as they were saved; None where nothing was saved there.
-
-    Raises `TpeError` where the file is broken.
-    """
-    path = folder / RUN
-    try:
-        document = parse_json(path.read_text(encoding="utf-8"))
-        return RunRecord.from_dict(document["run"]), list(document["start_slope"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TpeError(f"{shown_path(path)} is no run that can be read ({error}): remove its folder.") from error
 
 
 def run_steps(run: Run, options: TrainOnOptions, made: Callable[[], Steps[Trained]]) -> Steps[RunRecord]:

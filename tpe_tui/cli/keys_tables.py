@@ -11,6 +11,7 @@ from tpe_core.outputs import shown_path
 from tpe_tui.cells import fit
 from tpe_tui.cli.paragraphs import report_width, wrapped
 from tpe_tui.comparison.screen import ComparisonScreen
+from tpe_tui.dynamics.experiment_screen import ExperimentScreen
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.edits.screen import EditsScreen
 from tpe_tui.fit.screen import FitScreen
@@ -30,6 +31,7 @@ SCREENS: dict[str, type[StudyScreen]] = {
     "Steering study": SteerScreen,
     "Generation": GenerateScreen,
     "Training dynamics": DynamicsScreen,
+    "Experiment": ExperimentScreen,
     "Comparison": ComparisonScreen,
     "Fit": FitScreen,
     "Edits": EditsScreen,

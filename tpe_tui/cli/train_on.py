@@ -10,7 +10,7 @@ import typer
 
 from tpe_core.continued_training.options import SCENARIOS, VARIANTS, Scenario, TrainOnOptions, Variant
 from tpe_core.options import DEMO
-from tpe_tui.cli.console import drive_until_stopped, leave_stopped, line, say
+from tpe_tui.cli.console import drive_until_stopped, leave_stopped, line, on_terminal, say
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Model, NamesOption, Outside, run_options, takes
 from tpe_tui.cli.table_output import print_json, rows_of
 
@@ -34,9 +34,9 @@ def train_on(
     context: typer.Context,
     model: Model = DEMO,
     masks: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option("--mask", help="A saved intervention of this model (JSON); repeatable.", show_default=False),
-    ] = ...,  # type: ignore[assignment]
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="The experiment's folder, one folder in it for each run; goes on where it was left.")
     ] = Path("train-on"),
@@ -58,13 +58,18 @@ def train_on(
     keep_weights: Annotated[
         bool, typer.Option("--keep-weights", help="Keep the trained weights of finished runs.")
     ] = False,
+    screen: Annotated[
+        bool, typer.Option("--screen", help="Train nothing: draw the runs of --out, also while another process trains.")
+    ] = False,
     *,
     json_: bool,
 ) -> None:
     """Train on with the edit kept, free, drawn at random and without it, and print what became of it."""
+    if screen:
+        raise typer.Exit(_screen(out, masks, json_))
     options = TrainOnOptions(
         run_options(context),
-        masks=tuple(masks),
+        masks=tuple(masks or ()),
         out=out,
         scenarios=tuple(scenario or ("same",)),
         variants=tuple(variant or VARIANTS),
@@ -79,7 +84,8 @@ def train_on(
         instructions=tuple(instructions or ()),
         keep_weights=keep_weights,
     )
-    from tpe_core.continued_training.experiment import RESULT, train_on
+    from tpe_core.continued_training.experiment import train_on
+    from tpe_core.continued_training.folder import RESULT
     from tpe_core.continued_training.results import ContinuedTraining
     from tpe_tui.cli.train_on_tables import RunRows, print_experiment
 
@@ -101,3 +107,18 @@ def train_on(
             line(f"everything by step is in {out / RESULT}")
     if stopped:
         leave_stopped(f"{len(result.runs)} of {result.planned} runs are begun or done; the same command goes on.")
+
+
+def _screen(out: Path, masks: list[Path] | None, json_: bool) -> int:
+    if json_ or masks:
+        raise typer.BadParameter("--screen draws what --out holds: leave out --mask, --json and --format.")
+    if not on_terminal():
+        raise typer.BadParameter("--screen needs a terminal to draw on: leave it out, and figures are printed.")
+    from tpe_core.continued_training.folder import read_experiment
+    from tpe_core.options import RunOptions
+    from tpe_tui.dynamics.app import run_dynamics
+    from tpe_tui.engine.host import read_dynamics
+
+    folder = out.expanduser()
+    read_experiment(folder)  # what holds none is said without a screen
+    return run_dynamics((), read_dynamics(RunOptions()), experiment=folder)

@@ -1,4 +1,4 @@
-"""Training dynamics as an app of its own, for `tpe dynamics … --screen`: the dynamics screen without an inspector.
+"""Training dynamics as an app of its own, without an inspector: `tpe dynamics … --screen`, `tpe train-on --screen`.
 
 An app beside the inspector and no mode of it, because it has no model to open: nothing of the other's start, memory or
 palette would apply. What both need is their base, `EngineApp`.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tpe_core.errors import TpeError
 from tpe_core.options import RunOptions
+from tpe_tui.dynamics.experiment_screen import ExperimentScreen
 from tpe_tui.dynamics.reader import DynamicsReader, ReadTrajectory
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.dynamics.state import SHAPES
@@ -25,7 +26,8 @@ __all__ = ["DynamicsApp", "run_dynamics"]
 class DynamicsApp(EngineApp):
     """Reads the sources `names` with `reader`, once the first frame is painted; its exit code is 1 where none could be.
 
-    `words` are the options that `reader` stands for on a command line.
+    `words` are the options that `reader` stands for on a command line. With the folder of an `experiment` it begins
+    with the second page.
     """
 
     ENABLE_COMMAND_PALETTE = False
@@ -36,6 +38,7 @@ class DynamicsApp(EngineApp):
         reader: ReadTrajectory,
         words: Sequence[str] = (),
         *,
+        experiment: Path | None = None,
         state_dir: Path | None = None,
         keys_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -44,11 +47,13 @@ class DynamicsApp(EngineApp):
         if len(names) > len(SHAPES):
             raise TpeError(f"a screen tells {len(SHAPES)} sources apart, not {len(names)}: leave some out.")
         super().__init__(RunOptions(), state_dir, keys_file, clock)
-        self.reader = DynamicsReader(self.workspace, reader, names=names, words=words)
+        self.reader = DynamicsReader(self.workspace, reader, names=names, words=words, experiment=experiment)
 
-    def get_default_screen(self) -> DynamicsScreen:
-        """The one screen."""
-        return DynamicsScreen(self.reader, base=True)
+    def get_default_screen(self) -> DynamicsScreen | ExperimentScreen:
+        """The page that was asked for; a key leads to the other."""
+        if self.reader.experiment.state.folder is None:
+            return DynamicsScreen(self.reader, base=True)
+        return ExperimentScreen(self.reader, lambda: DynamicsScreen(self.reader, over_experiment=True))
 
     def begin(self) -> None:
         """Read."""
@@ -71,7 +76,12 @@ class DynamicsApp(EngineApp):
 
 
 def run_dynamics(
-    names: Sequence[str], reader: ReadTrajectory, words: Sequence[str] = (), leave: Callable[[int], object] = os._exit
+    names: Sequence[str],
+    reader: ReadTrajectory,
+    words: Sequence[str] = (),
+    leave: Callable[[int], object] = os._exit,
+    *,
+    experiment: Path | None = None,
 ) -> int:
     """Run the screen in this terminal, then `leave` with its exit code: see `run_in_terminal`."""
-    return run_in_terminal(DynamicsApp(names, reader, words), leave)
+    return run_in_terminal(DynamicsApp(names, reader, words, experiment=experiment), leave)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import wrap
 
 from tpe_core.dynamics.recorded import is_log
 from tpe_core.options import DEMO
 from tpe_tui.cells import count, escape_controls
+from tpe_tui.dynamics.experiment_state import ExperimentState
 from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.state import Source
 
-__all__ = ["explanation", "facts"]
+__all__ = ["experiment_explanation", "experiment_facts", "explanation", "facts"]
 
 
 def explanation(reader: DynamicsReader, key: Callable[[str], str]) -> tuple[str, ...]:
@@ -79,3 +81,46 @@ def facts(source: Source) -> str:
         if entries:
             lines += ["", title, *entries]
     return "\n".join(lines + ([f"\n{source.problem}"] if source.problem else []))
+
+
+def experiment_explanation(state: ExperimentState, key: Callable[[str], str], width: int) -> tuple[str, ...]:
+    """Why no curve of an experiment is drawn, and what to press, in lines of `width` cells; `key` gives the keys."""
+    other = f"{key('run.open')} opens another folder · {key('run.rerun')} reads this one anew"
+    if state.problem:
+        return ("Nothing could be read.", "", *wrap(escape_controls(state.problem), max(20, width)), "", other)
+    if state.folder is None:
+        return ("No experiment is open.", "", f"{key('run.open')} opens one: a folder of tpe train-on.")
+    if state.read is None:
+        return ("The folder is being read.",)
+    return ("No run has saved figures yet.", "", "The first come once the model at step 0 is measured.", "", other)
+
+
+def experiment_facts(state: ExperimentState) -> str:
+    """What is trained on what, how many runs are how far, and why some ended early, in lines."""
+    if state.read is None:
+        return "\n".join(["not read yet", *([state.problem] if state.problem else [])])
+    result, counts = state.read.result, state.counts()
+    settings = result.settings
+    lines = [
+        f"folder       {state.folder}",
+        f"model        {result.model}",
+        f"runs         {counts['done']} of {len(state.plan)} done, {counts['stopped']} ended early",
+        f"steps        {count(settings['steps'])} of {count(settings['tokens_per_step'])} tokens, figures every "
+        f"{count(settings['every'])}",
+        f"learning     rate {settings['learning_rate']:g}"
+        + ("" if settings["lora"] is None else f", LoRA of rank {settings['lora']}"),
+    ]
+    for title, entries in (
+        ("masks", [f"  {name}: {count(removed)} of {count(settings['hidden_size'])} dimensions pruned"
+                   for name, removed in settings["removed"].items()]),
+        ("trained on", [f"  {label}" for label in settings["texts"].values()]),
+        ("measured on", [f"  {domain}: {count(settings['evaluated'])} positions of {label}"
+                         for domain, label in settings["measured_on"].items()]),
+        ("ended early", [f"  {', '.join(filter(None, run.key[:3]))}, seed {run.seed}: {run.stopped}"
+                         for run in result.stopped]),
+        ("notes", [f"  {', '.join(filter(None, run.key[:3]))}, seed {run.seed}: {run.note}"
+                   for run in result.runs if run.note]),
+    ):  # fmt: skip
+        if entries:
+            lines += ["", title, *map(escape_controls, entries)]
+    return "\n".join(lines)

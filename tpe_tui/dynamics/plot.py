@@ -34,6 +34,7 @@ LOWEST_SHARE = -0.25  # where an axis of shares ends: a held-out R2 may lie anyw
 GAP = (0.06, 0.25)  # between step 0 and the first: of the decades, and decades at least
 DECADE = 30.0  # a range of so many times its least value has a logarithmic axis
 ROOMY = 24  # lines of the plot from which on every curve has a line of its own
+BAR, EDGE = 96, 64  # dots of a band's bar, and of each of its edges
 FEW = 6  # curves that have one on any plot; of more only the one under the cursor
 
 
@@ -96,6 +97,8 @@ class StepCurve:
     role: str
     same: tuple[bool, ...]
     half: int | None = None  # the step at which it is half-way
+    low: tuple[float, ...] = ()  # the band's edges, NaN where a step has none; empty where no step has
+    high: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +115,7 @@ class StepFigure:
 def step_lines(picture: StepFigure, width: int, height: int) -> list[Line]:
     """`height` lines of `width` cells."""
     axis = picture.axis
-    values = np.array([value for curve in picture.curves for value in curve.values], float)
+    values = np.array([each for curve in picture.curves for each in (*curve.values, *curve.low, *curve.high)], float)
     values = values[np.isfinite(values)]
     log = not picture.shares and len(values) > 0 and values.min() > 0 and bool(values.max() / values.min() > DECADE)
     y0, y1 = _range(values, picture.shares, log)
@@ -128,6 +131,8 @@ def step_lines(picture: StepFigure, width: int, height: int) -> list[Line]:
     series.append(Series(skipped, np.full(len(skipped), y0), kind="mark", role="warn", glyph=SKIPPED))
     joined = height >= ROOMY or len(picture.curves) <= FEW
     heights = [np.clip(_places(np.array(curve.values, float), log), y0, y1) for curve in picture.curves]
+    for curve in picture.curves:
+        series += _band(curve, axis, log, edges=curve is picture.curves[-1])
     for curve, y in zip(picture.curves, heights, strict=True):
         if joined or curve is picture.curves[-1]:
             series += _line(curve, axis, y)
@@ -147,6 +152,24 @@ def step_lines(picture: StepFigure, width: int, height: int) -> list[Line]:
         series += _here(picture.curves[-1], picture.cursor, axis, (y0, y1), log)
     x_marks = axis.marks(max(3, width // 6))
     return draw(series, width, height, "step", y_range=(y0, y1), y_marks=_marks(y0, y1, log, height), x_marks=x_marks)
+
+
+def _band(curve: StepCurve, axis: StepAxis, log: bool, *, edges: bool) -> list[Series]:
+    """A bar from edge to edge at every step that has a band; with `edges` dots along them, too."""
+    if not curve.low:
+        return []
+    low, high = (_places(np.array(ends, float), log) for ends in (curve.low, curve.high))
+    x = np.array([axis.place(step) for step in curve.steps])
+    there = np.isfinite(low) & np.isfinite(high)
+    x, low, high = x[there], low[there], high[there]
+    if not len(x):
+        return []
+    down = np.linspace(0, 1, BAR)
+    bars = Series(np.repeat(x, BAR), (low[:, None] + (high - low)[:, None] * down).ravel(), role=curve.role)
+    if not edges or len(x) < 2:
+        return [bars]
+    along = np.linspace(x[0], x[-1], EDGE)
+    return [bars, *(Series(along, np.interp(along, x, ends), role=curve.role) for ends in (low, high))]
 
 
 def _line(curve: StepCurve, axis: StepAxis, y: Floats) -> list[Series]:

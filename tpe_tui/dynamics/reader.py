@@ -16,6 +16,7 @@ from tpe_core.dynamics.trajectory_file import write_trajectories
 from tpe_core.outputs import shown_path
 from tpe_core.progress import Progress, Steps
 from tpe_tui.cells import escape_controls
+from tpe_tui.dynamics.experiment_reader import ExperimentReader
 from tpe_tui.dynamics.state import DynamicsState, Status
 from tpe_tui.engine.host import failure_of
 from tpe_tui.engine.messages import Answer, Failure, JobUpdate
@@ -94,13 +95,15 @@ class DynamicsReader:
         *,
         names: Iterable[str] = (),
         words: Sequence[str] = (),
+        experiment: Path | None = None,
     ) -> None:
-        """Nothing is read before `start`."""
+        """Nothing is read before `start`. `experiment` is the folder that the second page follows."""
         self.workspace, self.reader, self.words = workspace, reader, tuple(words)
         self.state = DynamicsState()
         self.state.add(names)
         self.state.selected = 0
         self.failure: Failure | None = None  # of the last job that failed
+        self.experiment = ExperimentReader(workspace, experiment)
 
     def start(self) -> None:
         """Read what waits. Where sources are being read already, a new job takes them up from where they are."""
@@ -218,5 +221,7 @@ class DynamicsReader:
     @property
     def problem(self) -> Failure | None:
         """Why nothing at all could be read; None where something was, or may yet be."""
+        if self.experiment.state.read is not None:
+            return None
         hopeless = not self.state.trajectories() and not any(source.pending for source in self.state.sources)
         return self.failure if hopeless else None

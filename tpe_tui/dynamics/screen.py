@@ -15,12 +15,15 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.content import Content
 
+from tpe_core.continued_training.folder import experiment_of
+from tpe_core.dynamics.recorded import is_log
 from tpe_core.dynamics.trajectory_file import check_destination
 from tpe_tui.cells import escape_controls, fit
 from tpe_tui.command_line import default_name, dynamics_lines
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.error import TextScreen
 from tpe_tui.dialogs.saving import ask_where
+from tpe_tui.dynamics.experiment_screen import ExperimentScreen, ask_folder
 from tpe_tui.dynamics.explanation import explanation, facts
 from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepFigure, TrajectoryPlot
 from tpe_tui.dynamics.reader import DynamicsReader
@@ -54,6 +57,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("out.export", "export", "export the data as JSON or CSV"),
     ("run.rerun", "start", "read the sources, or read them again"),
     ("run.cancel", "cancel", "stop reading; what is read stays"),
+    ("pane.tokens", "experiment", "the second page: the runs of an experiment of tpe train-on"),
     *COMMON_KEYS,
     ("out.headless", "headless", "the command line that measures this"),
     ("app.help", "help", "these keys"),
@@ -62,7 +66,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
 )
 """(key or the id of the action that has it in the inspector, action here, help)."""
 
-ALSO = (("pane.previous", "source(-1)"), ("run.dynamics", "back"))
+ALSO = (("pane.previous", "source(-1)"), ("pane.dims", "stay"), ("run.dynamics", "back"))
 FOOTER = (
     ("draw", "Draw"), ("log", "Axis"), ("open", "Add"), ("facts", "Facts"), ("export", "Export"), ("help", "Keys"),
     ("leave", "Back"),
@@ -82,10 +86,12 @@ class DynamicsScreen(StudyScreen):
     SHOWN: ClassVar[dict[str, str]] = {**StudyScreen.SHOWN, "minus": "-"}
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
-    def __init__(self, reader: DynamicsReader, base: bool = False) -> None:
+    def __init__(self, reader: DynamicsReader, base: bool = False, over_experiment: bool = False) -> None:
+        """`over_experiment` says that it lies over its own second page."""
         super().__init__(reader.workspace)
         self.reader = reader
         self.base = base
+        self.over_experiment = over_experiment
         self.plots = (TrajectoryPlot("encoding"), TrajectoryPlot("beside"))
         self.dynamics_table = DynamicsTable(reader.state)
         self._exported = ""
@@ -308,6 +314,25 @@ class DynamicsScreen(StudyScreen):
         """Stop reading."""
         self.reader.cancel()
         self.show()
+
+    def action_experiment(self) -> None:
+        """The second page: of the experiment that is known, or that an open log belongs to, or of a typed folder."""
+        if self.over_experiment:
+            self.dismiss(None)
+            return
+        experiment = self.reader.experiment
+        if experiment.state.folder is None:
+            logs = (Path(source.name) for source in self.state.sources if is_log(source.name))
+            folder = next((owner for path in logs if (owner := experiment_of(path)) is not None), None)
+            if folder is None:
+                ask_folder(self, self.reader, lambda: self.frame.push_screen(ExperimentScreen(self.reader)))
+                return
+            experiment.open(folder)
+        self.frame.push_screen(ExperimentScreen(self.reader))
+
+    def action_stay(self) -> None:
+        """This page, which is shown already."""
+        self.say(f"this is the first page; {self.key('pane.tokens')} leads to the second")
 
     def action_back(self) -> None:
         """Back to the inspector; where there is none, the way out is another key."""

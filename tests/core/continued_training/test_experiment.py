@@ -14,7 +14,8 @@ import torch
 from tests.helpers.tiny_models import save_tiny, text
 from tests.helpers.training_on import HARMLESS, Planted, planted
 from tpe_core.continued_training import runs, training
-from tpe_core.continued_training.experiment import RESULT, read_experiment, train_on
+from tpe_core.continued_training.experiment import train_on
+from tpe_core.continued_training.folder import RESULT, read_experiment
 from tpe_core.continued_training.results import ContinuedTraining, RunRecord
 from tpe_core.errors import CorpusError, ManifestError, TpeError
 from tpe_core.models.loading import load_model

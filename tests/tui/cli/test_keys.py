@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from tpe_tui import keymap
 from tpe_tui.cli.keys_tables import key_table, report
 from tpe_tui.cli.main import main
+from tpe_tui.dynamics.experiment_screen import ExperimentScreen
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.generation.screen import GenerateScreen
 from tpe_tui.keymap import ACTIONS
@@ -40,7 +41,7 @@ def test_every_action_and_every_key_of_the_screens_is_listed(file: Path, capsys:
     assert [row["keys"] for rows in table["inspector"].values() for row in rows] == [
         action.keys.split(",") for action in ACTIONS
     ]
-    for screen in (SweepScreen, SteerScreen, GenerateScreen, DynamicsScreen):
+    for screen in (SweepScreen, SteerScreen, GenerateScreen, DynamicsScreen, ExperimentScreen):
         (rows,) = [rows for rows in table["studies"].values() if rows[0]["help"] == screen.KEYS[0][2]]
         assert [row["help"] for row in rows] == [about for _, _, about in screen.KEYS]
 
@@ -73,7 +74,7 @@ def test_own_keys_are_in_force_and_marked(file: Path, capsys: pytest.CaptureFixt
     assert main(["keys"]) == 0
     out = capsys.readouterr().out
     assert "* space X          mask.toggle" in out
-    assert out.count("\n* space X") == 4, "the inspector and the three studies that have the action"
+    assert out.count("\n* space X") == 5, "the inspector and the four studies that have the action"
 
 
 @pytest.mark.parametrize(

@@ -87,3 +87,32 @@ def test_a_run_that_ended_early_is_named(world: Planted, tpe: Run, monkeypatch: 
     assert "same, unedited, seed 0: the loss became inf at step 1" in said
     assert "not trained, for the unedited run has no end to compare with" in said
     assert "harmless    unedited" in out  # its figures at step 0 are shown
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--json"], "leave out --mask, --json and --format"),
+        (["--mask", "mask.json"], "leave out --mask, --json and --format"),
+        ([], "--screen needs a terminal to draw on"),
+    ],
+)
+def test_the_screen_is_asked_for_by_itself(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train-on", "--screen", "--out", str(tmp_path), *words]) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_without_an_experiment_is_said_without_a_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tpe_tui.cli.train_on.on_terminal", lambda: True)
+    for folder in (tmp_path, tmp_path / "nothing"):
+        assert main(["train-on", "--screen", "--out", str(folder)]) == 1
+        assert f"{folder.name} holds no experiment of tpe train-on" in capsys.readouterr().err
+
+
+def test_without_a_mask_nothing_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train-on", "demo", "--out", str(tmp_path / "runs")]) == 1
+    assert "there is no edit to train on with" in capsys.readouterr().err
