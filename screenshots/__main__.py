@@ -186,7 +186,7 @@ async def take_experiment(trained: Path | None = None) -> AsyncIterator[Path]:
         async with app.run_test(size=SIZES[0]) as pilot:
             while app.reader.experiment.state.read is None:
                 await pilot.pause(0.05)
-            await pilot.press("m", "h")
+            await pilot.press("m", "h", "h")
             async for path in _drawn(app, pilot, EXPERIMENT, pilot.pause):
                 yield path
         app.host.stop()

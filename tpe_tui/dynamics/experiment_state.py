@@ -47,7 +47,7 @@ SHARES = frozenset({"r2_adjusted", "r2", "r2_heldout_vocab", "gini", "slope_cosi
 NATS = frozenset({"training_loss", "cost_kl", "cost_loss", "own_kl"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
     """A figure by its name in tables: what it is called, in few cells too, and whether it is on an axis from 0 to 1."""
 
@@ -62,12 +62,12 @@ def measure_of(key: str) -> Measure:
     """The measure of a name of `StepFigures.flat`."""
     kind, _, part = key.partition(".")
     if kind in KINDS:
-        text = DOMAINS.get(part, part)
-        return Measure(key, f"{KINDS[kind]}, {text}", f"{kind if kind != 'kl' else 'KL'}, {text}", "nats")
+        text, name = DOMAINS.get(part, part), "KL" if kind == "kl" else kind
+        return Measure(key=key, label=f"{KINDS[kind]}, {text}", short=f"{name}, {text}", unit="nats")
     if kind == "steered":
-        return Measure(key, f"token {part}, times the unedited run's", f"token {part}, times")
+        return Measure(key=key, label=f"token {part}, times the unedited run's", short=f"token {part}, times")
     name = NAMED.get(key, key)
-    return Measure(key, name, name, "nats" if key in NATS else "", key in SHARES)
+    return Measure(key=key, label=name, short=name, unit="nats" if key in NATS else "", is_share=key in SHARES)
 
 
 def _order(key: str) -> tuple[int, int, str]:
