@@ -120,6 +120,36 @@ def _edit(rng: np.random.Generator) -> Table:
     return _rows(("kind", "id", "ratio", "how"), rows)
 
 
+def _continued(rng: np.random.Generator) -> Table:
+    rows = [
+        (scenario, "low", variant, step, figure, 0.1 + harm - step / 500, 0.05 - step / 500, 0.3 + harm, 3)
+        for scenario in ("same", "fast")
+        for harm, variant in enumerate(("kept", "random"))
+        for figure in ("gap.heldout", "kl.heldout")
+        for step in (0, 20, 40)
+    ]
+    return _rows(("scenario", "mask", "variant", "step", "figure", "mean", "low", "high", "seeds"), rows)
+
+
+def _effects(rng: np.random.Generator) -> Table:
+    rows = [
+        (figure, factor, effect, effect - 0.1, effect + 0.1, effect > 0.1)
+        for figure in ("gini", "loss", "r2_1", "participation_ratio")
+        for effect, factor in ((0.2, "width"), (-0.05, "depth"), (0.0, "tied"))
+    ]
+    return _rows(("figure", "factor", "effect", "interval_low", "interval_high", "clear"), rows)
+
+
+def _curriculum(rng: np.random.Generator) -> Table:
+    rows = [
+        ("unigram", arm, step, figure, 0.1 * number + step / 100, step / 100 - 0.05, step / 100 + 0.2, 3)
+        for number, arm in enumerate(("ordinary", "unigram"))
+        for figure in ("loss", "r2_adjusted")
+        for step in (0, 10, 100)
+    ]
+    return _rows(("experiment", "arm", "step", "figure", "mean", "low", "high", "seeds"), rows)
+
+
 def _rows(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Table:
     return Table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
 
@@ -139,4 +169,5 @@ MAKERS = {
     "compared_slopes": _compared("rank", "share"),
     "compared_components": _compared("component", "correlation", "r2_cumulative"),
     "edit": _edit,
-}
+    "continued_training": _continued, "sparsity_effects": _effects, "curriculum": _curriculum,
+}  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpe_core.errors import TpeError
-from tpe_core.plots import comparison, dynamics, edit, encoding, generation, pruning, steering
+from tpe_core.plots import comparison, dynamics, edit, encoding, experiments, generation, pruning, steering
 from tpe_core.plots.drawing import DRAWINGS
 from tpe_core.plots.scales import numbers
 from tpe_core.plots.style import STYLES
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DRAWINGS", "FORMATS", "PHONE", "WIDTH", "check_matplotlib", "draw", "png", "svg", "write_figure"]
 
-FAMILIES = (encoding, steering, pruning, generation, dynamics, comparison, edit)
+FAMILIES = (encoding, steering, pruning, generation, dynamics, comparison, edit, experiments)
 FORMATS = (".png", ".svg")
 WIDTH, PHONE = 7.0, 3.75
 """Inches: a figure for a page or a slide, and one that is read on a phone, whose panels stand under one another."""

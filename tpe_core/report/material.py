@@ -42,6 +42,7 @@ class Material:
     store: Store | None = None
     ood: tuple[str, ...] = ()  # files or folders of out-of-domain text
     dynamics: tuple[str, ...] = ()  # trajectories: files of `tpe dynamics`, logs of probes, or ``demo``
+    experiments: tuple[str, ...] = ()  # folders of `tpe train-on`, `tpe sparsity` and `tpe demo train`
     prompts: int = PROMPTS  # that text is sampled after
     _samples: Samples | None = None
     _print: str = ""

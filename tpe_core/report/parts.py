@@ -198,6 +198,43 @@ PARTS: Registry[Part] = Registry(
             PartFigure("dynamics_layers", "dynamics_layers", "dynamics_layers"),
         ),
     ),
+    Part(
+        name="train-on",
+        title="Training on from an edit",
+        counterpart="none: whether a pruned model stays sound in further training is left open",
+        needs="a folder of tpe train-on",
+        caption=(
+            "The model with an edit and the unedited one, trained on alike: how much more loss on held-out text the "
+            "edited one has, and how far its predictions are, with the edit kept in force, baked in and then free, and "
+            "a random mask of its size in its place."
+        ),
+        figures=(
+            PartFigure("continued_gap", "continued_gap", "continued_training"),
+            PartFigure("continued_kl", "continued_kl", "continued_training"),
+        ),
+    ),
+    Part(
+        name="sparsity",
+        title="What makes the encoding sparse",
+        counterpart="none: why some models encode more sparsely is left open",
+        needs="a folder of tpe sparsity",
+        caption=(
+            "Small models that differ in a few choices, two levels each: what the high level of each choice changes, "
+            "with the interval of a least-squares fit over combinations."
+        ),
+        figures=(PartFigure("sparsity_effects", "sparsity_effects", "sparsity_effects"),),
+    ),
+    Part(
+        name="curriculum",
+        title="Whether early frequency learning matters",
+        counterpart="none: what early frequency learning does is left open",
+        needs="a folder of tpe demo train",
+        caption=(
+            "The encoding and the loss by step, of runs whose frequencies change half-way or whose head begins with "
+            "the unigram law, and of their controls."
+        ),
+        figures=(PartFigure("curriculum", "curriculum", "curriculum"),),
+    ),
 )
 """The parts in the order of the page."""
 

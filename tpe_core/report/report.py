@@ -20,7 +20,7 @@ from tpe_core.options import RunOptions
 from tpe_core.plots.drawing import DRAWINGS
 from tpe_core.plots.figures import PHONE, WIDTH, check_matplotlib, draw, png, svg
 from tpe_core.progress import Progress, Steps
-from tpe_core.report import dynamics_parts, encoding_parts, pruning_parts, steering_parts
+from tpe_core.report import dynamics_parts, encoding_parts, experiment_parts, pruning_parts, steering_parts
 from tpe_core.report.folder import (
     FIGURES,
     KIND,
@@ -44,7 +44,7 @@ __all__ = ["FAMILIES", "Report", "ReportRequest", "chosen_parts", "report"]
 VERSION = 1
 """Of what is kept of a part: raised where the same measurement would be written down otherwise."""
 
-FAMILIES = (encoding_parts, steering_parts, pruning_parts, dynamics_parts)
+FAMILIES = (encoding_parts, steering_parts, pruning_parts, dynamics_parts, experiment_parts)
 """The modules that register the recipes."""
 
 VARIANTS = (("light", WIDTH), ("dark", WIDTH), ("light", PHONE), ("dark", PHONE))
@@ -59,6 +59,7 @@ class ReportRequest:
     without: tuple[str, ...] = ()
     ood: tuple[str, ...] = ()  # files or folders of out-of-domain text
     dynamics: tuple[str, ...] = ()  # see `Material.dynamics`
+    experiments: tuple[str, ...] = ()  # see `Material.experiments`
     prompts: int = PROMPTS  # that text is sampled after
     replace: bool = False  # a report that is there
 
@@ -118,7 +119,7 @@ def report(
     begin(request.out, analysis.model.name)
     material = Material(
         analysis=analysis, options=options, store=store, ood=request.ood, dynamics=request.dynamics,
-        prompts=request.prompts,
+        experiments=request.experiments, prompts=request.prompts,
     )  # fmt: skip
     done: list[PagePart] = []
     for at, part in enumerate(parts):
@@ -217,7 +218,7 @@ def _record(parts: Sequence[PagePart], material: Material, request: ReportReques
     analysis, options = material.analysis, material.options
     words = ["tpe", "report", *command_words(options), "--out", "DIR"]
     for option, values in (("--only", request.only), ("--without", request.without), ("--ood", request.ood),
-                           ("--dynamics", request.dynamics)):  # fmt: skip
+                           ("--dynamics", request.dynamics), ("--experiments", request.experiments)):  # fmt: skip
         words += [word for value in values for word in (option, value)]
     words += ["--prompts", str(request.prompts)] if request.prompts != PROMPTS else []
     encoding, head = analysis.encoding, analysis.model.head
@@ -243,6 +244,7 @@ def _record(parts: Sequence[PagePart], material: Material, request: ReportReques
         "options": {
             "seed": options.seed, "positions": options.positions, "prompts": request.prompts,
             "text": list(options.text), "ood": list(request.ood), "dynamics": list(request.dynamics),
+            "experiments": list(request.experiments),
             "parts": [each.part.name for each in parts],
         },
         "warnings": list(analysis.warnings),

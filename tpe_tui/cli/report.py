@@ -45,6 +45,9 @@ def report(
     dynamics: Annotated[
         Words, typer.Option(help="A file of tpe dynamics --json, or a probe's log (.jsonl); repeatable.")
     ] = None,
+    experiments: Annotated[
+        Words, typer.Option(help="A folder of tpe train-on, tpe sparsity or tpe demo train; repeatable.")
+    ] = None,
     prompts: Annotated[
         int, typer.Option(min=LEAST_PROMPTS, help="Held-out prompts that pruned heads continue; MAUVE needs 128.")
     ] = PROMPTS,
@@ -66,6 +69,7 @@ def report(
         without=_words(without),
         ood=tuple(ood or ()),
         dynamics=tuple(dynamics or ()),
+        experiments=tuple(experiments or ()),
         prompts=prompts,
         replace=force,
     )

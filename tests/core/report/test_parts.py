@@ -24,7 +24,8 @@ from tpe_core.tables import Table
 from tpe_tui.cli.main import main
 
 Measure = Callable[[str], Measured]
-QUICK = [name for name in PARTS if name not in ("generation", "pruning", "dynamics")]
+EXPERIMENTS = ("train-on", "sparsity", "curriculum")
+QUICK = [name for name in PARTS if name not in ("generation", "pruning", "dynamics", *EXPERIMENTS)]
 
 
 def printed(command: str, capsys: pytest.CaptureFixture[str]) -> Any:
@@ -48,7 +49,7 @@ def test_every_part_has_a_recipe_and_figures_that_can_be_drawn() -> None:
         assert all(figure.drawing in DRAWINGS for figure in part.figures)
 
 
-@pytest.mark.parametrize("name", [name for name in PARTS if name != "generation"])
+@pytest.mark.parametrize("name", [name for name in PARTS if name not in ("generation", *EXPERIMENTS)])
 def test_tables_have_what_the_figures_draw_and_sentences_end(name: str, measured: Measure, material: Material) -> None:
     recorded = replace(material, dynamics=("demo",))
     result = run(RECIPES[name].measure(recorded)) if name == "dynamics" else measured(name)
