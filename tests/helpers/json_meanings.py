@@ -464,6 +464,7 @@ MEANINGS = {
     "cache.entries.state": "Whether the file is whole.",
     "used": "When it was used last, seconds since 1970.",
     "report.options.dynamics": "Files of training dynamics.",
+    "report.options.experiments": "Folders of experiments.",
     "edit.origin": "Hash of the file that the edit's numbers come from; empty for the model's own.",
     "sessions.sessions.edit": "The edit in force.",
     "edit.changed": "When it changed last, ISO 8601.",
