@@ -49,5 +49,5 @@ def _statements(tree: ast.Module) -> Iterator[ast.AST]:
 
 if __name__ == "__main__":
     for name in json.load(sys.stdin):
-        sys.stdout.write(json.dumps(docstrings(Path(name))) + "\n")
+        sys.stdout.write(json.dumps(docstrings(Path(name)), allow_nan=False) + "\n")
         sys.stdout.flush()

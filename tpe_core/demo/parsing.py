@@ -62,6 +62,8 @@ def _elsewhere(paths: Sequence[Path]) -> Iterator[list[str]]:
     try:
         while line := _next(lines):
             yield json.loads(line)
+    except ValueError:  # an interpreter that says something else
+        return
     finally:
         process.kill()
         talking.join()
@@ -82,7 +84,7 @@ def _talk(names: Sequence[str], given: IO[str], answers: IO[str], lines: Lines) 
     """Give the other process its paths and pass on its whole lines, then an empty one."""
     try:
         with given:
-            json.dump(names, given)
+            json.dump(names, given, allow_nan=False)
         with answers:
             for line in answers:
                 if line.endswith("\n"):  # and not half of one, of a process that was ended
