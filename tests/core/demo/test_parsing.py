@@ -66,7 +66,13 @@ def test_a_few_files_start_no_process(paths: list[Path], started: list[subproces
 @pytest.mark.parametrize("answers", [0, 1, 3])
 @pytest.mark.parametrize("last", ['["half of', "no JSON\n"])
 def test_files_that_an_ended_process_did_not_answer_for_are_parsed_here(
-    answers: int, last: str, paths: list[Path], here: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    *,
+    answers: int,
+    last: str,
+    paths: list[Path],
+    here: list[list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ending = tmp_path / "ending.py"
     ending.write_text(
