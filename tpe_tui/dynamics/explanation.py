@@ -87,7 +87,8 @@ def experiment_explanation(state: ExperimentState, key: Callable[[str], str], wi
     """Why no curve of an experiment is drawn, and what to press, in lines of `width` cells; `key` gives the keys."""
     other = f"{key('run.open')} opens another folder · {key('run.rerun')} reads this one anew"
     if state.problem:
-        return ("Nothing could be read.", "", *wrap(escape_controls(state.problem), max(20, width)), "", other)
+        lines = wrap(escape_controls(state.problem), max(20, width), break_on_hyphens=False)  # a command stays whole
+        return ("Nothing could be read.", "", *lines, "", other)
     if state.folder is None:
         return ("No experiment is open.", "", f"{key('run.open')} opens one: a folder of tpe train-on.")
     if state.read is None:

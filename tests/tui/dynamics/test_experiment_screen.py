@@ -17,11 +17,14 @@ from tests.helpers.experiment_folders import planned, record_of, write_experimen
 from tests.tui.helpers import lines, type_line, until
 from tests.tui.trajectories import FakeReader
 from tpe_core.continued_training.folder import read_experiment, run_folder
+from tpe_core.errors import TpeError
 from tpe_tui.cells import four_decimals
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.error import TextScreen
 from tpe_tui.dynamics.app import DynamicsApp
 from tpe_tui.dynamics.experiment_screen import ExperimentScreen
+from tpe_tui.dynamics.experiment_state import ExperimentState
+from tpe_tui.dynamics.explanation import experiment_explanation
 from tpe_tui.dynamics.screen import DynamicsScreen
 
 Open = Callable[..., AbstractAsyncContextManager[tuple[DynamicsApp, Pilot[int]]]]
@@ -135,6 +138,17 @@ async def test_a_folder_that_goes_away_is_said_and_comes_back(opened: Open, fold
         shutil.move(kept, folder)
         await until(pilot, lambda: page(app).runs_table.display)
         assert "●" in plot(app)
+
+
+@pytest.mark.parametrize("length", range(1, 80))
+def test_a_command_in_a_sentence_stays_whole_however_long_the_folder_is(length: int, tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * length)
+    with pytest.raises(TpeError) as caught:
+        read_experiment(folder)
+    state = ExperimentState(folder=folder, problem=str(caught.value))
+    lines = experiment_explanation(state, lambda action: "k", 76)
+    assert "holds no experiment of tpe train-on" in " ".join(lines)
+    assert all(cell_len(line) <= 76 for line in lines)
 
 
 async def test_every_figure_that_is_measured_can_be_drawn(opened: Open, folder: Path) -> None:
