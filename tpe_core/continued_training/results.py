@@ -17,10 +17,13 @@ from tpe_core.shown import Shown
 if TYPE_CHECKING:
     from tpe_core.tables import Table
 
-__all__ = ["LEVEL", "Band", "ContinuedTraining", "Key", "MaskFigures", "RunRecord", "StepFigures"]
+__all__ = ["LEVEL", "UNCLEAR", "Band", "ContinuedTraining", "Key", "MaskFigures", "RunRecord", "StepFigures"]
 
 LEVEL = 0.95
 """Of the t intervals over seeds."""
+
+UNCLEAR = "not told apart"
+"""The verdict on a kept mask that is neither clearly better nor clearly worse than random ones."""
 
 Key = tuple[str, str, str, int]
 """Scenario, mask, variant and seed of a run."""
@@ -265,4 +268,4 @@ def _verdict(band: Band) -> str:
         return "one seed"
     if band.low > 0:
         return "worse than random"
-    return "better than random" if band.high < 0 else "not told apart"
+    return "better than random" if band.high < 0 else UNCLEAR

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tpe_core.continued_training.folder import SETTINGS, read_experiment
+from tpe_core.continued_training.results import UNCLEAR
 from tpe_core.demo.curves import DOCUMENT, read_curves
 from tpe_core.errors import TpeError
 from tpe_core.outputs import shown_path
@@ -79,14 +80,19 @@ def _steps(bands: list[dict[str, Any]], like: dict[str, Any]) -> list[int]:
 def _say_continued(measured: Measured) -> str:
     facts = measured.facts
     ended = f", {facts['stopped']} of them ended early" if facts["stopped"] else ""
-    sentences = [f"{facts['runs']} of {facts['planned']} runs are measured{ended}."]
-    for each in facts["contrasts"]:
-        if each["low"] is not None:
-            sentences.append(
-                f"{each['scenario']}, {each['mask']}: the kept mask is {each['verdict']} (masks of its size; "
-                f"difference in KL {each['mean']:+.3g} nats, from {each['low']:.3g} to {each['high']:.3g})."
-            )
-    return " ".join(sentences)
+    count = f"{facts['runs']} of {facts['planned']} runs are measured{ended}."
+    pairs = [each for each in facts["contrasts"] if each["low"] is not None]
+    if not pairs:
+        return count
+    clear = [
+        f"{each['verdict']} in {each['scenario']}, {each['mask']} "
+        f"({each['mean']:+.3g} nats, from {each['low']:.3g} to {each['high']:.3g})"
+        for each in pairs
+        if each["verdict"] != UNCLEAR
+    ]
+    if rest := len(pairs) - len(clear):
+        clear.append(f"{UNCLEAR} in {rest} of {len(pairs)} pairs of scenario and mask")
+    return f"{count} By KL at the end, against random masks of its size, the kept mask is {'; '.join(clear)}."
 
 
 def _measure_sparsity(material: Material) -> Steps[Measured]:

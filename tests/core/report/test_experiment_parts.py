@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.experiment_folders import write_experiment
 from tpe_core.continued_training.folder import read_experiment
+from tpe_core.continued_training.results import UNCLEAR
 from tpe_core.demo.curves import read_curves
 from tpe_core.errors import TpeError
 from tpe_core.plots.figures import draw, png
@@ -64,6 +66,27 @@ def test_each_part_takes_its_own_folder_and_is_drawn(name: str, given: Material)
     assert sentence.endswith(".")
     kept = Measured.from_record(json.loads(json.dumps(measured.to_record())))
     assert RECIPES[name].sentence(kept) == sentence
+
+
+def _contrast(mask: str, mean: float, low: float | None, high: float | None, verdict: str) -> dict[str, Any]:
+    return {"scenario": "same", "mask": mask, "mean": mean, "low": low, "high": high, "verdict": verdict}
+
+
+def test_the_sentence_names_the_masks_that_are_clear_and_counts_the_others() -> None:
+    contrasts = [
+        _contrast("top", 0.3, 0.2, 0.4, "worse than random"),
+        _contrast("low", -0.1, -0.3, 0.1, UNCLEAR),
+        _contrast("small", -0.2, -0.3, -0.1, "better than random"),
+        _contrast("once", 0.1, None, None, "one seed"),
+    ]
+    facts = {"runs": 8, "planned": 9, "stopped": 1, "contrasts": contrasts}
+    assert RECIPES["train-on"].sentence(Measured(tables={}, facts=facts)) == (
+        "8 of 9 runs are measured, 1 of them ended early. By KL at the end, against random masks of its size, the kept "
+        "mask is worse than random in same, top (+0.3 nats, from 0.2 to 0.4); better than random in same, small "
+        "(-0.2 nats, from -0.3 to -0.1); not told apart in 1 of 3 pairs of scenario and mask."
+    )
+    alone = RECIPES["train-on"].sentence(Measured(tables={}, facts={**facts, "contrasts": contrasts[3:]}))
+    assert alone == "8 of 9 runs are measured, 1 of them ended early."
 
 
 def test_the_tables_are_the_documents(given: Material, folders: dict[str, Path]) -> None:
