@@ -14,7 +14,7 @@ from textual.message import Message
 from tpe_core.continued_training.results import Key
 from tpe_tui.cells import count, escape_controls, fit
 from tpe_tui.dynamics.experiment_state import MARKS, ExperimentState, Row
-from tpe_tui.dynamics.table import figure
+from tpe_tui.dynamics.table import figure, thumb
 from tpe_tui.widgets.curve_style import CURVE_ROLES
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
@@ -91,7 +91,7 @@ class RunsTable(LineWidget):
         line: Line = [("▸" if here else " ", "key")]
         line += self._run(row) if len(row) == 4 else self._variant(row[2])
         used = sum(len(text) for text, _ in line)
-        line.append((self._thumb(y).rjust(max(1, width - used)), "muted"))
+        line.append((thumb(y - HEAD_ROWS, self._room, len(self._rows), self.top).rjust(max(1, width - used)), "muted"))
         return line, "cursor" if here else "row"
 
     def _head(self, y: int) -> Line:
@@ -155,14 +155,6 @@ class RunsTable(LineWidget):
         text = "·" if value is None else figure(value)
         muted = value is None or math.isnan(value) or not exact
         return fit(text, cells, right=True), "muted" if muted else "row"
-
-    def _thumb(self, y: int) -> str:
-        room = self._room
-        if len(self._rows) <= room:
-            return " "
-        size = max(1, room * room // len(self._rows))
-        start = round((room - size) * self.top / max(1, len(self._rows) - room))
-        return "▐" if start <= y - HEAD_ROWS < start + size else " "
 
     def title(self, width: int) -> str:
         """What the cursor is on, for the border: why a run ended, or which experiment it is of."""

@@ -16,7 +16,7 @@ from tpe_tui.dynamics.state import DynamicsState, Quantity, Source
 from tpe_tui.widgets.curve_style import CURVE_ROLES
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
-__all__ = ["HEAD_ROWS", "DynamicsTable", "figure"]
+__all__ = ["HEAD_ROWS", "DynamicsTable", "figure", "thumb"]
 
 HEAD_ROWS = 3
 NAME_CELLS = 22
@@ -34,6 +34,15 @@ def figure(value: float) -> str:
     if math.isnan(value):
         return "·"
     return four_decimals(value)
+
+
+def thumb(y: int, room: int, rows: int, top: int) -> str:
+    """The scroll bar's cell in line `y` below the head, of a table with `room` lines for `rows`, from row `top` on."""
+    if rows <= room:
+        return " "
+    size = max(1, room * room // rows)
+    start = round((room - size) * top / max(1, rows - room))
+    return "▐" if start <= y < start + size else " "
 
 
 class DynamicsTable(LineWidget):
@@ -103,7 +112,7 @@ class DynamicsTable(LineWidget):
         line: Line = [
             ("▸" if here else " ", "key"),
             (fit(row.label, NAME_CELLS - 2), "row" if drawn else "muted"),
-            (self._thumb(y), "muted"),
+            (thumb(y - HEAD_ROWS, max(1, self.size.height - HEAD_ROWS), len(self._rows), self.top), "muted"),
         ]
         for _, source in self.columns:
             line += self._cell(source, row.key)
@@ -174,14 +183,6 @@ class DynamicsTable(LineWidget):
         ]
         last = fit(figure(state.last(source, key)) if both else "", self.cells - 3 - VALUE, right=True)
         return [*line, (last, "muted")]
-
-    def _thumb(self, y: int) -> str:
-        room = max(1, self.size.height - HEAD_ROWS)
-        if len(self._rows) <= room:
-            return " "
-        size = max(1, room * room // len(self._rows))
-        start = round((room - size) * self.top / max(1, len(self._rows) - room))
-        return "▐" if start <= y - HEAD_ROWS < start + size else " "
 
     def on_click(self, event: events.Click) -> None:
         """Put the cursor there."""
