@@ -17,7 +17,7 @@ from tpe_core.detection.detection import Detection
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.models.head import OutputHead
 from tpe_core.progress import Progress, Steps, relayed
-from tpe_core.pruning.fitting import BATCH, HeadParameterisation, Outcome, Whitening, fit_weights, products
+from tpe_core.pruning.fitting import BATCH, HeadParameterisation, Objective, Outcome, Whitening, fit_weights, products
 from tpe_core.pruning.pruned_head import PrunedHead, kept_dims
 from tpe_core.pruning.refit import STEPS as REFIT_STEPS
 from tpe_core.pruning.refit import StateMapWithBias
@@ -86,10 +86,11 @@ def distill(
             event, label="distill", done=event.done + (0 if first else before), total=before + after, amount=amount
         )
 
-    fitting = fit_weights(head, rebuilt, white, sample.hidden, steps=refitting, seed=seed, label="refit")
+    fitting = fit_weights(Objective(head, rebuilt, white), sample.hidden, steps=refitting, seed=seed, label="refit")
     first = yield from relayed(fitting, of_both)
     parameterisation = Columns(*rebuilt.columns(), prior=PRIOR / len(sample))
-    fitting = fit_weights(head, parameterisation, white, sample.hidden, steps=steps, seed=seed, label="distill")
+    whole = Objective(head, parameterisation, white)
+    fitting = fit_weights(whole, sample.hidden, steps=steps, seed=seed, label="distill")
     then = yield from relayed(fitting, of_both)
     columns, constant = parameterisation.weights
     return Distilled(first.kl_before, then.kl_after, then.steps, white.head(columns, constant, head))

@@ -38,12 +38,12 @@ __all__ = [
     "SLOWER",
     "Adam",
     "HeadParameterisation",
+    "Objective",
     "Outcome",
     "Whitening",
     "copy_weights",
     "fit_weights",
     "fitting_sample",
-    "losses",
     "mean_kl",
     "products",
 ]
@@ -138,23 +138,47 @@ class Adam:
             weights.addcdiv_(first, second.sqrt().add_(EPSILON), value=-rate * fall * scale)
 
 
-def losses(
-    head: OutputHead, parameterisation: HeadParameterisation, white: Whitening, hidden: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """([n] KL(P || P') of hidden states [n, d], e [n, k], [n, V_all] the gradient of every KL by the raw logits)."""
-    e = white.of(hidden)
-    pause()
-    base = head.logits(hidden)
-    pause()
-    final = head.post.apply_(parameterisation.raw(e))
-    pause()
-    log_p, log_q = torch.log_softmax(base, 1), torch.log_softmax(final, 1)
-    pause()
-    p = torch.softmax(base, 1)
-    kl = torch.where(p > 0, log_p.sub_(log_q).mul_(p), 0.0).sum(1)
-    pause()
-    slope = torch.softmax(final, 1, out=log_q).sub_(p)
-    return kl, e, head.post.chain(slope, final, out=slope)
+@dataclass(frozen=True)
+class Objective:
+    """KL(P || P') between a head and what a parameterisation makes of the kept dimensions, and its gradient.
+
+    Both may be some rows of a larger vocabulary (`row_sample`), whose final logits take `log_weight` [rows] then.
+    """
+
+    head: OutputHead
+    parameterisation: HeadParameterisation
+    white: Whitening
+    log_weight: Tensor | None = None
+
+    def losses(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """([n] KL of hidden states [n, d], e [n, k], [n, rows] the gradient of every KL by the raw logits)."""
+        kl, e, final, p, spare = self._compared(hidden)
+        slope = torch.softmax(final, 1, out=spare).sub_(p)
+        post = self.head.post
+        if self.log_weight is not None and not post.is_linear:
+            final.sub_(self.log_weight)
+        return kl, e, post.chain(slope, final, out=slope)
+
+    def kl(self, hidden: Tensor) -> Tensor:
+        """[n] KL of hidden states [n, d], nats."""
+        return self._compared(hidden)[0]
+
+    def _compared(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(KL, e, weighted logits of P', P, memory of their size)."""
+        e = self.white.of(hidden)
+        pause()
+        base = self.head.logits(hidden)
+        pause()
+        final = self.head.post.apply_(self.parameterisation.raw(e))
+        pause()
+        if self.log_weight is not None:
+            base, final = base.add_(self.log_weight), final.add_(self.log_weight)
+        log_p, log_q = torch.log_softmax(base, 1), torch.log_softmax(final, 1)
+        pause()
+        p = torch.softmax(base, 1)
+        kl = torch.where(p > 0, log_p.sub_(log_q).mul_(p), 0.0).sum(1)
+        pause()
+        return kl, e, final, p, log_q
 
 
 @dataclass(frozen=True)
@@ -166,10 +190,14 @@ class Outcome:
     steps: int
 
 
-def products(steps: int, positions: int) -> int:
-    """Batches' products as wide as the vocabulary that a fit of so many steps on so many positions takes."""
-    batches = math.ceil(_held_back(positions) / BATCH)
-    return STEP_PRODUCTS * steps + CHECK_PRODUCTS * batches * (1 + math.ceil(steps / CHECK_EVERY))
+def products(steps: int, positions: int, share: float = 1.0) -> int:
+    """Batches' products as wide as the vocabulary that a fit of so many steps on so many positions takes.
+
+    Where `share` of the rows is drawn for a step, only the first look and the last are at all of them.
+    """
+    looks, batches = 1 + math.ceil(steps / CHECK_EVERY), math.ceil(_held_back(positions) / BATCH)
+    whole = 0 if share == 1 else 2
+    return round(share * (STEP_PRODUCTS * steps + CHECK_PRODUCTS * batches * looks) + CHECK_PRODUCTS * batches * whole)
 
 
 def _held_back(positions: int) -> int:
@@ -179,26 +207,26 @@ def _held_back(positions: int) -> int:
 class _Work:
     """How far a fit is, in `products`: looks at the positions held back count beside the steps."""
 
-    def __init__(self, label: str, steps: int, positions: int) -> None:
-        self._label, self._step, self._steps = label, 0, steps
-        self._done, self._total = 0, products(steps, positions)
+    def __init__(self, label: str, steps: int, positions: int, share: float) -> None:
+        self._label, self._step, self._steps, self._share = label, 0, steps, share
+        self._done, self._total = 0.0, products(steps, positions, share)
         self.best: float | None = None  # mean KL on the positions held back, nats
 
     def step_done(self) -> None:
         """Count a step."""
-        self._step, self._done = self._step + 1, self._done + STEP_PRODUCTS
+        self._step, self._done = self._step + 1, self._done + self._share * STEP_PRODUCTS
 
-    def counted(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The same batches of positions held back; each counts once the next is asked for."""
+    def counted(self, batches: Iterable[Tensor], share: float = 1.0) -> Iterator[Tensor]:
+        """The same batches of positions held back, at a share of the rows; each counts once the next is asked for."""
         for batch in batches:
             yield batch
-            self._done += CHECK_PRODUCTS
+            self._done += share * CHECK_PRODUCTS
 
     def told(self) -> Progress:
         """The progress, which reads as steps, with the least KL so far."""
         amount = f"{self._step:,}/{self._steps:,}"
         note = "" if self.best is None else f"KL {self.best:.4f}"
-        return Progress(self._label, self._done, self._total, note=note, amount=amount)
+        return Progress(self._label, min(round(self._done), self._total), self._total, note=note, amount=amount)
 
 
 def fitting_sample(
@@ -215,55 +243,68 @@ def fitting_sample(
 
 
 def fit_weights(
-    head: OutputHead,
-    parameterisation: HeadParameterisation,
-    white: Whitening,
+    whole: Objective,
     hidden: NDArray[np.float32],
     *,
     steps: int,
     seed: int,
     label: str,
+    drawn: Callable[[], Objective] | None = None,
+    share: float = 1.0,
 ) -> Steps[Outcome]:
-    """Give `parameterisation` the weights with the least mean KL on held-back positions among those Adam passes: a job.
+    """Give a parameterisation the weights with the least mean KL on held-back positions among those Adam passes: a job.
 
     `hidden` is [N, d]. Where a look finds them worse than they began, Adam goes back to the best with a quarter of its
-    step: how large a step may be is a property of the model (a head whose h has outlier dimensions bears less). The
-    same seed gives the same weights. Raises `TpeError` for fewer than two positions,
-    `NumericalError` where the KL to begin with is no finite number.
+    step: how large a step may be is a property of the model (a head whose h has outlier dimensions bears less).
+    `drawn` makes the objective of a step, over a `share` of the rows of `whole` and with its weights; the looks in
+    between are over rows of their own then, the same for all, and what comes of it is measured over all rows: weights
+    that cost more than the first ones are not taken. The same seed gives the same weights. Raises `TpeError` for fewer
+    than two positions, `NumericalError` where the KL to begin with is no finite number.
     """
     if len(hidden) < 2:
         raise TpeError(f"a pruned head cannot be fitted on a sample of {len(hidden)} positions: give more text.")
-    device = head.columns.device
+    device, weights = whole.head.columns.device, whole.parameterisation.weights
     shuffled = np.random.default_rng(seed).permutation(len(hidden))
     held = _held_back(len(hidden))
     checked = torch.from_numpy(hidden[shuffled[:held]]).to(device).split(BATCH)
-    work = _Work(label, steps, len(hidden))
-    before = best = work.best = yield from mean_kl(head, parameterisation, white, work.counted(checked), work.told)
+    work = _Work(label, steps, len(hidden), share)
+    before = work.best = yield from mean_kl(whole, work.counted(checked), work.told)
     if not math.isfinite(before):
         raise NumericalError(
             f"a pruned head cannot be fitted: its KL is {before} before the first step, as logits overflow: remove "
             "fewer dimensions, or check the checkpoint."
         )
-    chosen, best_step = [each.clone() for each in parameterisation.weights], 0
-    adam, batches = Adam(parameterisation, steps), _batches(shuffled[held:], seed)
+    look, first = whole, before
+    if drawn is not None:
+        look = drawn()
+        first = yield from mean_kl(look, work.counted(checked, share), work.told)
+    start = [each.clone() for each in weights]
+    chosen, best, best_step = start, first, 0
+    adam, batches = Adam(whole.parameterisation, steps), _batches(shuffled[held:], seed)
     for step in range(1, steps + 1):
         yield work.told()
         with torch.inference_mode():
-            _, e, slope = losses(head, parameterisation, white, torch.from_numpy(hidden[next(batches)]).to(device))
+            here = whole if drawn is None else drawn()
             pause()
-            gradients = parameterisation.gradients(e, slope.div_(len(e)))
+            _, e, slope = here.losses(torch.from_numpy(hidden[next(batches)]).to(device))
+            pause()
+            gradients = here.parameterisation.gradients(e, slope.div_(len(e)))
             pause()
             adam.step(gradients)
         work.step_done()
         if step % CHECK_EVERY == 0 or step == steps:
-            now = yield from mean_kl(head, parameterisation, white, work.counted(checked), work.told)
-            if not now <= before:
+            now = yield from mean_kl(look, work.counted(checked, share), work.told)
+            if not now <= first:
                 adam.restart(chosen)
             elif now < best:
                 best = work.best = now
-                best_step = step
-                copy_weights(chosen, parameterisation.weights)
-    copy_weights(parameterisation.weights, chosen)
+                chosen, best_step = [each.clone() for each in weights], step
+    copy_weights(weights, chosen)
+    if drawn is not None:
+        best = yield from mean_kl(whole, work.counted(checked), work.told)
+        if not best <= before:
+            copy_weights(weights, start)
+            best, best_step = before, 0
     return Outcome(before, best, best_step)
 
 
@@ -274,18 +315,12 @@ def _batches(positions: NDArray[np.int64], seed: int) -> Iterator[NDArray[np.int
         yield from np.array_split(rng.permutation(positions), max(1, len(positions) // BATCH))
 
 
-def mean_kl(
-    head: OutputHead,
-    parameterisation: HeadParameterisation,
-    white: Whitening,
-    batches: Iterable[Tensor],
-    told: Callable[[], Progress],
-) -> Steps[float]:
+def mean_kl(objective: Objective, batches: Iterable[Tensor], told: Callable[[], Progress]) -> Steps[float]:
     """Mean KL(P || P') over batches of hidden states [n, d], nats: a job that says `told` before each of them."""
     total, positions = 0.0, 0
     for hidden in batches:
         yield told()
         with torch.inference_mode():
-            total += float(losses(head, parameterisation, white, hidden)[0].sum())
+            total += float(objective.kl(hidden).sum())
         positions += len(hidden)
     return total / positions

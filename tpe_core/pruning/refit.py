@@ -14,6 +14,7 @@ are: chosen on 4,096 positions, the 30 % that the bundled model keeps cost .003 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,15 +42,16 @@ from tpe_core.pruning.fitting import (
     SLOWER,
     Adam,
     HeadParameterisation,
+    Objective,
     Outcome,
     Whitening,
     copy_weights,
     fit_weights,
     fitting_sample,
-    losses,
     mean_kl,
 )
 from tpe_core.pruning.pruned_head import PrunedHead, kept_dims
+from tpe_core.pruning.row_sample import ROWS, RowSampler
 from tpe_core.store import Store
 
 __all__ = ["Refitted", "StateMap", "StateMapWithBias", "refit", "refit_basis", "refit_order"]
@@ -134,6 +136,12 @@ class StateMap(_OfState):
         by_state = self._by_state(slope)
         return e.T @ by_state, by_state.sum(0)
 
+    def on(self, head: OutputHead) -> StateMap:
+        """The same weights, to be changed by either, before another head of the same h: some rows of this one."""
+        other = copy.copy(self)
+        other._head = head
+        return other
+
     def reconstruction(self, white: Whitening) -> tuple[Floats, Floats]:
         """(fold [d, k], constant [d]) with ``h' = fold h_K + constant``, of the coordinates' h_K."""
         rebuilding, shift = (each.double().cpu().numpy() for each in self.weights)
@@ -148,23 +156,38 @@ def refit(
     sample: HiddenSample,
     *,
     steps: int = STEPS,
+    rows: int = ROWS,
     seed: int = 0,
     store: Store | None = None,
 ) -> Steps[Refitted]:
     """Rebuild h without dimensions `removed` at the least KL over `sample`: a job, cached in `store`.
 
-    The same seed gives the same head. Raises `TpeError` where the sample has fewer than two positions.
+    For a step `rows` of the vocabulary are drawn where it has at least twice as many, else it is taken whole; what the
+    fit gains is measured over all of it. The same seed gives the same head. Raises `TpeError` where the sample has
+    fewer than two positions.
     """
     kept = kept_dims(removed, head.hidden_size)
-    how = (REFIT_VERSION, steps, RATE, seed, sorted(removed))
+    draws = rows if head.total_rows >= 2 * rows else None
+    how = (REFIT_VERSION, steps, RATE, seed, sorted(removed)) + (() if draws is None else (draws,))
     key = "" if store is None else _key(f"refit {how}", head, sample, detection.mean_hidden)
     entry = None if store is None else store.load(key)
     if entry is None or not _holds(entry, head.hidden_size, len(kept)):
         white = Whitening(kept, detection, head)
         parameterisation = StateMap(head, detection.mean_hidden, white.map)
-        outcome = yield from fit_weights(
-            head, parameterisation, white, sample.hidden, steps=steps, seed=seed, label="refit"
-        )
+        whole = Objective(head, parameterisation, white)
+        if draws is None:
+            fitting = fit_weights(whole, sample.hidden, steps=steps, seed=seed, label="refit")
+        else:
+            sampler = RowSampler(head, detection.log_alpha, rows=draws, seed=seed)
+
+            def drawn() -> Objective:
+                part = sampler.draw()
+                return Objective(part.head, parameterisation.on(part.head), white, part.log_weight)
+
+            fitting = fit_weights(
+                whole, sample.hidden, steps=steps, seed=seed, label="refit", drawn=drawn, share=sampler.share
+            )
+        outcome = yield from fitting
         fold, constant = parameterisation.reconstruction(white)
         entry = {"fold": fold, "constant": constant}, {name: getattr(outcome, name) for name in OUTCOME}
         if store is not None:
@@ -282,20 +305,20 @@ def _round(
     refitting led to a larger KL, the weights are what they were and the share is smaller.
     """
     start = [each.clone() for each in parameterisation.weights]
-    adam = Adam(parameterisation, ROUND_STEPS, share)
+    adam, objective = Adam(parameterisation, ROUND_STEPS, share), Objective(head, parameterisation, white)
     for _ in range(ROUND_STEPS):
         yield progress
         with torch.inference_mode():
-            _, e, slope = losses(head, parameterisation, white, next(batches))
+            _, e, slope = objective.losses(next(batches))
             pause()
             gradients = parameterisation.gradients(e, slope.div_(len(e)))
             pause()
             adam.step(gradients)
     judges = list(batches)
-    after = yield from mean_kl(head, parameterisation, white, judges, lambda: progress)
+    after = yield from mean_kl(objective, judges, lambda: progress)
     refitted = [each.clone() for each in parameterisation.weights]
     copy_weights(parameterisation.weights, start)
-    if after <= (yield from mean_kl(head, parameterisation, white, judges, lambda: progress)):
+    if after <= (yield from mean_kl(objective, judges, lambda: progress)):
         copy_weights(parameterisation.weights, refitted)
     else:
         share *= SLOWER

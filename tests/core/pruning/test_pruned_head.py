@@ -22,7 +22,7 @@ from tpe_core.pruning import fitting
 from tpe_core.pruning import refit as pruning_refit
 from tpe_core.pruning.distill import Columns, distill
 from tpe_core.pruning.fisher import fisher_information
-from tpe_core.pruning.fitting import HeadParameterisation, Outcome, Whitening, fit_weights, losses
+from tpe_core.pruning.fitting import HeadParameterisation, Objective, Outcome, Whitening, fit_weights
 from tpe_core.pruning.pruned_head import fold, kept_dims
 from tpe_core.pruning.refit import StateMap, StateMapWithBias, refit, refit_order
 from tpe_core.pruning.sweep import measure
@@ -108,7 +108,7 @@ def test_the_gradient_is_the_derivative(opened, kind: str, made: str) -> None:
     for weights in parameterisation.weights:
         weights.add_(0.1 * torch.randn_like(weights))
     hidden = torch.from_numpy(detection.sample.hidden[:20])
-    kl, e, slope = losses(head, parameterisation, white, hidden)
+    kl, e, slope = Objective(head, parameterisation, white).losses(hidden)
     found = parameterisation.gradients(e, slope / len(e))
 
     first, constant = (weights.clone().requires_grad_() for weights in parameterisation.weights)
@@ -201,7 +201,7 @@ def test_a_step_that_is_too_large_for_a_head_is_made_smaller(opened, monkeypatch
     def outcome() -> Outcome:
         state = StateMap(head, detection.mean_hidden, white.map)
         state.rates = tuple(3000 * rate for rate in state.rates)
-        return run(fit_weights(head, state, white, detection.sample.hidden, steps=400, seed=0, label="fit"))
+        return run(fit_weights(Objective(head, state, white), detection.sample.hidden, steps=400, seed=0, label="fit"))
 
     found = outcome()
     assert found.kl_after < 0.97 * found.kl_before
