@@ -16,7 +16,7 @@ from textual.app import App
 from textual.dom import DOMNode
 from textual.widget import Widget
 
-__all__ = ["goes_to_app"]
+__all__ = ["act", "goes_to_app"]
 
 HOOKS = ("on_key", "_on_key")
 
@@ -43,3 +43,22 @@ def goes_to_app(app: App[Any], event: events.Key) -> bool:
     if any(hasattr(app, method) for method in methods):
         return False
     return not any(_handles_keys(type(node)) or any(hasattr(node, method) for method in methods) for node in path)
+
+
+async def act(app: App[Any], key: str) -> bool:
+    """Do what a key that `goes_to_app` is bound to, as `App._check_bindings` does; whether it is bound to anything.
+
+    Textual copies every table of bindings between the focus and the app, twice a key, to take out the keys that a
+    widget consumes and to put in a user's own. Nothing consumes a key that goes to the app; with keys of the user's
+    own the general way is taken.
+    """
+    if app._keymap:
+        return await app._check_bindings(key, priority=True) or await app._check_bindings(key)
+    chain = app._binding_chain
+    modal = next((at for at, (node, _) in enumerate(chain, 1) if node.is_modal), len(chain))
+    for priority, nodes in ((True, reversed(chain)), (False, chain[:modal])):
+        for node, bindings in nodes:
+            for binding in bindings.key_to_bindings.get(key, ()):
+                if binding.priority == priority and await app.run_action(binding.action, node):
+                    return True
+    return False

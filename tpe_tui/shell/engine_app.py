@@ -34,7 +34,7 @@ from tpe_tui.glyphs import wants_ascii
 from tpe_tui.keymap import app_bindings, default_keys_file, load_keymap
 from tpe_tui.shell.burst import Burst
 from tpe_tui.shell.counts import Counts
-from tpe_tui.shell.direct_keys import goes_to_app
+from tpe_tui.shell.direct_keys import act, goes_to_app
 from tpe_tui.shell.driver import TerminalDriver
 from tpe_tui.shell.input_order import InputOrder
 from tpe_tui.shell.line_filters import AsciiFilter
@@ -156,8 +156,7 @@ class EngineApp(App[int]):
                 return
             if goes_to_app(self, event):
                 self.app_focus = True
-                if not await self._check_bindings(event.key, priority=True):
-                    await self._check_bindings(event.key)
+                await act(self, event.key)
                 return
         elif isinstance(event, (events.MouseDown, events.Paste)):
             self.counts.drop()

@@ -20,6 +20,7 @@ from textual.message_pump import MessagePump
 
 if TYPE_CHECKING:
     from textual.app import App
+    from textual.widget import Widget
 
     from tpe_tui.shell.burst import Burst
 
@@ -138,13 +139,17 @@ class InputOrder:
 
     def _arrangement(self) -> tuple[object, ...]:
         """What a layout follows from: another size, another screen, or another pane to be seen."""
-        stack = self._app.screen_stack
-        shown = (widget.display for widget in stack[-1].walk_children()) if stack else ()
-        return (self._app.size, *stack, *shown)
+        return (self._app.size, *self._app.screen_stack, *[widget.display for widget in self._widgets()[1:]])
+
+    def _widgets(self) -> list[Widget]:
+        """The screen on top and every widget on it; several times as fast as Textual's general walk through a tree."""
+        found: list[Widget] = [*self._app.screen_stack[-1:]]
+        for widget in found:
+            found.extend(widget.children)
+        return found
 
     def _pumps(self) -> list[MessagePump]:
-        stack = self._app.screen_stack
-        return [self._app, *(stack[-1].walk_children(with_self=True) if stack else ())]
+        return [self._app, *self._widgets()]
 
     async def _passed(self, key: events.Key) -> bool:
         """Follow a key and what it set off; whether all of that is done, and no widget came or went.

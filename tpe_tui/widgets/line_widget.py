@@ -75,6 +75,12 @@ class LineWidget(Widget):
         super().__init__(id=id, markup=False)
         self._painted: dict[int, Strip] = {}
         self._styles_by_role: dict[tuple[str, str], Style] = {}
+        self._drawn_size: Size | None = None  # while lines are built
+
+    @property
+    def size(self) -> Size:
+        """Textual's size of the content, looked up once for lines that are built together: it asks the whole tree."""
+        return super().size if self._drawn_size is None else self._drawn_size
 
     def line(self, y: int, width: int) -> tuple[Line, str]:
         """Line `y` of `width` cells as runs, and the role of its background: ``row``, ``range`` or ``cursor``."""
@@ -89,23 +95,33 @@ class LineWidget(Widget):
 
     def repaint(self, rows: Iterable[int] | None = None) -> None:
         """Rebuild lines (all by default) and send those cells to the screen that changed."""
-        if not self.is_mounted or not self.size.area:
+        size = self.size
+        if not self.is_mounted or not size.area:
             self._painted.clear()
             return
         burst = getattr(self.app, "burst", None)
         if burst is not None and burst.postpone(self):
             return
+        self._drawn_size = size
+        try:
+            regions = self._rebuilt(range(size.height) if rows is None else rows, size)
+        finally:
+            self._drawn_size = None
+        if regions:
+            self.refresh(*regions)
+
+    def _rebuilt(self, rows: Iterable[int], size: Size) -> list[Region]:
+        """Build lines anew; the cells that are others now."""
         regions: list[Region] = []
-        for y in range(self.size.height) if rows is None else rows:
-            if not 0 <= y < self.size.height:
+        for y in rows:
+            if not 0 <= y < size.height:
                 continue
             old, new = self._painted.get(y), self._build(y)
-            span = (0, self.size.width) if old is None else changed_cells(old, new)
+            span = (0, size.width) if old is None else changed_cells(old, new)
             self._painted[y] = new
             if span is not None:
                 regions.append(Region(span[0], y, span[1] - span[0], 1))
-        if regions:
-            self.refresh(*regions)
+        return regions
 
     def notify_style_update(self) -> None:
         """Textual's hook: colours or focus changed, so every line is built again."""

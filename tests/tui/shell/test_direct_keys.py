@@ -6,14 +6,16 @@ from typing import ClassVar
 
 import pytest
 from textual import events, on
+from textual.actions import SkipAction
 from textual.app import App, ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from tests.tui.helpers import Start
-from tpe_tui.shell.direct_keys import goes_to_app
+from tpe_tui.shell.direct_keys import act, goes_to_app
 
 
 class Plain(Widget, can_focus=True):
@@ -105,3 +107,71 @@ async def test_a_question_takes_its_own_keys(start: Start) -> None:
     async with start() as (app, pilot):
         await pilot.press("p")
         assert not goes_to_app(app, events.Key("j", "j"))
+
+
+class Bound(Plain):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "own", "own"),
+        Binding("b", "own", "own"),
+        Binding("c", "refused", "refused"),
+        Binding("d", "own", "own", id="moved"),
+    ]
+
+    def action_own(self) -> None:
+        self.app.done.append("widget")  # type: ignore[attr-defined]
+
+    def action_refused(self) -> None:
+        raise SkipAction
+
+
+class Recording(Sample):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "own", "own"),
+        Binding("b", "first", "first", priority=True),
+        Binding("c", "own", "own"),
+        Binding("e", "own", "own"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(Bound())
+        self.done: list[str] = []
+
+    def action_own(self) -> None:
+        self.done.append("app")
+
+    def action_first(self) -> None:
+        self.done.append("first")
+
+
+class Modal(ModalScreen[None]):
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("a", "own", "own")]
+
+    def action_own(self) -> None:
+        self.app.done.append("modal")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("where", ["widget", "nothing focused", "modal"])
+async def test_what_a_key_does_at_once_is_what_textual_would_do(where: str, moved: bool) -> None:
+    app = Recording()
+    async with app.run_test() as pilot:
+        if moved:
+            app.set_keymap({"moved": "f"})
+        if where == "widget":
+            app.widget.focus()
+        elif where == "modal":
+            await app.push_screen(Modal())
+        else:
+            app.set_focus(None)
+        await pilot.pause()
+        seen = set()
+        for key in "abcdefg":
+            here = await act(app, key)
+            done, app.done = app.done, []
+            textuals = await app._check_bindings(key, priority=True) or await app._check_bindings(key)
+            assert (here, done) == (textuals, app.done), key
+            app.done = []
+            seen |= set(done)
+        assert seen == {"widget": {"widget", "first", "app"}, "nothing focused": {"first", "app"}}.get(
+            where, {"modal", "first"}
+        )
