@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import tpe_core
+from tpe_tui.cli.main import COMMANDS
 
 ROOT = Path(tpe_core.__file__).parents[1]
 
@@ -53,6 +54,27 @@ def loaded_by(statement: str) -> set[str]:
 )
 def test_light_modules_stay_light(module: str) -> None:
     assert not loaded_by(f"import {module}") & set(HEAVY)
+
+
+def test_the_first_frame_waits_for_nothing_that_a_command_line_without_options_does_not_need() -> None:
+    """Not for pydantic, by which typer converts options, nor for other commands, nor for screens that are not open."""
+    frame = (
+        "import tpe_tui.app, tpe_tui.cli.main as cli, sys\n"
+        "cli.on_terminal = lambda: True\n"
+        "tpe_tui.app.run_app = lambda *given, **named: print(sorted(sys.modules)) or 0\n"
+        "assert cli.main(['demo']) == 0"
+    )
+    assert not loaded_by(frame) & set(HEAVY)
+    done = subprocess.run([sys.executable, "-c", frame], capture_output=True, text=True, check=True)
+    loaded = ast.literal_eval(done.stdout)
+    own = {name for name in loaded if name.startswith("tpe_tui.")}
+    screens = {name for name in own if name.endswith(".screen")}
+    assert screens == {"tpe_tui.inspector.screen", "tpe_tui.jobs.screen"}
+    others = {
+        f"tpe_tui.cli.{command.run.partition(':')[0]}" for command in COMMANDS.values() if isinstance(command.run, str)
+    }
+    assert others & own == {"tpe_tui.cli.sessions", "tpe_tui.cli.demo"}
+    assert len(others) > 15
 
 
 def test_a_kept_table_is_read_without_torch() -> None:

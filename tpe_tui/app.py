@@ -22,7 +22,6 @@ from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
 from tpe_core.snapshots import EncodingTable
 from tpe_tui.dialogs.model_picker import Choice, PickerScreen, Recent
-from tpe_tui.dynamics.reader import ReadTrajectory
 from tpe_tui.edit_words import edit_sizes
 from tpe_tui.engine.host import EngineHost, list_cached, open_live, read_dynamics
 from tpe_tui.engine.messages import Answer, JobUpdate
@@ -43,6 +42,7 @@ from tpe_tui.workspace import CallbackJob
 
 if TYPE_CHECKING:
     from tpe_core.models.hub import CachedModel
+    from tpe_tui.dynamics.reader import ReadTrajectory
 
 __all__ = ["TpeApp", "run_app"]
 

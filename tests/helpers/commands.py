@@ -11,4 +11,4 @@ from tpe_tui.cli import main as cli
 def commands() -> Iterator[tuple[str, Any]]:
     """(name, callback) of everything on the command line."""
     for command in cli.COMMANDS.values():
-        yield command.name, command.run
+        yield command.name, command.function

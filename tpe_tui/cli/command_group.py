@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperGroup
 
+from tpe_tui.cli.conversion import convert_when_needed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["OPEN", "CommandGroup"]
+__all__ = ["OPEN", "CommandGroup", "first_word"]
 
 OPEN = "inspect"  # the command that a bare `tpe [MODEL]` means
 VERSION = "--version"  # may stand anywhere
@@ -19,6 +21,10 @@ FLAGS = ("--debug", "--json", "--no-cache", "--offline", "--trust-remote-code") 
 
 class CommandGroup(TyperGroup):
     """Commands of which `OPEN` may be left out. A group below it may have a model's name, as `tpe demo` has."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters, each converted where it was given."""
+        return convert_when_needed(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse a command line after putting in the command that it leaves out."""
@@ -64,3 +70,8 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """(flags that stand before a command, the rest)."""
     at = next((i for i, word in enumerate(words) if word not in FLAGS), len(words))
     return list(words[:at]), list(words[at:])
+
+
+def first_word(words: Sequence[str]) -> str | None:
+    """The first word behind the flags that may stand before a command."""
+    return next(iter(_split(words)[1]), None)

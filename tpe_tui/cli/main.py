@@ -7,9 +7,10 @@ the inspector's first frame does not wait for torch.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -22,32 +23,13 @@ from tpe_core.options import DEMO, RunOptions
 from tpe_core.outputs import shown_path
 from tpe_core.registry import Registry
 from tpe_core.streams import OutputError, check_arguments, with_standard_streams
-from tpe_tui.cli.atlas import atlas
-from tpe_tui.cli.bake import bake
-from tpe_tui.cli.cache import cache
-from tpe_tui.cli.command_group import OPEN, CommandGroup
-from tpe_tui.cli.compare import compare
+from tpe_tui.cli.command_group import OPEN, CommandGroup, first_word
 from tpe_tui.cli.completion import one_of
 from tpe_tui.cli.console import drive, load, no_terminal, on_terminal, say, warn_if_busy
-from tpe_tui.cli.demo import train
-from tpe_tui.cli.doctor import doctor
-from tpe_tui.cli.dynamics import dynamics
-from tpe_tui.cli.eval import evaluate
-from tpe_tui.cli.generate import generate
-from tpe_tui.cli.keys import keys
-from tpe_tui.cli.kl import kl
-from tpe_tui.cli.manifest import diff, schema, show
+from tpe_tui.cli.conversion import LeanCommand
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Chat, Model, run_options, takes
-from tpe_tui.cli.prune import prune
-from tpe_tui.cli.report import report
-from tpe_tui.cli.serve import serve
-from tpe_tui.cli.sessions import SessionName, is_given, session_options, sessions
-from tpe_tui.cli.sparsity import sparsity
-from tpe_tui.cli.steer import steer
+from tpe_tui.cli.sessions import SessionName, is_given, session_options
 from tpe_tui.cli.table_output import facts_of, print_json, rows_of
-from tpe_tui.cli.train_on import train_on
-from tpe_tui.cli.transfer import transfer
-from tpe_tui.cli.vocabulary import vocabulary
 
 __all__ = ["COMMANDS", "THEME_NAMES", "Command", "command_line", "main"]
 
@@ -61,9 +43,9 @@ OF_MODEL = ("revision", "adapter", "task", "gguf_file", "vocabulary")
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
-        import importlib.metadata
+        from importlib.metadata import version
 
-        sys.stdout.write(f"tpe {importlib.metadata.version('tpe-tui')}\n")
+        sys.stdout.write(f"tpe {version('tpe-tui')}\n")
         raise typer.Exit
 
 
@@ -196,12 +178,24 @@ def _print_analysis(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
-    """A subcommand: what is typed, the line that describes it in the help, and the function with its options."""
+    """A subcommand: what is typed, the line that describes it in the help, and the function with its options.
+
+    A function of another module is named, as ``module:function`` of this package, and imported with its command.
+    """
 
     name: str
     about: str
-    run: Callable[..., None]
+    run: Callable[..., None] | str
     is_hidden: bool = False  # whether the help and completion leave it out
+
+    @property
+    def function(self) -> Callable[..., None]:
+        """What the command runs; its parameters are its options."""
+        if not isinstance(self.run, str):
+            return self.run
+        module, _, name = self.run.partition(":")
+        found: Callable[..., None] = getattr(importlib.import_module(f"tpe_tui.cli.{module}"), name)
+        return found
 
 
 COMMANDS: Registry[Command] = Registry(
@@ -222,110 +216,110 @@ COMMANDS: Registry[Command] = Registry(
     Command(
         name="dynamics",
         about="Measure when a training run's output embedding learned token frequencies, and print it.",
-        run=dynamics,
+        run="dynamics:dynamics",
     ),
     Command(
         name="steer",
         about="Steer tokens and print asked and achieved ratios, on three texts, with what they cost.",
-        run=steer,
+        run="steer:steer",
     ),
     Command(
         name="prune",
         about="Prune dimensions in several orders and print what it costs, or the most that a budget allows.",
-        run=prune,
+        run="prune:prune",
     ),
     Command(
         name="generate",
         about="Continue a prompt with a model and with its edit, on the same random numbers.",
-        run=generate,
+        run="generate:generate",
     ),
     Command(
         name="bake",
         about="Bake a saved intervention into a Hugging Face folder, verified after loading it back.",
-        run=bake,
+        run="bake:bake",
     ),
-    Command(name="apply", about="The former name of `tpe bake`.", run=bake, is_hidden=True),
+    Command(name="apply", about="The former name of `tpe bake`.", run="bake:bake", is_hidden=True),
     Command(
         name="eval",
         about="Run lm-evaluation-harness tasks on a model, unedited and under a saved edit.",
-        run=evaluate,
+        run="eval:evaluate",
     ),
     Command(
         name="transfer",
         about="Print what a saved mask costs on another revision or fine-tune of the same width.",
-        run=transfer,
+        run="transfer:transfer",
     ),
     Command(
         name="train-on",
         about="Train on from an edited and from the unedited model, and print whether the edit stays sound.",
-        run=train_on,
+        run="train_on:train_on",
     ),
     Command(
         name="vocabulary",
         about="Choose the rows of a draft head for speculative decoding, and print what they hold on three texts.",
-        run=vocabulary,
+        run="vocabulary:vocabulary",
     ),
     Command(
         name="kl",
         about="Compare two models of one tokenizer exactly: KL, flips, perplexity, and which tokens carry it.",
-        run=kl,
+        run="kl:kl",
     ),
     Command(
         name="compare",
         about="Put models side by side: how well, how sparsely and where each encodes token probability.",
-        run=compare,
+        run="compare:compare",
     ),
     Command(
         name="sparsity",
         about="Show which choices of a model and its training decide how sparse the encoding is; train such a grid.",
-        run=sparsity,
+        run="sparsity:sparsity",
     ),
     Command(
         name="report",
         about="Write every figure of the paper for a model into a folder: a page, pictures, and the data behind them.",
-        run=report,
+        run="report:report",
     ),
     Command(
         name="atlas",
         about="List the tokens that are worst fitted, never seen, barely trained, unreachable or entangled.",
-        run=atlas,
+        run="atlas:atlas",
     ),
     Command(
         name="show",
         about="Print a saved intervention as a person reads it; --on MODEL runs its self-test there.",
-        run=show,
+        run="manifest:show",
     ),
-    Command(name="diff", about="Compare two saved interventions, A and B.", run=diff),
+    Command(name="diff", about="Compare two saved interventions, A and B.", run="manifest:diff"),
     Command(
         name="schema",
         about="Print the JSON Schema of saved interventions, or of a command's --json document.",
-        run=schema,
+        run="manifest:schema",
     ),
     Command(
         name="doctor",
         about="Print what tpe finds on this machine, for a bug report, and what to do where something hurts.",
-        run=doctor,
+        run="doctor:doctor",
     ),
-    Command(name="cache", about="List what is stored on this machine, or prune it.", run=cache),
+    Command(name="cache", about="List what is stored on this machine, or prune it.", run="cache:cache"),
     Command(
         name="sessions",
         about="List the inspector's sessions, open one (also tpe --session NAME), print its notes, or delete one.",
-        run=sessions,
+        run="sessions:sessions",
     ),
     Command(
         name="serve",
         about="Serve the inspector to browsers on this machine, at an address with a random token.",
-        run=serve,
+        run="serve:serve",
     ),
     Command(
         name="keys",
         about="Print every key with the name that keys.toml has for it, and what is wrong in keys.toml.",
-        run=keys,
+        run="keys:keys",
     ),
     Command(
         name="demo train",
         about="Rebuild the bundled model from installed packages' docstrings; resumes where it was stopped.",
-        run=train,
+        run="demo:train",
     ),
 )
 """The subcommands in the order of the help, a new one is one entry; a name of two words lies in one of `GROUPS`."""
@@ -333,8 +327,16 @@ COMMANDS: Registry[Command] = Registry(
 GROUPS = {"demo": "The bundled model."}
 
 
-def command_line() -> typer.Typer:
-    """The program with every command of `COMMANDS`."""
+def _needed(words: Sequence[str]) -> list[Command]:
+    """The commands that a command line can mean; making all the others takes a tenth of a second."""
+    first = first_word(words)
+    if first is None or first.startswith("-"):  # the help names them all
+        return list(COMMANDS.values())
+    return [command for command in COMMANDS.values() if command.name.split(" ")[0] in (OPEN, first)]
+
+
+def command_line(words: Sequence[str] | None = None) -> typer.Typer:
+    """The program with every command of `COMMANDS`, or with those that the words of a command line can mean."""
     app = typer.Typer(
         name="tpe",
         cls=CommandGroup,
@@ -350,9 +352,10 @@ def command_line() -> typer.Typer:
         name: typer.Typer(cls=CommandGroup, help=about, rich_markup_mode=None, no_args_is_help=True)
         for name, about in GROUPS.items()
     }
-    for command in COMMANDS.values():
+    for command in COMMANDS.values() if words is None else _needed(words):
         group, _, name = command.name.rpartition(" ")
-        (groups[group] if group else app).command(name, help=command.about, hidden=command.is_hidden)(command.run)
+        add = (groups[group] if group else app).command
+        add(name, cls=LeanCommand, help=command.about, hidden=command.is_hidden)(command.function)
     for name, group_app in groups.items():
         app.add_typer(group_app, name=name)
     return app
@@ -383,7 +386,8 @@ def _run(arguments: list[str]) -> int:
         say(str(error))
         return USAGE
     try:
-        code = command_line()(arguments, standalone_mode=False, prog_name="tpe")
+        needed = None if "_TPE_COMPLETE" in os.environ else arguments
+        code = command_line(needed)(arguments, standalone_mode=False, prog_name="tpe")
         sys.stdout.flush()
         if code == INTERRUPTED:  # typer turns the interrupt into an exit code
             say("interrupted.")

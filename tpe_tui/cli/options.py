@@ -222,11 +222,11 @@ def run_options(context: typer.Context) -> RunOptions:
 
     Texts (`--text`, `--ood`) that are not there are refused here, before a model is loaded: raises `CorpusError`.
     """
-    from tpe_core.corpus.sources import text_source
-
     given = context.params
     for paths, text_field in ((given.get("text"), given.get("text_field")), (given.get("ood"), None)):
         if "-" not in map(str, paths or ()) and (paths or text_field):  # standard input is read once, by who uses it
+            from tpe_core.corpus.sources import text_source
+
             text_source(tuple(paths or ()), text_field=text_field)
     chosen = {field.name: given[field.name] for field in fields(RunOptions) if field.name in given}
     return RunOptions(**{**chosen, "text": tuple(given.get("text") or ()), "cache": not given.get("no_cache", False)})

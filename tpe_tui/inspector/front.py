@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from textual.signal import Signal
 
 from tpe_core.options import RunOptions
-from tpe_tui.dynamics.reader import ReadTrajectory
 from tpe_tui.shell.burst import Burst
 from tpe_tui.shell.counts import Counts
 from tpe_tui.shell.prompt_history import PromptHistory
 from tpe_tui.shell.session_memory import SessionMemory
 from tpe_tui.workspace import Change, Workspace
+
+if TYPE_CHECKING:
+    from tpe_tui.dynamics.reader import ReadTrajectory
 
 __all__ = ["Front"]
 

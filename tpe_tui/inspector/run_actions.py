@@ -1,30 +1,32 @@
-"""The keys that run something: a prompt, another model, a study; each action is one method named after its id."""
+"""The keys that run something: a prompt, another model, a study; each action is one method named after its id.
+
+A screen is imported when it is opened: all of them together take a tenth of a second, which the first frame does not
+wait for.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from tpe_core.edits.intervention import Intervention
 from tpe_core.options import DEMO
 from tpe_tui.cells import typed_prompt
 from tpe_tui.dialogs.ask_prompt import AskPrompt
-from tpe_tui.dynamics.reader import DynamicsReader
-from tpe_tui.dynamics.screen import DynamicsScreen
-from tpe_tui.edits.screen import EditsScreen
 from tpe_tui.engine.messages import Answer
 from tpe_tui.engine.session import Session
-from tpe_tui.fit.screen import FitScreen
 from tpe_tui.generation.job import GenerateJob
-from tpe_tui.generation.screen import GenerateScreen
 from tpe_tui.generation.state import GenerateState
 from tpe_tui.inspector.frame import InspectFrame
 from tpe_tui.job_list import JobRecord
-from tpe_tui.prompts.screen import PromptsScreen
 from tpe_tui.prompts.state import PromptList
 from tpe_tui.shell.session_memory import SessionMemory
 from tpe_tui.steering.reading import TextsReading
-from tpe_tui.steering.screen import SteerScreen
 from tpe_tui.sweep.job import SweepJob
-from tpe_tui.sweep.screen import SweepScreen
 from tpe_tui.sweep.state import SweepState
+
+if TYPE_CHECKING:
+    from tpe_tui.dynamics.reader import DynamicsReader
+    from tpe_tui.steering.screen import SteerScreen
 
 __all__ = ["RunActions"]
 
@@ -65,6 +67,8 @@ class RunActions:
 
     def prompt_list(self) -> None:
         """Open the list of prompts."""
+        from tpe_tui.prompts.screen import PromptsScreen
+
         if not self.workspace.ready():
             return
         front = self.frame.front
@@ -117,6 +121,8 @@ class RunActions:
 
     def run_steer(self) -> None:
         """Open the steering study of the selected token."""
+        from tpe_tui.steering.screen import SteerScreen
+
         session = self.workspace.session
         if self.workspace.ready() and session is not None:
             texts = self._texts_of(session, self.workspace.history.intervention)
@@ -130,6 +136,8 @@ class RunActions:
 
     def _reopen_study(self, left: TextsReading) -> None:
         """Open the last study that measured on some texts as it was left; they are read anew where others were."""
+        from tpe_tui.steering.screen import SteerScreen
+
         session, state = self.workspace.session, left.state
         if session is not None and state is not None:
             texts = self._texts_of(session, left.edit)
@@ -146,6 +154,9 @@ class RunActions:
 
     def run_dynamics(self) -> None:
         """Training dynamics: when the encoding came, when the parameters did."""
+        from tpe_tui.dynamics.reader import DynamicsReader
+        from tpe_tui.dynamics.screen import DynamicsScreen
+
         if not self.workspace.ready():
             return
         options, first = self.workspace.options, self.dynamics is None
@@ -158,6 +169,8 @@ class RunActions:
 
     def run_sweep(self) -> None:
         """Open the pruning sweep."""
+        from tpe_tui.sweep.screen import SweepScreen
+
         if self.workspace.ready():
             self.frame.app.push_screen(SweepScreen(self.workspace, self.sweep), self._prune_as_swept)
 
@@ -169,6 +182,8 @@ class RunActions:
 
     def run_fit(self) -> None:
         """Open the fit: its figures, and every token in it."""
+        from tpe_tui.fit.screen import FitScreen
+
         if self.workspace.ready():
             screen = FitScreen(self.workspace, self.frame.tokens.token_id)
 
@@ -181,6 +196,8 @@ class RunActions:
 
     def run_edits(self) -> None:
         """Open the edits: every step, every named one."""
+        from tpe_tui.edits.screen import EditsScreen
+
         if self.workspace.ready():
             self.frame.app.push_screen(EditsScreen(self.workspace))
 
@@ -189,6 +206,8 @@ class RunActions:
         self._open_texts(again=True)
 
     def _open_texts(self, *, again: bool) -> None:
+        from tpe_tui.generation.screen import GenerateScreen
+
         table, act = self.workspace.table, self.frame.run_action
         if self.workspace.ready() and table is not None:
             screen = GenerateScreen(self.workspace, self.generation, table, self.frame.dims, act=act, again=again)
@@ -204,6 +223,8 @@ class RunActions:
 
     def reopen(self, record: JobRecord) -> None:
         """Open the screen of a job, with its progress or its result."""
+        from tpe_tui.dynamics.reader import DynamicsReader
+
         match record.subject:
             case SweepJob() as sweep:
                 sweep.recall()

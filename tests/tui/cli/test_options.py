@@ -8,10 +8,14 @@ from typing import Annotated, Any
 
 import pytest
 import typer
+from typer.core import TyperOption
 from typer.testing import CliRunner
 
 from tests.helpers.commands import commands
 from tpe_core.options import RunOptions
+from tpe_tui.cli.command_group import CommandGroup
+from tpe_tui.cli.conversion import LeanCommand
+from tpe_tui.cli.main import COMMANDS, command_line
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, SHARED, TABLE, run_options, takes
 from tpe_tui.command_line import common_options
 
@@ -102,3 +106,53 @@ def test_the_groups_are_the_table() -> None:
 def test_every_option_of_a_run_can_be_given() -> None:
     names = {"no_cache" if name == "cache" else name for name in RunOptions.__dataclass_fields__}
     assert names - {"model", "sample", "refresh"} == SHARED.keys() - OUTPUT - TABLE
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "demo", "a-model"])
+def test_a_command_line_makes_the_commands_that_it_can_mean_and_they_are_as_among_all(name: str) -> None:
+    words = [*name.split(), "--help"]
+    alone, among = (CliRunner().invoke(command_line(given), words) for given in (words, None))
+    assert alone.exit_code == among.exit_code == 0
+    assert alone.output == among.output
+
+
+def test_options_that_were_not_given_are_not_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    converted: list[str] = []
+
+    def noted(parameter: Any) -> Any:
+        converted.append(parameter.name)
+        return make(parameter)
+
+    make = TyperOption.get_runtime_param
+    monkeypatch.setattr(TyperOption, "get_runtime_param", noted)
+    seen: dict[str, Any] = {}
+    app = typer.Typer(cls=CommandGroup)
+
+    @app.callback()
+    def everything() -> None: ...
+
+    @app.command("inspect", cls=LeanCommand)
+    def opened(
+        *,
+        model: Annotated[str, typer.Argument()] = "demo",
+        size: Annotated[int, typer.Option(min=1)] = 3,
+        share: Annotated[float | None, typer.Option()] = None,
+        names: Annotated[list[str] | None, typer.Option()] = None,
+        where: Annotated[Path, typer.Option()] = Path("here"),
+        word: Annotated[str, typer.Option()] = "a",
+        flag: Annotated[bool, typer.Option()] = True,
+    ) -> None:
+        seen.update(locals())
+
+    def result(*words: str) -> int:
+        converted.clear()
+        return CliRunner().invoke(app, ["inspect", *words]).exit_code
+
+    assert result() == 0
+    assert (converted, seen["size"], seen["share"], seen["where"], seen["word"]) == ([], 3, None, Path("here"), "a")
+    assert not seen["names"]
+    assert result("other", "--size", "5", "--word", "b", "--names", "c", "--no-flag") == 0
+    assert (converted, seen["size"], seen["names"]) == (["size", "names"], 5, ["c"])
+    assert (seen["model"], seen["word"], seen["flag"]) == ("other", "b", False)
+    assert result("--size", "0") == 2
+    assert result("--share", "much") == 2

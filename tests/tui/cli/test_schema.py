@@ -26,7 +26,7 @@ def schema(command: str) -> dict[str, Any]:
 
 
 def test_every_command_with_a_document_has_a_schema() -> None:
-    with_json = {each.name for each in COMMANDS.values() if "json_" in inspect.signature(each.run).parameters}
+    with_json = {each.name for each in COMMANDS.values() if "json_" in inspect.signature(each.function).parameters}
     assert set(document_names()) == with_json - WITHOUT == set(DOCUMENTS)
 
 

@@ -34,7 +34,7 @@ def read(text: str) -> list[dict[str, str]]:
 
 
 def test_every_command_with_a_table_takes_a_format() -> None:
-    taking = {each.name for each in COMMANDS.values() if "format_" in inspect.signature(each.run).parameters}
+    taking = {each.name for each in COMMANDS.values() if "format_" in inspect.signature(each.function).parameters}
     assert taking == set(COMMANDS) - WITHOUT_TABLE
 
 
