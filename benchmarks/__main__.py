@@ -18,6 +18,7 @@ NAMES = {
     "memory": "peak memory of a detection beyond the loaded model",
     "regression": "the fit against statsmodels' OLS (minutes; --quick takes a smaller vocabulary)",
     "sweep": "a pruning sweep of 20 fractions against rerunning the model for each; a pruned head against the full one",
+    "refit": "a step of a refit on drawn rows of a large vocabulary against one on all of them",
     "steering": "100 tokens steered to 9 ratios against one pass over the sample's logits",
     "start": "from the shell to the first frame and to a usable table",
     "keys": "from a key to the painted change, and bytes on the wire",

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 from tpe_core.errors import ModelError
 from tpe_core.models.gguf_header import GgufHeader, GgufProblem, is_gguf, read_header
 from tpe_core.options import RunOptions
-from tpe_core.pauses import pause
 from tpe_core.progress import Progress, Steps, size_text
 
 __all__ = [
@@ -30,7 +28,6 @@ __all__ = [
     "loading_options",
     "local_gguf",
     "make_plain",
-    "told_dequantising",
 ]
 
 SUFFIX = ".gguf"
@@ -142,28 +139,6 @@ def loading_options(header: GgufHeader, dtype: Any, options: RunOptions) -> dict
     if hasattr(transformers, "GgufConfig"):  # newer ones can leave the weights packed
         arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
     return arguments
-
-
-@contextmanager
-def told_dequantising() -> Iterator[None]:
-    """Have transformers pause after every tensor that it dequantises inside, where it would draw a bar of its own."""
-    from transformers import modeling_gguf_pytorch_utils as reader
-
-    def paused(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
-        every = list(tensors)
-        for done, tensor in enumerate(every):
-            pause(Progress("dequantise", done, len(every)))
-            yield tensor
-
-    before = getattr(reader, "tqdm", None)
-    if before is None:
-        yield
-        return
-    reader.tqdm = paused
-    try:
-        yield
-    finally:
-        reader.tqdm = before
 
 
 def _listed(names: list[str]) -> str:

@@ -36,9 +36,9 @@ from tpe_core.models.gguf_files import (
     loading_options,
     local_gguf,
     make_plain,
-    told_dequantising,
 )
 from tpe_core.models.gguf_header import GgufHeader
+from tpe_core.models.gguf_reading import GgufReading
 from tpe_core.models.head import Task
 from tpe_core.models.hub import Source, explain, fetch, is_adapter, missing_weights, weight_names
 from tpe_core.models.model import LanguageModel
@@ -125,9 +125,10 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
         common["gguf_file"] = source.gguf
         placed |= loading_options(header, dtype, options)
         dtype = placed["dtype"]
-    quantisation = None
+    quantisation, reading = None, nullcontext if header is None else GgufReading().shared
     try:
-        config = transformers.AutoConfig.from_pretrained(source.name, **common)
+        with reading():
+            config = transformers.AutoConfig.from_pretrained(source.name, **common)
         quantisation = None if header is not None else check_method(config, options, placed.get("device_map"))
         placed |= loading_arguments(config, quantisation, device)
         task = task_of(config, options.task, options.model)
@@ -143,8 +144,8 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
         if options.device_map is None and options.quantize is None:
             memory.check(options.model)
         yield Progress("load model", 0, note=str(memory))
-        tokenizer = _tokenizer((adapter and adapter.tokenizer) or source, options, common, config, reads_text)
-        with told_loading(), nullcontext() if header is None else told_dequantising():
+        with told_loading(), reading():
+            tokenizer = _tokenizer((adapter and adapter.tokenizer) or source, options, common, config, reads_text)
             hf, info = auto_class(config, task).from_pretrained(
                 source.name,
                 config=config,

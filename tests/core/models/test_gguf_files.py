@@ -26,11 +26,12 @@ from tpe_core.checkpoint.bake import bake
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention
 from tpe_core.errors import ModelError
+from tpe_core.models import gguf_reading
 from tpe_core.models.gguf_header import read_header
 from tpe_core.models.hub import cached_ids, cached_models
 from tpe_core.models.loading import load_model, load_steps
 from tpe_core.options import RunOptions
-from tpe_core.progress import run
+from tpe_core.progress import Progress, attended, run
 from tpe_core.session import open_session
 from tpe_tui.cli.main import main
 
@@ -316,3 +317,44 @@ def test_the_template_of_a_gguf_file_wraps_the_prompt(tmp_path: Path, capsys: py
     bare = save_gguf(tmp_path / "bare")
     assert main(["generate", str(bare.file), "--prompt", "a", "--chat"]) == 1
     assert "has no chat template" in capsys.readouterr().err
+
+
+def test_the_file_is_read_once_with_pauses_and_its_reader_is_gguf_s_own_again(
+    tiny: GgufModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gguf
+
+    made: list[str] = []
+    own = gguf.GGUFReader
+
+    class Counted(own):
+        def __init__(self, path: str, *arguments: Any) -> None:
+            made.append(str(path))
+            super().__init__(path, *arguments)
+
+    monkeypatch.setattr(gguf, "GGUFReader", Counted)
+    monkeypatch.setattr(gguf_reading, "PARTS", 16)
+    pauses: list[Progress | None] = []
+    with attended(pauses.append):
+        model = run(load_steps(RunOptions(str(tiny.file))))
+    assert made == [str(tiny.file)]
+    assert gguf.GGUFReader is Counted
+    assert len([each for each in pauses if each is None]) > 20
+    assert model.tokenizer is not None
+    run(load_steps(RunOptions(str(tiny.file))))
+    assert made == 2 * [str(tiny.file)], "another start reads the file as it is then"
+
+
+def test_a_reader_that_fails_or_is_left_leaves_gguf_s_own_behind(tiny: GgufModel) -> None:
+    import gguf
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(_: Progress | None) -> None:
+        raise StoppedError
+
+    before = gguf.GGUFReader
+    with pytest.raises((StoppedError, ModelError)), attended(stop):
+        run(load_steps(RunOptions(str(tiny.file))))
+    assert gguf.GGUFReader is before
