@@ -117,11 +117,8 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
         "trust_remote_code": options.trust_remote_code,
         "local_files_only": source.local_only,
     }
-    header = None if source.gguf is None else check_header(source.folder / source.gguf, options.model)
-    weights = [] if header is not None else weight_names(source.folder)
-    if header is None:
-        check_files(source.folder, weights, options.model)
-    else:
+    header, weights = _checked(source, options.model)
+    if header is not None:
         common["gguf_file"] = source.gguf
         placed |= loading_options(header, dtype, options)
         dtype = placed["dtype"]
@@ -155,6 +152,7 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
                 **placed,
                 **common,
             )
+        reading = nullcontext  # what is known of the file's lists takes as much memory as a small model
         _check_keys(info, hf, source.folder, weights, task=task, quantisation=quantisation, name=options.model)
         if "device_map" not in placed and device is not None:
             hf = hf.to(device)
@@ -190,6 +188,18 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
         notes=notes,
         adapter=adapter,
     )
+
+
+def _checked(source: Source, name: str) -> tuple[GgufHeader | None, list[str]]:
+    """(The header of a GGUF file, the names of other weight files), one of them; `name` is what the model is called.
+
+    Raises `ModelError` where a file is missing or not whole.
+    """
+    if source.gguf is not None:
+        return check_header(source.folder / source.gguf, name), []
+    weights = weight_names(source.folder)
+    check_files(source.folder, weights, name)
+    return None, weights
 
 
 def _quiet() -> None:
