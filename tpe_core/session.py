@@ -184,15 +184,13 @@ class LiveSession:
     def refit(self, edit: Intervention, positions: int | None = None) -> Steps[Intervention]:
         """The same mask with all of h made anew from the kept dimensions, at the least KL: a job, see `pruning.refit`.
 
-        It is fitted on so many `positions` of the detecting text; steered tokens stay. Raises `TpeError` where nothing
-        is pruned.
+        It is fitted on so many `positions` of the detecting text, `fitting.usual_positions` by default; steered
+        tokens stay. Raises `TpeError` where nothing is pruned.
         """
-        from tpe_core.pruning.fitting import POSITIONS
         from tpe_core.pruning.refit import refit_basis
 
-        below, many = self.basis(edit), positions or POSITIONS
         basis = yield from refit_basis(
-            self.analysis, edit.pruned, below, many, seed=self.options.seed, store=self._store
+            self.analysis, edit.pruned, self.basis(edit), positions, seed=self.options.seed, store=self._store
         )
         rebuilt = basis.reconstruction(edit.pruned, "refit")
         origin = hashlib.sha256(rebuilt.fold.tobytes() + rebuilt.constant.tobytes()).hexdigest()

@@ -12,7 +12,6 @@ from tpe_core.errors import TpeError
 from tpe_core.generation.generation import Decoding, heldout_prompts, logits_under
 from tpe_core.generation.quality import GenerationQuality, baseline, quality_of
 from tpe_core.progress import Progress, Steps
-from tpe_core.pruning.fitting import POSITIONS
 from tpe_core.pruning.refit import refit_basis
 from tpe_core.pruning.results import PruningResult
 from tpe_core.store import Store
@@ -43,7 +42,7 @@ def pruned_texts(
     result: PruningResult,
     prompts: int,
     *,
-    fit_positions: int = POSITIONS,
+    fit_positions: int | None = None,
     seed: int = 0,
     store: Store | None = None,
 ) -> Steps[tuple[PrunedText, ...]]:

@@ -38,7 +38,6 @@ from tpe_core.progress import Progress, Steps, run
 from tpe_core.pruning.fisher import Metric, obs_order, widened
 from tpe_core.pruning.fitting import (
     BATCH,
-    POSITIONS,
     SLOWER,
     Adam,
     HeadParameterisation,
@@ -207,13 +206,14 @@ def refit_basis(
     analysis: Analysis,
     pruned: Sequence[int],
     basis: EditStatistics,
-    positions: int = POSITIONS,
+    positions: int | None = None,
     *,
     seed: int = 0,
     store: Store | None = None,
 ) -> Steps[EditStatistics]:
     """A basis that knows the refit of one mask, on so many `positions` of the detecting text, and else `basis`: a job.
 
+    As many as `fitting.usual_positions` where none are given.
     Raises `TpeError` where nothing is pruned, or everything.
     """
     if not pruned:

@@ -25,7 +25,7 @@ from tpe_core.progress import Progress, Steps, relayed, run
 from tpe_core.pruning.coordinates import Coordinates
 from tpe_core.pruning.distill import distill
 from tpe_core.pruning.evidence import Evidence
-from tpe_core.pruning.fitting import BATCH, CHECK_PRODUCTS, POSITIONS, fitting_sample
+from tpe_core.pruning.fitting import BATCH, CHECK_PRODUCTS, fitting_sample
 from tpe_core.pruning.orders import ORDERS
 from tpe_core.pruning.paths import Key, path_of, planned, removal_order
 from tpe_core.pruning.refit import refit
@@ -217,7 +217,7 @@ def prune(
     request: PruningRequest,
     *,
     schedule: Schedule = "throughput",
-    fit_positions: int = POSITIONS,
+    fit_positions: int | None = None,
     domains: Sequence[str] = UNSEEN,
     seed: int = 0,
     store: Store | None = None,
@@ -225,7 +225,8 @@ def prune(
     """Measure all curves of a request: a job.
 
     `fit_positions` is how many of the detecting text's positions a refitted or distilled head is fitted on, as far as
-    the text goes and 1 GiB holds them; `domains` are names of `Samples`. Either schedule measures the same.
+    the text goes and 1 GiB holds them, `fitting.usual_positions` by default; `domains` are names of `Samples`. Either
+    schedule measures the same.
     Progress carries the `PruningResult` so far in `partial`: curves over the positions so far, domains as they come.
     Raises `TpeError` for unknown names and fractions outside 0 to 1.
     """

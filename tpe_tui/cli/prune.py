@@ -74,7 +74,7 @@ class _PruneRequest:
     study: PruningRequest
     metric: str
     budget: float | None
-    fit_positions: int
+    fit_positions: int | None
     ood: tuple[str, ...]
     save: Path | None
     force: bool
@@ -111,8 +111,13 @@ def prune(
     budget_perplexity: Annotated[float | None, typer.Option(help="The same under this perplexity.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the random order.")] = DRAWS,
     fit_positions: Annotated[
-        int, typer.Option(min=2, help="Positions that refit and distill fit on; more take longer and fit better.")
-    ] = 131_072,
+        int | None,
+        typer.Option(
+            min=2,
+            help="Positions that refit and distill fit on; more take longer and fit better.  "
+            "[default: 131072, of more than 8 M parameters fewer, down to 16384]",
+        ),
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the mask asked for as a file that --mask opens.")] = None,
     force: Force = False,
     generate: Annotated[

@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from tpe_core.detection.detection import Detection
 from tpe_core.detection.hidden import HiddenSample
 from tpe_core.models.head import OutputHead, Post
 from tpe_core.progress import Progress, run
-from tpe_core.pruning.fitting import Objective, Whitening, fit_weights
+from tpe_core.pruning.fitting import Objective, Whitening, fit_weights, usual_positions
 from tpe_core.pruning.pruned_head import kept_dims
 from tpe_core.pruning.refit import StateMap, refit
 from tpe_core.pruning.row_sample import RowSampler, inclusion
@@ -236,3 +238,12 @@ def test_progress_counts_the_share_of_the_rows_and_ends_at_its_total() -> None:
         assert 0.9 * events[-1].total <= events[-1].done <= events[-1].total
         totals.append(events[-1].total)
     assert totals[1] < totals[0]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "positions"),
+    [(0, 131_072), (5_000_000, 131_072), (8_000_000, 131_072), (16_000_000, 65_536), (135_000_000, 16_384)],
+)
+def test_a_larger_model_is_fitted_on_fewer_positions(parameters: int, positions: int) -> None:
+    body = SimpleNamespace(parameters=lambda: iter([torch.empty(parameters, device="meta")]))
+    assert usual_positions(cast("Any", SimpleNamespace(hf=body))) == positions
