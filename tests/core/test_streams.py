@@ -116,7 +116,7 @@ def test_a_full_disk_is_a_sentence_whatever_was_written(
     def full(*words: object, **options: object) -> None:
         raise OSError(28, "No space left on device", str(tmp_path / "some file"))
 
-    monkeypatch.setattr(cli, "command_line", lambda: full)
+    monkeypatch.setattr(cli, "command_line", lambda _words: full)
     assert cli.main(["analyze"]) == 1
     said = capsys.readouterr().err
     assert "No space left on device" in said

@@ -47,9 +47,10 @@ TRAINS = ("demo train", "sparsity")  # which open no model and need none
 
 @pytest.fixture(scope="module")
 def _commands_built_once() -> Iterator[None]:
-    """`main` builds all commands anew whenever it is called, which takes longer than to refuse a value."""
+    """`main` builds commands anew whenever it is called, which takes longer than to refuse a value."""
+    everything = cli.command_line()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(cli, "command_line", cache(cli.command_line))
+        patched.setattr(cli, "command_line", lambda _words: everything)
         patched.setattr(typer.main, "get_command", cache(typer.main.get_command))
         yield
 
