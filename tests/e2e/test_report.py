@@ -21,6 +21,7 @@ PARTS = "residuals,r2-by-k,few-shot,dynamics"
 LAID_OUT = """(() => {
   const root = document.documentElement, images = [...document.images];
   return JSON.stringify({
+    ready: document.readyState === "complete",
     width: root.clientWidth, content: root.scrollWidth, ground: getComputedStyle(document.body).backgroundColor,
     images: images.map(each => [each.complete, each.naturalWidth, each.getBoundingClientRect().width,
                                 decodeURIComponent(each.currentSrc).includes('#14171c')]),
@@ -53,7 +54,7 @@ async def laid_out(page: Page, width: int, scheme: str) -> dict[str, Any]:
     for _ in range(100):
         look: dict[str, Any] = json.loads(await page.evaluate(LAID_OUT) or '{"images": []}')
         wanted = [done and natural and dark is (scheme == "dark") for done, natural, _, dark in look["images"]]
-        if wanted and all(wanted):
+        if look.get("ready") and wanted and all(wanted):  # while a page is read, some figures are not there yet
             return look
         await asyncio.sleep(0.1)
     raise AssertionError(f"the figures were not drawn as they are for {scheme}")
