@@ -49,16 +49,15 @@ def _compare(vocab: int, width: int, repetitions: int) -> Row:
     whole, sampler = Objective(head, parameterisation, white), RowSampler(head, detection.log_alpha)
     adam, hidden = Adam(parameterisation, STEPS), torch.randn(BATCH, width)
 
-    def drawn() -> Objective:
-        part = sampler.draw()
-        return Objective(part.head, parameterisation.on(part.head), white, part.log_weight)
-
     def step(here: Objective) -> None:
         with torch.inference_mode():
             _, e, slope = here.losses(hidden)
             adam.step(here.parameterisation.gradients(e, slope.div_(len(e))))
 
-    taken = interleaved({"drawn": lambda: step(drawn()), "all": lambda: step(whole)}, repetitions)
+    def drawn() -> None:
+        step(parameterisation.over(sampler.draw(), white))
+
+    taken = interleaved({"drawn": drawn, "all": lambda: step(whole)}, repetitions)
     some, everything = median(taken["drawn"]), median(taken["all"])
     name = f"refit: a step of {BATCH} positions, V = {vocab:,}, d = {width}, {ROWS:,} drawn rows / all rows"
     return Row(name, milliseconds(some), milliseconds(everything), some / everything)

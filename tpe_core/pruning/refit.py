@@ -50,7 +50,7 @@ from tpe_core.pruning.fitting import (
     mean_kl,
 )
 from tpe_core.pruning.pruned_head import PrunedHead, kept_dims
-from tpe_core.pruning.row_sample import ROWS, RowSampler
+from tpe_core.pruning.row_sample import ROWS, DrawnRows, RowSampler
 from tpe_core.store import Store
 
 __all__ = ["Refitted", "StateMap", "StateMapWithBias", "refit", "refit_basis", "refit_order"]
@@ -141,6 +141,10 @@ class StateMap(_OfState):
         other._head = head
         return other
 
+    def over(self, part: DrawnRows, white: Whitening) -> Objective:
+        """What a step on drawn rows makes least, by the same weights."""
+        return Objective(part.head, self.on(part.head), white, part.log_weight)
+
     def reconstruction(self, white: Whitening) -> tuple[Floats, Floats]:
         """(fold [d, k], constant [d]) with ``h' = fold h_K + constant``, of the coordinates' h_K."""
         rebuilding, shift = (each.double().cpu().numpy() for each in self.weights)
@@ -180,8 +184,7 @@ def refit(
             sampler = RowSampler(head, detection.log_alpha, rows=draws, seed=seed)
 
             def drawn() -> Objective:
-                part = sampler.draw()
-                return Objective(part.head, parameterisation.on(part.head), white, part.log_weight)
+                return parameterisation.over(sampler.draw(), white)
 
             fitting = fit_weights(
                 whole, sample.hidden, steps=steps, seed=seed, label="refit", drawn=drawn, share=sampler.share

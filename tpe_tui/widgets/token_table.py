@@ -224,8 +224,7 @@ class TokenBars(ListPane):
         A name with a ratio takes the others' room.
         """
         left = width - 2 - 2 * PROBABILITY
-        steered = [row.token_id for row in self.rows if row.token_id in self.ratios] if self.ratios else []
-        tags = [self._tag(token_id) for token_id in steered]
+        tags = [self._tag(row.token_id) for row in self.rows if row.token_id in self.ratios] if self.ratios else []
         least = NAME_CELLS + max(map(len, tags), default=0)
         change = CHANGE if left - CHANGE >= least or not tags else 0
         left -= change

@@ -76,9 +76,8 @@ def objective(head: OutputHead, detection: Detection) -> Objective:
 
 
 def drawn(whole: Objective, sampler: RowSampler) -> Objective:
-    part = sampler.draw()
     assert isinstance(whole.parameterisation, StateMap)
-    return Objective(part.head, whole.parameterisation.on(part.head), whole.white, part.log_weight)
+    return whole.parameterisation.over(sampler.draw(), whole.white)
 
 
 @given(
