@@ -196,6 +196,7 @@ def test_the_log_of_a_run_is_emptied_by_no_other(tmp_path: Path, monkeypatch: py
     descriptor = terminal._open_log()
     os.write(descriptor, b"mine\n")
     os.close(descriptor)
+    terminal._tidy(terminal.log_file())  # when leaving
     assert terminal.log_file().read_text() == "mine\n"
     assert (earlier.read_text(), running.read_text()) == ("a crash\n", "an instance beside this one\n")
     assert [path for path in old if path.exists()] == old[-(terminal.KEPT_LOGS - 1) :], "the newest stay"

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 from textual.message import Message
 
 from tpe_core.clamping import at_most
-from tpe_core.dynamics.recorded import is_log
-from tpe_core.dynamics.trajectory import Trajectory
 from tpe_core.errors import CancelledError, TpeError
 from tpe_core.options import DEMO, RunOptions
 from tpe_core.progress import Progress, Steps, attended
@@ -28,6 +26,7 @@ from tpe_tui.engine.messages import Answer, Failure, JobUpdate, Waiting
 from tpe_tui.engine.session import Session
 
 if TYPE_CHECKING:
+    from tpe_core.dynamics.trajectory import Trajectory
     from tpe_core.models.hub import CachedModel
 
 __all__ = ["EngineHost", "failure_of", "list_cached", "open_live", "read_dynamics"]
@@ -61,13 +60,13 @@ def read_dynamics(options: RunOptions, **asked: Any) -> Callable[[str], Steps[Tr
     """
 
     def read(name: str) -> Steps[Trajectory]:
+        from tpe_core.dynamics.recorded import bundled_trajectory, is_log
+
         if is_log(name):
             from tpe_core.dynamics.probe_log import follow
 
             return (yield from follow(Path(name)))
         if name == DEMO:
-            from tpe_core.dynamics.recorded import bundled_trajectory
-
             return bundled_trajectory()
         yield Progress("importing the engine", 0)
         from tpe_core.dynamics.plan import DynamicsOptions, dynamics

@@ -9,30 +9,30 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tpe_core.edits.intervention import Intervention
-from tpe_core.fit_summary import FitSummary
-from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
 from tpe_core.options import RunOptions
 from tpe_core.progress import Steps
-from tpe_core.pruning.results import PruningRequest, PruningResult
-from tpe_core.snapshots import (
-    DimensionDetail,
-    EncodingTable,
-    LostTokens,
-    NextTokens,
-    PromptCost,
-    PromptPositions,
-    PruningForecast,
-    TokenDetail,
-)
-from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
-from tpe_core.token_sets.summary import SetSummary
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tpe_core.edits.intervention import Intervention
+    from tpe_core.fit_summary import FitSummary
+    from tpe_core.generation.paired import Controls, PairedGeneration, PairRequest
     from tpe_core.models.hub import CachedModel
+    from tpe_core.pruning.results import PruningRequest, PruningResult
+    from tpe_core.snapshots import (
+        DimensionDetail,
+        EncodingTable,
+        LostTokens,
+        NextTokens,
+        PromptCost,
+        PromptPositions,
+        PruningForecast,
+        TokenDetail,
+    )
+    from tpe_core.steering.results import CalibratedRatios, DoseRequest, DoseResponse, MostAffected, TextsRead
+    from tpe_core.token_sets.summary import SetSummary
 
 __all__ = ["Lister", "Opener", "Session"]
 

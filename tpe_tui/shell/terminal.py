@@ -36,14 +36,13 @@ def _open_log() -> int:
     path = log_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _tidy(path)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError:
         return os.open(os.devnull, os.O_WRONLY)
 
 
 def _tidy(kept: Path) -> None:
-    """Forget the oldest logs of runs that have ended, but for `KEPT_LOGS`."""
+    """Forget the oldest logs of runs that have ended, but for `KEPT_LOGS`; when leaving, as a start is waited for."""
     from tpe_core.store import is_alive
 
     ended: list[tuple[float, Path]] = []
@@ -109,6 +108,7 @@ def guarded(app: EndsWithTerminal) -> Iterator[None]:
         for descriptor in (*saved, log):
             os.close(descriptor)
         _drop_if_empty(log_file())
+        _tidy(log_file())
 
 
 def _writer(descriptor: int) -> TextIO:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from tests.helpers.commands import commands
 from tpe_core.options import RunOptions
 from tpe_tui.cli.command_group import CommandGroup
-from tpe_tui.cli.conversion import LeanCommand
+from tpe_tui.cli.conversion import LeanCommand, _Conversion
 from tpe_tui.cli.main import COMMANDS, command_line
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, SHARED, TABLE, run_options, takes
 from tpe_tui.command_line import common_options
@@ -152,7 +153,66 @@ def test_options_that_were_not_given_are_not_converted(monkeypatch: pytest.Monke
     assert (converted, seen["size"], seen["share"], seen["where"], seen["word"]) == ([], 3, None, Path("here"), "a")
     assert not seen["names"]
     assert result("other", "--size", "5", "--word", "b", "--names", "c", "--no-flag") == 0
-    assert (converted, seen["size"], seen["names"]) == (["size", "names"], 5, ["c"])
+    assert (converted, seen["size"], seen["names"]) == ([], 5, ["c"]), "text and plain numbers need no converter"
     assert (seen["model"], seen["word"], seen["flag"]) == ("other", "b", False)
-    assert result("--size", "0") == 2
-    assert result("--share", "much") == 2
+    assert result("--where", "there", "--share", "0.25") == 0
+    assert (converted, seen["share"], seen["where"]) == (["where"], 0.25, Path("there"))
+    assert (result("--size", "0"), converted) == (2, ["size"])
+    assert (result("--share", "much"), converted) == (2, ["share"])
+
+
+TEXTS = (
+    "",
+    "7",
+    "0",
+    "-3",
+    "+4",
+    "007",
+    "1_0",
+    " 5",
+    "0.25",
+    "-1.5",
+    ".5",
+    "1e-3",
+    "nan",
+    "inf",
+    "\u0663",
+    "9" * 20,
+    "true",
+    "a",
+)
+
+
+def test_what_is_plain_is_read_as_typer_reads_it() -> None:
+    program = typer.main.get_command(command_line())
+    context = typer.Context(program)
+    params = [param for _, command in walked(program, context) for param in command.get_params(context)]
+    lean = [param for param in params if isinstance(param.get_runtime_param, _Conversion)]
+    assert len(lean) > 300
+    plain: set[type] = set()
+    for param in lean:
+        several = param.multiple or param.nargs == -1
+        for text in TEXTS:
+            value = (text, text) if several else text
+            here, typers = (
+                outcome(convert, value, param, context)
+                for convert in (param.get_runtime_param, param.get_runtime_param.make())
+            )
+            assert here == typers, f"{param.name} {text!r}"
+            plain.add(here[0])
+    assert {str, int, float, list} <= plain
+
+
+def outcome(conversion: Any, value: Any, param: Any, context: Any) -> tuple[type, str]:
+    """The type of what a text becomes and what it is, or how it is refused."""
+    try:
+        found = conversion.coerce(value, param=param, ctx=context)
+    except Exception as error:
+        return type(error), str(error)
+    return type(found), repr(found)
+
+
+def walked(command: Any, context: Any) -> Iterator[tuple[str, Any]]:
+    """Every command below one, with its name."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from walked(inner, context) if hasattr(inner, "commands") else [(name, inner)]
