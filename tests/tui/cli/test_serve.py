@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import signal
 import socket
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tpe_tui.browser.server import BrowserServer
 from tpe_tui.cli.main import main
 
 
@@ -60,14 +61,18 @@ def test_a_theme_or_a_text_that_is_not_there_is_refused_at_once(
 
 @pytest.mark.parametrize(("host", "warns"), [("127.0.0.1", False), ("0.0.0.0", True)])
 def test_it_prints_an_address_with_a_token_and_ends_by_an_interrupt(
-    host: str, warns: bool, capsys: pytest.CaptureFixture[str]
+    host: str, warns: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ending = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
-    ending.start()
-    try:
-        assert main(["serve", "--port", "0", "--host", host, *(["--allow-remote"] if warns else [])]) == 0
-    finally:
-        ending.cancel()
+    async def interrupted(self: BrowserServer, host: str, port: int, announce: Callable[[int], object]) -> None:
+        def told(taken: int) -> None:
+            announce(taken)
+            signal.raise_signal(signal.SIGINT)
+
+        await served(self, host, port, told)
+
+    served = BrowserServer.serve
+    monkeypatch.setattr(BrowserServer, "serve", interrupted)
+    assert main(["serve", "--port", "0", "--host", host, *(["--allow-remote"] if warns else [])]) == 0
     out, err = capsys.readouterr()
     address = out.splitlines()[0]
     assert address.startswith("http://127.0.0.1:")
