@@ -86,11 +86,12 @@ class JobsScreen(ListStudy):
 
     def _fields(self) -> tuple[Field, ...]:
         jobs = self.workspace.jobs
-        running = [record for record in jobs.active if record.state == "running"]
-        queued = len(jobs.active) - len(running)
+        running = [record for record in jobs.waited_for if record.state == "running"]
+        queued, behind = len(jobs.waited_for) - len(running), len(jobs.active) - len(jobs.waited_for)
         return (
             Field(f"{len(running)} running" if running else "nothing is running", 1),
             Field(f"{queued} queued" if queued else "", 2),
+            Field(f"{behind} in the background" if behind else "", 3, "muted"),
             Field(f"{len(jobs.ended)} ended" if jobs.ended else "", 4, "muted"),
         )
 

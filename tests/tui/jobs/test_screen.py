@@ -19,6 +19,7 @@ from tpe_tui.generation.screen import GenerateScreen
 from tpe_tui.jobs.screen import JobsScreen
 from tpe_tui.steering.screen import SteerScreen
 from tpe_tui.sweep.screen import SweepScreen
+from tpe_tui.workspace import CallbackJob
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,24 @@ async def test_several_jobs_are_queued_from_their_screens_and_all_end_with_what_
         assert "4,096 positions" in ended["done steering study"]
         assert "200 tokens" in ended["done generate"]
         assert app.workspace.history.intervention.replacement == "refit"
+
+
+async def test_what_nobody_asked_for_is_in_the_background_and_not_queued(start: Start) -> None:
+    async with start(FakeSession()) as (app, pilot):
+        await until(pilot, lambda: not app.workspace.jobs.active)
+        gate = Gate(0)
+
+        def look() -> Steps[None]:
+            gate()
+            yield Progress("looking", 0)
+
+        app.workspace.queue(CallbackJob("look", look, lambda update: None), background=True)
+        await pilot.press("J")
+        assert [" ".join(row.split()[:2]) for row in rows(app)] == ["▸background look", "●done opening"]
+        status = lines(app.screen.status)[0]  # type: ignore[attr-defined]
+        assert ("nothing is running" in status, "1 in the background" in status) == (True, True)
+        assert "queued" not in status
+        gate.open()
 
 
 async def test_a_job_that_ended_opens_its_screen_with_its_result(start: Start) -> None:
