@@ -88,8 +88,9 @@ class JobTable(ListPane):
         """One job."""
         record, now = self._rows[index], self._jobs.clock()
         mark, role = MARKS[record.state]
-        state = "background" if record.quiet and record.is_active else record.state
-        state = "cancelling" if record.is_cancelling and record.is_active else state
+        state: str = record.state
+        if record.is_active and (record.is_cancelling or record.quiet):
+            state = "cancelling" if record.is_cancelling else "background"
         share = record.progress.fraction if record.progress is not None else None
         share = 1.0 if record.state == "done" else share
         left = record.left.seconds if record.state == "running" else None
