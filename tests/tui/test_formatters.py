@@ -77,7 +77,6 @@ OTHERS = {  # text with numbers in it that are given, not measured; or no number
     "tpe_tui.cli.prune_tables._band", "tpe_tui.cli.kl_tables._nats", "tpe_tui.cli.kl_tables._share",
     "tpe_tui.dialogs.model_picker._fit_path", "tpe_tui.dialogs.model_picker._date",
     "tpe_tui.browser.address.shown_address", "tpe_tui.cli.atlas_tables._cell", "tpe_tui.cli.demo_tables._span",
-    "tpe_tui.dynamics.table.thumb",
 }  # fmt: skip
 SIZES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "k": 1e3, "M": 1e6}
 NUMBERS = {"float", "int", "float | None"}

@@ -10,34 +10,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container
 from textual.content import Content
 from textual.screen import Screen
 
 from tpe_core.continued_training.folder import PROBE, run_folder
 from tpe_core.edits.intervention import Intervention
 from tpe_core.outputs import shown_path
+from tpe_core.tables import check_table_file
 from tpe_tui.cells import clock_or_date, escape_controls
-from tpe_tui.command_line import experiment_lines
+from tpe_tui.command_line import default_name, experiment_lines
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.error import TextScreen
-from tpe_tui.dynamics.experiment_state import ExperimentState, check_folder, measure_of
+from tpe_tui.dialogs.saving import ask_where
+from tpe_tui.dynamics.experiment_state import ExperimentState, Row, check_folder, measure_of
 from tpe_tui.dynamics.experiment_table import RunsTable, mark_of
 from tpe_tui.dynamics.explanation import experiment_explanation, experiment_facts
-from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepFigure, TrajectoryPlot
+from tpe_tui.dynamics.page import TrainingPage
+from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepFigure
 from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.state import SHAPES
 from tpe_tui.sizes import short_name
 from tpe_tui.study import COMMON_KEYS, FAR, StudyScreen, bindings
 from tpe_tui.widgets.bars import Field
-from tpe_tui.widgets.plot_base import FigurePlot
 
 __all__ = ["ExperimentScreen", "ask_folder"]
 
-TALL = 34  # lines from which two plots fit above each other
 LOOK_SECONDS = 1.0
 
 KEYS: tuple[tuple[str, str, str], ...] = (
@@ -56,6 +54,7 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("mask.toggle", "hide", "hide the variant's curve, or draw it again"),
     ("y", "log", "logarithmic or linear steps"),
     ("i", "facts", "what is trained on what, and why runs ended early"),
+    ("out.export", "export", "export every figure over seeds, as read so far, as CSV, JSON, Markdown or Parquet"),
     ("run.open", "open", "another experiment's folder"),
     ("run.rerun", "start", "read the folder anew"),
     ("pane.dims", "checkpoints", "the first page: checkpoints and logs"),
@@ -78,22 +77,22 @@ NOTES = (
 )
 
 
-class ExperimentScreen(StudyScreen):
+class ExperimentScreen(TrainingPage):
     """Over the first page; or, where `checkpoints` makes that page, the base of an app that has no model."""
 
     NAME, KEYS, FOOTER, NOTES = "Experiment", KEYS, FOOTER, NOTES
     COUNTED = frozenset({"row", "move", "measure", "scenario", "mask"})
     OF_MODEL = False
+    STAYS = "second", "first", "pane.dims"
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
     def __init__(
         self, reader: DynamicsReader, checkpoints: Callable[[], Screen[Intervention | None]] | None = None
     ) -> None:
-        super().__init__(reader.workspace)
-        self.reader = reader
-        self.checkpoints = checkpoints
-        self.plots = (TrajectoryPlot("figure"), TrajectoryPlot("beside"))
         self.runs_table = RunsTable(reader.experiment.state)
+        super().__init__(reader, self.runs_table, checkpoints is not None)
+        self.checkpoints = checkpoints
+        self._exported = ""
 
     @property
     def state(self) -> ExperimentState:
@@ -101,27 +100,19 @@ class ExperimentScreen(StudyScreen):
         return self.reader.experiment.state
 
     @property
+    def looked_at(self) -> ExperimentState:
+        """The same."""
+        return self.state
+
+    @property
     def subject(self) -> str:
         """The folder."""
         return "no folder" if self.state.folder is None else short_name(escape_controls(str(self.state.folder)))
 
-    @property
-    def tall(self) -> bool:
-        """Whether two plots fit above each other."""
-        return self.size.height >= TALL
-
-    def compose_panes(self) -> ComposeResult:
-        """The plots, and the table below them."""
-        with Container(id="trajectories"):
-            yield from self.plots
-        yield self.runs_table
-
     def on_mount(self) -> None:
         """Look now, and again and again."""
-        self.runs_table.focus()
         self.reader.experiment.look()
         self.set_interval(LOOK_SECONDS, self.reader.experiment.look)
-        self.show()
 
     # what is shown
 
@@ -144,7 +135,7 @@ class ExperimentScreen(StudyScreen):
         self.runs_table.display = bool(state.plan) and not state.problem
         self.runs_table.border_title = Content(self.runs_table.title(self.size.width - 4))
         self.runs_table.renew()
-        self.show_bars(self._fields(), {"leave": "Quit"} if self.checkpoints is not None else {})
+        self.show_bars(self._fields(), self.labels)
 
     def _nothing(self, figure: str) -> tuple[str, ...]:
         """Why a plot has no curve."""
@@ -196,16 +187,6 @@ class ExperimentScreen(StudyScreen):
 
     # keys
 
-    def action_row(self, rows: int) -> None:
-        """Another variant or run."""
-        self.state.move_row(rows)
-        self.show()
-
-    def action_move(self, steps: int) -> None:
-        """Another step."""
-        self.state.move(steps)
-        self.show()
-
     def action_measure(self, by: int) -> None:
         """Another figure."""
         self.state.turn_figure(by)
@@ -240,14 +221,28 @@ class ExperimentScreen(StudyScreen):
             self.say(f"{self.state.variant} is {'drawn' if shown else 'hidden'}")
         self.show()
 
-    def action_log(self) -> None:
-        """Logarithmic or linear."""
-        self.state.log = not self.state.log
-        self.show()
-
     def action_facts(self) -> None:
         """Everything that is known beside the figures."""
         self.frame.push_screen(TextScreen("Facts", experiment_facts(self.state), self.frame.copy_text))
+
+    def action_export(self) -> None:
+        """Type where to, then write."""
+        read = self.state.read
+        if read is None or not read.result.runs:
+            self.say("no run has saved figures yet: there is nothing to export", "warn")
+            return
+        table = read.result.to_table()
+
+        def check(path: Path, replace: bool) -> None:
+            check_table_file(path, table, replace=replace)
+
+        def write(path: Path, replace: bool) -> None:
+            self._exported = str(path)
+            self.reader.write_table(table, path, replace)
+
+        hint = "a figure of a variant at a step a line, over seeds: .csv, .json, .md or .parquet"
+        name = self._exported or default_name("tpe-experiment", str(self.state.folder)).removesuffix(".json") + ".csv"
+        ask_where(self.frame, "export the figures to", name, hint, check, write)
 
     def action_open(self) -> None:
         """Type another folder."""
@@ -279,44 +274,16 @@ class ExperimentScreen(StudyScreen):
         paths = [run_folder(state.folder, key) / PROBE for key in keys]
         return [path for path in paths if path.exists()][: len(SHAPES)]
 
-    def action_stay(self) -> None:
-        """This page, which is shown already."""
-        self.say(f"this is the second page; {self.key('pane.dims')} leads to the first")
-
-    def action_back(self) -> None:
-        """Back to the first page; where this is the base, the way out is another key."""
-        if self.checkpoints is not None:
-            self.say(f"{self.key('q')} leaves")
-            self.show()
-        else:
-            self.dismiss(None)
-
-    def action_leave(self) -> None:
-        """Back to the first page, or out of the app."""
-        if self.checkpoints is not None:
-            self.frame.ask_to_leave()
-        else:
-            self.dismiss(None)
-
     def headless(self) -> str:
         """The command lines of what is shown."""
         if self.state.folder is None:
             return "# no folder is open"
         return experiment_lines(str(self.state.folder), list(map(str, self._logs())))
 
-    @on(RunsTable.Picked)
-    def _picked(self, event: RunsTable.Picked) -> None:
-        event.stop()
-        self.state.row = event.row
-        self.show()
-
-    @on(FigurePlot.Pointed)
-    def _pointed(self, event: FigurePlot.Pointed) -> None:
-        event.stop()
-        picture = self.plots[0].picture
-        if picture is not None:
-            self.state.go(picture.axis.nearest(event.share))
-        self.show()
+    def pick(self, row: Row | None, column: int | None) -> None:
+        """A variant or a run."""
+        if row is not None:
+            self.state.row = row
 
 
 def ask_folder(screen: StudyScreen, reader: DynamicsReader, then: Callable[[], object]) -> None:

@@ -6,21 +6,17 @@ It is the plot's legend. The figures are those of ``train-on.json``; one of an e
 from __future__ import annotations
 
 import math
-from typing import ClassVar
-
-from textual import events
-from textual.message import Message
+from collections.abc import Sequence
 
 from tpe_core.continued_training.results import Key
 from tpe_tui.cells import count, escape_controls, fit
 from tpe_tui.dynamics.experiment_state import MARKS, ExperimentState, Row
-from tpe_tui.dynamics.table import figure, thumb
-from tpe_tui.widgets.curve_style import CURVE_ROLES
-from tpe_tui.widgets.line_widget import Line, LineWidget
+from tpe_tui.dynamics.row_table import RowTable
+from tpe_tui.dynamics.table import figure
+from tpe_tui.widgets.line_widget import Line
 
-__all__ = ["HEAD_ROWS", "RunsTable", "mark_of"]
+__all__ = ["RunsTable", "mark_of"]
 
-HEAD_ROWS = 2
 NAME_CELLS, STATE_CELLS, WIDE_STATE = 13, 12, 24
 BESIDE = ("loss.heldout", "gap.heldout", "kl.heldout")
 TITLES = ("loss", "gap", "KL")
@@ -33,42 +29,23 @@ def mark_of(variant: str) -> tuple[str, str]:
     return MARKS.get(variant, ("×", "curve5"))
 
 
-class RunsTable(LineWidget):
+class RunsTable(RowTable[Row]):
     """A row for each variant and run; a click puts the cursor on one."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = CURVE_ROLES
-
-    can_focus = True
-
-    class Picked(Message):
-        """A row was clicked."""
-
-        def __init__(self, row: Row) -> None:
-            super().__init__()
-            self.row = row
+    HEAD_ROWS = 2
 
     def __init__(self, state: ExperimentState) -> None:
         super().__init__("experiment-table")
         self.state = state
-        self.top = 0
-        self._rows: tuple[Row, ...] = ()
 
-    def renew(self) -> None:
-        """The state is another one: keep its row in view, and paint."""
-        self._rows = self.state.rows
-        room = self._room
-        at = self._rows.index(self.state.row) if self.state.row in self._rows else 0
-        self.top = max(0, min(self.top, at, len(self._rows) - room), at - room + 1)
-        self.repaint()
-
-    def on_resize(self) -> None:
-        """The row under the cursor stays in view."""
-        super().on_resize()
-        self.renew()
+    def row_keys(self) -> Sequence[Row]:
+        """The variants, each with its runs."""
+        return self.state.rows
 
     @property
-    def _room(self) -> int:
-        return max(1, self.size.height - HEAD_ROWS)
+    def here(self) -> Row | None:
+        """The variant or run under the cursor."""
+        return self.state.row
 
     @property
     def _state_cells(self) -> int:
@@ -79,22 +56,14 @@ class RunsTable(LineWidget):
         """How wide a column of figures is."""
         return max(7, min(12, (self.size.width - NAME_CELLS - self._state_cells - 1) // 6))
 
-    def line(self, y: int, width: int) -> tuple[Line, str]:
-        """Two lines of head, then a row a line."""
-        if y < HEAD_ROWS:
-            return self._head(y), "row"
-        index = self.top + y - HEAD_ROWS
-        if index >= len(self._rows):
-            return [], "row"
-        row = self._rows[index]
-        here = row == self.state.row
-        line: Line = [("▸" if here else " ", "key")]
-        line += self._run(row) if len(row) == 4 else self._variant(row[2])
+    def row(self, key: Row, width: int, thumb: str) -> Line:
+        """A run, or a variant over its seeds."""
+        line = self._run(key) if len(key) == 4 else self._variant(key[2])
         used = sum(len(text) for text, _ in line)
-        line.append((thumb(y - HEAD_ROWS, self._room, len(self._rows), self.top).rjust(max(1, width - used)), "muted"))
-        return line, "cursor" if here else "row"
+        return [*line, (thumb.rjust(max(1, width - used)), "muted")]
 
-    def _head(self, y: int) -> Line:
+    def head(self, y: int, width: int) -> Line:
+        """Which step and figure, then the columns."""
         state, cells = self.state, self._cells
         at = state.at
         if y == 0:
@@ -166,25 +135,3 @@ class RunsTable(LineWidget):
             text = f" {state.scenario} · mask {state.mask} "
         text = escape_controls(text)
         return fit(text, min(len(text), max(8, width)))
-
-    def on_click(self, event: events.Click) -> None:
-        """Put the cursor there."""
-        at = event.get_content_offset(self)
-        index = -1 if at is None else self.top + at.y - HEAD_ROWS
-        if at is not None and at.y >= HEAD_ROWS and index < len(self._rows):
-            self.post_message(self.Picked(self._rows[index]))
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """The next row."""
-        event.stop()
-        self._scroll(1)
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """The row before."""
-        event.stop()
-        self._scroll(-1)
-
-    def _scroll(self, rows: int) -> None:
-        if self.state.row in self._rows:
-            at = max(0, min(self._rows.index(self.state.row) + rows, len(self._rows) - 1))
-            self.post_message(self.Picked(self._rows[at]))

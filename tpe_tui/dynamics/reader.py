@@ -15,6 +15,7 @@ from tpe_core.dynamics.trajectory import Trajectory
 from tpe_core.dynamics.trajectory_file import write_trajectories
 from tpe_core.outputs import shown_path
 from tpe_core.progress import Progress, Steps
+from tpe_core.tables import Table, write_table
 from tpe_tui.cells import escape_controls
 from tpe_tui.dynamics.experiment_reader import ExperimentReader
 from tpe_tui.dynamics.state import DynamicsState, Status
@@ -160,6 +161,10 @@ class DynamicsReader:
         self.workspace.ask(
             EXPORT, lambda: write_trajectories(path, found, replace=replace), self.answer, of_session=False
         )
+
+    def write_table(self, table: Table, path: Path, replace: bool) -> None:
+        """Ask the engine to write a table; `answer` says what came of it."""
+        self.workspace.ask(EXPORT, lambda: write_table(table, path, replace=replace), self.answer, of_session=False)
 
     def answer(self, message: Answer) -> None:
         """The data are written, or could not be."""

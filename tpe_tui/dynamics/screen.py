@@ -9,10 +9,7 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container
 from textual.content import Content
 
 from tpe_core.continued_training.folder import experiment_of
@@ -25,18 +22,16 @@ from tpe_tui.dialogs.error import TextScreen
 from tpe_tui.dialogs.saving import ask_where
 from tpe_tui.dynamics.experiment_screen import ExperimentScreen, ask_folder
 from tpe_tui.dynamics.explanation import explanation, facts
-from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepFigure, TrajectoryPlot
+from tpe_tui.dynamics.page import TrainingPage
+from tpe_tui.dynamics.plot import StepAxis, StepCurve, StepFigure
 from tpe_tui.dynamics.reader import DynamicsReader
 from tpe_tui.dynamics.state import FAMILIES, DynamicsState, Source, quantity
 from tpe_tui.dynamics.table import DynamicsTable
 from tpe_tui.sizes import short_name
 from tpe_tui.study import COMMON_KEYS, FAR, StudyScreen, bindings
 from tpe_tui.widgets.bars import Field
-from tpe_tui.widgets.plot_base import FigurePlot
 
 __all__ = ["DynamicsScreen"]
-
-TALL = 34  # lines from which two plots fit above each other
 
 KEYS: tuple[tuple[str, str, str], ...] = (
     ("move.down", "row(1)", "next quantity"),
@@ -78,22 +73,19 @@ NOTES = (
 )
 
 
-class DynamicsScreen(StudyScreen):
+class DynamicsScreen(TrainingPage):
     """Over the inspector, or, as the `base`, the one screen of an app that has no model."""
 
     NAME, KEYS, FOOTER, NOTES = "Training dynamics", KEYS, FOOTER, NOTES
     COUNTED = frozenset({"row", "move"})
     SHOWN: ClassVar[dict[str, str]] = {**StudyScreen.SHOWN, "minus": "-"}
+    STAYS = "first", "second", "pane.tokens"
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS, ALSO)
 
     def __init__(self, reader: DynamicsReader, base: bool = False, over_experiment: bool = False) -> None:
         """`over_experiment` says that it lies over its own second page."""
-        super().__init__(reader.workspace)
-        self.reader = reader
-        self.base = base
+        super().__init__(reader, DynamicsTable(reader.state), base)
         self.over_experiment = over_experiment
-        self.plots = (TrajectoryPlot("encoding"), TrajectoryPlot("beside"))
-        self.dynamics_table = DynamicsTable(reader.state)
         self._exported = ""
 
     @property
@@ -102,26 +94,15 @@ class DynamicsScreen(StudyScreen):
         return self.reader.state
 
     @property
+    def looked_at(self) -> DynamicsState:
+        """The same."""
+        return self.state
+
+    @property
     def subject(self) -> str:
         """The source under the cursor."""
         source = self.state.source
         return "no source" if source is None else short_name(self.state.short(source))
-
-    @property
-    def tall(self) -> bool:
-        """Whether two plots fit above each other."""
-        return self.size.height >= TALL
-
-    def compose_panes(self) -> ComposeResult:
-        """The plots, and the table below them."""
-        with Container(id="trajectories"):
-            yield from self.plots
-        yield self.dynamics_table
-
-    def on_mount(self) -> None:
-        """What is there already."""
-        self.dynamics_table.focus()
-        self.show()
 
     # what is shown
 
@@ -143,10 +124,10 @@ class DynamicsScreen(StudyScreen):
                 plot.show(picture, () if picture.curves else (nothing,))
                 plot.border_title = self._title(families)
         known = any(source.points for source in state.sources)
-        self.dynamics_table.display = known
-        self.dynamics_table.border_title = self._table_title()
-        self.dynamics_table.renew()
-        self.show_bars(self._fields(), {"leave": "Quit"} if self.base else {})
+        self.table.display = known
+        self.table.border_title = self._table_title()
+        self.table.renew()
+        self.show_bars(self._fields(), self.labels)
 
     def _families(self, at: int, two: bool) -> tuple[str, ...]:
         """What a plot draws. Two plots: the encoding, and what is beside it. One: all on one scale."""
@@ -215,16 +196,6 @@ class DynamicsScreen(StudyScreen):
 
     # keys
 
-    def action_row(self, rows: int) -> None:
-        """Another quantity."""
-        self.state.move_row(rows)
-        self.show()
-
-    def action_move(self, steps: int) -> None:
-        """Another step."""
-        self.state.move(steps)
-        self.show()
-
     def action_halfway(self) -> None:
         """A half-way step."""
         self.say(self.state.next_halfway() or "no half-way step is known of this source", "row")
@@ -240,11 +211,6 @@ class DynamicsScreen(StudyScreen):
         """Draw or hide all of its kind."""
         if not self.state.toggle_family():
             self.say("there are not marks enough for all of these: hide others first, or draw one by one", "warn")
-        self.show()
-
-    def action_log(self) -> None:
-        """Logarithmic or linear."""
-        self.state.log = not self.state.log
         self.show()
 
     def action_source(self, sources: int) -> None:
@@ -330,42 +296,13 @@ class DynamicsScreen(StudyScreen):
             experiment.open(folder)
         self.frame.push_screen(ExperimentScreen(self.reader))
 
-    def action_stay(self) -> None:
-        """This page, which is shown already."""
-        self.say(f"this is the first page; {self.key('pane.tokens')} leads to the second")
-
-    def action_back(self) -> None:
-        """Back to the inspector; where there is none, the way out is another key."""
-        if self.base:
-            self.say(f"{self.key('q')} leaves")
-            self.show()
-        else:
-            self.dismiss(None)
-
-    def action_leave(self) -> None:
-        """Back to the inspector, or out of the app."""
-        if self.base:
-            self.frame.ask_to_leave()
-        else:
-            self.dismiss(None)
-
     def headless(self) -> str:
         """The command lines that measure what is shown."""
         return dynamics_lines([source.name for source in self.state.sources], self.reader.words)
 
-    @on(DynamicsTable.Picked)
-    def _picked(self, event: DynamicsTable.Picked) -> None:
-        event.stop()
-        if event.key is not None:
-            self.state.pick(event.key)
-        if event.source is not None:
-            self.state.selected = event.source
-        self.show()
-
-    @on(FigurePlot.Pointed)
-    def _pointed(self, event: FigurePlot.Pointed) -> None:
-        event.stop()
-        picture = self.plots[0].picture
-        if picture is not None:
-            self.state.go(picture.axis.nearest(event.share))
-        self.show()
+    def pick(self, row: str | None, column: int | None) -> None:
+        """A quantity, a source, or both."""
+        if row is not None:
+            self.state.pick(row)
+        if column is not None:
+            self.state.selected = column

@@ -6,19 +6,15 @@ The figures are those of `DynamicsState`; a source without a checkpoint at that 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
-
-from textual import events
-from textual.message import Message
+from collections.abc import Sequence
 
 from tpe_tui.cells import count, escape_controls, fit, four_decimals
-from tpe_tui.dynamics.state import DynamicsState, Quantity, Source
-from tpe_tui.widgets.curve_style import CURVE_ROLES
-from tpe_tui.widgets.line_widget import Line, LineWidget
+from tpe_tui.dynamics.row_table import RowTable
+from tpe_tui.dynamics.state import DynamicsState, Source, quantity
+from tpe_tui.widgets.line_widget import Line
 
-__all__ = ["HEAD_ROWS", "DynamicsTable", "figure", "thumb"]
+__all__ = ["DynamicsTable", "figure"]
 
-HEAD_ROWS = 3
 NAME_CELLS = 22
 LEAST, MOST = 12, 34  # cells of a column
 BOTH = 24  # cells from which a column has the last value as well
@@ -36,50 +32,25 @@ def figure(value: float) -> str:
     return four_decimals(value)
 
 
-def thumb(y: int, room: int, rows: int, top: int) -> str:
-    """The scroll bar's cell in line `y` below the head, of a table with `room` lines for `rows`, from row `top` on."""
-    if rows <= room:
-        return " "
-    size = max(1, room * room // rows)
-    start = round((room - size) * top / max(1, rows - room))
-    return "▐" if start <= y < start + size else " "
-
-
-class DynamicsTable(LineWidget):
+class DynamicsTable(RowTable[str]):
     """A row for each quantity; a click puts the cursor on one, and on a source."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = CURVE_ROLES
-
-    can_focus = True
-
-    class Picked(Message):
-        """A row was clicked, and in it perhaps a source's column."""
-
-        def __init__(self, key: str | None, source: int | None) -> None:
-            super().__init__()
-            self.key = key
-            self.source = source
+    HEAD_ROWS = 3
 
     def __init__(self, state: DynamicsState) -> None:
         super().__init__("dynamics-table")
         self.state = state
-        self.top = 0
-        self._rows: tuple[Quantity, ...] = ()
         self._marks: dict[tuple[str, str], tuple[str, str]] = {}
 
-    def renew(self) -> None:
-        """The state is another one: keep its row in view, and paint."""
-        self._rows, self._marks = self.state.quantities, self.state.marks()
-        keys = [row.key for row in self._rows]
-        room = max(1, self.size.height - HEAD_ROWS)
-        at = keys.index(self.state.row) if self.state.row in keys else 0
-        self.top = max(0, min(self.top, at, len(keys) - room), at - room + 1)
-        self.repaint()
+    def row_keys(self) -> Sequence[str]:
+        """The quantities that were measured."""
+        self._marks = self.state.marks()
+        return [each.key for each in self.state.quantities]
 
-    def on_resize(self) -> None:
-        """The row under the cursor stays in view."""
-        super().on_resize()
-        self.renew()
+    @property
+    def here(self) -> str:
+        """The quantity under the cursor."""
+        return self.state.row
 
     # columns
 
@@ -97,28 +68,24 @@ class DynamicsTable(LineWidget):
         first = max(0, min(self.state.selected - fits + 1, len(sources) - fits))
         return sources[first : first + fits]
 
+    def column_at(self, x: int) -> int | None:
+        """The source whose column it is."""
+        column = (x - NAME_CELLS) // self.cells if x >= NAME_CELLS else -1
+        columns = self.columns
+        return columns[column][0] if 0 <= column < len(columns) else None
+
     # lines
 
-    def line(self, y: int, width: int) -> tuple[Line, str]:
-        """Three lines of head, then a quantity a line."""
-        if y < HEAD_ROWS:
-            return self._head(y), "row"
-        index = self.top + y - HEAD_ROWS
-        if index >= len(self._rows):
-            return [], "row"
-        row = self._rows[index]
-        here = row.key == self.state.row
-        drawn = row.key in self.state.drawn
-        line: Line = [
-            ("▸" if here else " ", "key"),
-            (fit(row.label, NAME_CELLS - 2), "row" if drawn else "muted"),
-            (thumb(y - HEAD_ROWS, max(1, self.size.height - HEAD_ROWS), len(self._rows), self.top), "muted"),
-        ]
+    def row(self, key: str, width: int, thumb: str) -> Line:
+        """A quantity: its value at the cursor's step and its last one, of every source."""
+        drawn = key in self.state.drawn
+        line: Line = [(fit(quantity(key).label, NAME_CELLS - 2), "row" if drawn else "muted"), (thumb, "muted")]
         for _, source in self.columns:
-            line += self._cell(source, row.key)
-        return line, "cursor" if here else "row"
+            line += self._cell(source, key)
+        return line
 
-    def _head(self, y: int) -> Line:
+    def head(self, y: int, width: int) -> Line:
+        """The sources by name, their checkpoints at the cursor, their half-way steps."""
         at = self.state.at
         step = "no step yet" if at is None else f"step {count(at)}"
         name = (f" {step}", " checkpoint", " half-way R² · all")[y]
@@ -183,30 +150,3 @@ class DynamicsTable(LineWidget):
         ]
         last = fit(figure(state.last(source, key)) if both else "", self.cells - 3 - VALUE, right=True)
         return [*line, (last, "muted")]
-
-    def on_click(self, event: events.Click) -> None:
-        """Put the cursor there."""
-        at = event.get_content_offset(self)
-        if at is None:
-            return
-        index = self.top + at.y - HEAD_ROWS
-        key = self._rows[index].key if at.y >= HEAD_ROWS and index < len(self._rows) else None
-        column = (at.x - NAME_CELLS) // self.cells if at.x >= NAME_CELLS else -1
-        columns = self.columns
-        self.post_message(self.Picked(key, columns[column][0] if 0 <= column < len(columns) else None))
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """The next row."""
-        event.stop()
-        self._scroll(1)
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """The row before."""
-        event.stop()
-        self._scroll(-1)
-
-    def _scroll(self, rows: int) -> None:
-        keys = [row.key for row in self._rows]
-        if self.state.row in keys:
-            at = max(0, min(keys.index(self.state.row) + rows, len(keys) - 1))
-            self.post_message(self.Picked(keys[at], None))

@@ -12,6 +12,7 @@ import pytest
 from rich.cells import cell_len
 from textual.content import Content
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.helpers.experiment_folders import planned, record_of, write_experiment, write_run
 from tests.tui.helpers import lines, type_line, until
@@ -237,3 +238,28 @@ async def test_nothing_measured_yet_is_said(opened: Open, tmp_path: Path) -> Non
 async def test_the_command_line_names_the_folder(opened: Open, folder: Path) -> None:
     async with opened(folder) as (app, _):
         assert f"tpe train-on --screen --out {folder}" in page(app).headless()
+
+
+async def test_the_figures_over_seeds_are_exported(opened: Open, folder: Path, tmp_path: Path) -> None:
+    path, other = tmp_path / "figures.csv", tmp_path / "other.csv"
+    other.write_text("name,value\n")
+    async with opened(folder) as (app, pilot):
+        await pilot.press("e")
+        assert isinstance(app.screen, Ask)
+        assert app.screen.query_one(Input).value == "tpe-experiment-runs.csv"
+        await type_line(pilot, str(other))
+        assert isinstance(app.screen, Ask), "a file of another kind is not replaced"
+        await type_line(pilot, str(path))
+        await until(pilot, path.exists)
+        await until(pilot, lambda: "written to" in app.workspace.status.text)
+        assert path.read_text() == read_experiment(folder).to_table().csv()
+        await pilot.press("e")
+        assert app.screen.query_one(Input).value == str(path), "where the last one went"
+
+
+async def test_nothing_is_exported_before_there_is_a_figure(opened: Open, tmp_path: Path) -> None:
+    write_experiment(tmp_path / "none", done=-1)
+    async with opened(tmp_path / "none") as (app, pilot):
+        await pilot.press("e")
+        assert isinstance(app.screen, ExperimentScreen)
+        assert "nothing to export" in app.workspace.status.text

@@ -24,7 +24,7 @@ from tpe_tui.dialogs.error import TextScreen
 from tpe_tui.dynamics.app import DynamicsApp
 from tpe_tui.dynamics.screen import DynamicsScreen
 from tpe_tui.dynamics.state import SHAPES, DynamicsState
-from tpe_tui.dynamics.table import HEAD_ROWS, figure
+from tpe_tui.dynamics.table import DynamicsTable, figure
 from tpe_tui.inspector.screen import InspectScreen
 from tpe_tui.shell.engine_app import EngineApp
 
@@ -74,7 +74,7 @@ def drawn(app: EngineApp) -> str:
 
 
 def table(app: EngineApp) -> list[str]:
-    return lines(dynamics_screen(app).dynamics_table)
+    return lines(dynamics_screen(app).table)
 
 
 def title(app: EngineApp, plot: int = 0) -> str:
@@ -233,7 +233,9 @@ async def test_the_table_has_the_figures_at_the_cursor(alone: Open) -> None:
         await pilot.press("h", "h", "h")
         step = STEPS[-4]
         assert state.at == step
-        rows = {row.key: line for row, line in zip(state.quantities, table(app)[HEAD_ROWS:], strict=False)}
+        rows = {
+            row.key: line for row, line in zip(state.quantities, table(app)[DynamicsTable.HEAD_ROWS :], strict=False)
+        }
         assert "step 128" in table(app)[0]
         assert "step128 = step256" in table(app)[1]
         for key, attribute in (("r2_adjusted", "r2_adjusted"), ("r2", "r2"), ("r2_heldout_vocab", "r2_heldout_vocab")):
@@ -393,7 +395,7 @@ async def test_removing_what_is_read_stops_reading_it(alone: Open, reader: FakeR
 async def test_the_mouse_points_and_picks(alone: Open) -> None:
     async with alone("demo", "flawed") as (app, pilot):
         screen, state = dynamics_screen(app), app.reader.state
-        await pilot.click(screen.dynamics_table, offset=(60, 1 + HEAD_ROWS + 2))
+        await pilot.click(screen.table, offset=(60, 1 + DynamicsTable.HEAD_ROWS + 2))
         assert (state.row, state.selected) == ("r2_heldout_vocab", 1)
         await pilot.click(screen.plots[0], offset=(8, 5))
         assert state.at == 0
@@ -410,7 +412,7 @@ async def test_the_row_under_the_cursor_stays_in_view(alone: Open) -> None:
         assert app.reader.state.row == keys[-1]
         assert any(line.startswith("▸") for line in table(app))
         await pilot.press("j")
-        assert table(app)[HEAD_ROWS].startswith("▸adj R²")
+        assert table(app)[DynamicsTable.HEAD_ROWS].startswith("▸adj R²")
 
 
 @pytest.mark.parametrize("size", [(60, 16), (79, 20), (120, 28), (200, 60)])
@@ -418,7 +420,7 @@ async def test_other_sizes_keep_their_lines(alone: Open, size: tuple[int, int]) 
     async with alone("demo", "flawed", "runs/other", size=size) as (app, pilot):
         assert "●" in drawn(app)
         assert all(cell_len(line) <= size[0] for line in table(app))
-        assert "adj R²" in table(app)[HEAD_ROWS]
+        assert "adj R²" in table(app)[DynamicsTable.HEAD_ROWS]
         await pilot.press("tab", "tab")
         assert "▸■ other" in table(app)[0], "the selected source is among those that fit"
         await pilot.resize_terminal(50, 12)
