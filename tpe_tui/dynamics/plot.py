@@ -65,9 +65,9 @@ class StepAxis:
         return min(self.steps, key=lambda step: abs(self.place(step) - place))
 
     def marks(self, count: int) -> list[tuple[float, str]]:
-        """About `count` places with the steps that are there: powers of ten, or round numbers."""
+        """At most about `count` places with the steps that are there: powers of ten, or round numbers; whole ones."""
         if not self.log:
-            return [(value, _short(value)) for value in ticks(self.low, self.high, count)]
+            return [(value, _short(value)) for value in ticks(self.low, self.high, count) if value == round(value)]
         first = [(self.zero, "0")] if self.steps[0] <= 0 else []
         begin = self.place(next(step for step in self.steps if step > 0))
         powers = range(math.floor(begin), math.floor(self.high) + 1)

@@ -155,3 +155,11 @@ def test_what_is_not_measured_is_not_drawn() -> None:
     rows = text_of(StepFigure(axis=StepAxis(STEPS, True), curves=(curve([math.nan] * len(STEPS)),), cursor=30))
     assert not cells(rows, "●")
     assert not cells(rows, "½")
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 7, 10, 40, 1000])
+@pytest.mark.parametrize("count", [2, 5, 21])
+def test_a_linear_axis_names_whole_steps(last: int, count: int) -> None:
+    marks = StepAxis((0, last), False).marks(count)
+    assert {text for _, text in marks} >= {"0"}
+    assert all(text.rstrip("kM").isdigit() for _, text in marks), marks
