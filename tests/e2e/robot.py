@@ -54,7 +54,8 @@ class Driven:
             command = [sys.executable, "-m", "tests.e2e.robot_app", str(self.file), POSITIONS]
             os.execve(sys.executable, command, env)  # noqa: S606
         self.resize(80, 24)
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
         self._wait()
         self.settle()
 
@@ -96,8 +97,15 @@ class Driven:
             if os.waitpid(self.pid, os.WNOHANG)[0]:
                 raise AssertionError("the inspector has ended")
             if time.monotonic() > end:
-                raise AssertionError("the inspector does not answer")
+                raise AssertionError(f"the inspector does not answer; its threads:\n{self._threads()}")
             time.sleep(LOOK / 4)
+
+    def _threads(self) -> str:
+        """What every thread of the inspector is at."""
+        os.kill(self.pid, signal.SIGUSR2)
+        time.sleep(1)
+        read = "the terminal is read" if self._reading.is_alive() else "NOBODY READS THE TERMINAL"
+        return f"{read}\n{self.file.with_suffix('.threads').read_text()}"
 
     def settle(self) -> dict[str, Any]:
         end, before = time.monotonic() + PATIENCE, {}

@@ -1,8 +1,12 @@
-"""The inspector on the bundled model; on SIGUSR1 it writes what the robot compares into the file named first."""
+"""The inspector on the bundled model; on SIGUSR1 it writes what the robot compares into the file named first.
+
+On SIGUSR2 it writes what every thread is at beside that file, also where it handles nothing any more.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import signal
@@ -31,4 +35,6 @@ class Watched(TpeApp):
         os.replace(path.with_suffix(".new"), path)
 
 
+threads = Path(sys.argv[1]).with_suffix(".threads").open("w", encoding="utf-8")
+faulthandler.register(signal.SIGUSR2, threads, all_threads=True)
 run_in_terminal(Watched(RunOptions(positions=int(sys.argv[2]))))
