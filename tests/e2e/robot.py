@@ -30,6 +30,7 @@ __all__ = ["main", "typed"]
 
 EPISODE = 50  # bursts
 PATIENCE = 240.0  # seconds
+AGAIN = 2.0  # seconds without an answer, after which it is asked again
 LOOK = 0.02  # seconds
 ALONE = 0.25  # seconds after an escape and a size, before it is asked whether they have been handled
 PILED = PASTED_LENGTH - LONGEST  # characters; more that lie unread on a busy machine are read at once, as a paste
@@ -86,17 +87,25 @@ class Driven:
 
     def state(self) -> dict[str, Any]:
         self.file.unlink(missing_ok=True)
-        os.kill(self.pid, signal.SIGUSR1)
-        self._wait()
+        self._wait(signal.SIGUSR1)
         found: dict[str, Any] = json.loads(self.file.read_text())
         return found
 
-    def _wait(self) -> None:
-        end = time.monotonic() + PATIENCE
+    def _wait(self, number: int = 0) -> None:
+        """Wait for the file, asking with a signal again and again.
+
+        asyncio learns of a signal by a byte in a socket that also has one of every call of another thread: some 280 of
+        them, while the loop is busy, fill it, and then the signal's is lost.
+        """
+        begun = asked = time.monotonic()
+        os.kill(self.pid, number)
         while not self.file.exists():
             if os.waitpid(self.pid, os.WNOHANG)[0]:
                 raise AssertionError("the inspector has ended")
-            if time.monotonic() > end:
+            if time.monotonic() > asked + AGAIN:
+                asked = time.monotonic()
+                os.kill(self.pid, number)
+            if time.monotonic() > begun + PATIENCE:
                 raise AssertionError(f"the inspector does not answer; its threads:\n{self._threads()}")
             time.sleep(LOOK / 4)
 

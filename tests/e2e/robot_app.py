@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from tests.tui.robot import answered, state_of
@@ -28,8 +29,11 @@ class Watched(TpeApp):
         Path(sys.argv[1]).write_text('{"settled": false}')  # it can be asked from now on
 
     def _tell(self) -> None:
-        state = state_of(self)
-        state["settled"] = self.workspace.session is not None and answered(self)
+        try:
+            state = state_of(self)
+            state["settled"] = self.workspace.session is not None and answered(self)
+        except Exception:  # what the loop would say of it goes where nobody reads it
+            state = {"settled": False, "problem": traceback.format_exc()}
         path = Path(sys.argv[1])
         path.with_suffix(".new").write_text(json.dumps(state))
         os.replace(path.with_suffix(".new"), path)

@@ -26,9 +26,18 @@ def typed_path(text: str) -> Path:
 
 
 def ask_where(  # noqa: PLR0917 - a question with everything that follows from its answer
-    app: App[Any], question: str, value: str, hint: str, check: Checked, write: Callable[[Path, bool], object]
+    app: App[Any],
+    question: str,
+    value: str,
+    hint: str,
+    check: Checked,
+    write: Callable[[Path, bool], object],
+    said: str = "",
 ) -> None:
-    """Ask for a path; `write` gets it, and whether an earlier file may be replaced."""
+    """Ask for a path; `write` gets it, and whether an earlier file may be replaced.
+
+    Where `write` raises `TpeError` or `OSError` nothing is lost: it is asked again, with the path, and `said` why.
+    """
 
     def problem(text: str) -> str | None:
         if not text.strip():
@@ -44,9 +53,15 @@ def ask_where(  # noqa: PLR0917 - a question with everything that follows from i
             return
         path = typed_path(text)
 
+        def put(replace: bool) -> None:
+            try:
+                write(path, replace)
+            except (TpeError, OSError) as error:
+                again(text, f"nothing was written: {getattr(error, 'strerror', None) or error}")
+
         def replace_or_ask(key: str | None) -> None:
             if key == "y":
-                write(path, True)
+                put(True)
             else:
                 again(text)
 
@@ -61,9 +76,9 @@ def ask_where(  # noqa: PLR0917 - a question with everything that follows from i
         except TpeError:
             again(text)
         else:
-            write(path, False)
+            put(False)
 
-    def again(text: str) -> None:
-        ask_where(app, question, text.strip(), hint, check, write)
+    def again(text: str, why: str = "") -> None:
+        ask_where(app, question, text.strip(), hint, check, write, why)
 
-    app.push_screen(Ask(question, value, hint, problem), answered)
+    app.push_screen(Ask(question, value, hint, problem, said=said), answered)

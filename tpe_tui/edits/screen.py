@@ -229,8 +229,8 @@ class EditsScreen(ListStudy):
             check_notebook_file(path, replace=replace)
 
         def write(path: Path, replace: bool) -> None:
-            self._exported = str(path)
             write_notebook(notebook, path, replace=replace)
+            self._exported = str(path)
             self.say(f"written to {shown_path(path)}", "good")
 
         name = default_name("tpe-notebook", options.model, options.revision, options.adapter)

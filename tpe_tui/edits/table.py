@@ -12,9 +12,12 @@ from tpe_tui.widgets.line_widget import Line, ListPane
 
 __all__ = ["EditRow", "EditsTable"]
 
-STEP, COUNT, REPLACEMENT, FIGURE = 7, 8, 14, 9  # cells of a column
-TOP = 26  # of the most probable token's change, on a wide screen
+STEP = 7  # cells of a column
 WORDS, MOST_WORDS = 18, 48  # of what a step did
+CELLS = {"KL": 9, "pruned": 8, "JS": 9, "steered": 8, "become": 14, "most probable": 26}
+"""Of the other columns, in the order in which they find room: a column is there whole or not at all."""
+SHOWN = ("pruned", "steered", "become", "KL", "JS", "most probable")
+LEFT = frozenset({"become", "most probable"})  # the others stand at the right end of their cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,39 +59,53 @@ class EditsTable(ListPane):
         """Why there is nothing to see."""
         return "nothing was edited yet"
 
-    def _widths(self, width: int) -> tuple[int, int]:
-        """Cells for the words and for the most probable tokens."""
-        left = width - STEP - 2 * COUNT - REPLACEMENT - 2 * FIGURE - 1
-        if left - TOP < WORDS:
-            return max(WORDS, left), 0
-        words = min(left - TOP, MOST_WORDS)
-        return words, left - words
+    def _widths(self, width: int) -> tuple[int, dict[str, int]]:
+        """Cells for the words, and for the other columns that fit, in the order of the screen."""
+        left, fits = width - STEP - 1 - WORDS, set()
+        for name, cells in CELLS.items():
+            if left < cells:
+                break
+            fits.add(name)
+            left -= cells
+        words = min(WORDS + left, MOST_WORDS)
+        widths = {name: CELLS[name] for name in SHOWN if name in fits}
+        if "most probable" in widths:
+            widths["most probable"] += WORDS + left - words
+        return words, widths
 
     def header(self, width: int) -> Line:
         """Column names."""
-        words, top = self._widths(width)
-        text = fit("step", STEP, True) + " " + fit("edit", words) + fit("pruned", COUNT, True)
-        text += fit("steered", COUNT, True) + fit("  become", REPLACEMENT) + fit("KL", FIGURE, True)
-        return [(text + fit("JS", FIGURE, True) + fit("  most probable", top), "head")]
+        words, widths = self._widths(width)
+        names = (fit(f"  {name}" if name in LEFT else name, cells, name not in LEFT) for name, cells in widths.items())
+        return [(fit("step", STEP, True) + " " + fit("edit", words) + "".join(names), "head")]
 
     def row(self, index: int, width: int) -> tuple[Line, str]:
         """One edit; an arrow marks the step in force."""
-        row, (words, top) = self.rows[index], self._widths(width)
-        edit, answer = row.edit, self.figures.get(row.edit)
+        row, (words, widths) = self.rows[index], self._widths(width)
+        edit = row.edit
         in_force = row.step == self.position if row.step is not None else edit == self.now
         name = fit("▸" if in_force else " ", 2) + fit("◆" if row.step is None else str(row.step), STEP - 2, True)
         runs: Line = [
             (name + " ", "mark" if in_force else "muted"),
             (fit(escape_controls(row.words), words), "steered" if row.step is None else "row"),
-            (fit(str(len(edit.pruned) or "·"), COUNT, True) + fit(str(len(edit.steering) or "·"), COUNT, True), "row"),
-            (fit(f"  {edit.replacement}" if edit.pruned else "", REPLACEMENT), "muted"),
         ]
-        if answer is None:
-            runs.append((fit("…", FIGURE, True) * 2 + " " * top, "muted"))
-        else:
-            runs.append((fit(number(answer.kl), FIGURE, True) + fit(number(answer.js), FIGURE, True), "row"))
-            runs.append((fit(f"  {self._most_probable(answer)}", top), "down" if answer.top1_changed else "muted"))
+        texts = self._texts(edit)
+        runs += [(fit(texts[name][0], cells, name not in LEFT), texts[name][1]) for name, cells in widths.items()]
         return runs, "cursor" if index == self.cursor else "row"
+
+    def _texts(self, edit: Intervention) -> dict[str, tuple[str, str]]:
+        """(text, role) of an edit in every column; dots where it is not known yet what it does."""
+        answer = self.figures.get(edit)
+        texts = {
+            "pruned": (str(len(edit.pruned) or "·"), "row"),
+            "steered": (str(len(edit.steering) or "·"), "row"),
+            "become": (f"  {edit.replacement}" if edit.pruned else "", "muted"),
+        }
+        if answer is None:
+            return texts | {"KL": ("…", "muted"), "JS": ("…", "muted"), "most probable": ("", "muted")}
+        role = "down" if answer.top1_changed else "muted"
+        top = (f"  {self._most_probable(answer)}", role)
+        return texts | {"KL": (number(answer.kl), "row"), "JS": (number(answer.js), "row"), "most probable": top}
 
     def _most_probable(self, answer: NextTokens) -> str:
         base, now = (self.tokens[int(answer.ids[side.argmax()])] for side in (answer.base, answer.now))

@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from tpe_core.edits.intervention import Intervention
-from tpe_core.errors import TpeError
 from tpe_core.outputs import shown_path
 from tpe_core.progress import Progress
 from tpe_core.prompt_files import check_prompts_file, read_prompts, write_prompts
@@ -248,13 +247,9 @@ class PromptsScreen(ListStudy):
             check_prompts_file(path, prompts, replace=replace)
 
         def write(path: Path, replace: bool) -> None:
-            try:
-                write_prompts(path, prompts, replace=replace)
-            except (TpeError, OSError) as error:
-                self.say(f"nothing was written: {getattr(error, 'strerror', None) or error}", "bad")
-            else:
-                self.state.saved = str(path)
-                self.say(f"written to {shown_path(path)}", "good")
+            write_prompts(path, prompts, replace=replace)
+            self.state.saved = str(path)
+            self.say(f"written to {shown_path(path)}", "good")
 
         offered = self.state.saved or "tpe-prompts.jsonl"
         ask_where(self.frame, "write the prompts to", offered, ".txt, a prompt a line, or .jsonl", check, write)

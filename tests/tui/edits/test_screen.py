@@ -170,3 +170,18 @@ async def test_the_notebook_and_the_next_start_are_about_the_end_of_the_prompt(s
         assert app.inspector.tokens.answer.position is not None
         assert [len(note.edit.pruned) for note in app.workspace.notebook.notes] == [0]
         assert session.calls.count(f"keep_answer {session.default_prompt}") == 1
+
+
+async def test_a_column_is_there_whole_or_not_at_all(start: Start) -> None:
+    async with start(FakeSession(), size=(200, 48)) as (app, pilot):
+        await pilot.press("space", "j", "m", "v", "j", "j", "space", "2", "]")
+        table = (await opened(app, pilot)).table
+        words = max(len(row.words) for row in table.rows)
+        for at in range(len(table.rows)):
+            wide = set("".join(text for text, _ in table.row(at, 199)[0]).split())
+            for width in range(59, 200):
+                runs = table.row(at, width)[0]
+                assert sum(len(text) for text, _ in runs) <= width, (at, width)
+                cut = {text.strip() for text, _ in runs[2:-1] if text.strip() and text.strip() not in wide}
+                assert not cut, (at, width, words)
+                assert "KL" in "".join(text for text, _ in table.header(width))
