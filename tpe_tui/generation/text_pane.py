@@ -22,6 +22,7 @@ __all__ = ["PairPane", "SaidPane", "StepPane"]
 TOKEN_ROLES = frozenset({f"line--{name}" for name in ("likely", "fair", "low", "rare", "differs", "prompt", "here")})
 PROMPT_CELLS = 400  # of a long prompt, its end
 BLOCKS = "▁▂▃▄▅▆▇█"
+FIGURES = 46  # cells of what stands beside a step's token, at most
 
 
 class PairPane(LineWidget):
@@ -134,7 +135,7 @@ class StepPane(PairPane):
         roomy = width >= 100
         runs: Line = [
             (head, "muted"),
-            (fit(text, 24 if roomy else 16), bin_of(state.p(said)).role),
+            (fit(text, 24 if roomy else max(1, min(16, width - FIGURES))), bin_of(state.p(said)).role),
             (fit(percent(said.p), 8, True) + "  ", "row"),
             (bar(said.p, 24) + "  " if roomy else "", "bar"),
         ]

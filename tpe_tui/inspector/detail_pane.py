@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import textwrap
 
+from rich.cells import cell_len
+
 from tpe_core.snapshots import DimensionDetail, EncodingTable, PruningForecast, TokenDetail
 from tpe_tui.cells import count, fit, number, p_value, percent, points
 from tpe_tui.inspector.reach import lost_names
@@ -15,23 +17,22 @@ from tpe_tui.widgets.line_widget import Line, LineWidget
 
 __all__ = ["Detail"]
 
-
-def _pair(name: str, value: str, width: int) -> Line:
-    """A label and its value in `width` cells."""
-    label = min(11, width // 2)
-    return [(fit(name, label), "muted"), (fit(value, width - label - 1) + " ", "row")]
+LABEL = 11  # cells
 
 
 def _rows(pairs: list[tuple[str, str]], width: int) -> list[Line]:
-    """Label and value, two to a line where they fit."""
-    across = 2 if width >= 40 else 1
-    cell = (width - 1) // across
-    rows = []
-    for start in range(0, len(pairs), across):
+    """Label and value, two to a line where both fit."""
+    cell = (width - 1) // (2 if width >= 40 else 1)
+    label = min(LABEL, cell // 2)
+    rows: list[Line] = []
+    while pairs:
+        two = pairs[:2] if width >= 40 and all(cell_len(value) < cell - label for _, value in pairs[:2]) else pairs[:1]
+        room = cell if len(two) == 2 else width - 1
         line: Line = [(" ", "row")]
-        for name, value in pairs[start : start + across]:
-            line += _pair(name, value, cell)
+        for name, value in two:
+            line += [(fit(name, label), "muted"), (fit(value, room - label - 1) + " ", "row")]
         rows.append(line)
+        pairs = pairs[len(two) :]
     return rows
 
 

@@ -553,7 +553,7 @@ class InspectFrame(NeedsRoom, Screen[None]):
             state = "model not loaded" if self.workspace.opening_failed else "model still loading"
             fields.append(Field(f"from {clock_or_date(preview.made)}, {state}", 1, "warn"))
         if self.workspace.history.is_unsaved:
-            fields.append(Field("not exported", 2, "warn"))
+            fields.append(Field("not exported", 4, "warn"))  # what the edit is and costs comes first
         if self._refused is not None:
             fields.append(Field("no answer", 2, "bad"))
         if self.positions.place:

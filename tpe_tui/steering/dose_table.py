@@ -28,6 +28,7 @@ __all__ = ["HEAD_ROWS", "DoseTable"]
 HEAD_ROWS = 2
 NAME_CELLS = 17
 CELLS = {"local": 8, "heldout": 9, "ood": 9}
+COSTS = ("JS", "KL")  # the last one stays where only one fits
 SIZE = 11
 WIDE = NAME_CELLS + 3 * sum(CELLS.values()) + SIZE + 2
 MOST_OTHERS = {False: 3, True: 12}  # further tokens shown, by whether the table is wide
@@ -53,6 +54,7 @@ class DoseTable(LineWidget):
         self.state = state
         self.tokens = tokens
         self.wide = False
+        self._costs: tuple[str, ...] = COSTS  # those that fit
 
     @property
     def others(self) -> tuple[Steerable, ...]:
@@ -69,9 +71,15 @@ class DoseTable(LineWidget):
         """The texts whose divergences are shown."""
         return tuple(DOMAINS) if self.wide else UNSEEN
 
+    def _fitting(self, width: int) -> int:
+        """How many of the costs find room, each whole."""
+        cells = sum(CELLS[name] for name in self._domains())
+        return max(0, min(len(COSTS), (width - NAME_CELLS - sum(CELLS.values())) // cells))
+
     def line(self, y: int, width: int) -> tuple[Line, str]:
         """Two lines of head, methods, further tokens, the ceiling, who paid."""
         self.wide = width >= WIDE
+        self._costs = COSTS[len(COSTS) - self._fitting(width) :]
         if y < HEAD_ROWS:
             return self._head(y), "row"
         index = y - HEAD_ROWS
@@ -92,7 +100,7 @@ class DoseTable(LineWidget):
         return (self._paid(width) if index == 1 else []), "row"
 
     def _head(self, y: int) -> Line:
-        parts = (("achieved ratio", tuple(DOMAINS)), ("JS, nats", self._domains()), ("KL, nats", self._domains()))
+        parts = [("achieved ratio", tuple(DOMAINS)), *((f"{name}, nats", self._domains()) for name in self._costs)]
         if y == 0:
             titles = "".join(fit(text, sum(CELLS[name] for name in names), right=True) for text, names in parts)
             return [(" " * NAME_CELLS + titles, "head")]
@@ -112,8 +120,9 @@ class DoseTable(LineWidget):
             return line
         result = figures.results[method][0]
         domains = self._domains()
+        parts = {"JS": result.js, "KL": result.kl}
         cost = "".join(
-            fit(four_decimals(part[name]), CELLS[name], True) for part in (result.js, result.kl) for name in domains
+            fit(four_decimals(parts[cost][name]), CELLS[name], True) for cost in self._costs for name in domains
         )
         line.append((self._ratios(result) + cost + self._edited(result), plain))
         return line
@@ -136,7 +145,7 @@ class DoseTable(LineWidget):
         if figures is None or steered not in figures.request.steered:
             return line
         result = figures.results[state.method][figures.request.steered.index(steered)]
-        blank = " " * (2 * sum(CELLS[name] for name in self._domains()))
+        blank = " " * (len(self._costs) * sum(CELLS[name] for name in self._domains()))
         return [*line, (self._ratios(result) + blank + self._edited(result), plain)]
 
     def _ceiling(self, width: int) -> Line:

@@ -130,3 +130,15 @@ async def test_another_model_begins_at_its_first_dimension(start: Start) -> None
         app.show_session(FakeSession(seed=1, name="other"))
         await pilot.pause()
         assert inspector.dims.dim == before, "the same model again keeps it"
+
+
+@pytest.mark.parametrize("columns", [60, 70, 80, 120])
+async def test_what_an_edit_is_and_costs_is_in_the_first_line_at_any_width(start: Start, columns: int) -> None:
+    async with start(size=(columns, 24)) as (app, pilot):
+        await pilot.press("space", "m", "m", "2", "]", "1")
+        await answered(app, pilot)
+        line = lines(app.inspector.status)[0]
+        edit = app.workspace.history.intervention
+        assert f"pruned 1/64 {edit.replacement}" in line
+        assert "KL " in line
+        assert "steered 1" in line

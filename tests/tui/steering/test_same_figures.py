@@ -51,7 +51,12 @@ def test_what_the_inspector_shows_is_what_tpe_steer_prints(tmp_path: Path, capsy
         assert list(curve.asked) == [point["asked"] for point in points]
         assert list(curve.achieved["heldout"]) == [point["achieved"]["heldout"] for point in points]
 
-        row, _ = DoseTable(state, session.table.tokens).line(HEAD_ROWS + METHODS.index(state.method), 160)
+        table = DoseTable(state, session.table.tokens)
+        row, _ = table.line(HEAD_ROWS + METHODS.index(state.method), 160)
+        for width in range(60, 160):
+            narrow = "".join(part for part, _ in table.line(HEAD_ROWS + METHODS.index(state.method), width)[0])
+            assert len(narrow) <= width
+            assert set(narrow.split()) <= set("".join(part for part, _ in row).split()), width
         cells = "".join(part for part, _ in row).split()
         costs = [four_decimals(wanted[name][domain]) for name in ("js", "kl") for domain in DOMAINS]
         assert cells[2:-1] == [f"×{number(wanted['achieved'][domain])}" for domain in DOMAINS] + costs
