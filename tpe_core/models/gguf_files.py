@@ -23,6 +23,7 @@ __all__ = [
     "GgufFile",
     "check_header",
     "choose_gguf",
+    "fit_config",
     "gguf_file",
     "gguf_names",
     "loading_options",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 SUFFIX = ".gguf"
+LEARNED_POSITIONS = "position_embd.weight"  # llama.cpp's name
+HEADS_OF_THEIR_SIZE = ("qwen3", "qwen3moe")  # whose heads are not as wide as the hidden state by their number
 NAMED = 12  # files that a sentence lists
 PIECE = 2**24  # bytes that are hashed in a step
 INSTALL = "pip install 'tpe-tui[gguf]'"
@@ -139,6 +142,19 @@ def loading_options(header: GgufHeader, dtype: Any, options: RunOptions) -> dict
     if hasattr(transformers, "GgufConfig"):  # newer ones can leave the weights packed
         arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
     return arguments
+
+
+def fit_config(config: Any, header: GgufHeader) -> None:
+    """Set in a config what transformers does not take from a header: the file says it, and the weights are so.
+
+    It takes GPT-2's ``context_length`` for ``n_ctx`` and leaves ``n_positions`` at 1,024, and Qwen 3's heads at 128
+    dimensions whatever ``attention.key_length`` is.
+    """
+    for tensor in header.tensors:
+        if tensor.name == LEARNED_POSITIONS and hasattr(config, "max_position_embeddings"):
+            config.max_position_embeddings = tensor.shape[0]
+    if header.architecture in HEADS_OF_THEIR_SIZE and hasattr(config, "head_dim"):
+        config.head_dim = header.metadata.get(f"{header.architecture}.attention.key_length", config.head_dim)
 
 
 def _listed(names: list[str]) -> str:

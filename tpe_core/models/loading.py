@@ -32,6 +32,7 @@ from tpe_core.models.footprint import Footprint, available_bytes, estimate
 from tpe_core.models.gguf_files import (
     GgufFile,
     check_header,
+    fit_config,
     gguf_file,
     loading_options,
     local_gguf,
@@ -126,6 +127,8 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
     try:
         with reading():
             config = transformers.AutoConfig.from_pretrained(source.name, **common)
+        if header is not None:
+            fit_config(config, header)
         quantisation = None if header is not None else check_method(config, options, placed.get("device_map"))
         placed |= loading_arguments(config, quantisation, device)
         task = task_of(config, options.task, options.model)
@@ -153,7 +156,15 @@ def load_steps(options: RunOptions, *, reads_text: bool = True) -> Steps[Languag
                 **common,
             )
         reading = nullcontext  # what is known of the file's lists takes as much memory as a small model
-        _check_keys(info, hf, source.folder, weights, task=task, quantisation=quantisation, name=options.model)
+        _check_keys(
+            info,
+            hf,
+            None if header is not None else source.folder,
+            weights,
+            task=task,
+            quantisation=quantisation,
+            name=options.model,
+        )
         if "device_map" not in placed and device is not None:
             hf = hf.to(device)
         file = yield from _dequantised(hf, header, source, memory, options.cache)
@@ -327,14 +338,17 @@ def _source(options: RunOptions) -> Steps[Source]:
 def _check_keys(
     info: Mapping[str, Any],
     hf: Any,
-    folder: Path,
+    folder: Path | None,
     weights: list[str],
     *,
     task: Task,
     quantisation: Quantisation | None,
     name: str,
 ) -> None:
-    """Raise `ModelError` where a checkpoint's tensors are not the model's: of other shapes, too few, or left over."""
+    """Raise `ModelError` where a checkpoint's tensors are not the model's: of other shapes, too few, or left over.
+
+    `folder` is None for a GGUF file, which has no config beside it.
+    """
     called = name if quantisation is None else f"{name}, quantised with {quantisation},"
     check_shapes(info["mismatched_keys"], folder, weights, called)
     check_leftovers(info["unexpected_keys"], hf, quantisation, name)

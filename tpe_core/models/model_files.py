@@ -83,15 +83,21 @@ def _safetensors_problem(path: Path, size: int) -> str:
     return f"it has {size:,} of {max(ends.values()):,} bytes, and {first} ends at byte {beyond[first]:,}"
 
 
-def check_shapes(mismatched: Iterable[Any], folder: Path, weights: Iterable[str], name: str) -> None:
+def check_shapes(mismatched: Iterable[Any], folder: Path | None, weights: Iterable[str], name: str) -> None:
     """Raise `ModelError` where tensors of a checkpoint have other shapes than its config gives them.
 
-    `mismatched` are (tensor, its shape in the file, its shape by the config), as transformers tells them.
+    `mismatched` are (tensor, its shape in the file, its shape by the config), as transformers tells them; `folder` is
+    None for a GGUF file, whose header is the config.
     """
     wrong = sorted((str(tensor), tuple(saved), tuple(wanted)) for tensor, saved, wanted in mismatched)
     if not wrong:
         return
     tensor, saved, wanted = wrong[0]
+    if folder is None:
+        raise ModelError(
+            f"the weights of {name} do not go with its header, as transformers reads it: {tensor} is {_shape(saved)} "
+            f"in the file and {_shape(wanted)} by the header: convert it again, or name its Hugging Face folder."
+        )
     files = list(weights)
     file = next((each for each in files if _holds(folder / each, tensor)), files[0] if len(files) == 1 else "a file")
     more = f", and {len(wrong) - 1} more do not fit" if len(wrong) > 1 else ""

@@ -21,7 +21,7 @@ from tests.helpers.convertible import KINDS, save_convertible
 from tests.helpers.word_rules import RULES, byte_level_by_rule, character_level
 from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.edits.intervention import Intervention
-from tpe_core.errors import TpeError
+from tpe_core.errors import ModelError, TpeError
 from tpe_core.export import gguf_convert, gguf_file
 from tpe_core.export.formats import export, planned
 from tpe_core.export.gguf_convert import convert_with_head, shortest_type
@@ -84,6 +84,24 @@ def test_llama_cpp_computes_what_transformers_does_of_every_architecture(
     ]
     assert sum(moved) / len(plain) > 5 * comparison.edited_difference
     assert exported.facts["untied"] == model.head.tied
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_tpe_writes_it_opens_with_the_same_head(
+    folder_model: Callable[[str], LanguageModel], name: str, tmp_path: Path
+) -> None:
+    model = folder_model(name)
+    head = encoded(model.site.head.weight, "f32")  # type: ignore[union-attr]
+    run(convert_with_head(model, tmp_path / "out.gguf", head, {"tpe.version": "0"}))
+    try:
+        opened = load_model(RunOptions(str(tmp_path / "out.gguf")))
+    except ModelError as error:
+        assert "which transformers" in str(error), "only an architecture that transformers does not read"
+        assert "cannot load from GGUF files" in str(error)
+    else:
+        rows = model.head.weight.shape[0]
+        assert torch.equal(opened.head.weight[:rows].float(), model.head.weight.float())
+        assert opened.context >= model.context
 
 
 @needs_llama
