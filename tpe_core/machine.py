@@ -38,7 +38,7 @@ __all__ = [
 Verdict = Literal["ok", "look", "broken"]
 """Nothing to do; something that may hurt; something that stops tpe from working."""
 
-EXTRAS = ("gguf", "adapters", "texts", "llamacpp", "eval", "quantize", "serve")
+EXTRAS = ("gguf", "adapters", "texts", "llamacpp", "eval", "quantize", "plots", "serve")
 """The extras that a user installs; the others are for who works on tpe."""
 
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")

@@ -100,6 +100,7 @@ class TpeApp(EngineApp):
         self.memory = SessionMemory(self.state_dir, session_name)
         self.prompts = PromptHistory(self.state_dir)
         self._inspector: InspectScreen | None = None
+        self._told_problem = ""  # why the session could not be written, as it was said
 
     @property
     def inspector(self) -> InspectScreen:
@@ -115,7 +116,7 @@ class TpeApp(EngineApp):
 
     def begin(self) -> None:
         """Show what was kept of the model's last analysis, where anything was, and open the model; or ask which."""
-        self.set_interval(KEEP_SECONDS, self.remember)
+        self.set_interval(KEEP_SECONDS, self._remember_and_tell)
         if self.asks_model:
             self.inspector.show_empty()
             self.choose_model()
@@ -335,8 +336,16 @@ class TpeApp(EngineApp):
         """Run an action of the key table by its id."""
         self.call_later(self.inspector.run_action, BY_ID[action_id].method)
 
+    def _remember_and_tell(self) -> None:
+        """Have the session saved, and say once where it cannot be: there is time yet to export the edit."""
+        self.remember()
+        problem = self.memory.problem
+        if problem and problem != self._told_problem:
+            self.workspace.status.say(problem, "warn")
+        self._told_problem = problem
+
     def remember(self) -> None:
-        """Have the session saved where it has changed; where that fails, the user is told when the app has left."""
+        """Have the session saved where it has changed; any thread may call it."""
         workspace = self.workspace
         opened = workspace.session or workspace.preview
         if self._inspector is not None and opened is not None:
@@ -363,8 +372,9 @@ class TpeApp(EngineApp):
         """Edits that no file holds, which the session keeps all the same, and a job under way."""
         workspace = self.workspace
         losses = workspace.losses() if workspace.table is not None else []
-        is_kept = workspace.history.is_unsaved and self.memory.name and not self.memory.problem
-        return [*losses, *([f"The session {self.memory.name} keeps it for the next start."] if is_kept else [])]
+        if not workspace.history.is_unsaved or not self.memory.name:
+            return losses
+        return [*losses, self.memory.problem or f"The session {self.memory.name} keeps it for the next start."]
 
     def leave(self, code: int | None = None) -> None:
         """End the app: with `code`, or 1 where no model could be opened, else 0."""

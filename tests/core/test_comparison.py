@@ -386,7 +386,12 @@ def test_the_command_prints_a_table_and_one_document(
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--text", "t.txt"], "--text"), (["--revision", "main"], "--revision"), (["--save", "other.st"], "--save")],
+    [
+        (["--text", "t.txt"], "--text"),
+        (["--revision", "main"], "--revision"),
+        (["--save", "other.st"], "--save"),
+        (["--positions", "1024"], "--positions"),
+    ],
 )
 def test_what_a_file_says_already_is_not_asked_again(
     words: list[str], said: str, *, states: BaseStates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tpe_core.checkpoint.folder import RECORD
+from tpe_core.edits.edit import ResolvedEdit
 from tpe_core.errors import ManifestError
 from tpe_core.export.plan import MADE_BY, MANIFEST_FILE
 from tpe_core.json_text import parse_json
@@ -17,7 +18,7 @@ from tpe_core.manifest.schema import Manifest
 from tpe_core.models.gguf_header import is_gguf
 from tpe_core.outputs import shown_path
 
-__all__ = ["Artefact", "read_artefact"]
+__all__ = ["Artefact", "read_artefact", "read_artefact_edit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +53,20 @@ def read_artefact(path: Path) -> Artefact:
     return Artefact(manifest=read_edit(path)[0], file=path)
 
 
+def read_artefact_edit(path: Path) -> tuple[Manifest, ResolvedEdit]:
+    """The manifest and the edit at `path`, wherever `read_artefact` finds it. Raises `ManifestError`, one sentence."""
+    artefact = read_artefact(path)
+    if artefact.file is None:
+        raise ManifestError(f"{shown_path(path)} holds no arrays of its edit: name the saved file.")
+    return read_edit(artefact.file)
+
+
 def _folder(path: Path) -> Artefact:
     file = path / MANIFEST_FILE
     if not file.is_file():
-        raise ManifestError(f"{shown_path(path)} holds no {MANIFEST_FILE}: name a folder that tpe bake made.")
+        raise ManifestError(
+            f"{shown_path(path)} holds no {MANIFEST_FILE}: name a folder that tpe bake made, or bake with manifest=."
+        )
     manifest, _ = read_edit(file)
     try:
         record = parse_json((path / RECORD).read_bytes())

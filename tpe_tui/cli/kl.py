@@ -13,6 +13,7 @@ from tpe_core.options import DEMO
 from tpe_tui.cli.completion import complete_model, one_of
 from tpe_tui.cli.console import drive, leave_stopped, print_lines, say, stopped_by_signals
 from tpe_tui.cli.options import LOADING, OUTPUT, READING, Force, refuse_existing, run_options, takes
+from tpe_tui.cli.sessions import is_given
 from tpe_tui.cli.table_output import facts_of, print_json
 
 if TYPE_CHECKING:
@@ -111,4 +112,6 @@ def kl(
 def _named(context: typer.Context, is_file: bool, save: Path | None) -> list[str]:
     """The options on a command line that say something of the base or its text."""
     values: dict[str, Any] = {**{name: context.params.get(name) for name in OF_BASE}, "save": save}
-    return [f"--{name.replace('_', '-')}" for name, value in values.items() if value] if is_file else []
+    given = [name for name, value in values.items() if value]
+    given += ["positions"] if is_given(context, "positions") else []  # a file of states has as many as it has
+    return [f"--{name.replace('_', '-')}" for name in given] if is_file else []

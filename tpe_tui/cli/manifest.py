@@ -110,16 +110,16 @@ def _tested(file: Path, manifest: Manifest, options: RunOptions) -> list[Mismatc
 
 @takes(OUTPUT, rows_of("figures"))
 def diff(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A saved intervention.")],
+    first: Annotated[Path, typer.Argument(metavar="A", help="A saved intervention, or what tpe bake made of one.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
     *,
     json_: bool,
 ) -> None:
     """Compare two files; that they differ is no failure."""
+    from tpe_core.export.artefact import read_artefact_edit
     from tpe_core.manifest.difference import difference
-    from tpe_core.manifest.manifest import read_edit
 
-    compared = difference(read_edit(first), read_edit(second))
+    compared = difference(read_artefact_edit(first), read_artefact_edit(second))
     if json_:
         print_json({"schema": 1, "a": str(first), "b": str(second), **compared.to_dict()})
         return

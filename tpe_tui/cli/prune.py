@@ -228,7 +228,14 @@ def _sweep(request: _PruneRequest, opened: _Opened, quiet: bool) -> tuple[dict[s
             mask = drive(opened.session.refit(mask, request.fit_positions))
         costs = {domain: curve.costs(domain, 0)[0] for domain in curve.figures}
         measured = costs_on_texts(result.texts, result.positions, costs, result.baseline)
-        saved = _Saved(mask, f"tpe prune, order {curve.order}", measured)
+        by = f"tpe prune, order {curve.order}"
+        if ORDERS[curve.order].is_drawn and request.study.draws > 1:
+            by += f", draw 1 of {request.study.draws}, seed {seed}"
+            cost = costs["heldout"]
+            say(
+                f"the mask is that of the first draw, at a held-out KL of {cost.kl:.4f}; the table has the mean of all."
+            )
+        saved = _Saved(mask, by, measured)
     document = result.to_dict()
     if request.prompts is not None:
         from tpe_core.generation.pruned_text import pruned_texts

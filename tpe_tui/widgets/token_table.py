@@ -25,6 +25,7 @@ __all__ = ["TokenBars", "search_tokens"]
 
 SCALES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 LEADING = " ·␣▁Ġ"
+SPACES = (" ", "_", "▁", "Ġ", "␣")  # as which a leading space may be typed; a token shows it as ·
 PROBABILITY, CHANGE = 8, 7  # cells of a column
 NAME_CELLS = 8  # of a token's text at least, beside its ratio
 WIDE: Mapping[str, int] = {"id": 8, "alpha": 9, "log p": 8}  # cells of columns that a pane with room for them has
@@ -44,15 +45,18 @@ class Row:
 
 
 def search_tokens(tokens: Sequence[str], surprisal: np.ndarray, query: str) -> list[int]:
-    """Ids of all tokens that contain `query`, whatever the case: exact ones first, then the most probable."""
-    wanted = query.lower()
-    token_ids = [token_id for token_id, text in enumerate(tokens) if wanted in text.lower()]
+    """Ids of all tokens that contain `query`, whatever the case: exact ones first, then the most probable.
+
+    A space before a word may be typed as it is, or as a tokenizer or an ASCII terminal writes it.
+    """
+    spaced = f"·{query[1:]}" if query[:1] in SPACES else query
+    queries, wanted = {query, spaced}, {query.lower(), spaced.lower()}
+    plain, other = query.lower(), spaced.lower()
+    token_ids = [at for at, text in enumerate(tokens) if plain in (lowered := text.lower()) or other in lowered]
 
     def order(token_id: int) -> tuple[int, float]:
-        text = tokens[token_id]
-        exact = (
-            0 if text == query or text.lstrip(LEADING) == query else 1 if text.lower().lstrip(LEADING) == wanted else 2
-        )
+        texts = {tokens[token_id], tokens[token_id].lstrip(LEADING)}
+        exact = 0 if texts & queries else 1 if {text.lower() for text in texts} & wanted else 2
         return exact, float(surprisal[token_id])
 
     return sorted(token_ids, key=order)

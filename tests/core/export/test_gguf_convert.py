@@ -86,6 +86,10 @@ def test_llama_cpp_computes_what_transformers_does_of_every_architecture(
     assert exported.facts["untied"] == model.head.tied
 
 
+UNREAD = ("smollm3", "olmo2", "gpt_neox", "gpt_neox-serial")
+"""What transformers 5 does not read from GGUF files."""
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_what_tpe_writes_it_opens_with_the_same_head(
     folder_model: Callable[[str], LanguageModel], name: str, tmp_path: Path
@@ -93,15 +97,14 @@ def test_what_tpe_writes_it_opens_with_the_same_head(
     model = folder_model(name)
     head = encoded(model.site.head.weight, "f32")  # type: ignore[union-attr]
     run(convert_with_head(model, tmp_path / "out.gguf", head, {"tpe.version": "0"}))
-    try:
-        opened = load_model(RunOptions(str(tmp_path / "out.gguf")))
-    except ModelError as error:
-        assert "which transformers" in str(error), "only an architecture that transformers does not read"
-        assert "cannot load from GGUF files" in str(error)
-    else:
-        rows = model.head.weight.shape[0]
-        assert torch.equal(opened.head.weight[:rows].float(), model.head.weight.float())
-        assert opened.context >= model.context
+    if name in UNREAD:
+        with pytest.raises(ModelError, match=r"which transformers .* cannot load from GGUF files"):
+            load_model(RunOptions(str(tmp_path / "out.gguf")))
+        return
+    opened = load_model(RunOptions(str(tmp_path / "out.gguf")))
+    rows = model.head.weight.shape[0]
+    assert torch.equal(opened.head.weight[:rows].float(), model.head.weight.float())
+    assert opened.context >= model.context
 
 
 @needs_llama

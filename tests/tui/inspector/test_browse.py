@@ -16,6 +16,7 @@ from tpe_tui.cells import number
 from tpe_tui.dialogs.error import TextScreen
 from tpe_tui.dialogs.help import HelpScreen
 from tpe_tui.shell.engine_app import COPY_NAME
+from tpe_tui.widgets.token_table import search_tokens
 
 NARROW, WIDE = (80, 24), (160, 48)
 
@@ -375,3 +376,13 @@ async def test_no_line_is_wider_than_its_pane(start: Start, size: tuple[int, int
         ):
             for y in range(widget.size.height):
                 assert widget.render_line(y).cell_length == widget.size.width
+
+
+@pytest.mark.parametrize("typed", ["·graph", " graph", "_graph", "▁graph", "Ġgraph"])
+def test_a_leading_space_is_found_however_it_is_typed(typed: str) -> None:
+    tokens = ["graph", "·graph", "·graphs", "_graph", "paragraph"]
+    found = search_tokens(tokens, np.arange(5.0), typed)
+    assert {1, 2} <= set(found)
+    assert (3 in found) == (typed == "_graph")
+    assert found[0] in (1, 3)
+    assert 4 not in found

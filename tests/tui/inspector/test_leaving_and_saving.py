@@ -41,6 +41,21 @@ async def test_leaving_with_an_edit_in_no_file_asks_and_only_y_leaves(start: Sta
     assert app.return_value == 0
 
 
+async def test_a_session_that_cannot_be_kept_is_said_at_once_and_when_leaving(start: Start, tmp_path: Path) -> None:
+    async with start() as (app, pilot):
+        await until(pilot, lambda: app.memory.name)
+        (tmp_path / "file").write_text("no folder")
+        app.memory.store.folder = tmp_path / "file" / "sessions"
+        await pilot.press("space")
+        app._remember_and_tell()
+        app.memory.flush()
+        app._remember_and_tell()
+        assert app.workspace.status.text.startswith("the session is not kept for the next start: ")
+        await pilot.press("q")
+        assert "the session is not kept for the next start" in words(app.screen)
+        await pilot.press("y")
+
+
 async def test_leaving_with_nothing_to_lose_asks_nothing(start: Start, tmp_path: Path) -> None:
     async with start() as (app, pilot):
         await pilot.press("space", "e")
