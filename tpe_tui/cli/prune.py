@@ -231,10 +231,8 @@ def _sweep(request: _PruneRequest, opened: _Opened, quiet: bool) -> tuple[dict[s
         by = f"tpe prune, order {curve.order}"
         if ORDERS[curve.order].is_drawn and request.study.draws > 1:
             by += f", draw 1 of {request.study.draws}, seed {seed}"
-            cost = costs["heldout"]
-            say(
-                f"the mask is that of the first draw, at a held-out KL of {cost.kl:.4f}; the table has the mean of all."
-            )
+            kl = costs["heldout"].kl
+            say(f"the mask is the first draw's, at a held-out KL of {kl:.4f}; the table has the mean of all.")
         saved = _Saved(mask, by, measured)
     document = result.to_dict()
     if request.prompts is not None:
