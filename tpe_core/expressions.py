@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -75,8 +76,13 @@ def parse_condition(text: str, numbers: Collection[str], flags: Collection[str] 
     try:
         body = ast.parse(text.strip(), mode="eval").body
         checked.condition(body)
-    except (SyntaxError, ValueError, OverflowError):
-        raise TpeError(f"this is not understood: try abs({next(iter(numbers), 'x')}) > 1.") from None
+    except (SyntaxError, ValueError, OverflowError) as error:
+        place = ""
+        if isinstance(error, SyntaxError) and error.offset is not None and 0 < error.offset <= len(text.strip()):
+            place = f" from its character {error.offset} on"
+        single = re.search(r"(?<![=<>!])=(?!=)", text) is not None
+        hint = "== is equal to" if single else f"try abs({next(iter(numbers), 'x')}) > 1"
+        raise TpeError(f"this is not understood{place}: {hint}.") from None
     except (RecursionError, MemoryError):
         raise TpeError("the condition is nested too deeply.") from None
     return Condition(text, frozenset(checked.used), body)

@@ -111,9 +111,9 @@ class EditsScreen(ListStudy):
         )  # fmt: skip
         pane.go(pane.cursor, quiet=True)
         pane.repaint()
-        undone = len(steps) - 1 - history.position
+        done, undone = len(steps) - 1, len(steps) - 1 - history.position
         self.show_bars((
-            Field(f"{len(steps) - 1} steps" + (f", {undone} undone" if undone else ""), 1),
+            Field(f"{done} step{'' if done == 1 else 's'}" + (f", {undone} undone" if undone else ""), 1),
             Field(f"{len(history.named)} named" if history.named else "", 2, "steered"),
             Field(f"{len(self.workspace.notebook.notes)} in the notebook", 4, "muted"),
         ))  # fmt: skip

@@ -5,6 +5,10 @@ It paints a picture once for every size and change; what is on it is its subclas
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from textwrap import wrap
+
 from textual import events
 from textual.message import Message
 
@@ -13,6 +17,22 @@ from tpe_tui.widgets.canvas import GUTTER
 from tpe_tui.widgets.line_widget import Line, LineWidget
 
 __all__ = ["FigurePlot"]
+
+
+LABEL = re.compile(r"\s*(?:\S(?:.*?\S)?\s{2,})?")
+"""What a line begins with that is no text: spaces, and a label with two spaces or more behind it."""
+
+
+def wrapped(lines: Sequence[str], width: int) -> list[str]:
+    """The lines in `width` cells; what does not fit goes on below itself, beside its label where it has one."""
+    found: list[str] = []
+    for line in lines:
+        begin = LABEL.match(line)
+        indent = 0 if begin is None or begin.end() > width // 2 else begin.end()
+        head = line[:indent]
+        parts = wrap(line[indent:], max(8, width - indent), break_on_hyphens=False) or [""]
+        found += [head + parts[0], *(" " * indent + part for part in parts[1:])]
+    return found
 
 
 class FigurePlot(LineWidget):
@@ -47,8 +67,9 @@ class FigurePlot(LineWidget):
     def line(self, y: int, width: int) -> tuple[Line, str]:
         """A line of the picture, or of the text."""
         if self.text:
-            top = max(0, (self.size.height - len(self.text)) // 2)
-            shown = self.text[y - top] if top <= y < top + len(self.text) else ""
+            text = wrapped(self.text, width - 2)
+            top = max(0, (self.size.height - len(text)) // 2)
+            shown = text[y - top] if top <= y < top + len(text) else ""
             return [(fit("  " + shown, width), "title" if y == top else "row")], "row"
         size = (width, self.size.height)
         if self._drawn is None or self._drawn[0] != size:

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 
 from tpe_tui.cells import bar, escape_controls, fit, number, percent, points, shown_prompt, typed_prompt
 from tpe_tui.widgets.canvas import GUTTER, RAMP, Series, draw, ticks
+from tpe_tui.widgets.plot_base import wrapped
 
 
 def text_of(lines) -> list[str]:
@@ -169,3 +170,19 @@ def test_bar_counts_eighths() -> None:
     assert bar(1 / 32, 4) == "▏   "
     assert bar(2.0, 3) == "███"
     assert bar(-1.0, 3) == "   "
+
+
+@pytest.mark.parametrize("width", [20, 40, 56, 58, 76, 118])
+def test_an_explanation_is_wrapped_beside_its_label(width: int) -> None:
+    given = (
+        "How many dimensions can go, and at what cost?",
+        "",
+        "  ordered by   slope, random, activation, fisher, fisher-obs, magnitude, variance",
+        "All of it takes some time; rough curves of all orders come first.",
+    )
+    shown = wrapped(given, width)
+    assert all(len(line) <= width for line in shown)
+    assert " ".join(" ".join(shown).split()) == " ".join(" ".join(given).split()), "no word is lost"
+    if width >= 40:
+        below = shown[next(at for at, line in enumerate(shown) if "ordered by" in line) + 1]
+        assert below.startswith(" " * 15) == (width < 80)
