@@ -123,7 +123,7 @@ def test_arrays_that_are_too_large_for_metadata_are_left_out_and_it_is_said(
 
 def test_what_holds_no_edit_is_one_sentence(place: Path, tmp_path: Path) -> None:
     for path, reason in (
-        (place / "model" / "folder", r"holds no intervention\.json: name a folder that tpe bake made\."),
+        (place / "model" / "folder", r"holds no intervention\.json: name a folder that tpe bake made, or bake with"),
         (place / "model" / "model.gguf", r"holds no edit: tpe bake writes one under tpe\.manifest"),
         (tmp_path / "absent", "does not exist"),
     ):

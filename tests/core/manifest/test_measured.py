@@ -50,7 +50,7 @@ def test_a_pruned_share_carries_its_costs(given: Any, tmp_path: Path, capsys: py
     words = ["prune", *given[0], "--order", "random", "--fractions", "0.25"]
     shown = document(capsys, *words, "--seeds", "3", "--save", str(path))
     manifest, _ = read_manifest(path)
-    assert (manifest.made_by, len(manifest.pruned)) == ("tpe prune, order random", 4)
+    assert (manifest.made_by, len(manifest.pruned)) == ("tpe prune, order random, draw 1 of 3, seed 0", 4)
     [first] = document(capsys, *words, "--seeds", "1")["curves"][0]["points"]  # the draw that was saved
     assert first["kl"] != shown["curves"][0]["points"][0]["kl"]
     assert figures(manifest, "heldout")["kl"] == first["kl"]
