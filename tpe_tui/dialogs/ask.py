@@ -38,11 +38,11 @@ class Ask(Dialog[str | None]):
         *,
         shown: Callable[[str], str] | None = None,
         outcome: Callable[[str], tuple[str, bool]] | None = None,
-        said: str = "",
+        refusal: str = "",
     ) -> None:
         """`value` stands in the line at first, `hint` below it; `shown` is how several pasted lines stand there.
 
-        `said` is why it is asked again, in the place of the hint.
+        `refusal` is why it is asked again, in the place of the hint.
 
         `outcome` says below an answer that will do what would come of it, and whether that is a warning; `look_again`
         asks it anew.
@@ -54,7 +54,7 @@ class Ask(Dialog[str | None]):
         self._check = check
         self._shown = shown
         self._outcome = outcome
-        self._said = said
+        self._refusal = refusal
 
     def compose(self) -> ComposeResult:
         """The question, the line, the hint."""
@@ -69,8 +69,8 @@ class Ask(Dialog[str | None]):
         """Ready to type."""
         self.query_one(TextLine).focus()
         self.look_again()
-        if self._said:
-            self._say(self._said)
+        if self._refusal:
+            self._say(self._refusal)
 
     @on(TextLine.Changed)
     def _line_changed(self) -> None:

@@ -32,11 +32,11 @@ def ask_where(  # noqa: PLR0917 - a question with everything that follows from i
     hint: str,
     check: Checked,
     write: Callable[[Path, bool], object],
-    said: str = "",
+    refusal: str = "",
 ) -> None:
     """Ask for a path; `write` gets it, and whether an earlier file may be replaced.
 
-    Where `write` raises `TpeError` or `OSError` nothing is lost: it is asked again, with the path, and `said` why.
+    Where `write` raises `TpeError` or `OSError` nothing is lost: it is asked again, with the path, with the `refusal`.
     """
 
     def problem(text: str) -> str | None:
@@ -81,4 +81,4 @@ def ask_where(  # noqa: PLR0917 - a question with everything that follows from i
     def again(text: str, why: str = "") -> None:
         ask_where(app, question, text.strip(), hint, check, write, why)
 
-    app.push_screen(Ask(question, value, hint, problem, said=said), answered)
+    app.push_screen(Ask(question, value, hint, problem, refusal=refusal), answered)

@@ -111,7 +111,8 @@ class EditsScreen(ListStudy):
         )  # fmt: skip
         pane.go(pane.cursor, quiet=True)
         pane.repaint()
-        done, undone = len(steps) - 1, len(steps) - 1 - history.position
+        done = len(steps) - 1
+        undone = done - history.position
         self.show_bars((
             Field(f"{done} step{'' if done == 1 else 's'}" + (f", {undone} undone" if undone else ""), 1),
             Field(f"{len(history.named)} named" if history.named else "", 2, "steered"),

@@ -66,16 +66,18 @@ class FigurePlot(LineWidget):
 
     def line(self, y: int, width: int) -> tuple[Line, str]:
         """A line of the picture, or of the text."""
-        if self.text:
-            text = wrapped(self.text, width - 2)
-            top = max(0, (self.size.height - len(text)) // 2)
-            shown = text[y - top] if top <= y < top + len(text) else ""
-            return [(fit("  " + shown, width), "title" if y == top else "row")], "row"
         size = (width, self.size.height)
         if self._drawn is None or self._drawn[0] != size:
-            self._drawn = size, self.paint(*size)
+            self._drawn = size, self._explain(*size) if self.text else self.paint(*size)
         lines = self._drawn[1]
         return (lines[y] if y < len(lines) else []), "row"
+
+    def _explain(self, width: int, height: int) -> list[Line]:
+        """The text in the middle of the height, wrapped."""
+        text = wrapped(self.text, width - 2)
+        above = max(0, (height - len(text)) // 2)
+        blank: list[Line] = [[] for _ in range(above)]
+        return [*blank, *([(fit("  " + line, width), "row" if at else "title")] for at, line in enumerate(text))]
 
     def on_click(self, event: events.Click) -> None:
         """Point at a place along the axis."""

@@ -50,8 +50,8 @@ def search_tokens(tokens: Sequence[str], surprisal: np.ndarray, query: str) -> l
     A space before a word may be typed as it is, or as a tokenizer or an ASCII terminal writes it.
     """
     spaced = f"·{query[1:]}" if query[:1] in SPACES else query
-    queries, wanted = {query, spaced}, {query.lower(), spaced.lower()}
     plain, other = query.lower(), spaced.lower()
+    queries, wanted = {query, spaced}, {plain, other}
     token_ids = [at for at, text in enumerate(tokens) if plain in (lowered := text.lower()) or other in lowered]
 
     def order(token_id: int) -> tuple[int, float]:

@@ -8,19 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.tiny_models import save_tiny
 from tpe_tui.cli.main import main
 
 SMALL = ["--positions", "600", "--no-cache", "--threads", "1", "--fractions", "0.25", "--replace", "zero"]
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
-    """A tiny model, and the options that give it a text."""
-    folder = tmp_path_factory.mktemp("given")
-    path = folder / "text.txt"
-    path.write_text(" ".join(f"Return the value {i} of the array at index {i % 7}." for i in range(3000)))
-    return str(save_tiny(folder / "model")), ["--text", str(path), "--ood", str(path)]
 
 
 @pytest.mark.parametrize(("order", "draws"), [("random", "3"), ("random", "1"), ("slope", "3")])

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.helpers.suite import save_run
-from tests.helpers.tiny_models import save_tiny
 from tpe_core.dynamics.run import TrajectoryRun
 from tpe_core.generation import paired_generation, pruned_text
 from tpe_core.pruning import budget
@@ -22,15 +21,6 @@ from tpe_tui.cli import transfer
 from tpe_tui.cli.main import main
 
 SMALL = ["--positions", "1024", "--no-cache", "--threads", "1", "--json"]
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
-    """(the folder of a tiny model, the options that name its text)."""
-    folder = tmp_path_factory.mktemp("given")
-    path = folder / "text.txt"
-    path.write_text(" ".join(f"Return the value {i} of the array at index {i % 7}." for i in range(3000)))
-    return str(save_tiny(folder / "model")), ["--text", str(path), "--ood", str(path)]
 
 
 @pytest.fixture
