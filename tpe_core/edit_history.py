@@ -113,8 +113,15 @@ class EditHistory:
             raise TpeError(f"there is no step {position}: there are {len(self.steps)}, counted from 0.")
         moved = position != self.position
         if moved:
-            self._at, self._cleared = position, None
+            self._bring_back()
+            self._at = position
         return moved
+
+    def _bring_back(self) -> None:
+        """Put what is held back in force; what was in force instead is the step after it, unless there is one."""
+        if self._cleared is not None and self._at == len(self._history) - 1:
+            self._history.append(self._cleared)
+        self._cleared = None
 
     def apply(self, intervention: Intervention) -> bool:
         """Make `intervention` the one in force; False (and no undo step) where it changes nothing.
@@ -133,9 +140,12 @@ class EditHistory:
         return True
 
     def undo(self) -> bool:
-        """Go one step back; False at the beginning. The first step back brings what is held back."""
+        """Go one step back; False at the beginning. The first step back brings what is held back.
+
+        `redo` then takes it away again, unless it was followed by other steps: those are gone to.
+        """
         if self._cleared is not None:
-            self._cleared = None
+            self._bring_back()
             return True
         moved = self._at > 0
         self._at -= moved

@@ -157,6 +157,19 @@ def test_what_is_held_back_comes_with_undo_and_all_that_could_be_redone() -> Non
     assert (again.steps, again.undo_depth, again.intervention) == (steps, (3, 0), steps[3])
 
 
+def test_undo_and_redo_are_each_others_inverse_where_an_edit_was_held_back() -> None:
+    history, steps = restored(at=3)
+    before = history.intervention, history.steps, history.position
+    assert history.undo()
+    assert history.intervention == steps[3]
+    assert history.redo()
+    assert (history.intervention, history.steps, history.position) == before
+    assert not history.redo()
+    history, steps = restored(at=3)
+    assert [history.go_to(1), history.go_to(4)] == [True, True], "every step that was listed stays"
+    assert (history.intervention, history.steps) == (before[0], before[1])
+
+
 def test_an_edit_made_instead_of_what_is_held_back_stands_above_it() -> None:
     history, steps = restored()
     assert history.toggle([7])

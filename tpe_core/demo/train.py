@@ -7,12 +7,10 @@ goes on from its last checkpoint with the same data order (a function of seed an
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import math
 import platform
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its customary name
 from transformers import PreTrainedTokenizerFast
 
+from tpe_core.allocator import keep_freed_memory
 from tpe_core.demo.card import model_card
 from tpe_core.demo.network import new_model, optimizers_of
 from tpe_core.demo.prepare import END_OF_TEXT, prepare, write
@@ -153,7 +152,7 @@ def _train(  # noqa: PLR0917 - the run as it stands
     model.train()
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
     started = time.monotonic() - seconds
-    _keep_freed_memory()
+    keep_freed_memory()
     while True:
         loss = None
         if probe.is_due(step):
@@ -217,15 +216,6 @@ def _resumed(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimize
         raise TpeError(
             f"{path} is no state of this run ({reason_of(error)}): remove it, and the run begins anew."
         ) from None
-
-
-def _keep_freed_memory() -> None:
-    """Ask glibc to keep freed memory: a step takes and frees 130 MB of logits, and page faults cost a third of it."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            libc = ctypes.CDLL(None)
-            libc.mallopt(-4, 0)  # M_MMAP_MAX: no separate mappings for large blocks
-            libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def held_out_loss(model: nn.Module, recipe: Recipe, held_out: Any, blocks: int) -> float:

@@ -170,7 +170,7 @@ def follow(path: Path, poll: float = POLL_SECONDS) -> Steps[Trajectory]:
         if now != known:
             known, log = now, _growing(path)
         if log is None:
-            yield Progress("follow", 0, note=f"waiting for {path}")
+            yield Progress("follow", 0, note=_waiting(path))
         else:
             over = log.ended is not None or written is False
             state = _state(log, written) if over else ()
@@ -182,6 +182,15 @@ def follow(path: Path, poll: float = POLL_SECONDS) -> Steps[Trajectory]:
             if over:
                 return trajectory
         time.sleep(poll)
+
+
+def _waiting(path: Path) -> str:
+    """What is waited for; where nothing is there, the logs beside it, as a name is mistyped easily."""
+    if path.exists():
+        return f"waiting for {path}"
+    others = sorted(each.name for each in path.parent.glob(f"*{path.suffix}"))
+    beside = f"; in that folder: {', '.join(others[:3])}{', …' if len(others) > 3 else ''}" if others else ""
+    return f"waiting for {path}, which is not there{beside}"
 
 
 def _growing(path: Path) -> ProbeLog | None:

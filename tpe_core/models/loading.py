@@ -307,6 +307,8 @@ def _notes(folder: Path, name: str, adapter: Adapter | None) -> tuple[str, ...]:
 
 def _source(options: RunOptions) -> Steps[Source]:
     """Where to load from: a local folder that holds a model, else a hub id whose files are in the local cache now."""
+    if not options.model.strip():
+        raise ModelError(f"no model is named ({options.model!r}): name a folder, a .gguf file, a hub id, or {DEMO}.")
     name = str(bundled_path()) if options.model == DEMO else os.path.expanduser(options.model)
     path = Path(name)
     whole = path.is_dir() and (path / "config.json").is_file() and not missing_weights(path)

@@ -18,14 +18,20 @@ from textual.widgets import Static
 from tpe_tui.dialogs.dialog import Dialog
 from tpe_tui.widgets.text_line import TextLine
 
-__all__ = ["Ask", "Check"]
+__all__ = ["PROBLEM", "Ask", "Check"]
+
+TYPED, WARNING, PROBLEM = "-typed", "-warning", "-problem"
+"""Style classes: what is wrong with a line that is still typed, what would come of it, why an answer was refused."""
 
 Check = Callable[[str], str | None]
 """A check of what was typed: None where it will do, else a sentence."""
 
 
 class Ask(Dialog[str | None]):
-    """Ask for one line. Enter answers with the text, escape with None; a sentence of `check` keeps it open."""
+    """Ask for one line. Enter answers with the text, escape with None; a sentence of `check` keeps it open.
+
+    The sentence is also said while the line is typed; of one that is empty or as it was only when enter is pressed.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "cancel", show=False)]
 
@@ -42,26 +48,27 @@ class Ask(Dialog[str | None]):
     ) -> None:
         """`value` stands in the line at first, `hint` below it; `shown` is how several pasted lines stand there.
 
-        `refusal` is why it is asked again, in the place of the hint.
+        `refusal` is why it is asked again, in the place of the hint; a question with an `outcome` has none.
 
-        `outcome` says below an answer that will do what would come of it, and whether that is a warning; `look_again`
-        asks it anew.
+        `outcome` says below the hint what would come of an answer that will do, and whether that is a warning;
+        `look_again` asks it anew.
         """
         super().__init__()
         self._question = question
         self._value = value
-        self._hint = hint
+        self._hint = hint or "enter accepts, esc leaves"
         self._check = check
         self._shown = shown
         self._outcome = outcome
         self._refusal = refusal
+        self._answered: str | None = None  # what enter was pressed on last
 
     def compose(self) -> ComposeResult:
         """The question, the line, the hint."""
         with Vertical(id="ask"):
             yield Static(Text(self._question), id="ask-question", markup=False)
             yield TextLine(self._value, self._shown, id="ask-input")
-            yield Static(Text(self._hint or "enter accepts, esc leaves"), id="ask-hint", markup=False)
+            yield Static(Text(self._hint), id="ask-hint", markup=False)
             if self._outcome is not None:
                 yield Static(id="ask-outcome", markup=False)
 
@@ -69,25 +76,36 @@ class Ask(Dialog[str | None]):
         """Ready to type."""
         self.query_one(TextLine).focus()
         self.look_again()
-        if self._refusal:
-            self._say(self._refusal)
+        if self._outcome is None:
+            self._as_begun()
 
     @on(TextLine.Changed)
     def _line_changed(self) -> None:
+        typed = self.query_one(TextLine).value
         if self._outcome is not None:
-            hint = self.query_one("#ask-hint", Static)
-            hint.update(Text(self._hint))
-            hint.remove_class("-problem")
             self.look_again()
+        elif typed == self._value:
+            self._as_begun()
+        else:
+            problem = self._check(typed) if self._check and typed.strip() else None
+            self._say(problem or self._hint, TYPED if problem else "")
+
+    def _as_begun(self) -> None:
+        if self._refusal:
+            self._say(self._refusal, PROBLEM)
+        else:
+            self._say(self._hint, "")
 
     def look_again(self) -> None:
         """Say what would come of the line as it stands."""
         if self._outcome is not None:
-            typed, below = self.query_one(TextLine).value, self.query_one("#ask-outcome", Static)
+            typed = self.query_one(TextLine).value
             problem = self._check(typed) if self._check else None
-            text, is_warning = (problem, False) if problem is not None else self._outcome(typed)
-            below.update(Text(text))
-            below.set_class(is_warning, "-warning")
+            if problem is not None:
+                self._say(problem, PROBLEM if typed == self._answered else TYPED)
+            else:
+                text, is_warning = self._outcome(typed)
+                self._say(text, WARNING if is_warning else "")
 
     @on(TextLine.Submitted)
     def accept(self, event: TextLine.Submitted) -> None:
@@ -96,17 +114,20 @@ class Ask(Dialog[str | None]):
         if problem is None:
             self.dismiss(event.value)
         else:
-            self._say(problem)
+            self._answered = event.value
+            self._say(problem, PROBLEM)
 
     @on(TextLine.Refused)
     def _refused(self, event: TextLine.Refused) -> None:
         event.stop()
-        self._say(event.sentence)
+        self._say(event.sentence, PROBLEM)
 
-    def _say(self, problem: str) -> None:
-        hint = self.query_one("#ask-hint", Static)
-        hint.update(Text(problem))
-        hint.add_class("-problem")
+    def _say(self, text: str, kind: str) -> None:
+        """One sentence below the line: in the place of the hint, or where stands what would come of an answer."""
+        place = self.query_one("#ask-hint" if self._outcome is None else "#ask-outcome", Static)
+        place.update(Text(text))
+        for each in (TYPED, WARNING, PROBLEM):
+            place.set_class(each == kind, each)
 
     def action_leave(self) -> None:
         """Escape."""

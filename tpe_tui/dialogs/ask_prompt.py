@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 
 from tpe_core.errors import TpeError
 from tpe_tui.cells import escape_controls, shown_prompt, typed_prompt
-from tpe_tui.dialogs.ask import Ask
+from tpe_tui.dialogs.ask import PROBLEM, Ask
 from tpe_tui.widgets.text_line import TextLine
 
 __all__ = ["AskPrompt"]
@@ -53,7 +53,7 @@ class AskPrompt(Ask):
         try:
             line.value = _line(self._edit(typed_prompt(line.value)))
         except TpeError as error:
-            self._say(str(error))
+            self._say(str(error), PROBLEM)
         else:
             line.cursor_position = len(line.value)
 

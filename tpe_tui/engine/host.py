@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
+from tpe_core.allocator import give_back_freed_memory
 from tpe_core.clamping import at_most
 from tpe_core.errors import CancelledError, TpeError
 from tpe_core.options import DEMO, RunOptions
@@ -208,6 +209,8 @@ class EngineHost:
                 with self._wake:
                     self._jobs.remove(job)
                     self._cancelled.discard(job.id)
+                    job = self._current = None  # with all that its steps hold
+                give_back_freed_memory()
         for job in list(self._jobs):
             self._close(job)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tpe_core.edit_history import EditHistory
@@ -11,7 +10,8 @@ from tpe_core.errors import TpeError
 from tpe_core.outputs import check_intervention, shown_path
 from tpe_tui.command_line import command_lines, mask_name
 from tpe_tui.dialogs.error import TextScreen
-from tpe_tui.dialogs.saving import ask_where
+from tpe_tui.dialogs.reading import nothing_there
+from tpe_tui.dialogs.saving import ask_where, typed_path
 from tpe_tui.edit_words import doubtful_words
 from tpe_tui.engine.messages import Answer, Failure
 from tpe_tui.inspector.frame import InspectFrame
@@ -24,12 +24,12 @@ class OutActions:
 
     def __init__(self, frame: InspectFrame) -> None:
         self.frame, self.workspace = frame, frame.workspace
-        self._exported = ""
+        self._exported = self._imported = ""  # the paths typed last
         self._exporting: tuple[EditHistory, Intervention] | None = None
 
     def forget(self) -> None:
-        """Forget where an edit was written: that was another model's."""
-        self._exported = ""
+        """Forget where edits were written and read: those were another model's."""
+        self._exported = self._imported = ""
 
     def out_copy(self) -> None:
         """Copy the row, to the clipboard and to a file."""
@@ -66,15 +66,14 @@ class OutActions:
     def out_import(self) -> None:
         """Import an edit from JSON."""
         if self.workspace.ready():
-            self.frame.question(
-                "import an edit from", self.import_mask, self._export_name, "a JSON manifest", _needs_text
-            )
+            offered = self._imported or self._export_name
+            self.frame.question("import an edit from", self.import_mask, offered, "a JSON manifest", nothing_there)
 
     def import_mask(self, text: str) -> None:
         """Ask the engine to read and check a manifest; its edit comes into force as one undoable step."""
         session = self.workspace.session
         if session is not None:
-            path = Path(os.path.expanduser(text.strip()))
+            path, self._imported = typed_path(text), text.strip()
             self.workspace.ask("import", lambda: session.load(path), self._accept_import)
 
     def _accept_export(self, answer: Answer) -> None:
@@ -94,15 +93,19 @@ class OutActions:
 
     def _accept_import(self, answer: Answer) -> None:
         if answer.failure is not None:
-            self.workspace.fail("import failed", answer.failure)
+            self._import_failed(answer.failure)
         elif isinstance(answer.value, Intervention):
             self._import(answer.value)
+
+    def _import_failed(self, failure: Failure) -> None:
+        key = self.workspace.keymap.shown("out.import")
+        self.workspace.fail("import failed", failure, f"{key} asks again, with the path typed.")
 
     def _import(self, edit: Intervention) -> None:
         try:
             done = self.workspace.history.apply(edit)
         except TpeError as error:
-            self.workspace.fail("import failed", Failure(str(error)))
+            self._import_failed(Failure(str(error)))
             return
         self.workspace.history.saved = edit
         if done:
@@ -115,7 +118,3 @@ class OutActions:
             edit = self.workspace.history.intervention
             text = command_lines(self.workspace.options, self.workspace.history.prompt, edit, self._export_name)
             self.frame.app.push_screen(TextScreen("Without a screen", text, self.frame.front.copy_text))
-
-
-def _needs_text(text: str) -> str | None:
-    return None if text.strip() else "type a path, or esc leaves"

@@ -37,6 +37,7 @@ class SteerActions:
 
     def __init__(self, frame: InspectFrame) -> None:
         self.frame, self.workspace = frame, frame.workspace
+        self._refused = ""  # the definition of a set typed last, where no set came of it
 
     def _steer(self, choose: Callable[[float], float]) -> None:
         token_id = self.frame.tokens.token_id
@@ -70,6 +71,7 @@ class SteerActions:
             return
         tokens = self.frame.tokens
         begun = "marked" if tokens.marked else filter_definition(tokens.filter) if tokens.filter else "script:"
+        begun = self._refused or begun
         hint = "regex:^ing script:Han class:digits near:TOKEN:20 =TEXT #17 marked file:PATH; joined by + and -"
         self.frame.question("tokens to steer as one", self._find_set, begun, hint, _unreadable)
 
@@ -79,6 +81,7 @@ class SteerActions:
             return
 
         def receive(answer: Answer) -> None:
+            self._refused = "" if answer.failure is None else definition
             if answer.failure is not None:
                 self.workspace.status.say(answer.failure.sentence, "bad")
             elif isinstance(answer.value, SetSummary) and self.workspace.history is asked:

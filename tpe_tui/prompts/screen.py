@@ -18,6 +18,7 @@ from tpe_tui.cells import count, number, typed_prompt
 from tpe_tui.command_line import command_lines, mask_name
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.ask_prompt import AskPrompt
+from tpe_tui.dialogs.reading import nothing_there
 from tpe_tui.dialogs.saving import ask_where, typed_path
 from tpe_tui.edit_words import edit_sizes
 from tpe_tui.engine.messages import Answer
@@ -224,11 +225,12 @@ class PromptsScreen(ListStudy):
 
         def answered(text: str | None) -> None:
             if text is not None:
-                path = typed_path(text)
+                path, self.state.read_from = typed_path(text), text.strip()
                 self.workspace.ask("read prompts", lambda: read_prompts(path), lambda answer: self._read(path, answer))
 
+        offered = self.state.read_from or self.state.saved
         hint = "a text file with a prompt a line, or JSON lines with a field text"
-        self.frame.push_screen(Ask("read prompts from", self.state.saved, hint), answered)
+        self.frame.push_screen(Ask("read prompts from", offered, hint, nothing_there), answered)
 
     def _read(self, path: Path, answer: Answer) -> None:
         if answer.failure is not None:

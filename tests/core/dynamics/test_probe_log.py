@@ -173,7 +173,7 @@ def watch(path: Path, until: int) -> tuple[list[Progress], Any]:
 def test_a_growing_log_is_followed_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     steps = follow(path, poll=0.01)
-    assert next(steps).note == f"waiting for {path}"
+    assert next(steps).note == f"waiting for {path}, which is not there"
 
     def train() -> None:
         writer = LogWriter(path, START, 0)
@@ -230,13 +230,21 @@ def test_following_is_cancelled_by_closing_at_once(tmp_path: Path) -> None:
     writer.close()
 
 
+def test_whoever_waits_for_a_log_that_is_not_there_sees_those_that_are(tmp_path: Path) -> None:
+    for name in "abcd":
+        (tmp_path / f"{name}.jsonl").touch()
+    steps = follow(tmp_path / "e.jsonl", poll=0.01)
+    assert next(steps).note.endswith("e.jsonl, which is not there; in that folder: a.jsonl, b.jsonl, c.jsonl, …")
+    steps.close()
+
+
 def test_a_log_that_is_begun_anew_while_followed(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     writer = LogWriter(path, START, 0)
     writer.write(point(4, 0.9))
     _, steps = watch(path, until=4)
     path.unlink()
-    assert next(steps).note == f"waiting for {path}"
+    assert next(steps).note == f"waiting for {path}, which is not there"
     again = LogWriter(path, START, 0)
     again.write(point(1, 0.2))
     event = next(steps)
@@ -261,7 +269,7 @@ def test_a_log_that_goes_away_while_it_is_read_is_waited_for(tmp_path: Path, mon
     steps = follow(path, poll=0.01)
     assert isinstance(next(steps).partial, Trajectory)  # what was there when it was read
     monkeypatch.undo()
-    assert next(steps).note == f"waiting for {path}"
+    assert next(steps).note == f"waiting for {path}, which is not there"
     writer.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 import pytest
 from textual.message import Message
@@ -144,6 +145,41 @@ def test_job_steps_and_returns(host: EngineHost, inbox: Inbox) -> None:
     end = inbox.messages[-1]
     assert isinstance(end, JobUpdate)
     assert (end.job, end.value) == (job, 3)
+
+
+@pytest.mark.parametrize("end", ["done", "cancelled", "failed"])
+def test_what_a_job_held_is_given_back_when_it_has_ended(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    class Texts:
+        """What a study reads."""
+
+    held: list[weakref.ref[Texts]] = []
+    found: list[object] = []
+
+    def steps():
+        texts = Texts()
+        held.append(weakref.ref(texts))
+        yield Progress("reading", 0)
+        if end == "failed":
+            raise TpeError("it broke.")
+        while end == "cancelled":
+            yield Progress("reading", 1)
+        return len(repr(texts))
+
+    monkeypatch.setattr(engine_host, "give_back_freed_memory", lambda: found.append(held[0]()))
+    host = EngineHost(inbox)
+    host.start()
+    job = host.job("read", steps)
+    inbox.wait(lambda messages: bool(messages))
+    if end == "cancelled":
+        host.cancel(job)
+    inbox.wait(lambda messages: inbox.states()[-1:] == [end])
+    answered = threading.Event()
+    host.latest("next", answered.set)
+    assert answered.wait(5)
+    assert found == [None], "it is free by then"
+    host.stop()
 
 
 def test_requests_run_between_the_steps_of_a_job(host: EngineHost, inbox: Inbox) -> None:

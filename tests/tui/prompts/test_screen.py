@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.tui.fakes import FakeSession
 from tests.tui.helpers import Start, answered, lines, type_line, until
@@ -155,10 +156,13 @@ async def test_a_file_is_read_and_written_back(start: Start, tmp_path: Path) -> 
         await type_line(pilot, str(out))
         await until(pilot, lambda: out.exists())
         assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == screen_of(app).state.prompts
+        (tmp_path / "none.txt").touch()
         await pilot.press("r")
         await type_line(pilot, str(tmp_path / "none.txt"))
         await until(pilot, lambda: "none.txt" in app.workspace.status.text)
         assert len(screen_of(app).state.prompts) == 32
+        await pilot.press("r")
+        assert app.screen.query_one(Input).value == str(tmp_path / "none.txt"), "it is offered again"
 
 
 async def test_a_prompt_that_cannot_be_asked_has_a_sentence_and_the_others_their_figures(start: Start) -> None:

@@ -15,6 +15,7 @@ from tests.tui.fakes import FakeSession
 from tests.tui.helpers import Start, answered, lines, type_line, until
 from tests.tui.openers import opener
 from tests.tui.terminal_session import READY, Session
+from tpe_core.edit_history import EditHistory
 from tpe_core.edits.intervention import Intervention
 from tpe_core.options import RunOptions
 from tpe_tui.app import TpeApp
@@ -157,6 +158,20 @@ async def test_a_named_session_comes_back_whole(start: Start, store: SessionStor
     async with start() as (app, pilot):  # the model's own session is another one
         assert app.workspace.history.intervention.is_empty
         assert app.workspace.history.undo_depth == (0, 0)
+
+
+async def test_a_new_session_looks_like_the_models_own_and_edits_as_if_there_were_none(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("s", "m", "d", "space")
+        edits = app.workspace.history.method, app.workspace.history.intervention.replacement
+        sort = app.inspector.dims.sort
+        await died(app)
+    async with start(session_name="work") as (app, pilot):
+        fresh = EditHistory()
+        assert app.inspector.dims.sort == sort
+        found = app.workspace.history.method, app.workspace.history.intervention.replacement
+        assert found == (fresh.method, fresh.intervention.replacement)
+        assert all(one != other for one, other in zip(found, edits, strict=True))
 
 
 async def test_the_list_of_prompts_and_the_curves_of_a_sweep_come_back(start: Start, store: SessionStore) -> None:
