@@ -22,7 +22,7 @@ def fit_figures(fit: FitSummary) -> tuple[Figure, ...]:
     """Every figure in the order of `tpe analyze`."""
     singular = not math.isfinite(fit.condition_number)
     texts = {
-        "R2": f"{fit.r2:z.4f}",
+        "R²": f"{fit.r2:z.4f}",
         "adjusted": f"{fit.r2_adjusted:z.4f}",
         "held-out": f"{fit.r2_heldout_vocab:z.4f}",
         "permuted": f"{fit.r2_permuted:z.4f}",
@@ -32,8 +32,8 @@ def fit_figures(fit: FitSummary) -> tuple[Figure, ...]:
         "condition": f"infinite (rank {fit.rank})" if singular else f"{fit.condition_number:.3g}",
         "cosine": f"{fit.cosine_to_mean_hidden:z.3f}",
         "corr E[-log p]": f"{fit.jensen_correlation:z.3f}",
-        "R2 of k best": "  ".join(f"{k}: {value:z.3f}" for k, value in fit.r2_by_k.items()),
-        "90 % of R2": f"{fit.dimensions_90}",
+        "R² of k best": "  ".join(f"{k}: {value:z.3f}" for k, value in fit.r2_by_k.items()),
+        "90 % of R²": f"{fit.dimensions_90}",
         "Gini": f"{fit.gini:z.3f}",
         "participation": f"{fit.participation_ratio:z.1f}",
         **_stability(fit),

@@ -80,10 +80,10 @@ STATUS: Mapping[str, Word] = MappingProxyType(
 
 FIGURES: Mapping[str, Word] = MappingProxyType(
     {
-        "R2": Word("share of the variance of -log alpha that the law explains", "1 is exact, 0 nothing"),
-        "adjusted": Word("R2 less what as many random columns would explain", "close to R2 is good"),
-        "held-out": Word("R2 on tokens that were not fitted (held-out vocabulary)", "close to R2 is good"),
-        "permuted": Word("R2 with -log alpha shuffled among the tokens: what chance explains", "far below R2 is good"),
+        "R²": Word("share of the variance of -log alpha that the law explains", "1 is exact, 0 nothing"),
+        "adjusted": Word("R² less what as many random columns would explain", "close to R² is good"),
+        "held-out": Word("R² on tokens that were not fitted (held-out vocabulary)", "close to R² is good"),
+        "permuted": Word("R² with -log alpha shuffled among the tokens: what chance explains", "far below R² is good"),
         "F": Word("explained over unexplained variance per degree of freedom", "far above 1 is good"),
         "p": Word("chance of such an F without any linear law", "below 0.001 is good"),
         "intercept": Word(
@@ -95,8 +95,8 @@ FIGURES: Mapping[str, Word] = MappingProxyType(
         ),
         "cosine": Word("cosine of A and -E[h], which the theory says are parallel", "near 1 is good"),
         "corr E[-log p]": Word("correlation of -log alpha with the mean of -log p over positions", "near 1 is good"),
-        "R2 of k best": Word("R2 of the k best dimensions alone", "close to R2 at small k is a sparse encoding"),
-        "90 % of R2": Word("dimensions that it takes to explain 90 % of R2", "few is a sparse encoding"),
+        "R² of k best": Word("R² of the k best dimensions alone", "close to R² at small k is a sparse encoding"),
+        "90 % of R²": Word("dimensions that it takes to explain 90 % of R²", "few is a sparse encoding"),
         "Gini": Word("inequality of the slopes' shares", "0 all alike, 1 one dimension has it all"),
         "participation": Word("how many dimensions the encoding is spread over, as if equally", "few is sparse"),
         "bottom shared": Word(

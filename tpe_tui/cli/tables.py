@@ -50,7 +50,7 @@ def print_analysis(analysis: Analysis) -> None:
         _read(analysis.read),
         "",
         "-log alpha = A.W + B",
-        f"  R2 {text_of['R2']}   adjusted {text_of['adjusted']}   held-out vocabulary {text_of['held-out']}   "
+        f"  R2 {text_of['R²']}   adjusted {text_of['adjusted']}   held-out vocabulary {text_of['held-out']}   "
         f"permuted {text_of['permuted']}",
         f"  F({fit.rank}, {fit.degrees_of_freedom}) {text_of['F']}, p {text_of['p']}   "
         f"intercept {text_of['intercept']}   condition number {text_of['condition']}",
@@ -69,8 +69,8 @@ def print_analysis(analysis: Analysis) -> None:
     for text in (
         "",
         "sparsity",
-        f"  R2 of the k best   {text_of['R2 of k best']}",
-        f"  90 % of R2 takes {text_of['90 % of R2']} dimensions   Gini {text_of['Gini']}   "
+        f"  R2 of the k best   {text_of['R² of k best']}",
+        f"  90 % of R2 takes {text_of['90 % of R²']} dimensions   Gini {text_of['Gini']}   "
         f"participation ratio {text_of['participation']}",
         "  PC correlation     " + "  ".join(f"{i + 1}: {components.correlations[i]:+z.2f}" for i in shown),
         "  explained variance " + "  ".join(f"{i + 1}: {components.explained_variance_ratio[i]:z.3f}" for i in shown),

@@ -102,11 +102,20 @@ class PromptBar(LineWidget):
             text = "…" + text
         while cell_len(text) > room:
             text = "…" + text[2:] if text.startswith("…") else "…" + text[1:]
-        return [(" prompt  ", "muted"), (fit(text, room), "row"), (note, "muted")], "row"
+        return [(" prompt  ", "muted"), *_told(text, room), (note, "muted")], "row"
 
     def on_click(self) -> None:
         """The mouse's way to change it."""
         self.post_message(self.Pressed())
+
+
+def _told(text: str, room: int) -> Line:
+    """A prompt in `room` cells; spaces at its end, which one does not see, as the tokens have them."""
+    if not text:
+        return [(fit("(empty: the beginning of a text)", room), "muted")]
+    spaces = len(text) - len(text.rstrip(" "))
+    words = text[: len(text) - spaces]
+    return [(words, "row"), ("·" * spaces, "muted"), (" " * (room - cell_len(words) - spaces), "row")]
 
 
 class Footer(LineWidget):

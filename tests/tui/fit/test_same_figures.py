@@ -35,7 +35,7 @@ def test_every_figure_is_that_of_the_json_document(live: LiveSession) -> None:
     shown = {figure.name: figure.text for figure in fit_figures(live.fit_summary())}
     fit, sparsity = document["encoding"], document["sparsity"]
     for name, value in {
-        "R2": fit["r2"],
+        "R²": fit["r2"],
         "adjusted": fit["r2_adjusted"],
         "held-out": fit["r2_heldout_vocab"],
         "permuted": fit["r2_permuted"],
@@ -50,7 +50,7 @@ def test_every_figure_is_that_of_the_json_document(live: LiveSession) -> None:
         decimals = len(shown[name].partition(".")[2])
         assert float(shown[name].replace(",", "")) == pytest.approx(value, rel=0, abs=0.5001 * 10**-decimals), name
     assert float(shown["condition"]) == pytest.approx(fit["condition_number"], rel=5e-3)
-    best = {k: float(value) for k, value in (part.split(": ") for part in shown["R2 of k best"].split("  "))}
+    best = {k: float(value) for k, value in (part.split(": ") for part in shown["R² of k best"].split("  "))}
     assert best == pytest.approx(sparsity["r2_by_k"], abs=6e-4)
     worst = document["undertrained"]["worst_fitted"][0]
     assert shown["worst fitted"].startswith(f"{worst['token']} {worst['residual']:+.2f}")

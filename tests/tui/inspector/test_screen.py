@@ -256,6 +256,22 @@ async def test_another_prompt(start: Start) -> None:
         assert app.workspace.history.prompt == "two\nlines"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "shown"),
+    [
+        ("", "prompt  (empty: the beginning of a text) "),
+        ("  ", "prompt  ·· "),
+        ("a b ", "prompt  a b· "),
+        ("a", "prompt  a "),
+    ],
+)
+async def test_what_one_does_not_see_of_a_prompt_is_shown(start: Start, prompt: str, shown: str) -> None:
+    async with start(prompt=prompt) as (app, pilot):
+        app.inspector.prompt_bar.show(prompt)
+        assert shown in lines(app.inspector.prompt_bar)[0]
+        assert len(lines(app.inspector.prompt_bar)[0]) == 80
+
+
 async def test_the_chat_template_is_put_around_the_prompt_and_taken_off(start: Start) -> None:
     async with start() as (app, pilot):
         plain = app.workspace.history.prompt
