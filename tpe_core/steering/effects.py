@@ -39,6 +39,7 @@ CHUNK_BYTES = 4 * 2**20  # of float32 logits at a time
 SUM_VALUES = 2**23  # sums of lost probability at a time, over edits and vocabulary
 LOG_2 = math.log(2)
 TINY = 1e-300  # stands in for 0 in a logarithm
+ROUNDING = 8 * np.finfo(np.float64).eps  # of log S, which is log 1 where nothing is steered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +256,7 @@ def most_affected(
     """The `count` unsteered tokens that lose most to each edit, or gain most where it steers down: a job.
 
     An edit is given as its tokens or sets and log S [N] (`log_normaliser`), `log_z` [N] is that of the sample. A
-    token u loses ``E_x[p_x(u) (1 - 1/S_x)]``.
+    token u loses ``E_x[p_x(u) (1 - 1/S_x)]``. Where log S is nothing but rounding, as at a ratio of 1, nobody does.
     """
     affected: list[tuple[AffectedToken, ...]] = []
     device, batch = head.columns.device, max(1, SUM_VALUES // head.total_rows)
@@ -269,7 +270,10 @@ def most_affected(
             for part, logits in logit_chunks(head, sample.hidden):
                 yield Progress("who pays", first * len(sample) + part.start * len(edit_batch), len(edits) * len(sample))
                 lost.addmm_(weights[:, part], logits.sub_(normaliser[part, None]).exp_())
-        for row, (steered, _) in zip(lost[:, : head.vocab_rows], edit_batch, strict=True):
+        for row, (steered, log_s) in zip(lost[:, : head.vocab_rows], edit_batch, strict=True):
+            if float(log_s.abs().max()) <= ROUNDING:
+                affected.append(())
+                continue
             for each in steered:
                 row[list(each.token_ids) if isinstance(each, TokenSet) else each] = 0.0
             sign = 1.0 if float(row.sum()) >= 0 else -1.0

@@ -125,6 +125,8 @@ def test_closed_form_is_edited_weights_and_whole_forwards(opened, kind: str, tok
     (who,) = run(most_affected(model.head, sample, observed.log_z, [(token_ids, log_s)], 4))
     assert [payer.token_id for payer in who] == best.indices.tolist()
     assert [payer.lost for payer in who] == pytest.approx((best.values * lost.sum().sign()).tolist(), abs=1e-6)
+    still = log_normaliser(observed, token_ids, np.zeros((1, len(token_ids))), along)[0]
+    assert run(most_affected(model.head, sample, observed.log_z, [(token_ids, still)], 4)) == [()], "none by rounding"
 
 
 def test_extreme_ratios_stay_finite(opened) -> None:
