@@ -1,14 +1,18 @@
-"""Opening a GGUF file for transformers: once, and with pauses.
+"""Opening a GGUF file for transformers: once, with pauses, and in a third of the time.
 
-transformers reads a file from its beginning three times, for the configuration, the tokenizer and the weights, and
-the `gguf` package looks at every token and merge of its vocabulary on the way: 18 seconds each time for Gemma 3's.
+transformers reads a file from its beginning three times, for the configuration, the tokenizer and the weights, with a
+look at every token and merge of its vocabulary; and it makes the map of tensor names anew for every module of the
+model. Inside `GgufReading.shared` both are done once, and lists are read by the machine word. What comes of it is the
+same. In seconds, before and after (2026-11-27, two cores; `python -m benchmarks gguf`): SmolLM2 135M 17.2, 6.9, Gemma 3
+270M 33.5, 13.1.
 """
 
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,8 @@ from tpe_core.progress import Progress
 __all__ = ["GgufReading"]
 
 PARTS = 8192  # entries of a file's lists between two pauses
+Parts = tuple[int, list[Any], list[int], list[Any]]
+"""What `gguf` knows of a value: its bytes, arrays of its parts, which of them are its contents, its types."""
 
 
 class GgufReading:
@@ -31,25 +37,40 @@ class GgufReading:
     def shared(self) -> Iterator[None]:
         """Inside, a second `gguf.GGUFReader` of a file is the first one, and transformers pauses between tensors."""
         import gguf
+        from transformers import modeling_gguf_pytorch_utils as theirs
 
         module: Any = gguf
-        before = module.GGUFReader
         if self._reader is None:
-            self._reader = functools.cache(_pausing(before))
-        module.GGUFReader = self._reader
-        try:
-            with _told_dequantising():
-                yield
-        finally:
-            module.GGUFReader = before
+            self._reader = functools.cache(_pausing(module.GGUFReader))
+        with ExitStack() as stack:
+            stack.enter_context(_replaced(module, "GGUFReader", self._reader))
+            stack.enter_context(_replaced(module, "get_tensor_name_map", functools.cache(module.get_tensor_name_map)))
+            stack.enter_context(_replaced(theirs, "tqdm", _between_tensors))
+            parse = getattr(theirs, "_gguf_parse_value", None)
+            if parse is not None:
+                stack.enter_context(_replaced(theirs, "_gguf_parse_value", functools.partial(_parsed, parse)))
+            yield
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, `name` of a module is `value`; nothing is done where this version of it has no such name."""
+    before = getattr(module, name, None)
+    if before is None:
+        yield
+        return
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
 
 
 def _pausing(reader: type[Any]) -> type[Any]:
     """A reader that pauses, and whose file is a plain array: a slice of a memory map takes several times as long."""
+    from gguf import GGUFValueType
 
     class Pausing(reader):  # type: ignore[misc]
-        _parts_seen = 0
-
         @property
         def data(self) -> np.ndarray[Any, Any]:
             return self._bytes
@@ -58,32 +79,54 @@ def _pausing(reader: type[Any]) -> type[Any]:
         def data(self, mapped: np.ndarray[Any, Any]) -> None:
             self._bytes = mapped.view(np.ndarray)
 
-        def _get_field_parts(self, *arguments: Any, **named: Any) -> Any:
-            self._parts_seen += 1
-            if self._parts_seen % PARTS == 0:
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Parts:
+            """As in `gguf`, but a list of numbers is read at once, and the sizes of one of strings without an array."""
+            if raw_type != GGUFValueType.ARRAY:
+                return super()._get_field_parts(orig_offs, raw_type)  # type: ignore[no-any-return]
+            number, length = self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)
+            kind, begin, count = GGUFValueType(number[0]), orig_offs + 12, int(length[0])
+            if kind in self.gguf_scalar_to_np:
+                values = self._get(begin, self.gguf_scalar_to_np[kind], count)
+                parts, end = [values[at : at + 1] for at in range(count)], begin + values.nbytes
+                contents = range(2, 2 + count)
                 pause()
-            return super()._get_field_parts(*arguments, **named)
+            elif kind == GGUFValueType.STRING:
+                parts, end = self._strings(begin, count)
+                contents = range(3, 3 + 2 * count, 2)
+            else:
+                return super()._get_field_parts(orig_offs, raw_type)  # type: ignore[no-any-return]
+            types = [GGUFValueType.ARRAY, *([kind] if count else [])]
+            return end - orig_offs, [number, length, *parts], list(contents), types
+
+        def _strings(self, begin: int, count: int) -> tuple[list[Any], int]:
+            """(The size of each of `count` strings and its bytes, in turns, where they end)."""
+            word = np.dtype(np.uint64).newbyteorder(self.byte_order)
+            unpack, file = struct.Struct(f"{word.byteorder}Q").unpack_from, self._bytes.data
+            sizes: list[int] = []
+            texts: list[Any] = []
+            for at in range(count):
+                if at % PARTS == 0:
+                    pause()
+                (size,) = unpack(file, begin)
+                sizes.append(size)
+                texts.append(self._bytes[begin + 8 : begin + 8 + size])
+                begin += 8 + size
+            words = np.array(sizes, dtype=word)
+            return [part for at, text in enumerate(texts) for part in (words[at : at + 1], text)], begin
 
     return Pausing
 
 
-@contextmanager
-def _told_dequantising() -> Iterator[None]:
-    """Have transformers pause after every tensor that it dequantises inside, where it would draw a bar of its own."""
-    from transformers import modeling_gguf_pytorch_utils as reader
+def _parsed(parse: Callable[[Any, Any], Any], part: Any, types: Any) -> Any:
+    """What transformers' own `parse` makes of a part of a value, a string at once and not byte by byte."""
+    kinds = types if isinstance(types, list) else [types]
+    is_text = kinds[-1] == 8 and kinds[:-1] in ([], [9])  # GGUFValueType.STRING, ARRAY
+    return part.tobytes().decode() if is_text and isinstance(part, np.ndarray) else parse(part, types)
 
-    def paused(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
-        every = list(tensors)
-        for done, tensor in enumerate(every):
-            pause(Progress("dequantise", done, len(every)))
-            yield tensor
 
-    before = getattr(reader, "tqdm", None)
-    if before is None:
-        yield
-        return
-    reader.tqdm = paused
-    try:
-        yield
-    finally:
-        reader.tqdm = before
+def _between_tensors(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
+    """Pause after every tensor that transformers dequantises, where it would draw a bar of its own."""
+    every = list(tensors)
+    for done, tensor in enumerate(every):
+        pause(Progress("dequantise", done, len(every)))
+        yield tensor
