@@ -21,6 +21,7 @@ NAMES = {
     "refit": "a step of a refit on drawn rows of a large vocabulary against one on all of them",
     "steering": "100 tokens steered to 9 ratios against one pass over the sample's logits",
     "start": "from the shell to the first frame and to a usable table",
+    "gguf": "a GGUF file opened as tpe has it done against transformers alone (the models of make real)",
     "keys": "from a key to the painted change, and bytes on the wire",
     "wire": "bytes of the first paint, a move, a toggle, a page, and a second of a running job",
     "storm": "2,000 keys at 200 a second while a sweep runs: when they are seen, what is left, the memory",
