@@ -34,6 +34,7 @@ __all__ = ["EngineHost", "failure_of", "list_cached", "open_live", "read_dynamic
 
 STOP_SECONDS = 2.0
 PATIENCE = 0.4  # seconds of a request before anything is told of it, and then between two messages
+HELD = 5.0  # seconds for which memory that answers have freed may stay with the process
 RESTS = 3  # times as long as it computed a job rests, where it gives way: a quarter of the time is left to it
 
 
@@ -126,6 +127,7 @@ class EngineHost:
         self._seq = 0
         self._stopping = False
         self._way_until = 0.0  # by `time.monotonic`: jobs give way
+        self._gave_back = 0.0  # when freed memory was given back to the system last
         self._went_on = 0.0  # when the job began the step it is in, or went on after a pause
         self._thread = threading.Thread(target=self._run, name="tpe-engine", daemon=True)
 
@@ -205,14 +207,20 @@ class EngineHost:
                 job = self._current = None if request is not None else self._next_job()
             if request is not None:
                 self._answer(request)
+                if time.monotonic() - self._gave_back > HELD:
+                    self._give_back()
             elif job is not None and self._step(job):
                 with self._wake:
                     self._jobs.remove(job)
                     self._cancelled.discard(job.id)
                     job = self._current = None  # with all that its steps hold
-                give_back_freed_memory()
+                self._give_back()
         for job in list(self._jobs):
             self._close(job)
+
+    def _give_back(self) -> None:
+        self._gave_back = time.monotonic()
+        give_back_freed_memory()
 
     def _next_request(self) -> _Request | None:
         """Take the oldest request that waits; the lock is held."""

@@ -147,6 +147,22 @@ def test_job_steps_and_returns(host: EngineHost, inbox: Inbox) -> None:
     assert (end.job, end.value) == (job, 3)
 
 
+def test_what_answers_have_freed_is_given_back_from_time_to_time(
+    host: EngineHost, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(engine_host, "give_back_freed_memory", lambda: given.append(len(inbox.messages)))
+    for number in range(20):
+        host.latest("evaluate", lambda: "soon")
+        inbox.wait(lambda messages, number=number: len(messages) == number + 1)
+    assert given in ([1], []), "after an answer, and not after each"
+    host._gave_back -= engine_host.HELD
+    host.latest("evaluate", lambda: "soon")
+    inbox.wait(lambda messages: len(messages) == 21)
+    host.stop()
+    assert given[-1] == 21
+
+
 @pytest.mark.parametrize("end", ["done", "cancelled", "failed"])
 def test_what_a_job_held_is_given_back_when_it_has_ended(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch, end: str
