@@ -46,7 +46,7 @@ def run(quick: bool) -> list[Row]:
             print(f"gguf: {file} is not there, so {name} is left out: run `make real` first.", file=sys.stderr)
             continue
         taken: dict[str, list[float]] = {"ours": [], "theirs": []}
-        for _ in range(2 if quick else 6):
+        for _ in range(2 if quick else 4):
             for whose, times in taken.items():
                 times.append(_seconds(file, whose))
         ours, theirs = (median(times[1:]) for times in taken.values())

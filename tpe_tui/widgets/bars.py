@@ -83,7 +83,7 @@ class PromptBar(LineWidget):
 
     def __init__(self) -> None:
         super().__init__("prompt")
-        self.prompt = ""
+        self.prompt: str | None = None  # no model is open yet
         self.note = ""
 
     def show(self, prompt: str, note: str = "") -> None:
@@ -95,6 +95,8 @@ class PromptBar(LineWidget):
         """The end of a long prompt matters most, so it is cut at the front."""
         note = f"  {self.note} " if self.note else " "
         room = max(8, width - 9 - len(note))
+        if self.prompt is None:
+            return [(" prompt", "muted")], "row"
         text = escape_controls(shown_prompt(self.prompt[-room:]))
         if getattr(self.app, "ascii", None) is not None:
             text = text.encode("ascii", "backslashreplace").decode("ascii")

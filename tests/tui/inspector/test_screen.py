@@ -22,6 +22,7 @@ from tpe_tui.inspector.mask_actions import parse_share
 from tpe_tui.ratios import parse_ratio, stepped
 from tpe_tui.shell.engine_app import COPY_NAME
 from tpe_tui.shell.sessions import SessionStore
+from tpe_tui.widgets.bars import PromptBar
 
 NARROW, WIDE = (80, 24), (160, 48)
 
@@ -266,7 +267,8 @@ async def test_another_prompt(start: Start) -> None:
     ],
 )
 async def test_what_one_does_not_see_of_a_prompt_is_shown(start: Start, prompt: str, shown: str) -> None:
-    async with start(prompt=prompt) as (app, pilot):
+    async with start() as (app, pilot):
+        assert "(empty" not in PromptBar().line(0, 80)[0][0][0], "there is none before a model is open"
         app.inspector.prompt_bar.show(prompt)
         assert shown in lines(app.inspector.prompt_bar)[0]
         assert len(lines(app.inspector.prompt_bar)[0]) == 80
