@@ -18,14 +18,14 @@ import sys, time
 from contextlib import nullcontext
 from pathlib import Path
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from tpe_core.models.gguf_reading import GgufReading
 
 file = Path(sys.argv[1])
 at = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
 started = time.perf_counter()
 with GgufReading().shared() if sys.argv[2] == "ours" else nullcontext():
-    for each in (AutoConfig, AutoTokenizer, AutoModelForCausalLM):
+    for each in (AutoTokenizer, AutoModelForCausalLM):
         each.from_pretrained(**at)
 print(time.perf_counter() - started)
 """

@@ -69,7 +69,11 @@ class EditHistory:
 
     @property
     def all_steps(self) -> tuple[Intervention, ...]:
-        """`steps`, and those that `redo` reaches once what is held back is brought back; for `restore`."""
+        """What `restore` takes.
+
+        Those are `steps`, but without what is in force instead of an edit that is held back, and with those behind that
+        edit, which `redo` reaches once it is brought back.
+        """
         return tuple(self._history)
 
     @property

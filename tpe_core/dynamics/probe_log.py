@@ -186,7 +186,7 @@ def follow(path: Path, poll: float = POLL_SECONDS) -> Steps[Trajectory]:
 
 def _waiting(path: Path) -> str:
     """What is waited for; where nothing is there, the logs beside it, as a name is mistyped easily."""
-    if path.exists():
+    if _signature(path) is not None:
         return f"waiting for {path}"
     others = sorted(each.name for each in path.parent.glob(f"*{path.suffix}"))
     beside = f"; in that folder: {', '.join(others[:3])}{', …' if len(others) > 3 else ''}" if others else ""

@@ -1,10 +1,10 @@
 """Opening a GGUF file for transformers: once, with pauses, and in a fifth of the time.
 
-transformers reads a file from its beginning three times, for the configuration, the tokenizer and the weights; it looks
-at every token and merge of its vocabulary byte by byte, and makes the map of tensor names anew for every module of the
-model. Inside `GgufReading.shared` a file is read once, lists by the word, and names are mapped once; what comes of it
-is the same. Seconds on two cores, transformers alone and so (`python -m benchmarks gguf --quick`, 2026-11-27): SmolLM2
-135M 36.9 and 7.2, Gemma 3 270M 112 and 16.
+transformers reads a file's header several times, for the configuration, the tokenizer and the weights; it looks at
+every token and merge of its vocabulary byte by byte, and makes the map of tensor names anew for every module of the
+model. Inside `GgufReading.shared` `gguf` reads a file once, lists by the word, and names are mapped once; what comes of
+it is the same. Seconds on two cores, transformers alone and so (`python -m benchmarks gguf`, 2026-11-27): SmolLM2 135M
+FIRST, Gemma 3 270M SECOND.
 """
 
 from __future__ import annotations
@@ -37,29 +37,42 @@ class GgufReading:
     def shared(self) -> Iterator[None]:
         """Inside, a second `gguf.GGUFReader` of a file is the first one, and transformers pauses between tensors."""
         import gguf
-        from transformers import modeling_gguf_pytorch_utils as theirs
+        from transformers import modeling_gguf_pytorch_utils as legacy
 
-        module: Any = gguf
-        if self._reader is None:
-            self._reader = functools.cache(_pausing(module.GGUFReader))
         with ExitStack() as stack:
-            stack.enter_context(_replaced(module, "GGUFReader", self._reader))
-            stack.enter_context(_replaced(module, "get_tensor_name_map", functools.cache(module.get_tensor_name_map)))
-            stack.enter_context(_replaced(theirs, "tqdm", _between_tensors))
-            parse = getattr(theirs, "_gguf_parse_value", None)
-            if parse is not None:
-                stack.enter_context(_replaced(theirs, "_gguf_parse_value", functools.partial(_parsed, parse)))
+            for module, name, made in (
+                (gguf, "GGUFReader", self._reader_of),
+                (gguf, "get_tensor_name_map", functools.cache),
+                (legacy, "tqdm", lambda _: _between_tensors),
+                (legacy, "_gguf_parse_value", lambda parse: functools.partial(_parsed, parse)),
+                (_header_reader(), "_mapped", lambda mapped: lambda path: mapped(path).view(np.ndarray)),
+            ):
+                stack.enter_context(_replaced(module, name, made))
             yield
+
+    def _reader_of(self, reader: type[Any]) -> Callable[..., Any]:
+        if self._reader is None:
+            self._reader = functools.cache(_pausing(reader))
+        return self._reader
+
+
+def _header_reader() -> Any:
+    """The module with which newer versions of transformers read a file's header; None where there is none."""
+    try:
+        from transformers.integrations.gguf import reader
+    except ImportError:
+        return None
+    return reader
 
 
 @contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Inside, `name` of a module is `value`; nothing is done where this version of it has no such name."""
+def _replaced(module: Any, name: str, made: Callable[[Any], Any]) -> Iterator[None]:
+    """Inside, `name` of a module is what is `made` of it; nothing is done where this version of it has no such name."""
     before = getattr(module, name, None)
     if before is None:
         yield
         return
-    setattr(module, name, value)
+    setattr(module, name, made(before))
     try:
         yield
     finally:

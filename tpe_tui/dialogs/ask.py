@@ -30,7 +30,8 @@ Check = Callable[[str], str | None]
 class Ask(Dialog[str | None]):
     """Ask for one line. Enter answers with the text, escape with None; a sentence of `check` keeps it open.
 
-    The sentence is also said while the line is typed; of one that is empty or as it was only when enter is pressed.
+    The sentence is also said while the line is typed. Where nothing says what would come of it, one that is empty or as
+    it was is found wrong only when enter is pressed.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "cancel", show=False)]
@@ -83,6 +84,7 @@ class Ask(Dialog[str | None]):
     def _line_changed(self) -> None:
         typed = self.query_one(TextLine).value
         if self._outcome is not None:
+            self._say(self._hint, "", "#ask-hint")
             self.look_again()
         elif typed == self._value:
             self._as_begun()
@@ -120,11 +122,11 @@ class Ask(Dialog[str | None]):
     @on(TextLine.Refused)
     def _refused(self, event: TextLine.Refused) -> None:
         event.stop()
-        self._say(event.sentence, PROBLEM)
+        self._say(event.sentence, PROBLEM, "#ask-hint")
 
-    def _say(self, text: str, kind: str) -> None:
+    def _say(self, text: str, kind: str, where: str = "") -> None:
         """One sentence below the line: in the place of the hint, or where stands what would come of an answer."""
-        place = self.query_one("#ask-hint" if self._outcome is None else "#ask-outcome", Static)
+        place = self.query_one(where or ("#ask-hint" if self._outcome is None else "#ask-outcome"), Static)
         place.update(Text(text))
         for each in (TYPED, WARNING, PROBLEM):
             place.set_class(each == kind, each)

@@ -5,7 +5,6 @@ It shows an `ExperimentReader`'s state and has its folder looked at again while 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +21,7 @@ from tpe_tui.cells import clock_or_date, escape_controls
 from tpe_tui.command_line import default_name, experiment_lines
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.error import TextScreen
-from tpe_tui.dialogs.saving import ask_where
+from tpe_tui.dialogs.saving import ask_where, typed_path
 from tpe_tui.dynamics.experiment_state import ExperimentState, Row, check_folder, measure_of
 from tpe_tui.dynamics.experiment_table import RunsTable, mark_of
 from tpe_tui.dynamics.explanation import experiment_explanation, experiment_facts
@@ -292,11 +291,11 @@ def ask_folder(screen: StudyScreen, reader: DynamicsReader, then: Callable[[], o
     def check(text: str) -> str | None:
         if not text.strip():
             return "type the folder that tpe train-on --out names, or esc leaves"
-        return check_folder(Path(os.path.expanduser(text.strip())))
+        return check_folder(typed_path(text))
 
     def use(text: str | None) -> None:
         if text is not None:
-            reader.experiment.open(Path(os.path.expanduser(text.strip())))
+            reader.experiment.open(typed_path(text))
             then()
 
     known = reader.experiment.state.folder

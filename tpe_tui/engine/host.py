@@ -34,7 +34,7 @@ __all__ = ["EngineHost", "failure_of", "list_cached", "open_live", "read_dynamic
 
 STOP_SECONDS = 2.0
 PATIENCE = 0.4  # seconds of a request before anything is told of it, and then between two messages
-HELD = 5.0  # seconds for which memory that answers have freed may stay with the process
+HELD = 5.0  # seconds for which memory that answers and steps have freed stays with the process, at most
 RESTS = 3  # times as long as it computed a job rests, where it gives way: a quarter of the time is left to it
 
 
@@ -127,7 +127,8 @@ class EngineHost:
         self._seq = 0
         self._stopping = False
         self._way_until = 0.0  # by `time.monotonic`: jobs give way
-        self._gave_back = 0.0  # when freed memory was given back to the system last
+        self._owes = False  # memory that was freed since it was given back to the system
+        self._gave_back = time.monotonic()
         self._went_on = 0.0  # when the job began the step it is in, or went on after a pause
         self._thread = threading.Thread(target=self._run, name="tpe-engine", daemon=True)
 
@@ -200,27 +201,28 @@ class EngineHost:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._stopping or bool(self._latest) or bool(self._jobs))
+                self._wake.wait_for(
+                    lambda: self._stopping or bool(self._latest) or bool(self._jobs), HELD if self._owes else None
+                )
                 if self._stopping:
                     break
                 request = self._next_request()
                 job = self._current = None if request is not None else self._next_job()
+            has_ended = False
             if request is not None:
                 self._answer(request)
-                if time.monotonic() - self._gave_back > HELD:
-                    self._give_back()
-            elif job is not None and self._step(job):
-                with self._wake:
-                    self._jobs.remove(job)
-                    self._cancelled.discard(job.id)
-                    job = self._current = None  # with all that its steps hold
-                self._give_back()
+            elif job is not None:
+                self._owes, has_ended = True, self._step(job)
+                if has_ended:
+                    with self._wake:
+                        self._jobs.remove(job)
+                        self._cancelled.discard(job.id)
+            request = job = self._current = None  # with all that they hold
+            if has_ended or (self._owes and time.monotonic() - self._gave_back >= HELD):
+                self._owes, self._gave_back = False, time.monotonic()
+                give_back_freed_memory()
         for job in list(self._jobs):
             self._close(job)
-
-    def _give_back(self) -> None:
-        self._gave_back = time.monotonic()
-        give_back_freed_memory()
 
     def _next_request(self) -> _Request | None:
         """Take the oldest request that waits; the lock is held."""
@@ -242,6 +244,7 @@ class EngineHost:
                 self._tell(Waiting(request.kind, request.seq, progress))
 
         kind, seq = request.kind, request.seq
+        self._owes = True
         try:
             with attended(attend):
                 message = Answer(kind, seq, request.fn())

@@ -24,7 +24,7 @@ class OutActions:
 
     def __init__(self, frame: InspectFrame) -> None:
         self.frame, self.workspace = frame, frame.workspace
-        self._exported = self._imported = ""  # the paths typed last
+        self._exported = self._imported = ""  # the paths given last, of an import where it failed
         self._exporting: tuple[EditHistory, Intervention] | None = None
 
     def forget(self) -> None:
@@ -107,7 +107,7 @@ class OutActions:
         except TpeError as error:
             self._import_failed(Failure(str(error)))
             return
-        self.workspace.history.saved = edit
+        self.workspace.history.saved, self._imported = edit, ""
         if done:
             self.workspace.changed("edit")
         self.workspace.status.say(f"imported: {len(edit.pruned)} pruned, {len(edit.steering)} steered", "good")

@@ -43,6 +43,7 @@ class InspectScreen(InspectFrame):
         self.runs.forget(is_another)
         if is_another:
             self.files.forget()
+            self.steering.forget()
         self.runs.restore_sweep(self.front.memory)
 
     def _restore_view(self, view: SavedView, *, is_whole: bool) -> None:

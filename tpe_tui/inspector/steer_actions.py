@@ -37,7 +37,11 @@ class SteerActions:
 
     def __init__(self, frame: InspectFrame) -> None:
         self.frame, self.workspace = frame, frame.workspace
-        self._refused = ""  # the definition of a set typed last, where no set came of it
+        self._refused = ""  # the definition of a set typed last, where no set came of it: it is offered once
+
+    def forget(self) -> None:
+        """Forget what was typed: it was about another model."""
+        self._refused = ""
 
     def _steer(self, choose: Callable[[float], float]) -> None:
         token_id = self.frame.tokens.token_id
@@ -71,7 +75,7 @@ class SteerActions:
             return
         tokens = self.frame.tokens
         begun = "marked" if tokens.marked else filter_definition(tokens.filter) if tokens.filter else "script:"
-        begun = self._refused or begun
+        begun, self._refused = self._refused or begun, ""
         hint = "regex:^ing script:Han class:digits near:TOKEN:20 =TEXT #17 marked file:PATH; joined by + and -"
         self.frame.question("tokens to steer as one", self._find_set, begun, hint, _unreadable)
 

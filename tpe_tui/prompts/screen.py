@@ -236,6 +236,7 @@ class PromptsScreen(ListStudy):
         if answer.failure is not None:
             self.say(answer.failure.sentence, "bad")
         else:
+            self.state.read_from = ""
             self._add(cast("Sequence[str]", answer.value), f"every prompt of {shown_path(path)} is in the list already")
 
     def action_write(self) -> None:

@@ -20,7 +20,7 @@ class PromptList:
     cursor: int = 0
     by_kl: bool = False  # the order in which they are shown: the largest KL first
     saved: str = ""  # where they were written to last
-    read_from: str = ""  # the path of a file that was asked for last
+    read_from: str = ""  # the path of a file that could not be read
     _costs: dict[str, PromptCost] = field(default_factory=dict)
 
     @property

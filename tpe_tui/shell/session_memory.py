@@ -249,13 +249,12 @@ class SessionMemory:
     def _view_before(self, options: RunOptions, said: list[str]) -> SavedView:
         """The view that a new session of a model begins with: that of its own session, else of earlier versions.
 
-        How that one edits is not taken over: which method steers, what stands in for what is pruned.
+        How its own session edits is not taken over: which method steers, what stands in for what is pruned.
         """
         with suppress(SessionError):
             found = self.store.read(default_name(options))
             if found is not None and same_model(found.options, options):
-                fresh = SavedView()
-                return replace(found.view, method=fresh.method, replacement=fresh.replacement)
+                return replace(found.view, method=SavedView().method, replacement=SavedView().replacement)
         view = self._views.recall(options.model)
         if self._views.set_aside:
             said.append(self._views.set_aside)

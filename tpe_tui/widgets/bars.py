@@ -98,26 +98,27 @@ class PromptBar(LineWidget):
         if self.prompt is None:
             return [(" prompt", "muted")], "row"
         text = escape_controls(shown_prompt(self.prompt[-room:]))
-        if getattr(self.app, "ascii", None) is not None:
+        is_ascii = getattr(self.app, "ascii", None) is not None
+        if is_ascii:
             text = text.encode("ascii", "backslashreplace").decode("ascii")
         if len(self.prompt) > room:
             text = "…" + text
         while cell_len(text) > room:
             text = "…" + text[2:] if text.startswith("…") else "…" + text[1:]
-        return [(" prompt  ", "muted"), *_told(text, room), (note, "muted")], "row"
+        return [(" prompt  ", "muted"), *_told(text, room, "_" if is_ascii else "·"), (note, "muted")], "row"
 
     def on_click(self) -> None:
         """The mouse's way to change it."""
         self.post_message(self.Pressed())
 
 
-def _told(text: str, room: int) -> Line:
-    """A prompt in `room` cells; spaces at its end, which one does not see, as the tokens have them."""
+def _told(text: str, room: int, space: str) -> Line:
+    """A prompt in `room` cells; each `space` at its end, which one does not see, as the tokens have it."""
     if not text:
         return [(fit("(empty: the beginning of a text)", room), "muted")]
     spaces = len(text) - len(text.rstrip(" "))
     words = text[: len(text) - spaces]
-    return [(words, "row"), ("·" * spaces, "muted"), (" " * (room - cell_len(words) - spaces), "row")]
+    return [(words, "row"), (space * spaces, "muted"), (" " * (room - cell_len(words) - spaces), "row")]
 
 
 class Footer(LineWidget):

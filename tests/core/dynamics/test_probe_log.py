@@ -236,6 +236,9 @@ def test_whoever_waits_for_a_log_that_is_not_there_sees_those_that_are(tmp_path:
     steps = follow(tmp_path / "e.jsonl", poll=0.01)
     assert next(steps).note.endswith("e.jsonl, which is not there; in that folder: a.jsonl, b.jsonl, c.jsonl, …")
     steps.close()
+    steps = follow(tmp_path / f"{'n' * 300}.jsonl", poll=0.01)  # a name that the disk cannot have
+    assert "which is not there" in next(steps).note
+    steps.close()
 
 
 def test_a_log_that_is_begun_anew_while_followed(tmp_path: Path) -> None:

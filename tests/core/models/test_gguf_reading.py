@@ -88,7 +88,8 @@ def test_transformers_makes_the_same_of_it_and_has_its_own_functions_back(tmp_pa
         )
 
     def functions() -> tuple[Any, ...]:
-        return gguf.GGUFReader, gguf.get_tensor_name_map, theirs.tqdm, theirs._gguf_parse_value
+        header = gguf_reading._header_reader()
+        return gguf.GGUFReader, gguf.get_tensor_name_map, theirs.tqdm, theirs._gguf_parse_value, header._mapped
 
     own = functions()
     config, vocabulary, weights = opened()
@@ -106,7 +107,10 @@ def test_a_name_that_a_version_lacks_is_none_to_replace() -> None:
     class Module:
         there = 1
 
-    with gguf_reading._replaced(Module, "there", 2), gguf_reading._replaced(Module, "not_there", 3):
+    def more(number: int) -> int:
+        return number + 1
+
+    with gguf_reading._replaced(Module, "there", more), gguf_reading._replaced(Module, "not_there", more):
         assert Module.there == 2
         assert not hasattr(Module, "not_there")
     assert Module.there == 1

@@ -12,6 +12,7 @@ from tests.tui.helpers import Start, type_line, until
 from tpe_tui.app import TpeApp
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.error import ErrorScreen
+from tpe_tui.widgets.text_line import TextLine
 
 
 async def _clear(pilot: Pilot[int]) -> None:
@@ -75,3 +76,18 @@ async def test_a_definition_that_names_no_set_is_offered_again(start: Start) -> 
         await until(pilot, lambda: "no token of this vocabulary" in app.workspace.status.text)
         await pilot.press("W")
         assert app.screen.query_one(Input).value == "regex:^qqq"
+        await pilot.press("escape", "2", "B", "W")
+        assert app.screen.query_one(Input).value == "marked", "once"
+
+
+async def test_why_a_paste_was_refused_stays_until_the_line_changes(start: Start) -> None:
+    async with start() as (app, pilot):
+        await pilot.press("t")
+        app.screen.query_one(TextLine).insert_pasted("1\n2\n")
+        await pilot.pause()
+        app.inspector._reach_known()  # more is known of what the answer would do
+        await pilot.pause()
+        assert "2 lines were pasted" in _below(app)
+        await pilot.press("5")
+        await pilot.pause()
+        assert "2 lines were pasted" not in _below(app)

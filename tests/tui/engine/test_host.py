@@ -147,20 +147,26 @@ def test_job_steps_and_returns(host: EngineHost, inbox: Inbox) -> None:
     assert (end.job, end.value) == (job, 3)
 
 
-def test_what_answers_have_freed_is_given_back_from_time_to_time(
-    host: EngineHost, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[int] = []
-    monkeypatch.setattr(engine_host, "give_back_freed_memory", lambda: given.append(len(inbox.messages)))
+@pytest.mark.parametrize("asked", [True, False], ids=["by the next answer", "by itself"])
+def test_what_answers_have_freed_is_given_back_soon(inbox: Inbox, monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
+    given = threading.Event()
+    monkeypatch.setattr(engine_host, "give_back_freed_memory", given.set)
+    monkeypatch.setattr(engine_host, "HELD", 1e9)
+    host = EngineHost(inbox)
+    host.start()
     for number in range(20):
         host.latest("evaluate", lambda: "soon")
         inbox.wait(lambda messages, number=number: len(messages) == number + 1)
-    assert given in ([1], []), "after an answer, and not after each"
-    host._gave_back -= engine_host.HELD
+    assert not given.is_set(), "not after each: it takes milliseconds"
+    monkeypatch.setattr(engine_host, "HELD", 0.0 if asked else 0.02)
     host.latest("evaluate", lambda: "soon")
-    inbox.wait(lambda messages: len(messages) == 21)
+    assert given.wait(5)
     host.stop()
-    assert given[-1] == 21
+    given.clear()
+    idle = EngineHost(inbox)
+    idle.start()
+    assert not given.wait(0.1), "nothing was asked of it"
+    idle.stop()
 
 
 @pytest.mark.parametrize("end", ["done", "cancelled", "failed"])

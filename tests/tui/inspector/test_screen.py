@@ -266,12 +266,16 @@ async def test_another_prompt(start: Start) -> None:
         ("a", "prompt  a "),
     ],
 )
-async def test_what_one_does_not_see_of_a_prompt_is_shown(start: Start, prompt: str, shown: str) -> None:
+async def test_what_one_does_not_see_of_a_prompt_is_shown(
+    start: Start, monkeypatch: pytest.MonkeyPatch, prompt: str, shown: str
+) -> None:
     async with start() as (app, pilot):
         assert "(empty" not in PromptBar().line(0, 80)[0][0][0], "there is none before a model is open"
         app.inspector.prompt_bar.show(prompt)
         assert shown in lines(app.inspector.prompt_bar)[0]
         assert len(lines(app.inspector.prompt_bar)[0]) == 80
+        monkeypatch.setattr(app, "ascii", object())
+        assert shown.replace("·", "_") in lines(app.inspector.prompt_bar)[0], "as tokens have it, and no full stop"
 
 
 async def test_the_chat_template_is_put_around_the_prompt_and_taken_off(start: Start) -> None:
