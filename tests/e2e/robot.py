@@ -116,12 +116,14 @@ class Driven:
         read = "the terminal is read" if self._reading.is_alive() else "NOBODY READS THE TERMINAL"
         return f"{read}\n{self.file.with_suffix('.threads').read_text()}"
 
-    def settle(self) -> dict[str, Any]:
+    def settle(self, *, at_rest: bool = False) -> dict[str, Any]:
+        """Wait until everything typed has been answered, and `at_rest` until no job is left; the state without jobs."""
         end, before = time.monotonic() + PATIENCE, {}
         while time.monotonic() < end:
             time.sleep(LOOK)
             now = self.state()
-            if now["settled"] and now == before:
+            is_resting = not now.pop("jobs", 0)
+            if now["settled"] and now == before and (is_resting or not at_rest):
                 return now
             before = now
         raise AssertionError(f"waited in vain; {before}")

@@ -32,6 +32,7 @@ class Watched(TpeApp):
         try:
             state = state_of(self)
             state["settled"] = self.workspace.session is not None and answered(self)
+            state["jobs"] = len(self.workspace.jobs.active)
         except Exception:  # what the loop would say of it goes where nobody reads it
             state = {"settled": False, "problem": traceback.format_exc()}
         path = Path(sys.argv[1])

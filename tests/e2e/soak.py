@@ -2,8 +2,8 @@
 
 One process takes the robot's seeded bursts, waits for what they lead to, and is looked at after each round: is it
 alive, what does its log say, how much memory does it hold. The same seed types the same keys, so that what fails is
-typed again with ``--seed``. The memory is compared with that of the first tenth of the time, in which everything was
-used once.
+typed again with ``--seed``. Before the time begins everything is used once, as what is used for the first time takes
+memory that is no growth; the memory at the end is compared with that of the second tenth of the time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.robot import driven
-from tests.helpers.bursts import Burst, listed, make_bursts
+from tests.e2e.robot import Driven, driven
+from tests.helpers.bursts import Burst, every_phrase, listed, make_bursts
 
 __all__ = ["Soak", "main", "soak"]
 
@@ -30,7 +30,7 @@ GROWTH = 0.05
 
 @dataclass
 class Soak:
-    """What was typed and seen; memory in bytes by seconds since the start, errors as the log holds them."""
+    """What was typed and seen once everything had been used; memory in bytes by seconds since then, the log's lines."""
 
     seed: int
     rounds: int = 0
@@ -57,26 +57,37 @@ def _resident(pid: int) -> int:
 
 
 def soak(folder: Path, seconds: float, seed: int) -> Iterator[Soak]:
-    """Drive one inspector for so long once it is open, two rounds at least; what is known after each round."""
+    """Drive one inspector for so long once everything was used, two rounds at least; what is known after each round."""
     state = Soak(seed)
     with driven(folder / "home", folder / "cache") as app:
+        _type(app, every_phrase(), state, one_by_one=True)
         begin = time.monotonic()
-        while (state.rounds < LEAST_ROUNDS or time.monotonic() - begin < seconds) and not state.problem:
-            state.last = make_bursts(seed + state.rounds, ROUND)
-            try:
-                for burst in state.last:
-                    app.write(burst)
-                    time.sleep(burst.gap)
-                app.settle()
-            except (AssertionError, OSError) as error:
-                state.problem = f"{type(error).__name__}: {error}"
-            else:
+        while state.rounds < LEAST_ROUNDS or time.monotonic() - begin < seconds:
+            if not state.problem:
+                _type(app, make_bursts(seed + state.rounds, ROUND), state)
+                state.rounds += 1
+                state.bursts += len(state.last)
+            if not state.problem:
                 state.memory.append((time.monotonic() - begin, _resident(app.pid)))
-            state.rounds += 1
-            state.bursts += len(state.last)
             state.seconds = time.monotonic() - begin
             state.log = "".join(path.read_text(errors="replace") for path in sorted(folder.rglob("*.log")))
             yield state
+            if state.problem:
+                return
+
+
+def _type(app: Driven, bursts: list[Burst], state: Soak, *, one_by_one: bool = False) -> None:
+    """Write bursts and wait for what they lead to, or after each of them and for the jobs; `state` gets a problem."""
+    state.last = bursts
+    try:
+        for burst in bursts:
+            app.write(burst)
+            time.sleep(burst.gap)
+            if one_by_one:
+                app.settle()
+        app.settle(at_rest=one_by_one)
+    except (AssertionError, OSError) as error:
+        state.problem = f"{type(error).__name__}: {error}"
 
 
 def main() -> int:
@@ -91,7 +102,8 @@ def main() -> int:
             held = state.memory[-1][1] / 2**20 if state.memory else 0.0
             print(f"{state.seconds:.0f} s, {state.bursts} bursts, {held:.0f} MiB", flush=True)
     if state.problem:
-        print(f"round of seed {state.seed + state.rounds - 1}: {state.problem}\n{listed(state.last)}")
+        where = f"round of seed {state.seed + state.rounds - 1}" if state.rounds else "before the time began"
+        print(f"{where}: {state.problem}\n{listed(state.last)}")
     if state.log:
         print(state.log)
     print(f"memory grew by {state.growth:.1%}; {'problems, see above' if state.problem or state.log else 'no problem'}")

@@ -22,7 +22,7 @@ def test_random_actions_leave_the_inspector_alive_its_log_empty_and_its_memory_f
     assert not last.problem, f"round of seed {11 + last.rounds - 1}: {last.problem}\n{listed(last.last)}"
     assert not last.log
     assert last.rounds >= 2
-    assert last.memory[-1][1] < 1.3 * last.memory[0][1], "the first round has used little of it once"
+    assert last.memory[-1][1] < 1.2 * last.memory[0][1]
 
 
 @pytest.mark.slow
@@ -31,6 +31,7 @@ def test_a_soak_says_that_the_inspector_has_ended(tmp_path: Path, monkeypatch: p
         return [Burst("q"), Burst("y")]
 
     monkeypatch.setattr(soaking, "make_bursts", leaving)
+    monkeypatch.setattr(soaking, "every_phrase", list)
     states = list(soak(tmp_path, 60, seed=1))
     assert len(states) == 1
     assert states[0].problem

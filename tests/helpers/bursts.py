@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["LONGEST", "PLAIN", "WILD", "Burst", "listed", "make_bursts"]
+__all__ = ["LONGEST", "PLAIN", "WILD", "Burst", "every_phrase", "listed", "make_bursts"]
 
 PASTES = ("hello", "two\nlines", "q\nq\nqq\n", "30%", "1\n2\n", "a\tb", "x\\ny", "\r\n", "0.5\n")
 SIZES = ((80, 24), (160, 48), (60, 16), (100, 30), (120, 28))
@@ -67,8 +67,7 @@ def make_bursts(seed: int, count: int, wild: bool = False, sizes: bool = True) -
     def flush() -> None:
         nonlocal typed
         while typed:
-            write = typed[: rng.randint(1, LONGEST)]
-            write = write[: write.index("\x1b") + 1] if "\x1b" in write else write
+            write = _first_write(typed, rng.randint(1, LONGEST))
             bursts.append(Burst(write, gap=gap()))
             typed = typed[len(write) :]
 
@@ -95,6 +94,23 @@ def make_bursts(seed: int, count: int, wild: bool = False, sizes: bool = True) -
         if rng.random() < 0.5:
             flush()
     flush()
+    return bursts
+
+
+def _first_write(typed: str, length: int) -> str:
+    """What is written at once of what is left to type: so many characters, or up to an escape."""
+    write = typed[:length]
+    return write[: write.index("\x1b") + 1] if "\x1b" in write else write
+
+
+def every_phrase() -> list[Burst]:
+    """All that means the same however fast it is typed, once each and in order: what uses everything once."""
+    bursts: list[Burst] = []
+    for phrase in (*ONCE, *PLAIN):
+        left = phrase
+        while left:
+            bursts.append(Burst(_first_write(left, LONGEST)))
+            left = left[len(bursts[-1].keys) :]
     return bursts
 
 

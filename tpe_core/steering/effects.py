@@ -39,6 +39,7 @@ CHUNK_BYTES = 4 * 2**20  # of float32 logits at a time
 SUM_VALUES = 2**23  # sums of lost probability at a time, over edits and vocabulary
 LOG_2 = math.log(2)
 TINY = 1e-300  # stands in for 0 in a logarithm
+BLOCK = 512  # states that are float64 at a time
 ROUNDING = 8 * np.finfo(np.float64).eps  # of log S, which is log 1 where nothing is steered
 
 
@@ -47,7 +48,7 @@ class Observed:
     """All that any edit of k tokens' (or sets') logits needs of a sample of N positions. CPU tensors, float64, nats."""
 
     steered: tuple[Steerable, ...]
-    hidden: Tensor  # [N, d]
+    hidden: Tensor  # [N, d] float32, the sample's own
     z: Tensor  # [k, N] logits before the soft cap; of a set the log of the sum of its tokens' exponentials
     log_p: Tensor  # [k, N]
     log_z: Tensor  # [N] of the whole softmax
@@ -102,7 +103,7 @@ def observe(head: OutputHead, sample: HiddenSample, steered: Sequence[Steerable]
         for part, logits in logit_chunks(head, sample.hidden):
             yield Progress("observe", part.start, len(sample))
             log_z[part] = _log_z(logits)
-    return _observed(head, torch.from_numpy(sample.hidden).double(), log_z, checked)
+    return _observed(head, torch.from_numpy(sample.hidden), log_z, checked)
 
 
 def observe_again(head: OutputHead, observed: Observed, steered: Sequence[Steerable]) -> Observed:
@@ -131,7 +132,7 @@ def _observed(
 ) -> Observed:
     ids = [each for each in steered if not isinstance(each, TokenSet)]
     at = torch.tensor(ids, dtype=torch.int64, device=head.columns.device)
-    of_tokens = head.columns[:, at].cpu().double().T @ hidden.T
+    of_tokens = _products(hidden, head.columns[:, at].cpu().double()).T
     if head.bias is not None:
         of_tokens += head.bias[at].cpu().double()[:, None]
     rows = dict(zip(ids, of_tokens, strict=True))
@@ -146,6 +147,11 @@ def _observed(
     return Observed(steered=steered, hidden=hidden, z=z, log_p=head.post(z) - log_z, log_z=log_z, post=head.post)
 
 
+def _products(hidden: Tensor, columns: Tensor) -> Tensor:
+    """h @ c in float64, of states [N, d] float32 and [d] or [d, k] float64: some at a time, as twice N d is much."""
+    return torch.cat([some.double() @ columns for some in hidden.split(BLOCK)])
+
+
 def _set_logit(head: OutputHead, hidden: Tensor, token_set: TokenSet) -> Tensor:
     """[N] float64 log of the sum of exp(z_w) over a set's tokens, of hidden states [N, d]: products in float32."""
     device = head.columns.device
@@ -156,7 +162,7 @@ def _set_logit(head: OutputHead, hidden: Tensor, token_set: TokenSet) -> Tensor:
     found = torch.empty(len(hidden), dtype=torch.float64)
     with torch.inference_mode():
         for first in range(0, len(hidden), size):
-            z = hidden[first : first + size].float().to(device) @ columns
+            z = hidden[first : first + size].to(device) @ columns
             if bias is not None:
                 z += bias
             found[first : first + size] = torch.logsumexp(z.cpu().double(), 1)
@@ -173,7 +179,7 @@ def unit(observed: Observed, direction: Floats | None) -> Tensor:
     """[N] by how much a step of 1 along a direction [d] moves a logit before the cap: h.v, or 1 where it is None."""
     if direction is None:
         return torch.ones(len(observed.hidden), dtype=torch.float64)
-    return observed.hidden @ torch.from_numpy(direction)
+    return _products(observed.hidden, torch.from_numpy(direction))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
