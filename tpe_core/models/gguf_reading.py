@@ -1,10 +1,10 @@
-"""Opening a GGUF file for transformers: once, with pauses, and in a fifth of the time.
+"""Opening a GGUF file for transformers: with pauses, and in a fifth of the time.
 
 transformers reads a file's header several times, for the configuration, the tokenizer and the weights; it looks at
 every token and merge of its vocabulary byte by byte, and makes the map of tensor names anew for every module of the
 model. Inside `GgufReading.shared` `gguf` reads a file once, lists by the word, and names are mapped once; what comes of
 it is the same. Seconds on two cores, transformers alone and so (`python -m benchmarks gguf`, 2026-11-27): SmolLM2 135M
-FIRST, Gemma 3 270M SECOND.
+36 and 7.7, Gemma 3 270M 97 and 21.
 """
 
 from __future__ import annotations
