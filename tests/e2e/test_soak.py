@@ -43,7 +43,7 @@ def test_a_machine_that_opens_the_inspector_slowly_is_soaked_all_the_same(
     @contextmanager
     def slowly_opened(home: Path, cache: Path) -> Iterator[SimpleNamespace]:
         clock[0] += 100.0
-        yield SimpleNamespace(pid=os.getpid(), write=lambda burst: None, settle=lambda: None)
+        yield SimpleNamespace(pid=os.getpid(), write=lambda burst: None, settle=lambda **_: None)
 
     clock = [0.0]
     monkeypatch.setattr(soaking, "driven", slowly_opened)
