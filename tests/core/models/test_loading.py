@@ -48,6 +48,8 @@ def says(match: str, **options: Any) -> None:
 def test_local_folders_that_are_no_models(tmp_path: Path) -> None:
     says("there is no folder", model=str(tmp_path / "missing"))
     says("there is no folder ./missing", model="./missing")
+    says("no model is named", model="")
+    says("no model is named", model=" ")
     (tmp_path / "empty").mkdir()
     says("has no config.json", model=str(tmp_path / "empty"))
     folder = save_tiny(tmp_path / "model")
