@@ -50,5 +50,5 @@ def run(quick: bool) -> list[Row]:
             for whose, times in taken.items():
                 times.append(_seconds(file, whose))
         ours, theirs = (median(times[1:]) for times in taken.values())
-        rows.append(Row(f"gguf: {name} opened / transformers alone", seconds(ours), seconds(theirs), ours / theirs, ""))
+        rows.append(Row(f"gguf: {name} opened / transformers alone", seconds(ours), seconds(theirs), ours / theirs))
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tpe_core.outputs import shown_path
-from tpe_tui.dialogs.saving import typed_path
+from tpe_tui.dialogs.saving import NO_PATH, typed_path
 
 __all__ = ["nothing_there"]
 
@@ -11,7 +11,7 @@ __all__ = ["nothing_there"]
 def nothing_there(text: str) -> str | None:
     """Why nothing can be read at a typed path, or None: the check of a question for one."""
     if not text.strip():
-        return "type a path, or esc leaves"
+        return NO_PATH
     path = typed_path(text)
     try:
         path.stat()

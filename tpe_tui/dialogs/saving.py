@@ -14,7 +14,9 @@ from tpe_core.outputs import shown_path
 from tpe_tui.dialogs.ask import Ask
 from tpe_tui.dialogs.question import Question
 
-__all__ = ["ask_where", "typed_path"]
+__all__ = ["NO_PATH", "ask_where", "typed_path"]
+
+NO_PATH = "type a path, or esc leaves"
 
 Checked = Callable[[Path, bool], object]
 """Raises `TpeError` where nothing can be written, `ExistsError` where False forbids to replace something."""
@@ -41,7 +43,7 @@ def ask_where(  # noqa: PLR0917 - a question with everything that follows from i
 
     def problem(text: str) -> str | None:
         if not text.strip():
-            return "type a path, or esc leaves"
+            return NO_PATH
         try:
             check(typed_path(text), True)
         except TpeError as error:
